@@ -1,0 +1,1 @@
+"""videos -> shards -> clips. Knows nothing of tasks, methods or memory."""

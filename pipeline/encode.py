@@ -1,0 +1,177 @@
+"""How videos are stored: the settings of a data set, and the ffmpeg command that makes one video of it.
+
+Every stored video is upright, has square pixels, a constant frame rate, even sides, no audio and no
+metadata. Settings and source fix the command, and the command fixes the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from pipeline.errors import SettingsError
+from pipeline.probe import DEMUXERS, MAX_PIXELS, Probe
+
+# H.264 groups of pictures: a clip of 8 frames touches at most 8 of them, each decodable alone.
+GOP_FRAMES = 12
+CODECS = {
+    # codec: (lowest, default, highest quality number, sides are multiples of)
+    "jpeg": (2, 5, 31, 2),
+    "h264": (0, 23, 51, 16),
+}
+MIN_SIDE = 16
+MAX_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """What decides how every video of a data set is stored. One set of settings per data set.
+
+    Attributes:
+        codec: `jpeg` (motion JPEG, every frame stands alone) or `h264` (12-frame closed groups).
+        quality: ffmpeg's own scale: JPEG 2 (best) to 31, H.264 CRF 0 (lossless) to 51.
+        short_side: pixels; a larger video is scaled down to it, a smaller one is kept.
+        fps: frames a second; None keeps each source frame and the source's average rate.
+        max_frames: only the first so many frames are stored; None stores all.
+        keep_truncated: store what decodes of a damaged video rather than list it as failed.
+    """
+
+    codec: str = "jpeg"
+    quality: int = 5
+    short_side: int = 256
+    fps: Fraction | None = None
+    max_frames: int | None = None
+    keep_truncated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise SettingsError(f"codec {self.codec!r} is not known; allowed: {', '.join(CODECS)}")
+        low, _, high, _ = CODECS[self.codec]
+        if not low <= self.quality <= high:
+            raise SettingsError(f"quality {self.quality} is out of range; {self.codec} takes {low} (best) to {high}")
+        if not MIN_SIDE <= self.short_side <= MAX_SIDE:
+            raise SettingsError(f"short side {self.short_side} is out of range; allowed: {MIN_SIDE} to {MAX_SIDE} px")
+        if self.fps is not None and not 0 < self.fps <= 240:
+            raise SettingsError(f"fps {self.fps} is out of range; allowed: above 0, up to 240")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise SettingsError(f"max frames {self.max_frames} is out of range; allowed: 1 or more")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; `from_json` reads it back."""
+        return {**asdict(self), "fps": None if self.fps is None else str(self.fps)}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> EncodeSettings:
+        """The settings that `to_json` wrote."""
+        return cls(**{**row, "fps": None if row["fps"] is None else Fraction(row["fps"])})
+
+    def digest(self) -> str:
+        """SHA-256 of the settings as canonical JSON."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def difference(self, other: EncodeSettings) -> list[str]:
+        """A line for each setting in which another one differs: `name: ours, theirs`."""
+        ours, theirs = self.to_json(), other.to_json()
+        return [f"{name}: {ours[name]} before, {theirs[name]} now" for name in ours if ours[name] != theirs[name]]
+
+
+def output_size(probe: Probe, settings: EncodeSettings) -> tuple[int, int]:
+    """Width and height, in pixels, of the stored video: square pixels, scaled down only, sides rounded to
+    the codec's multiple (2 for JPEG, 16 for H.264)."""
+    multiple = CODECS[settings.codec][3]
+    scale = min(1.0, settings.short_side / min(probe.display_width, probe.display_height))
+
+    def side(length: float) -> int:
+        return max(multiple, round(length * scale / multiple) * multiple)
+
+    return side(probe.display_width), side(probe.display_height)
+
+
+def output_rate(probe: Probe, settings: EncodeSettings) -> Fraction:
+    """Frames a second of the stored video."""
+    return settings.fps or probe.rate
+
+
+def estimated_bytes(probe: Probe, settings: EncodeSettings) -> int:
+    """Bytes that a video will take, roughly (within a factor of two): plans shards, decides nothing else.
+
+    Bits per pixel were measured on J-HMDB at 320x240 and scaled by the usual rules of thumb: JPEG size goes
+    with 1 / sqrt(qscale), H.264 halves with every 6 steps of CRF.
+    """
+    width, height = output_size(probe, settings)
+    frames = max(1, round(probe.duration_seconds * output_rate(probe, settings)))
+    if settings.max_frames is not None:
+        frames = min(frames, settings.max_frames)
+    if settings.codec == "jpeg":
+        bytes_per_pixel = 0.12 * (5 / settings.quality) ** 0.5
+    else:
+        bytes_per_pixel = 0.028 * 2 ** ((23 - settings.quality) / 6)
+    return int(frames * width * height * bytes_per_pixel) + 2048
+
+
+def transcode_argv(binary: str, source: Path, target: Path, probe: Probe, settings: EncodeSettings) -> list[str]:
+    """The ffmpeg command that stores one video.
+
+    The source is opened by absolute `file:` path with only the file protocol and only container demuxers
+    allowed, so that a playlist, a concat script or a subtitle reference named `x.mp4` opens nothing else.
+    Autorotation is ffmpeg's default and happens before our filters.
+    """
+    width, height = output_size(probe, settings)
+    rate = output_rate(probe, settings)
+    stream = ffmpeg.input(
+        f"file:{source}",
+        protocol_whitelist="file",
+        format_whitelist=DEMUXERS,
+        max_pixels=MAX_PIXELS,
+        threads=1,
+    )[str(probe.stream_index)]
+    if min(probe.display_width, probe.display_height) >= MIN_SIDE:  # bwdif refuses less than 3 lines
+        stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
+    if probe.has_alpha:  # shown as a player shows it: over black
+        stream = stream.filter("format", "gbrap").filter("premultiply", inplace=1)
+    if settings.fps is None and probe.is_regular:
+        # Every source frame once: a timeline with small gaps (dropped frames, jitter) is evened out.
+        stream = stream.filter("settb", "AVTB").filter("setpts", f"N/({rate}*TB)")
+    stream = stream.filter("fps", fps=str(rate), round="near")
+    colour = {"out_color_matrix": "bt601", "out_range": "full" if settings.codec == "jpeg" else "limited"}
+    if probe.colour_is_guessed_hd:
+        colour["in_color_matrix"] = "bt709"
+    stream = stream.filter("scale", width, height, flags="bicubic+accurate_rnd+full_chroma_int", **colour)
+    stream = stream.filter("setsar", "1").filter("format", "yuvj420p" if settings.codec == "jpeg" else "yuv420p")
+    arguments: dict[str, Any] = {
+        "f": "mp4",
+        "map_metadata": -1,
+        "map_chapters": -1,
+        "fflags": "+bitexact",
+        "flags:v": "+bitexact",
+        "threads": 1,
+        **_codec_arguments(settings),
+    }
+    if settings.max_frames is not None:
+        arguments["frames:v"] = settings.max_frames
+    output = ffmpeg.output(stream, f"file:{target}", **arguments).global_args("-nostdin", "-v", "error")
+    return [str(word) for word in ffmpeg.compile(output, cmd=binary, overwrite_output=True)]
+
+
+def _codec_arguments(settings: EncodeSettings) -> dict[str, Any]:
+    if settings.codec == "jpeg":
+        return {"c:v": "mjpeg", "q:v": settings.quality}
+    return {
+        "c:v": "libx264",
+        "crf": settings.quality,
+        "preset": "medium",
+        "tune": "fastdecode",
+        "bf": 0,
+        "g": GOP_FRAMES,
+        "keyint_min": GOP_FRAMES,
+        "sc_threshold": 0,
+        "flags:v": "+bitexact+cgop",
+        # Type 6 is SEI: x264 writes its version and thread count there.
+        "bsf:v": "filter_units=remove_types=6",
+    }

@@ -1,0 +1,124 @@
+"""Finding an ffmpeg and running it: no shell, a time-out, a bounded tail of stderr, no orphan.
+
+The graph of a transcode is built in `encode.py`; here an argv is run.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import FfmpegMissingError
+
+STDERR_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Ffmpeg:
+    """An ffmpeg binary and where it came from."""
+
+    path: str
+    version: str
+    origin: str
+
+    def __str__(self) -> str:
+        return f"ffmpeg {self.version} ({self.origin}: {self.path})"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How an ffmpeg process ended."""
+
+    returncode: int
+    stderr_tail: str
+    timed_out: bool
+
+
+@functools.cache
+def find_ffmpeg() -> Ffmpeg:
+    """The ffmpeg to use: `$VCLIMB_FFMPEG`, else the PATH's, else the one that imageio-ffmpeg ships.
+
+    Raises:
+        FfmpegMissingError: none is there, or the one found does not run.
+    """
+    if named := os.environ.get("VCLIMB_FFMPEG"):
+        return Ffmpeg(named, _version(named), "$VCLIMB_FFMPEG")
+    if on_path := shutil.which("ffmpeg"):
+        return Ffmpeg(on_path, _version(on_path), "on the PATH")
+    import imageio_ffmpeg
+
+    try:
+        shipped = str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise FfmpegMissingError(
+            f"no ffmpeg: none on the PATH, and imageio-ffmpeg has none for this machine ({error}); "
+            "install ffmpeg, or set VCLIMB_FFMPEG to its path"
+        ) from None
+    return Ffmpeg(shipped, _version(shipped), "from imageio-ffmpeg")
+
+
+def _version(binary: str) -> str:
+    try:
+        out = subprocess.run([binary, "-version"], capture_output=True, text=True, timeout=30, check=True).stdout
+        return out.split()[2]
+    except (OSError, subprocess.SubprocessError, IndexError) as error:
+        raise FfmpegMissingError(
+            f"{binary!r} does not run as an ffmpeg ({error}); install ffmpeg, or set VCLIMB_FFMPEG to its path"
+        ) from None
+
+
+# The child of this process that must not outlive it; a worker runs one at a time.
+_running: subprocess.Popen[bytes] | None = None
+
+
+def kill_running() -> None:
+    """Kill the ffmpeg that this process runs, if any. Safe in a signal handler."""
+    child = _running
+    if child is not None and child.returncode is None:
+        child.kill()
+
+
+def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = None) -> Finished:
+    """Run an argv to its end or to the time-out, keeping only the last 4 KiB of stderr.
+
+    The child gets a process group of its own, so that a Ctrl-C in the terminal reaches the run that
+    owns it, not ffmpeg behind its back.
+    """
+    global _running
+    deadline = time.monotonic() + timeout_seconds
+    with subprocess.Popen(
+        list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0, cwd=cwd
+    ) as child:
+        _running = child
+        try:
+            tail, timed_out = _drain(child, deadline)
+            if timed_out:
+                child.send_signal(signal.SIGKILL)
+            returncode = child.wait()
+        finally:
+            child.kill()
+            _running = None
+    return Finished(returncode, tail.decode("utf-8", "replace").strip(), timed_out)
+
+
+def _drain(child: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bool]:
+    assert child.stderr is not None
+    tail = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stderr, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            if not selector.select(left):
+                continue
+            chunk = os.read(child.stderr.fileno(), 65536)
+            if not chunk:
+                return tail, False
+            tail = (tail + chunk)[-STDERR_TAIL_BYTES:]
+    return tail, True
