@@ -155,7 +155,9 @@ def transcode_argv(binary: str, source: Path, target: Path, probe: Probe, settin
     }
     if settings.max_frames is not None:
         arguments["frames:v"] = settings.max_frames
-    output = ffmpeg.output(stream, f"file:{target}", **arguments).global_args("-nostdin", "-v", "error")
+    output = ffmpeg.output(stream, f"file:{target}", **arguments).global_args(
+        "-nostdin", "-v", "error", "-filter_complex_threads", "1"
+    )
     return [str(word) for word in ffmpeg.compile(output, cmd=binary, overwrite_output=True)]
 
 

@@ -75,6 +75,20 @@ def _version(binary: str) -> str:
         ) from None
 
 
+def require_encoder(ffmpeg: Ffmpeg, encoder: str) -> None:
+    """Check that a binary can encode, before any work is planned.
+
+    Raises:
+        FfmpegMissingError: it was built without that encoder.
+    """
+    command = [ffmpeg.path, "-hide_banner", "-v", "error", "-h", f"encoder={encoder}"]
+    help_text = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    if not help_text.startswith(f"Encoder {encoder}"):
+        raise FfmpegMissingError(
+            f"{ffmpeg} has no {encoder} encoder; install a full build of ffmpeg, or set VCLIMB_FFMPEG to one"
+        )
+
+
 # The child of this process that must not outlive it; a worker runs one at a time.
 _running: subprocess.Popen[bytes] | None = None
 

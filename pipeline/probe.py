@@ -43,7 +43,8 @@ class Probe:
         display_width: pixels, upright and with square pixels.
         display_height: pixels, likewise.
         n_packets: coded frames found.
-        duration_seconds: of the video stream.
+        duration_seconds: of the packets that are there.
+        declared_seconds: how long the file says the video is; None where it doesn't say.
         rate: average frames a second; standard rates are met exactly.
         is_regular: evening out the frames moves none by more than a frame's time.
         has_alpha: the pixel format carries transparency.
@@ -57,6 +58,7 @@ class Probe:
     display_height: int
     n_packets: int
     duration_seconds: float
+    declared_seconds: float | None
     rate: Fraction
     is_regular: bool
     has_alpha: bool
@@ -141,7 +143,8 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
         frame = next(iter(_decoded(lambda: context.decode(None))), None)
     if frame is None:
         raise VideoError("probe", f"none of its {n_packets} frames decodes")
-    duration_seconds, rate, is_regular = _timeline(stream, container, times, n_packets)
+    declared = _declared_seconds(stream, container)
+    duration_seconds, rate, is_regular = _timeline(stream, times, n_packets, declared)
     ratio = stream.sample_aspect_ratio or Fraction(1)
     if not Fraction(1, 20) <= ratio <= 20:
         ratio = Fraction(1)
@@ -156,6 +159,7 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
         display_height=height,
         n_packets=n_packets,
         duration_seconds=duration_seconds,
+        declared_seconds=declared,
         rate=rate,
         is_regular=is_regular,
         has_alpha=any(component.is_alpha for component in frame.format.components),
@@ -178,38 +182,51 @@ def _first_frame(packet: av.Packet) -> av.VideoFrame | None:
 
 
 def _timeline(
-    stream: av.VideoStream, container: av.container.InputContainer, times: list[int], n_packets: int
+    stream: av.VideoStream, times: list[int], n_packets: int, declared: float | None
 ) -> tuple[float, Fraction, bool]:
     """Duration in seconds, average rate, and whether evening out moves no frame by more than its own time.
 
     The container's word for the duration is taken where the packets bear it out to within two frames;
-    a file cut short in the middle is found later, by `declared_seconds`.
+    a file cut short in the middle is found after the transcode, by its `declared_seconds`.
     """
     time_base = float(stream.time_base or Fraction(1, 90000))
     seconds = np.unique(np.asarray(times, np.float64)) * time_base
     fallback = stream.average_rate or stream.guessed_rate or Fraction(25)
     if len(seconds) < 2:
-        rate = _standard(fallback) if 0 < fallback <= MAX_RATE else Fraction(25)
+        rate = fallback.limit_denominator(1001) if 0 < fallback <= MAX_RATE else Fraction(25)
         return n_packets / float(rate), rate, True
     frame_seconds = (seconds[-1] - seconds[0]) / (len(seconds) - 1)
     duration = float(seconds[-1] - seconds[0] + frame_seconds)
-    declared = declared_seconds(stream, container)
     if declared is not None and abs(declared - duration) <= 2 * frame_seconds:
         duration = declared
-    rate = _standard(Fraction(n_packets / duration).limit_denominator(1001))
+    rate = _average_rate(n_packets, duration)
     even = seconds[0] + np.arange(len(seconds)) / float(rate)
     is_regular = bool(np.abs(seconds - even).max() <= 1 / float(rate)) and len(seconds) == n_packets
     return duration, min(rate, Fraction(MAX_RATE)), is_regular and rate <= MAX_RATE
 
 
-def declared_seconds(stream: av.VideoStream, container: av.container.InputContainer) -> float | None:
-    """How long the file says the video is; None where it doesn't say."""
+def _declared_seconds(stream: av.VideoStream, container: av.container.InputContainer) -> float | None:
+    """How long the file says its video is; None where it doesn't say.
+
+    Matroska has no duration of a stream, only a tag that most writers set; the file's own duration
+    counts only without an audio track, which may run on after the last frame.
+    """
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
+    if tag := stream.metadata.get("DURATION"):
+        try:
+            hours, minutes, seconds = tag.split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        except ValueError:
+            return None
+    alone = len(container.streams) == 1
+    return container.duration / av.time_base if container.duration and alone else None
 
 
-def _standard(rate: Fraction) -> Fraction:
-    """The standard rate within half a per cent, else the rate itself."""
-    nearest = min(STANDARD_RATES, key=lambda standard: abs(standard - rate))
-    return nearest if abs(nearest - rate) <= rate / 200 else rate
+def _average_rate(n_frames: int, duration_seconds: float) -> Fraction:
+    """The standard rate that explains the count of frames to within half a frame or half a per cent, else the
+    plain quotient: 31 frames in 1.233 s are 25 a second, cut between two frames."""
+    nearest = min(STANDARD_RATES, key=lambda standard: abs(float(standard) * duration_seconds - n_frames))
+    if abs(float(nearest) * duration_seconds - n_frames) <= max(0.6, n_frames / 200):
+        return nearest
+    return Fraction(n_frames / duration_seconds).limit_denominator(1001)

@@ -1,0 +1,73 @@
+"""What all commands share: where text goes, how errors and results are printed.
+
+People read stderr (progress, notes) and stdout (the summary); with `--json`, stdout holds one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from pipeline.errors import VclimbError
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Result = TypeVar("Result")
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result:
+    """Run a command's work; turn our errors and Ctrl-C into one message and an exit status.
+
+    SIGTERM is treated as Ctrl-C, since it is how a cluster asks a job to stop.
+    """
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return work()
+    except VclimbError as error:
+        err.print(f"[bold red]error:[/] {escape(str(error))}")
+        raise typer.Exit(EXIT_FAILED) from None
+    except KeyboardInterrupt:
+        err.print(f"[yellow]stopped.[/] {escape(how_to_go_on)}".rstrip())
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise typer.Exit(EXIT_FAILED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def progress(unit: str, quiet: bool = False) -> Progress:
+    """A progress bar on stderr: done, total, and the time that is left."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[note]}", style="dim"),
+        TimeRemainingColumn(compact=True),
+        console=err,
+        disable=quiet,
+        transient=True,
+    )

@@ -1,0 +1,38 @@
+"""The `vclimb` command."""
+
+from __future__ import annotations
+
+import typer
+
+from cli import prepare as prepare_command
+from cli import synth as synth_command
+from vclimb import __version__
+
+app = typer.Typer(
+    name="vclimb",
+    help="Video class-incremental learning under a storage budget.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("prepare")(prepare_command.command)
+app.command("synth")(synth_command.synth)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vclimb {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,136 @@
+"""From the parts of a shard to the published shard and its record.
+
+Videos are appended in the plan's order as soon as they and all before them are there, so that little is left to do
+when the last one comes. Parts are kept until the shard's record is durable: killed anywhere, the next run finds
+either the record or the parts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.catalog import ShardRecord
+from pipeline.plan import PlannedVideo
+from pipeline.shard import Placed, ShardWriter, publish, write_atomically
+from pipeline.sources.table import Instance, printable_path
+
+if TYPE_CHECKING:
+    from pipeline.executor import ShardJob
+
+RECORDS = "records"
+# Rounds away what floating point adds to seconds times frames a second.
+_FRAME_EPSILON = 1e-6
+
+
+class ShardAssembly:
+    """One shard being put together from its parts."""
+
+    def __init__(self, job: ShardJob) -> None:
+        self._job = job
+        self._next = 0
+        self._writer: ShardWriter | None = None
+        self._record = ShardRecord(job.shard.number, files=None)
+
+    def is_done(self, index: int) -> bool:
+        """Whether a video's part is there."""
+        return self._job.part(index).with_suffix(".json").exists()
+
+    def part_done(self) -> ShardRecord | None:
+        """Append every video that is now in turn. After the last one, publish and give the record."""
+        n_videos = len(self._job.shard.videos)
+        if self._next == n_videos:
+            return None
+        while self._next < n_videos and self.is_done(self._next):
+            self._append(self._next)
+            self._next += 1
+        return self._publish() if self._next == n_videos else None
+
+    def _append(self, index: int) -> None:
+        planned, part = self._job.shard.videos[index], self._job.part(index)
+        row = json.loads(part.with_suffix(".json").read_text())
+        path = printable_path(planned.video.path)
+        if "error" in row:
+            self._record.errors.append({"path": path, **row["error"]})
+            return
+        stored = row["stored"]
+        instances = self._instances(planned, Fraction(stored["fps"]), stored["n_frames"], path)
+        labels = list(dict.fromkeys(instance["label"] for instance in instances))
+        facts = {"key": planned.video.key, "labels": labels, "group": planned.video.group, "source": path, **stored}
+        ranges = np.load(part.with_suffix(".frames.npy"))
+        metadata = {**facts, "instances": [{k: v for k, v in i.items() if k != "key"} for i in instances]}
+        placed = self._open().add(
+            planned.video.key, part.with_suffix(".mp4"), json.dumps(metadata, sort_keys=True).encode(), ranges
+        )
+        self._record.videos.append(_video_row(facts, self._job.shard.number, placed))
+        self._record.instances += instances
+
+    def _open(self) -> ShardWriter:
+        if self._writer is None:
+            self._writer = ShardWriter(self._job.scratch, self._job.stem)
+        return self._writer
+
+    def _instances(
+        self, planned: PlannedVideo, fps: Fraction, n_frames: int, path: str
+    ) -> list[dict[str, Any]]:
+        rows = []
+        for instance in planned.video.instances:
+            start, end = frame_range(instance, fps, n_frames)
+            if start >= end:
+                reason = (
+                    f"segment [{instance.start_seconds}, {instance.end_seconds}) s of class {instance.label!r} lies "
+                    f"outside the stored video of {n_frames / float(fps):.3f} s"
+                )
+                self._record.errors.append({"path": path, "stage": "label", "reason": reason, "stderr": ""})
+                continue
+            rows.append(
+                {
+                    "key": planned.video.key,
+                    "label": instance.label,
+                    "split": instance.split,
+                    "start_seconds": instance.start_seconds,
+                    "end_seconds": instance.end_seconds,
+                    "start_frame": start,
+                    "end_frame": end,
+                }
+            )
+        return rows
+
+    def _publish(self) -> ShardRecord:
+        job = self._job
+        if self._writer is not None:
+            self._record.files = self._writer.finish()
+            publish(job.scratch, job.target, job.stem)
+        record = json.dumps(self._record.to_json()).encode()
+        write_atomically(job.work / RECORDS / f"{job.shard.number:06d}.json", record)
+        shutil.rmtree(job.part(0).parent)
+        return self._record
+
+
+def frame_range(instance: Instance, fps: Fraction, n_frames: int) -> tuple[int, int]:
+    """The frames [start, end) that an instance's seconds cover, clipped to the video. start >= end: none."""
+    start = 0 if instance.start_seconds is None else math.floor(instance.start_seconds * fps + _FRAME_EPSILON)
+    end = n_frames if instance.end_seconds is None else math.ceil(instance.end_seconds * fps - _FRAME_EPSILON)
+    return max(start, 0), min(end, n_frames)
+
+
+def _video_row(facts: dict[str, Any], shard: int, placed: Placed) -> dict[str, Any]:
+    return {
+        **facts,
+        "fps": float(Fraction(facts["fps"])),
+        "fps_fraction": facts["fps"],
+        "shard": shard,
+        "offset": placed.offset,
+        "first_frame": placed.first_frame,
+    }
+
+
+def read_records(work: Path) -> list[ShardRecord]:
+    """The records of the shards that an unfinished run has published, by number."""
+    return [ShardRecord.from_json(json.loads(path.read_bytes())) for path in sorted((work / RECORDS).glob("*.json"))]

@@ -1,0 +1,182 @@
+"""What runs in a worker process: probe a source, transcode one video into a part.
+
+A *part* is one video of a shard that is not yet assembled: `NNNNNN.mp4`, `NNNNNN.frames.npy` and, written
+last, `NNNNNN.json`. A part whose json is there is done, well or badly, and survives a kill of the run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import re
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.check import check_decodes, frame_ranges
+from pipeline.encode import EncodeSettings, output_rate, output_size, transcode_argv
+from pipeline.errors import TargetError, VideoError
+from pipeline.ffmpeg import kill_running, run_ffmpeg
+from pipeline.probe import Probe, open_regular_file, probe_video
+
+# Bounds what a hostile file can make a decoder allocate; an honest 4K source needs 300 MB.
+WORKER_DATA_BYTES = 2 * 2**30
+TRUNCATED_BELOW = 0.9
+_PR_SET_PDEATHSIG = 1
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_TARGET_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT}
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """One video to transcode into one part.
+
+    Attributes:
+        source: absolute path of the file.
+        probe: what planning found in it.
+        settings: how to store it.
+        part: path of the part without a suffix.
+        scratch: folder for unfinished files; it belongs to this run alone.
+        ffmpeg: the binary.
+        timeout_seconds: how long ffmpeg may take.
+    """
+
+    source: Path
+    probe: Probe
+    settings: EncodeSettings
+    part: Path
+    scratch: Path
+    ffmpeg: str
+    timeout_seconds: float
+
+
+def start_worker() -> None:
+    """Initialise a worker: die with the run, leave Ctrl-C to it, and stay within a bounded memory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop_at_once)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() == 1:  # the run died before we asked to be told
+            os._exit(1)
+    resource.setrlimit(resource.RLIMIT_DATA, (WORKER_DATA_BYTES, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def _stop_at_once(_number: int, _frame: object) -> None:
+    kill_running()
+    os._exit(1)
+
+
+def probe_task(source: Path) -> dict[str, Any]:
+    """Probe one file: `{"probe": ...}` or `{"error": ...}`, as plain values."""
+    try:
+        return {"probe": probe_video(source).to_json()}
+    except VideoError as error:
+        return {"error": error_row(error)}
+
+
+def error_row(error: VideoError) -> dict[str, str]:
+    """A VideoError as plain values."""
+    return {"stage": error.stage, "reason": error.reason, "stderr": error.stderr}
+
+
+def transcode_task(task: VideoTask) -> None:
+    """Make a video's part. A bad video gives a part that holds its error.
+
+    Raises:
+        TargetError: the disk is full or can't be written: the run must stop.
+    """
+    try:
+        try:
+            row = _transcode(task)
+        except VideoError as error:
+            row = {"error": error_row(error)}
+        write_part_record(task.part, row)
+    except OSError as error:
+        if error.errno in _TARGET_ERRNOS:
+            raise TargetError(f"can't write {error.filename or task.part.parent}: {error.strerror}") from None
+        raise
+
+
+def write_part_record(part: Path, row: dict[str, Any]) -> None:
+    """Write a part's json by rename, so that it is there whole or not at all."""
+    record = part.with_suffix(".json")
+    draft = part.with_suffix(".json.new")
+    draft.write_text(json.dumps(row))
+    draft.replace(record)
+
+
+def _transcode(task: VideoTask) -> dict[str, Any]:
+    open_regular_file(task.source)
+    try:
+        source_sha256 = file_sha256(task.source)
+    except OSError as error:
+        raise VideoError("open", error.strerror or str(error)) from None
+    draft = task.scratch / f"{task.part.parent.name}-{task.part.name}.mp4"
+    argv = transcode_argv(task.ffmpeg, task.source, draft, task.probe, task.settings)
+    finished = run_ffmpeg(argv, task.timeout_seconds)
+    stderr = finished.stderr_tail
+    try:
+        if any(words in stderr for words in _DISK_FULL):
+            raise TargetError(f"no space left on the disk of {task.part.parents[2]}; free some and run again")
+        stderr = _without_run_details(stderr, task, draft)
+        if finished.timed_out:
+            raise VideoError("transcode", f"ffmpeg took over {task.timeout_seconds:.0f} s", stderr)
+        if finished.returncode != 0:
+            raise VideoError("transcode", f"ffmpeg ended with status {finished.returncode}", stderr)
+        width, height = output_size(task.probe, task.settings)
+        ranges = frame_ranges(str(draft))
+        _check_complete(len(ranges), task, stderr)
+        check_decodes(draft, ranges, task.settings.codec, width, height)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    np.save(task.part.with_suffix(".frames.npy"), ranges)
+    stored = {
+        "source_sha256": source_sha256,
+        "source_bytes": task.probe.bytes,
+        "sha256": file_sha256(draft),
+        "codec": task.settings.codec,
+        "width": width,
+        "height": height,
+        "fps": str(output_rate(task.probe, task.settings)),
+        "n_frames": len(ranges),
+        "bytes": draft.stat().st_size,
+    }
+    draft.replace(task.part.with_suffix(".mp4"))
+    return {"stored": stored}
+
+
+def _without_run_details(stderr: str, task: VideoTask, draft: Path) -> str:
+    """stderr without what differs from run to run: absolute paths and addresses of ffmpeg's objects."""
+    stderr = stderr.replace(str(task.source), task.source.name).replace(str(draft), "OUTPUT")
+    return re.sub(r" @ 0x[0-9a-f]+", "", stderr)
+
+
+def _check_complete(n_frames: int, task: VideoTask, stderr_tail: str) -> None:
+    """A file cut short or damaged in the middle decodes to fewer frames than it holds or declares."""
+    if task.settings.keep_truncated:
+        return
+    probe, rate = task.probe, float(output_rate(task.probe, task.settings))
+    expected = max(probe.duration_seconds, probe.declared_seconds or 0.0) * rate
+    expected = min(expected, task.settings.max_frames or expected)
+    if n_frames < TRUNCATED_BELOW * expected - 1:
+        raise VideoError(
+            "transcode",
+            f"only {n_frames} of about {expected:.0f} frames could be decoded (truncated or damaged); "
+            "--keep-truncated stores such videos",
+            stderr_tail,
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
