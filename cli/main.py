@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from cli import inspect as inspect_command
 from cli import prepare as prepare_command
 from cli import synth as synth_command
+from cli import verify as verify_command
 from vclimb import __version__
 
 app = typer.Typer(
@@ -17,6 +19,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("prepare")(prepare_command.command)
+app.command("verify")(verify_command.command)
+app.command("inspect")(inspect_command.command)
 app.command("synth")(synth_command.synth)
 
 

@@ -26,28 +26,41 @@ _SHOWN_FAILURES = 5
 
 
 def command(
-    source: Annotated[Path, typer.Argument(help="Folder of raw videos, or a table (csv, jsonl, parquet) that lists them.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of raw videos, or a table (csv, jsonl, parquet) that lists them.")
+    ],
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set, e.g. shards/NAME.")],
     layout: Annotated[str, typer.Option(help=f"How SOURCE is laid out: auto, {', '.join(LAYOUTS)}.")] = "auto",
     annotations: Annotated[
-        list[Path] | None, typer.Option(help="Annotation file(s) or folder, where they don't lie in SOURCE. Repeatable.")
+        list[Path] | None,
+        typer.Option(help="Annotation file(s) or folder, where they don't lie in SOURCE. Repeatable."),
     ] = None,
     columns: Annotated[
         list[str] | None, typer.Option(help="For tables: our column = theirs, e.g. label=class. Repeatable.")
     ] = None,
-    codec: Annotated[str, typer.Option(help="jpeg: every frame stands alone, fast. h264: 4x smaller, 4x slower to sample.")] = "jpeg",
+    codec: Annotated[
+        str, typer.Option(help="jpeg: every frame stands alone, fast. h264: 4x smaller, 4x slower to sample.")
+    ] = "jpeg",
     quality: Annotated[
-        int | None, typer.Option(help="ffmpeg's scale, lower is better. jpeg: 2-31, default 5. h264 (CRF): 0-51, default 23.")
+        int | None,
+        typer.Option(help="ffmpeg's scale, lower is better. jpeg: 2-31, default 5. h264 (CRF): 0-51, default 23."),
     ] = None,
-    short_side: Annotated[int, typer.Option(help="Pixels; larger videos are scaled down to it, smaller ones kept.")] = 256,
+    short_side: Annotated[
+        int, typer.Option(help="Pixels; larger videos are scaled down to it, smaller ones kept.")
+    ] = 256,
     fps: Annotated[
-        str | None, typer.Option(help="Frames a second, e.g. 12 or 30000/1001. Default: each source frame, average rate.")
+        str | None,
+        typer.Option(help="Frames a second, e.g. 12 or 30000/1001. Default: each source frame, average rate."),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(help="Store only the first so many frames of a video.")] = None,
-    keep_truncated: Annotated[bool, typer.Option(help="Store what decodes of damaged videos; default: list as failed.")] = False,
+    keep_truncated: Annotated[
+        bool, typer.Option(help="Store what decodes of damaged videos; default: list as failed.")
+    ] = False,
     shard_size: Annotated[str, typer.Option(help="Aimed size of a shard, e.g. 256MB or 1GiB.")] = "256MB",
     workers: Annotated[int | None, typer.Option(help="Processes. Default: one for each core.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many videos, spread over the classes: a trial run.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many videos, spread over the classes: a trial run.")
+    ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Take just the videos that errors.jsonl lists, again.")] = False,
     timeout: Annotated[
         float | None, typer.Option(help="Seconds that one video may take. Default: 120, and 10 for each second of it.")
@@ -75,7 +88,11 @@ def command(
         ffmpeg = find_ffmpeg()
         require_encoder(ffmpeg, "mjpeg" if codec == "jpeg" else "libx264")
         table = read_source(
-            source, layout, annotations=annotations or (), columns=parse_columns(columns or []), allow_outside=allow_outside
+            source,
+            layout,
+            annotations=annotations or (),
+            columns=parse_columns(columns or []),
+            allow_outside=allow_outside,
         )
         with Reporter(quiet=as_json) as reporter:
             for note in table.notes:

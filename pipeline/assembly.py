@@ -76,9 +76,7 @@ class ShardAssembly:
             self._writer = ShardWriter(self._job.scratch, self._job.stem)
         return self._writer
 
-    def _instances(
-        self, planned: PlannedVideo, fps: Fraction, n_frames: int, path: str
-    ) -> list[dict[str, Any]]:
+    def _instances(self, planned: PlannedVideo, fps: Fraction, n_frames: int, path: str) -> list[dict[str, Any]]:
         rows = []
         for instance in planned.video.instances:
             start, end = frame_range(instance, fps, n_frames)

@@ -64,7 +64,7 @@ def frame_ranges(video: str | FileSlice) -> FrameRanges:
         VideoError: the container can't be read, or holds no frames.
     """
     try:
-        with av.open(video) as container:
+        with av.open(video, "r") as container:
             ranges = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
     except (av.error.FFmpegError, IndexError) as error:
         raise VideoError("verify", f"the stored video can't be opened again: {error}") from None
@@ -89,13 +89,11 @@ def bad_jpeg_frames(path: Path, ranges: FrameRanges, width: int, height: int) ->
                 yield number, str(error)
 
 
-def bad_h264_frames(
-    video: str | FileSlice, ranges: FrameRanges, width: int, height: int
-) -> Iterator[tuple[int, str]]:
+def bad_h264_frames(video: str | FileSlice, ranges: FrameRanges, width: int, height: int) -> Iterator[tuple[int, str]]:
     """(frame number, what is wrong) for every frame of an H.264 video that doesn't decode to the size given."""
     number = 0
     try:
-        with av.open(video) as container:
+        with av.open(video, "r") as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}

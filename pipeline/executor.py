@@ -22,12 +22,16 @@ from pipeline.catalog import ShardRecord
 from pipeline.encode import EncodeSettings
 from pipeline.errors import VideoError
 from pipeline.plan import PlannedShard
-from pipeline.worker import VideoTask, error_row, probe_task, start_worker, transcode_task, write_part_record
+from pipeline.worker import VideoTask, error_row, probe_task, start_worker, transcode_tasks, write_part_record
 
 PROBE_TIMEOUT_SECONDS = 60.0
 # After ffmpeg's own time-out: hashing the source and verifying the result.
 _GRACE_SECONDS = 60.0
-_IN_FLIGHT_PER_WORKER = 4
+_IN_FLIGHT_PER_WORKER = 2
+# Measured on J-HMDB (40 frames, 320x240): 8 to a process take 0.71 of the time of 1; 16 gain no more.
+_BATCH_VIDEOS = 8
+_BATCH_SECONDS = 30.0
+_BATCH_PIXELS = 4 * 10**6
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,10 @@ class LocalExecutor:
         try:
             yield pool
         except BaseException:
-            pool.stop()
+            pool.stop()  # type: ignore[no-untyped-call]
             raise
         else:
-            pool.close()
+            pool.close()  # type: ignore[no-untyped-call]
         finally:
             pool.join()
 
@@ -117,7 +121,7 @@ class LocalExecutor:
             while todo or pending:
                 while todo and len(pending) < self._workers * _IN_FLIGHT_PER_WORKER:
                     index, source = todo.popleft()
-                    future = pool.schedule(probe_task, args=(source,), timeout=PROBE_TIMEOUT_SECONDS)
+                    future: Future[dict[str, Any]] = pool.schedule(probe_task, args=(source,), timeout=PROBE_TIMEOUT_SECONDS)
                     pending[future] = index
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     index = pending.pop(future)
@@ -130,32 +134,67 @@ class LocalExecutor:
 
     def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
         assemblies = [ShardAssembly(job) for job in jobs]
-        todo = deque((number, index) for number, job in enumerate(jobs) for index in range(len(job.shard.videos)))
-        pending: dict[Future[None], tuple[int, int]] = {}
+        todo: deque[_Batch] = deque()
+        for number, job in enumerate(jobs):
+            left_over: list[int] = []  # an earlier run may have left parts
+            missing: list[int] = []
+            for index in range(len(job.shard.videos)):
+                (left_over if assemblies[number].is_done(index) else missing).append(index)
+            todo += [_Batch(number, tuple(left_over))] if left_over or not missing else []
+            todo += [_Batch(number, batch) for batch in self._batches(job, missing)]
+        pending: dict[Future[None], _Batch] = {}
         with self._pool() as pool:
             while todo or pending:
+                done: list[_Batch] = []
                 while todo and len(pending) < self._workers * _IN_FLIGHT_PER_WORKER:
-                    number, index = todo.popleft()
-                    job = jobs[number]
-                    if assemblies[number].is_done(index):  # a part that an earlier run left
-                        on_video(job, index)
-                        if record := assemblies[number].part_done():
-                            yield record
+                    batch = todo.popleft()
+                    tasks = [jobs[batch.job].task(i) for i in batch.videos if not assemblies[batch.job].is_done(i)]
+                    if not tasks:
+                        done.append(batch)
                         continue
-                    task = job.task(index)
-                    timeout_seconds = task.timeout_seconds * 2 + _GRACE_SECONDS
-                    pending[pool.schedule(transcode_task, args=(task,), timeout=timeout_seconds)] = (number, index)
+                    timeout_seconds = 2 * sum(task.timeout_seconds for task in tasks) + _GRACE_SECONDS
+                    pending[pool.schedule(transcode_tasks, args=(tasks,), timeout=timeout_seconds)] = batch
                 for future in wait(pending, return_when=FIRST_COMPLETED).done if pending else ():
-                    number, index = pending.pop(future)
-                    job = jobs[number]
+                    batch = pending.pop(future)
                     try:
                         future.result()
                     except (TimeoutError, ProcessExpired) as error:
+                        if len(batch.videos) > 1:  # which of them it was shows when each is done alone
+                            todo.extendleft(_Batch(batch.job, (index,)) for index in reversed(batch.videos))
+                            continue
+                        (index,), job = batch.videos, jobs[batch.job]
                         lost = _lost_worker("transcode", job.task(index).timeout_seconds, error)
                         write_part_record(job.part(index), {"error": error_row(lost)})
-                    on_video(job, index)
-                    if record := assemblies[number].part_done():
+                    done.append(batch)
+                for batch in done:
+                    for index in batch.videos:
+                        on_video(jobs[batch.job], index)
+                    if record := assemblies[batch.job].part_done():
                         yield record
+
+    def _batches(self, job: ShardJob, indices: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """Runs of consecutive short videos that share an ffmpeg, few enough that all workers stay busy."""
+        most = max(1, min(_BATCH_VIDEOS, len(indices) // (2 * self._workers)))
+        batch: list[int] = []
+        seconds, pixels = 0.0, 0
+        for index in indices:
+            probe = job.shard.videos[index].probe
+            seconds += probe.duration_seconds
+            pixels += probe.display_width * probe.display_height
+            if batch and (len(batch) == most or seconds > _BATCH_SECONDS or pixels > _BATCH_PIXELS):
+                yield tuple(batch)
+                batch, seconds, pixels = [], probe.duration_seconds, probe.display_width * probe.display_height
+            batch.append(index)
+        if batch:
+            yield tuple(batch)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Videos of one job that are given to a worker together."""
+
+    job: int
+    videos: tuple[int, ...]
 
 
 def _lost_worker(stage: str, timeout_seconds: float, error: Exception) -> VideoError:

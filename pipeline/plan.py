@@ -48,7 +48,7 @@ class Plan:
 
     def write(self, folder: Path) -> None:
         """Keep the plan in a folder: a header line, then a line for each video."""
-        lines = [{"settings": self.settings.to_json(), "name": self.name, "errors": self.errors}]
+        lines: list[dict[str, Any]] = [{"settings": self.settings.to_json(), "name": self.name, "errors": self.errors}]
         lines += [
             {"shard": shard.number, "video": asdict(planned.video), "probe": planned.probe.to_json()}
             for shard in self.shards

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 import av.error
@@ -123,7 +123,8 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
         raise VideoError("probe", "no decoder for its video stream")
     if context.width * context.height > MAX_PIXELS:
         raise VideoError(
-            "probe", f"frame size {context.width}x{context.height} is over the limit of {MAX_PIXELS / 1e6:.0f} megapixels"
+            "probe",
+            f"frame size {context.width}x{context.height} is over the limit of {MAX_PIXELS / 1e6:.0f} megapixels",
         )
     context.options = {"max_pixels": str(MAX_PIXELS)}
     context.thread_count = 1
@@ -176,8 +177,8 @@ def _decoded(decode: Callable[[], list[av.VideoFrame]]) -> list[av.VideoFrame]:
         return []
 
 
-def _first_frame(packet: av.Packet) -> av.VideoFrame | None:
-    frames = _decoded(lambda: cast("list[av.VideoFrame]", packet.decode()))
+def _first_frame(packet: av.Packet[av.VideoStream]) -> av.VideoFrame | None:
+    frames = _decoded(packet.decode)
     return frames[0] if frames else None
 
 

@@ -87,7 +87,7 @@ class ShardWriter:
         self._folder, self._stem = folder, stem
         self._file = _HashingFile(shard_paths(folder, stem)[0])
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
-        self._tar.copybufsize = _COPY_BYTES
+        self._tar.copybufsize = _COPY_BYTES  # type: ignore[attr-defined] # typeshed lacks it
         self._index_lines: list[str] = []
         self._ranges: list[FrameRanges] = []
         self._n_frames = 0

@@ -6,6 +6,7 @@ last, `NNNNNN.json`. A part whose json is there is done, well or badly, and surv
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -15,6 +16,7 @@ import re
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ import numpy as np
 from pipeline.check import check_decodes, frame_ranges
 from pipeline.encode import EncodeSettings, output_rate, output_size, transcode_argv
 from pipeline.errors import TargetError, VideoError
-from pipeline.ffmpeg import kill_running, run_ffmpeg
+from pipeline.ffmpeg import Finished, kill_running, run_ffmpeg
 from pipeline.probe import Probe, open_regular_file, probe_video
 
 # Bounds what a hostile file can make a decoder allocate; an honest 4K source needs 300 MB.
@@ -57,6 +59,11 @@ class VideoTask:
     ffmpeg: str
     timeout_seconds: float
 
+    @property
+    def draft(self) -> Path:
+        """Where ffmpeg writes."""
+        return self.scratch / f"{self.part.parent.name}-{self.part.name}.mp4"
+
 
 def start_worker() -> None:
     """Initialise a worker: die with the run, leave Ctrl-C to it, and stay within a bounded memory."""
@@ -87,21 +94,28 @@ def error_row(error: VideoError) -> dict[str, str]:
     return {"stage": error.stage, "reason": error.reason, "stderr": error.stderr}
 
 
-def transcode_task(task: VideoTask) -> None:
-    """Make a video's part. A bad video gives a part that holds its error.
+def transcode_tasks(tasks: Sequence[VideoTask]) -> None:
+    """Make the parts of one or several videos. A bad video gives a part that holds its error.
+
+    Several videos are given to one ffmpeg; if anything about that run is out of the ordinary, each
+    video whose part isn't there is done again alone, so that no video answers for another.
 
     Raises:
         TargetError: the disk is full or can't be written: the run must stop.
     """
     try:
-        try:
-            row = _transcode(task)
-        except VideoError as error:
-            row = {"error": error_row(error)}
-        write_part_record(task.part, row)
+        if len(tasks) > 1:
+            _transcode_together(tasks)
+        for task in tasks:
+            if not task.part.with_suffix(".json").exists():
+                try:
+                    row = _transcode_alone(task)
+                except VideoError as error:
+                    row = {"error": error_row(error)}
+                write_part_record(task.part, row)
     except OSError as error:
         if error.errno in _TARGET_ERRNOS:
-            raise TargetError(f"can't write {error.filename or task.part.parent}: {error.strerror}") from None
+            raise TargetError(f"can't write {error.filename or tasks[0].part.parent}: {error.strerror}") from None
         raise
 
 
@@ -113,32 +127,54 @@ def write_part_record(part: Path, row: dict[str, Any]) -> None:
     draft.replace(record)
 
 
-def _transcode(task: VideoTask) -> dict[str, Any]:
+def _transcode_together(tasks: Sequence[VideoTask]) -> None:
+    timeout_seconds = sum(task.timeout_seconds for task in tasks)
+    with contextlib.suppress(VideoError):
+        for task in tasks:
+            open_regular_file(task.source)
+        if not _run(tasks, timeout_seconds).stderr_tail:
+            for task in tasks:
+                write_part_record(task.part, _finish(task, ""))
+
+
+def _transcode_alone(task: VideoTask) -> dict[str, Any]:
     open_regular_file(task.source)
+    finished = _run([task], task.timeout_seconds)
+    return _finish(task, _without_run_details(finished.stderr_tail, task))
+
+
+def _run(tasks: Sequence[VideoTask], timeout_seconds: float) -> Finished:
+    """Run ffmpeg on the tasks' sources.
+
+    Raises:
+        VideoError: it failed or took too long.
+        TargetError: the disk is full.
+    """
+    first = tasks[0]
+    videos = [(task.source, task.draft, task.probe) for task in tasks]
+    finished = run_ffmpeg(transcode_argv(first.ffmpeg, videos, first.settings), timeout_seconds)
+    if any(words in finished.stderr_tail for words in _DISK_FULL):
+        raise TargetError(f"no space left on the disk of {first.part.parents[2]}; free some and run again")
+    stderr = _without_run_details(finished.stderr_tail, first)
+    if finished.timed_out:
+        raise VideoError("transcode", f"ffmpeg took over {timeout_seconds:.0f} s", stderr)
+    if finished.returncode != 0:
+        raise VideoError("transcode", f"ffmpeg ended with status {finished.returncode}", stderr)
+    return finished
+
+
+def _finish(task: VideoTask, stderr: str) -> dict[str, Any]:
+    """Verify a draft and make it a part."""
+    draft = task.draft
+    width, height = output_size(task.probe, task.settings)
+    ranges = frame_ranges(str(draft))
+    _check_complete(len(ranges), task, stderr)
+    check_decodes(draft, ranges, task.settings.codec, width, height)
+    np.save(task.part.with_suffix(".frames.npy"), ranges)
     try:
         source_sha256 = file_sha256(task.source)
     except OSError as error:
         raise VideoError("open", error.strerror or str(error)) from None
-    draft = task.scratch / f"{task.part.parent.name}-{task.part.name}.mp4"
-    argv = transcode_argv(task.ffmpeg, task.source, draft, task.probe, task.settings)
-    finished = run_ffmpeg(argv, task.timeout_seconds)
-    stderr = finished.stderr_tail
-    try:
-        if any(words in stderr for words in _DISK_FULL):
-            raise TargetError(f"no space left on the disk of {task.part.parents[2]}; free some and run again")
-        stderr = _without_run_details(stderr, task, draft)
-        if finished.timed_out:
-            raise VideoError("transcode", f"ffmpeg took over {task.timeout_seconds:.0f} s", stderr)
-        if finished.returncode != 0:
-            raise VideoError("transcode", f"ffmpeg ended with status {finished.returncode}", stderr)
-        width, height = output_size(task.probe, task.settings)
-        ranges = frame_ranges(str(draft))
-        _check_complete(len(ranges), task, stderr)
-        check_decodes(draft, ranges, task.settings.codec, width, height)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    np.save(task.part.with_suffix(".frames.npy"), ranges)
     stored = {
         "source_sha256": source_sha256,
         "source_bytes": task.probe.bytes,
@@ -154,9 +190,9 @@ def _transcode(task: VideoTask) -> dict[str, Any]:
     return {"stored": stored}
 
 
-def _without_run_details(stderr: str, task: VideoTask, draft: Path) -> str:
+def _without_run_details(stderr: str, task: VideoTask) -> str:
     """stderr without what differs from run to run: absolute paths and addresses of ffmpeg's objects."""
-    stderr = stderr.replace(str(task.source), task.source.name).replace(str(draft), "OUTPUT")
+    stderr = stderr.replace(str(task.source), task.source.name).replace(str(task.draft), "OUTPUT")
     return re.sub(r" @ 0x[0-9a-f]+", "", stderr)
 
 

@@ -1,0 +1,102 @@
+"""`vclimb inspect`: what a data set holds, in figures and in pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cli.console import explain_errors, out, print_json
+from pipeline.contact_sheet import contact_sheet, write_png
+from pipeline.dataset import Dataset
+from pipeline.errors import SettingsError
+from pipeline.statistics import DatasetStatistics, dataset_statistics
+
+_SHOWN_CLASSES = 30
+_SHOWN_KINDS = 4
+
+
+def command(
+    dataset: Annotated[Path, typer.Argument(help="A prepared data set, e.g. shards/NAME.")],
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--contact-sheet", help="Draw a PNG: a row for each class, the middle frames of videos."),
+    ] = None,
+    columns: Annotated[int, typer.Option(min=1, max=32, help="Videos in a row of the contact sheet.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, all classes listed.")] = False,
+) -> None:
+    """Show classes, counts, durations, frame rates, bytes a second and a frame, and compression."""
+
+    def work() -> DatasetStatistics:
+        opened = Dataset.open(dataset)
+        if sheet is not None:
+            if sheet.suffix.lower() != ".png":
+                raise SettingsError(f"--contact-sheet {str(sheet)!r} must end in .png")
+            if not sheet.parent.is_dir():
+                raise SettingsError(f"--contact-sheet {str(sheet)!r}: there is no folder {str(sheet.parent)!r}")
+            write_png(contact_sheet(opened, columns), sheet)
+        return dataset_statistics(opened)
+
+    statistics = explain_errors(work)
+    if as_json:
+        print_json(statistics.to_json())
+        return
+    _print(statistics)
+    if sheet is not None:
+        out.print(f"contact sheet: [bold]{escape(str(sheet))}[/]")
+
+
+def _print(figures: DatasetStatistics) -> None:
+    totals, settings = figures.totals, figures.settings
+    out.print(
+        f"[bold]{escape(figures.name)}[/]: {totals['classes']} classes, {totals['videos']:,} videos, {totals['instances']:,} instances"
+    )
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column()
+    grid.add_row(
+        "stored as", f"{settings['codec']}, quality {settings['quality']}, short side up to {settings['short_side']} px"
+    )
+    grid.add_row("splits", _kinds(figures.splits))
+    low, median, high = figures.seconds
+    grid.add_row(
+        "duration", f"{totals['seconds']:,.0f} s in all; a video {low:.2f} to {high:.2f} s, median {median:.2f} s"
+    )
+    low, median, high = figures.frames
+    grid.add_row("frames", f"{totals['frames']:,} in all; a video {low:.0f} to {high:.0f}, median {median:.0f}")
+    grid.add_row("fps", _kinds(figures.fps))
+    grid.add_row("size", _kinds(figures.sizes))
+    grid.add_row(
+        "bytes",
+        f"{totals['bytes'] / 1e6:,.1f} MB; {figures.bytes_per_second / 1e3:,.1f} kB a second, "
+        f"{figures.bytes_per_frame / 1e3:,.2f} kB a frame",
+    )
+    grid.add_row("source", f"{totals['source_bytes'] / 1e6:,.1f} MB, {figures.compression:.2f} times what is stored")
+    grid.add_row("errors", _kinds(figures.errors) if figures.errors else "none")
+    out.print(grid)
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("class")
+    for name in ("videos", "instances", "frames", "seconds", "MB"):
+        table.add_column(name, justify="right")
+    for row in figures.classes[:_SHOWN_CLASSES]:
+        table.add_row(
+            escape(row.label),
+            str(row.videos),
+            str(row.instances),
+            f"{row.frames:,}",
+            f"{row.seconds:,.1f}",
+            f"{row.bytes / 1e6:,.1f}",
+        )
+    out.print(table)
+    if (more := len(figures.classes) - _SHOWN_CLASSES) > 0:
+        out.print(f"... and {more} more classes (--json lists all)")
+
+
+def _kinds(counts: dict[str, int]) -> str:
+    """The commonest kinds and how often each occurs."""
+    shown = [f"{escape(name)} ({count:,})" for name, count in list(counts.items())[:_SHOWN_KINDS]]
+    more = len(counts) - _SHOWN_KINDS
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

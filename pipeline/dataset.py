@@ -1,0 +1,202 @@
+"""Reading a prepared data set: what it holds, where each video lies, and the bytes of any frame."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from pipeline.catalog import Catalog
+from pipeline.check import FileSlice, FrameRanges
+from pipeline.encode import GOP_FRAMES, EncodeSettings
+from pipeline.errors import DatasetError, FrameDamagedError
+from pipeline.shard import shard_paths
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """One video of a data set.
+
+    Attributes:
+        key: its name in the shards.
+        labels: class names of its instances.
+        group: videos cut from one recording share it; None: unknown.
+        source: path of the file it was made from, relative to the source's root.
+        source_bytes: size of that file.
+        shard: number of the shard.
+        offset: byte offset of its mp4 in the shard's tar.
+        bytes: size of its mp4.
+        sha256: of its mp4.
+        codec: `jpeg` or `h264`.
+        width: pixels.
+        height: pixels.
+        fps_fraction: frames a second, exact.
+        n_frames: count of frames.
+        first_frame: row of its first frame in the shard's frame index.
+    """
+
+    key: str
+    labels: tuple[str, ...]
+    group: str | None
+    source: str
+    source_bytes: int
+    shard: int
+    offset: int
+    bytes: int
+    sha256: str
+    codec: str
+    width: int
+    height: int
+    fps_fraction: Fraction
+    n_frames: int
+    first_frame: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return float(self.n_frames / self.fps_fraction)
+
+
+@dataclass(frozen=True)
+class StoredInstance:
+    """A labelled frame range [start_frame, end_frame) of a video."""
+
+    key: str
+    label: str
+    split: str | None
+    start_frame: int
+    end_frame: int
+
+
+_VIDEO_FIELDS = [field.name for field in fields(StoredVideo)]
+
+
+class Dataset:
+    """A prepared data set, opened for reading. Holds its catalog in memory and maps frame indices as they are used."""
+
+    def __init__(self, folder: Path, catalog: Catalog) -> None:
+        self.folder = folder
+        self.catalog = catalog
+        self.videos: tuple[StoredVideo, ...] = tuple(_video(row) for row in catalog.videos)
+        self.instances: tuple[StoredInstance, ...] = tuple(
+            StoredInstance(row["key"], row["label"], row["split"], row["start_frame"], row["end_frame"])
+            for row in catalog.instances
+        )
+        self.by_key: dict[str, StoredVideo] = {video.key: video for video in self.videos}
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Dataset:
+        """Open a folder that `vclimb prepare` made.
+
+        Raises:
+            DatasetError: it isn't one, is damaged, or has another format version.
+        """
+        return cls(Path(folder), Catalog.read(Path(folder)))
+
+    @property
+    def name(self) -> str:
+        return self.catalog.name
+
+    @property
+    def settings(self) -> EncodeSettings:
+        return self.catalog.settings
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in alphabetical order."""
+        return self.catalog.classes
+
+    def shard_stem(self, number: int) -> str:
+        """File name of a shard, without a suffix.
+
+        Raises:
+            DatasetError: there is no such shard.
+        """
+        if number not in self.catalog.shards:
+            raise DatasetError(f"{self.folder} has no shard {number}; it has {sorted(self.catalog.shards)}")
+        return self.catalog.shards[number].tar.removesuffix(".tar")
+
+    def shard_paths(self, number: int) -> tuple[Path, Path, Path]:
+        """Paths of a shard's tar, DALI index and frame index."""
+        return shard_paths(self.folder, self.shard_stem(number))
+
+    @functools.lru_cache(maxsize=4096)  # noqa: B019 - lives as long as the data set does
+    def _frame_index(self, number: int) -> FrameRanges:
+        path = self.shard_paths(number)[2]
+        try:
+            table: FrameRanges = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"the frame index {path} can't be read: {error}") from None
+        return table
+
+    def frame_ranges(self, video: StoredVideo) -> FrameRanges:
+        """(n_frames, 2) int64: byte offset in the shard's tar, and size, of each of a video's frames."""
+        ranges = self._frame_index(video.shard)[video.first_frame : video.first_frame + video.n_frames]
+        if len(ranges) != video.n_frames:
+            raise DatasetError(f"the frame index of shard {video.shard} ends before video {video.key!r}")
+        return ranges
+
+    def frame_bytes(self, video: StoredVideo, frame: int) -> bytes:
+        """The encoded bytes of one frame: a whole JPEG file, or a packet of H.264."""
+        offset, size = self.frame_ranges(video)[frame].tolist()
+        with open(self.shard_paths(video.shard)[0], "rb") as tar:
+            tar.seek(offset)
+            return tar.read(size)
+
+    def open_video(self, video: StoredVideo) -> FileSlice:
+        """The stored mp4 as a seekable file; nothing is read into memory."""
+        return FileSlice(self.shard_paths(video.shard)[0], video.offset, video.bytes)
+
+    def decode_frame(self, video: StoredVideo, frame: int) -> npt.NDArray[np.uint8]:
+        """One frame as RGB, (height, width, 3) uint8. For looking at videos; clips are streamed otherwise.
+
+        Raises:
+            FrameDamagedError: its bytes don't decode; names key, shard and offset.
+        """
+        try:
+            if video.codec == "jpeg":
+                return np.asarray(simplejpeg.decode_jpeg(self.frame_bytes(video, frame)))
+            for number, picture in enumerate(self._decode_group(video, frame)):
+                if number == frame % GOP_FRAMES:
+                    return np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+            raise ValueError("no such frame comes out of the decoder")
+        except (ValueError, av.error.FFmpegError) as error:
+            offset = int(self.frame_ranges(video)[frame, 0])
+            tar = self.shard_paths(video.shard)[0].name
+            raise FrameDamagedError(f"frame {frame} of {video.key!r} ({tar}, byte {offset}): {error}") from None
+
+    def _decode_group(self, video: StoredVideo, frame: int) -> Iterator[av.VideoFrame]:
+        """The frames of an H.264 video from the start of a frame's group of pictures on."""
+        with self.open_video(video) as file, av.open(file, "r") as container:
+            stream = container.streams.video[0]
+            first = frame - frame % GOP_FRAMES
+            assert stream.time_base is not None
+            container.seek(round(first / video.fps_fraction / stream.time_base), stream=stream)
+            yield from container.decode(stream)
+
+
+def _video(row: dict[str, Any]) -> StoredVideo:
+    values = {name: row[name] for name in _VIDEO_FIELDS}
+    return StoredVideo(**{**values, "labels": tuple(row["labels"]), "fps_fraction": Fraction(row["fps_fraction"])})
+
+
+def as_webdataset(folder: Path | str, **options: Any) -> Any:
+    """The shards as a `webdataset.WebDataset` of samples `{__key__, mp4: bytes, json: bytes}`, in order.
+
+    Args:
+        folder: a prepared data set.
+        options: passed on to `webdataset.WebDataset`.
+    """
+    import webdataset
+
+    dataset = Dataset.open(folder)
+    urls = [str(dataset.shard_paths(number)[0]) for number in sorted(dataset.catalog.shards)]
+    return webdataset.WebDataset(urls, **{"shardshuffle": False, "empty_check": False, **options})

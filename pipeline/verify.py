@@ -1,0 +1,234 @@
+"""Holding a data set against its catalog: every digest, tar, index and frame range, and on request every frame."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import signal
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.catalog import ERRORS, HEADER, INSTANCES, VIDEOS, read_header
+from pipeline.check import FrameRanges, bad_h264_frames, bad_jpeg_frames
+from pipeline.dataset import Dataset, StoredVideo
+from pipeline.errors import DatasetError
+from pipeline.shard import DALI_INDEX_VERSION
+from pipeline.target import WORK
+from pipeline.worker import file_sha256
+
+_VIDEOS_PER_TASK = 64
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that isn't as the catalog says.
+
+    Attributes:
+        file: the file it is in, relative to the data set's folder.
+        key: the sample, where one can be named.
+        what: one sentence.
+    """
+
+    file: str
+    key: str | None
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {f'{self.key}: ' if self.key else ''}{self.what}"
+
+
+@dataclass
+class Report:
+    """What was looked at and what is wrong with it."""
+
+    n_shards: int = 0
+    n_videos: int = 0
+    n_frames: int = 0
+    decoded: bool = False
+    unfinished: bool = False
+    problems: list[Problem] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def verify(folder: Path, decode: bool, workers: int, on_videos: Callable[[int], None]) -> Report:
+    """Check a data set.
+
+    Args:
+        folder: a prepared data set.
+        decode: decode every frame too.
+        workers: processes to use.
+        on_videos: is told how many more videos were checked.
+
+    Raises:
+        DatasetError: there is no catalog to check against.
+    """
+    report = Report(decoded=decode, unfinished=(folder / WORK).exists())
+    report.problems += _catalog_problems(folder)
+    dataset = Dataset.open(folder)
+    report.n_shards, report.n_videos = len(dataset.catalog.shards), len(dataset.videos)
+    report.n_frames = sum(video.n_frames for video in dataset.videos)
+    report.problems += _stray_files(dataset)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_open_dataset, initargs=(folder,)) as pool:
+        futures: dict[Future[list[Problem]], int] = {}
+        for number, files in sorted(dataset.catalog.shards.items()):
+            futures[pool.submit(_shard_task, number)] = 0 if decode else files.n_videos
+            for start in range(0, files.n_videos if decode else 0, _VIDEOS_PER_TASK):
+                stop = min(start + _VIDEOS_PER_TASK, files.n_videos)
+                futures[pool.submit(_frames_task, number, start, stop)] = stop - start
+        try:
+            for future in as_completed(futures):
+                report.problems += future.result()
+                on_videos(futures[future])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    report.problems.sort(key=lambda problem: (problem.file, problem.key or "", problem.what))
+    return report
+
+
+# A worker opens the data set once: sending the catalog with every task would cost more than the checks.
+_shards_of_worker: dict[int, list[StoredVideo]] = {}
+_dataset_of_worker: Dataset | None = None
+
+
+def _open_dataset(folder: Path) -> None:
+    global _dataset_of_worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _dataset_of_worker = Dataset.open(folder)
+    for video in _dataset_of_worker.videos:
+        _shards_of_worker.setdefault(video.shard, []).append(video)
+
+
+def _shard_task(number: int) -> list[Problem]:
+    assert _dataset_of_worker is not None
+    return shard_problems(_dataset_of_worker, number, _shards_of_worker[number])
+
+
+def _frames_task(number: int, start: int, stop: int) -> list[Problem]:
+    assert _dataset_of_worker is not None
+    return frame_problems(_dataset_of_worker, number, _shards_of_worker[number][start:stop])
+
+
+def _catalog_problems(folder: Path) -> Iterator[Problem]:
+    header = read_header(folder)
+    for name in (VIDEOS, INSTANCES, ERRORS):
+        expected = header.get("files", {}).get(name)
+        if not (folder / name).exists():
+            yield Problem(name, None, "is missing")
+        elif file_sha256(folder / name) != expected:
+            yield Problem(name, None, f"its SHA-256 is not the one in {HEADER}")
+
+
+def _stray_files(dataset: Dataset) -> Iterator[Problem]:
+    ours = {HEADER, VIDEOS, INSTANCES, ERRORS, WORK}
+    for number in dataset.catalog.shards:
+        ours.update(path.name for path in dataset.shard_paths(number))
+    if not (dataset.folder / WORK).exists():
+        for path in sorted(dataset.folder.iterdir()):
+            if path.name not in ours:
+                yield Problem(path.name, None, "is not part of the data set")
+
+
+def shard_problems(dataset: Dataset, number: int, videos: Sequence[StoredVideo]) -> list[Problem]:
+    """Check one shard's three files against the catalog and against each other, without decoding."""
+    files = dataset.catalog.shards[number]
+    tar, idx, frames = dataset.shard_paths(number)
+    problems: list[Problem] = []
+    for path, expected in ((tar, files.tar_sha256), (idx, files.idx_sha256), (frames, files.frames_sha256)):
+        if not path.exists():
+            problems.append(Problem(path.name, None, "is missing"))
+        elif file_sha256(path) != expected:
+            problems.append(Problem(path.name, None, "its SHA-256 is not the recorded one"))
+    if not tar.exists():
+        return problems
+    if tar.stat().st_size != files.tar_bytes:
+        problems.append(Problem(tar.name, None, f"has {tar.stat().st_size} bytes, not {files.tar_bytes}"))
+    members: dict[str, tuple[int, int]] = {}
+    try:
+        with tarfile.open(tar) as archive:
+            members = {member.name: (member.offset_data, member.size) for member in archive}
+    except (tarfile.TarError, OSError, ValueError) as error:
+        problems.append(Problem(tar.name, None, f"can't be read as a tar: {error}"))
+    for video in videos:
+        problems += [Problem(tar.name, video.key, what) for what in _sample_problems(dataset, tar, video, members)]
+    if idx.exists():
+        problems += [Problem(idx.name, key, what) for key, what in _index_problems(idx, videos, members)]
+    return problems
+
+
+def _sample_problems(
+    dataset: Dataset, tar: Path, video: StoredVideo, members: dict[str, tuple[int, int]]
+) -> Iterator[str]:
+    if members.get(f"{video.key}.mp4") != (video.offset, video.bytes):
+        yield f"its mp4 is not at byte {video.offset} with {video.bytes} bytes"
+    with dataset.open_video(video) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != video.sha256:
+            yield "the SHA-256 of its mp4 is not the recorded one"
+    if json_member := members.get(f"{video.key}.json"):
+        with open(tar, "rb") as archive:
+            archive.seek(json_member[0])
+            try:
+                if json.loads(archive.read(json_member[1]))["sha256"] != video.sha256:
+                    yield "its json is not that of the video"
+            except (ValueError, KeyError, TypeError):
+                yield "its json can't be read"
+    else:
+        yield "its json is missing"
+    try:
+        ranges = dataset.frame_ranges(video)
+    except DatasetError as error:
+        yield str(error)
+        return
+    if not _in_order(ranges, video):
+        yield "its frame ranges don't lie one after another within its mp4"
+
+
+def _in_order(ranges: FrameRanges, video: StoredVideo) -> bool:
+    starts, ends = ranges[:, 0], ranges.sum(axis=1)
+    inside = starts[0] >= video.offset and ends[-1] <= video.offset + video.bytes
+    return bool(inside and (ranges[:, 1] > 0).all() and (starts[1:] >= ends[:-1]).all())
+
+
+def _index_problems(
+    idx: Path, videos: Sequence[StoredVideo], members: dict[str, tuple[int, int]]
+) -> Iterator[tuple[str | None, str]]:
+    head, *lines = idx.read_text("utf-8", "replace").splitlines()
+    if head != f"{DALI_INDEX_VERSION} {len(videos)}" or len(lines) != len(videos):
+        yield None, f"its first line is {head!r} for {len(videos)} videos and {len(lines)} lines"
+    for video, line in zip(videos, lines, strict=False):
+        expected = " ".join(
+            f"{suffix} {offset} {size} {video.key}.{suffix}"
+            for suffix in ("mp4", "json")
+            for offset, size in [members.get(f"{video.key}.{suffix}", (0, 0))]
+        )
+        if line != expected:
+            yield video.key, "its line is not that of the tar"
+
+
+def frame_problems(dataset: Dataset, number: int, videos: Sequence[StoredVideo]) -> list[Problem]:
+    """Decode every frame of some videos of a shard."""
+    tar = dataset.shard_paths(number)[0]
+    problems: list[Problem] = []
+    for video in videos:
+        try:
+            ranges = np.asarray(dataset.frame_ranges(video))
+            if video.codec == "jpeg":
+                bad = list(bad_jpeg_frames(tar, ranges, video.width, video.height))
+            else:
+                with dataset.open_video(video) as file:
+                    bad = list(bad_h264_frames(file, ranges, video.width, video.height))
+        except (DatasetError, OSError) as error:
+            bad = [(0, str(error))]
+        problems += [Problem(tar.name, video.key, f"frame {frame}: {what}") for frame, what in bad]
+    return problems
