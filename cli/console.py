@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from pipeline.errors import VclimbError
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+# Names of classes and files are printed as they are: no `:dog:` becomes a picture of one.
+out = Console(soft_wrap=True, highlight=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 Result = TypeVar("Result")
 
@@ -40,16 +42,21 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
     try:
         return work()
     except VclimbError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}")
+        err.print(f"[bold red]error:[/] {plain(str(error))}")
         raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
-        err.print(f"[yellow]stopped.[/] {escape(how_to_go_on)}".rstrip())
+        err.print(f"[yellow]stopped.[/] {plain(how_to_go_on)}".rstrip())
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(EXIT_FAILED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def plain(text: str) -> str:
+    """Text that comes out as it is: nothing in it is markup, and nothing is a command to the terminal."""
+    return escape("".join(c if unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text))
 
 
 def print_json(value: Any) -> None:

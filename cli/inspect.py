@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from cli.console import explain_errors, out, print_json
+from cli.console import explain_errors, out, plain, print_json
 from pipeline.contact_sheet import contact_sheet, write_png
 from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError
@@ -37,7 +36,11 @@ def command(
                 raise SettingsError(f"--contact-sheet {str(sheet)!r} must end in .png")
             if not sheet.parent.is_dir():
                 raise SettingsError(f"--contact-sheet {str(sheet)!r}: there is no folder {str(sheet.parent)!r}")
-            write_png(contact_sheet(opened, columns), sheet)
+            drawn = contact_sheet(opened, columns)
+            try:
+                write_png(drawn, sheet)
+            except OSError as error:
+                raise SettingsError(f"--contact-sheet {str(sheet)!r} can't be written: {error.strerror}") from None
         return dataset_statistics(opened)
 
     statistics = explain_errors(work)
@@ -46,13 +49,14 @@ def command(
         return
     _print(statistics)
     if sheet is not None:
-        out.print(f"contact sheet: [bold]{escape(str(sheet))}[/]")
+        out.print(f"contact sheet: [bold]{plain(str(sheet))}[/]")
 
 
 def _print(figures: DatasetStatistics) -> None:
     totals, settings = figures.totals, figures.settings
     out.print(
-        f"[bold]{escape(figures.name)}[/]: {totals['classes']} classes, {totals['videos']:,} videos, {totals['instances']:,} instances"
+        f"[bold]{plain(figures.name)}[/]: {totals['classes']} classes, {totals['videos']:,} videos, "
+        f"{totals['instances']:,} instances"
     )
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
@@ -83,7 +87,7 @@ def _print(figures: DatasetStatistics) -> None:
         table.add_column(name, justify="right")
     for row in figures.classes[:_SHOWN_CLASSES]:
         table.add_row(
-            escape(row.label),
+            plain(row.label),
             str(row.videos),
             str(row.instances),
             f"{row.frames:,}",
@@ -97,6 +101,6 @@ def _print(figures: DatasetStatistics) -> None:
 
 def _kinds(counts: dict[str, int]) -> str:
     """The commonest kinds and how often each occurs."""
-    shown = [f"{escape(name)} ({count:,})" for name, count in list(counts.items())[:_SHOWN_KINDS]]
+    shown = [f"{plain(name)} ({count:,})" for name, count in list(counts.items())[:_SHOWN_KINDS]]
     more = len(counts) - _SHOWN_KINDS
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

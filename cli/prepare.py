@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from fractions import Fraction
@@ -9,17 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cli.console import EXIT_FAILED, err, explain_errors, out, print_json
+from cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json
 from pipeline.encode import CODECS, EncodeSettings
 from pipeline.errors import SettingsError
 from pipeline.executor import LocalExecutor
 from pipeline.ffmpeg import find_ffmpeg, require_encoder
 from pipeline.prepare import PrepareOptions, Summary, prepare
 from pipeline.sources import LAYOUTS, read_source
+from pipeline.sources.table import printable_path
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 _SHOWN_FAILURES = 5
@@ -83,6 +84,8 @@ def command(
             max_frames=max_frames,
             keep_truncated=keep_truncated,
         )
+        if timeout is not None and not 0 < timeout < math.inf:
+            raise SettingsError(f"--timeout {timeout:g} is out of range; allowed: above 0 s")
         options = PrepareOptions(parse_size(shard_size), _positive("limit", limit), retry_failed, timeout)
         n_workers = _positive("workers", workers) or len(os.sched_getaffinity(0))
         ffmpeg = find_ffmpeg()
@@ -135,7 +138,7 @@ class Reporter:
 
     def note(self, sentence: str) -> None:
         if not self._quiet:
-            self._progress.console.print(f"[dim]{escape(sentence)}[/]")
+            self._progress.console.print(f"[dim]{plain(sentence)}[/]")
 
     def start(self, phase: str, videos: int, seconds: float) -> None:
         if self._task is not None:
@@ -157,7 +160,7 @@ class Reporter:
 def summary_json(summary: Summary) -> dict[str, Any]:
     """The summary as `--json` prints it."""
     return {
-        "out": str(summary.out),
+        "out": printable_path(str(summary.out)),
         "prepared": summary.prepared,
         "already_there": summary.already_there,
         "failed_now": summary.failed_now,
@@ -179,7 +182,7 @@ def print_summary(summary: Summary) -> None:
     if summary.already_there:
         grid.add_row(str(summary.already_there), "there already")
     if summary.failed_now:
-        grid.add_row(f"[red]{len(summary.failed_now)}[/]", f"failed: see {escape(str(summary.out / 'errors.jsonl'))}")
+        grid.add_row(f"[red]{len(summary.failed_now)}[/]", f"failed: see {plain(str(summary.out / 'errors.jsonl'))}")
     if summary.failed_before:
         grid.add_row(str(summary.failed_before), "failed in an earlier run; --retry-failed takes them again")
     if summary.missing:
@@ -190,12 +193,12 @@ def print_summary(summary: Summary) -> None:
         grid.add_row(str(summary.gone), "no longer in the source; kept")
     out.print(grid)
     for row in summary.failed_now[:_SHOWN_FAILURES]:
-        out.print(f"  [red]{escape(row['path'])}[/]: {escape(row['stage'])}: {escape(row['reason'])}")
+        out.print(f"  [red]{plain(row['path'])}[/]: {plain(row['stage'])}: {plain(row['reason'])}")
     if (more := len(summary.failed_now) - _SHOWN_FAILURES) > 0:
         out.print(f"  ... and {more} more")
     if totals["videos"]:
         out.print(
-            f"[bold]{escape(str(summary.out))}[/]: {totals['classes']} classes, {totals['videos']:,} videos, "
+            f"[bold]{plain(str(summary.out))}[/]: {totals['classes']} classes, {totals['videos']:,} videos, "
             f"{totals['frames']:,} frames, {totals['seconds']:,.0f} s, {totals['bytes'] / 1e6:,.1f} MB "
             f"(source {totals['source_bytes'] / 1e6:,.1f} MB)"
         )
@@ -209,8 +212,8 @@ def parse_size(text: str) -> int:
     Raises:
         SettingsError: it isn't one, or is zero.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip(), re.IGNORECASE)
-    size = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMG]I?)?B?", text.strip(), re.IGNORECASE)
+    size = int(Fraction(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
     if size < 1:
         raise SettingsError(f"size {text!r} is not understood; write a number and a unit, e.g. 256MB or 1GiB")
     return size

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from cli.console import EXIT_FAILED, err, explain_errors, out, print_json, progress
+from cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json, progress
 from pipeline.catalog import read_header
+from pipeline.storage import LocalStorage
 from pipeline.verify import Report, verify
 
 _SHOWN_PROBLEMS = 50
@@ -25,7 +25,7 @@ def command(
     """Check every SHA-256, tar, index and frame range. Names each bad sample; exit status 1 if there is one."""
 
     def work() -> Report:
-        total = read_header(dataset)["totals"]["videos"]
+        total = read_header(LocalStorage(dataset))["totals"]["videos"]
         with progress("videos", quiet=as_json) as bar:
             task = bar.add_task("decoding" if decode else "checking", total=total, note="")
             return verify(dataset, decode, workers or len(os.sched_getaffinity(0)), lambda n: bar.advance(task, n))
@@ -41,11 +41,11 @@ def command(
 
 def _print_report(dataset: Path, report: Report) -> None:
     for problem in report.problems[:_SHOWN_PROBLEMS]:
-        out.print(f"[red]{escape(str(problem))}[/]")
+        out.print(f"[red]{plain(str(problem))}[/]")
     if (more := len(report.problems) - _SHOWN_PROBLEMS) > 0:
         out.print(f"... and {more} more problems (--json lists all)")
     if report.unfinished:
         err.print("[yellow]a prepare run on this data set is unfinished; run it again to complete it[/]")
     looked_at = f"{report.n_shards} shards, {report.n_videos:,} videos, {report.n_frames:,} frames"
     verdict = f"[red]{len(report.problems)} problems[/]" if report.problems else "[green]clean[/]"
-    out.print(f"[bold]{escape(str(dataset))}[/]: {verdict} ({looked_at}{', all decoded' if report.decoded else ''})")
+    out.print(f"[bold]{plain(str(dataset))}[/]: {verdict} ({looked_at}{', all decoded' if report.decoded else ''})")

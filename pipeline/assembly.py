@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,14 @@ import numpy as np
 
 from pipeline.catalog import ShardRecord
 from pipeline.plan import PlannedVideo
-from pipeline.shard import Placed, ShardWriter, publish, write_atomically
+from pipeline.shard import ShardWriter, publish, write_atomically
 from pipeline.sources.table import Instance, printable_path
 
 if TYPE_CHECKING:
     from pipeline.executor import ShardJob
 
 RECORDS = "records"
+_PLACE = ("shard", "offset", "first_frame")
 # Rounds away what floating point adds to seconds times frames a second.
 _FRAME_EPSILON = 1e-6
 
@@ -54,21 +56,26 @@ class ShardAssembly:
 
     def _append(self, index: int) -> None:
         planned, part = self._job.shard.videos[index], self._job.part(index)
-        row = json.loads(part.with_suffix(".json").read_text())
+        made = json.loads(part.with_suffix(".json").read_text())
         path = printable_path(planned.video.path)
-        if "error" in row:
-            self._record.errors.append({"path": path, **row["error"]})
+        if "error" in made:
+            self._record.errors.append({"path": path, **made["error"]})
             return
-        stored = row["stored"]
+        stored = made["stored"]
         instances = self._instances(planned, Fraction(stored["fps"]), stored["n_frames"], path)
-        labels = list(dict.fromkeys(instance["label"] for instance in instances))
-        facts = {"key": planned.video.key, "labels": labels, "group": planned.video.group, "source": path, **stored}
-        ranges = np.load(part.with_suffix(".frames.npy"))
-        metadata = {**facts, "instances": [{k: v for k, v in i.items() if k != "key"} for i in instances]}
-        placed = self._open().add(
-            planned.video.key, part.with_suffix(".mp4"), json.dumps(metadata, sort_keys=True).encode(), ranges
-        )
-        self._record.videos.append(_video_row(facts, self._job.shard.number, placed))
+        row = {
+            "key": planned.video.key,
+            "labels": list(dict.fromkeys(instance["label"] for instance in instances)),
+            "group": planned.video.group,
+            "source": path,
+            **stored,
+            "fps": float(Fraction(stored["fps"])),
+            "fps_fraction": stored["fps"],
+        }
+        index = np.load(part.with_suffix(".frames.npy"))
+        placed = self._open().add(planned.video.key, part.with_suffix(".mp4"), sample_json(row, instances), index)
+        place = {"shard": self._job.shard.number, "offset": placed.offset, "first_frame": placed.first_frame}
+        self._record.videos.append({**row, **place})
         self._record.instances += instances
 
     def _open(self) -> ShardWriter:
@@ -92,8 +99,8 @@ class ShardAssembly:
                     "key": planned.video.key,
                     "label": instance.label,
                     "split": instance.split,
-                    "start_seconds": instance.start_seconds,
-                    "end_seconds": instance.end_seconds,
+                    "start_seconds": None if instance.start_seconds is None else float(instance.start_seconds),
+                    "end_seconds": None if instance.end_seconds is None else float(instance.end_seconds),
                     "start_frame": start,
                     "end_frame": end,
                 }
@@ -118,15 +125,17 @@ def frame_range(instance: Instance, fps: Fraction, n_frames: int) -> tuple[int, 
     return max(start, 0), min(end, n_frames)
 
 
-def _video_row(facts: dict[str, Any], shard: int, placed: Placed) -> dict[str, Any]:
-    return {
-        **facts,
-        "fps": float(Fraction(facts["fps"])),
-        "fps_fraction": facts["fps"],
-        "shard": shard,
-        "offset": placed.offset,
-        "first_frame": placed.first_frame,
-    }
+def sample_json(video: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> bytes:
+    """The JSON that lies beside a video in its shard: its rows of the catalog, but for where it lies.
+
+    Args:
+        video: a row of VIDEO_SCHEMA; shard, offset and first_frame are not looked at.
+        instances: rows of INSTANCE_SCHEMA of that video.
+    """
+    facts = {name: value for name, value in video.items() if name not in (*_PLACE, "fps_fraction")}
+    facts["fps"] = video["fps_fraction"]
+    facts["instances"] = [{name: value for name, value in row.items() if name != "key"} for row in instances]
+    return json.dumps(facts, sort_keys=True).encode()
 
 
 def read_records(work: Path) -> list[ShardRecord]:

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.encode import EncodeSettings
-from pipeline.errors import DatasetError
+from pipeline.errors import DatasetError, SettingsError
 from pipeline.shard import ShardFiles, write_atomically
+from pipeline.storage import Storage
 
 FORMAT_VERSION = 1
 HEADER, VIDEOS, INSTANCES, ERRORS = "dataset.json", "videos.parquet", "instances.parquet", "errors.jsonl"
@@ -100,14 +101,14 @@ class Catalog:
     errors: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, record: ShardRecord) -> None:
-        """Take in a shard's record; a shard that is already there is left as it is."""
+        """Take in a shard's record. Of a shard that is already there, only the errors; `write` drops repeated ones."""
+        self.errors += record.errors
         if record.number in self.shards:
             return
         if record.files is not None:
             self.shards[record.number] = record.files
         self.videos += record.videos
         self.instances += record.instances
-        self.errors += record.errors
 
     @property
     def classes(self) -> list[str]:
@@ -151,48 +152,65 @@ class Catalog:
         write_atomically(folder / VIDEOS, videos)
         write_atomically(folder / INSTANCES, instances)
         write_atomically(folder / ERRORS, errors)
+        header["sha256"] = _header_sha256(header)
         write_atomically(folder / HEADER, (json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode())
 
     @classmethod
-    def read(cls, folder: Path) -> Catalog:
-        """Read a data set's catalog.
+    def read(cls, storage: Storage) -> Catalog:
+        """Read a data set's catalog. A run that was killed while it wrote one may leave rows of shards that
+        dataset.json doesn't list yet; they don't count.
 
         Raises:
             DatasetError: there is none, it is damaged, or its format version is not ours.
         """
-        header = read_header(folder)
+        header = read_header(storage)
         try:
+            shards = {row["number"]: _files_of(row) for row in header["shards"]}
+            videos = pq.read_table(io.BytesIO(storage.read(VIDEOS)), schema=VIDEO_SCHEMA).to_pylist()
+            videos = [row for row in videos if row["shard"] in shards]
+            keys = {row["key"] for row in videos}
+            instances = pq.read_table(io.BytesIO(storage.read(INSTANCES)), schema=INSTANCE_SCHEMA).to_pylist()
             return cls(
                 name=header["name"],
                 settings=EncodeSettings.from_json(header["settings"]),
                 ffmpeg=header["ffmpeg"],
-                shards={row["number"]: _files_of(row) for row in header["shards"]},
-                videos=pq.read_table(folder / VIDEOS, schema=VIDEO_SCHEMA).to_pylist(),
-                instances=pq.read_table(folder / INSTANCES, schema=INSTANCE_SCHEMA).to_pylist(),
-                errors=[json.loads(line) for line in (folder / ERRORS).read_bytes().split(b"\n") if line],
+                shards=shards,
+                videos=videos,
+                instances=[row for row in instances if row["key"] in keys],
+                errors=[json.loads(line) for line in storage.read(ERRORS).split(b"\n") if line],
             )
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise DatasetError(f"the catalog of {folder} is damaged: {type(error).__name__}: {error}") from None
+        except (OSError, ValueError, KeyError, TypeError, SettingsError, pa.ArrowException) as error:
+            raise DatasetError(f"the catalog of {storage} is damaged: {type(error).__name__}: {error}") from None
 
 
-def read_header(folder: Path) -> dict[str, Any]:
+def read_header(storage: Storage) -> dict[str, Any]:
     """The content of dataset.json.
 
     Raises:
-        DatasetError: it isn't there, isn't JSON, or has another format version.
+        DatasetError: it isn't there, isn't JSON, has another format version, or isn't as it was written.
     """
     try:
-        header: dict[str, Any] = json.loads((folder / HEADER).read_text("utf-8"))
+        header: dict[str, Any] = json.loads(storage.read(HEADER))
         version = header["format_version"]
     except FileNotFoundError:
         raise DatasetError(
-            f"{folder} is not a prepared data set (no {HEADER}); make one with `vclimb prepare SOURCE --out {folder}`"
+            f"{storage} is not a prepared data set (no {HEADER}); make one with `vclimb prepare SOURCE --out {storage}`"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{folder / HEADER} can't be read: {type(error).__name__}: {error}") from None
+        raise DatasetError(f"{HEADER} of {storage} can't be read: {type(error).__name__}: {error}") from None
     if version != FORMAT_VERSION:
-        raise DatasetError(f"{folder} has format version {version}; this vclimb reads version {FORMAT_VERSION}")
+        raise DatasetError(f"{storage} has format version {version}; this vclimb reads version {FORMAT_VERSION}")
+    if header.pop("sha256", None) != _header_sha256(header):
+        raise DatasetError(
+            f"{HEADER} of {storage} is damaged or was edited: its content doesn't have the SHA-256 that it names; "
+            "restore it from a copy, or prepare the data set again"
+        )
     return header
+
+
+def _header_sha256(header: dict[str, Any]) -> str:
+    """Digest of the content of dataset.json but for the digest itself, as canonical JSON."""
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def _files_of(row: dict[str, Any]) -> ShardFiles:

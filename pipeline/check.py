@@ -7,6 +7,7 @@ shows, at twice the speed of a full decode.
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from pipeline.errors import VideoError
 
 FrameRanges = npt.NDArray[np.int64]
 """(n_frames, 2): byte offset and size of each frame."""
+FrameIndex = npt.NDArray[np.int64]
+"""(n_frames, 3): byte offset, size and CRC-32 of each frame."""
 
 
 class FileSlice(io.RawIOBase):
@@ -66,11 +69,24 @@ def frame_ranges(video: str | FileSlice) -> FrameRanges:
     try:
         with av.open(video, "r") as container:
             ranges = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
-    except (av.error.FFmpegError, IndexError) as error:
-        raise VideoError("verify", f"the stored video can't be opened again: {error}") from None
+    except av.error.FFmpegError as error:
+        raise VideoError("verify", f"the stored video can't be opened again: {error.strerror}") from None
+    except IndexError:  # ffmpeg leaves a file without streams where nothing was decoded
+        ranges = []
     if not ranges or any(position is None for position, _ in ranges):
-        raise VideoError("verify", "the stored video holds no frames")
+        raise VideoError("verify", "the stored video holds no frames: none of the source could be decoded")
     return np.array(ranges, np.int64)
+
+
+def with_checksums(path: Path, ranges: FrameRanges) -> FrameIndex:
+    """Frame ranges of a file with the CRC-32 of each frame's bytes: a reader can tell damage without decoding."""
+    index: FrameIndex = np.empty((len(ranges), 3), np.int64)
+    index[:, :2] = ranges
+    with open(path, "rb") as file:
+        for row, (offset, size) in enumerate(ranges.tolist()):
+            file.seek(offset)
+            index[row, 2] = zlib.crc32(file.read(size))
+    return index
 
 
 def bad_jpeg_frames(path: Path, ranges: FrameRanges, width: int, height: int) -> Iterator[tuple[int, str]]:

@@ -69,6 +69,7 @@ def _cell(frame: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Image.Image
 def _fitted(label: str, draw: ImageDraw.ImageDraw) -> str:
     font = ImageFont.load_default(14)
     label = label.encode("latin-1", "replace").decode("latin-1")  # the built-in font has no other letters
+    label = "".join(letter if letter.isprintable() else "?" for letter in label)
     while label and draw.textlength(label, font) > LABEL_WIDTH - 4 * GAP:
         label = label.removesuffix("..")[:-1] + ".."
         if len(label) <= 3:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -15,10 +15,11 @@ import numpy.typing as npt
 import simplejpeg
 
 from pipeline.catalog import Catalog
-from pipeline.check import FileSlice, FrameRanges
+from pipeline.check import FileSlice, FrameIndex, FrameRanges
 from pipeline.encode import GOP_FRAMES, EncodeSettings
 from pipeline.errors import DatasetError, FrameDamagedError
 from pipeline.shard import shard_paths
+from pipeline.storage import LocalStorage, Storage, open_storage
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,10 @@ _VIDEO_FIELDS = [field.name for field in fields(StoredVideo)]
 class Dataset:
     """A prepared data set, opened for reading. Holds its catalog in memory and maps frame indices as they are used."""
 
-    def __init__(self, folder: Path, catalog: Catalog) -> None:
-        self.folder = folder
+    def __init__(self, storage: Storage, catalog: Catalog) -> None:
+        self.storage = storage
         self.catalog = catalog
+        self._frame_indices: dict[int, FrameIndex] = {}
         self.videos: tuple[StoredVideo, ...] = tuple(_video(row) for row in catalog.videos)
         self.instances: tuple[StoredInstance, ...] = tuple(
             StoredInstance(row["key"], row["label"], row["split"], row["start_frame"], row["end_frame"])
@@ -94,12 +96,28 @@ class Dataset:
 
     @classmethod
     def open(cls, folder: Path | str) -> Dataset:
-        """Open a folder that `vclimb prepare` made.
+        """Open what `vclimb prepare` made: a folder, or a URL that fsspec reads (`s3://`, `gs://`, `memory://`, ...).
 
         Raises:
             DatasetError: it isn't one, is damaged, or has another format version.
         """
-        return cls(Path(folder), Catalog.read(Path(folder)))
+        storage = open_storage(folder)
+        catalog = Catalog.read(storage)
+        try:
+            return cls(storage, catalog)
+        except (ValueError, TypeError, ZeroDivisionError) as error:
+            raise DatasetError(f"the catalog of {folder} is damaged: {type(error).__name__}: {error}") from None
+
+    @property
+    def folder(self) -> Path:
+        """The local folder.
+
+        Raises:
+            DatasetError: the data set is read from a URL.
+        """
+        if not isinstance(self.storage, LocalStorage):
+            raise DatasetError(f"{self.storage} is not on this machine; copy it to a local folder for this")
+        return self.storage.folder
 
     @property
     def name(self) -> str:
@@ -121,35 +139,47 @@ class Dataset:
             DatasetError: there is no such shard.
         """
         if number not in self.catalog.shards:
-            raise DatasetError(f"{self.folder} has no shard {number}; it has {sorted(self.catalog.shards)}")
+            raise DatasetError(f"{self.storage} has no shard {number}; it has {sorted(self.catalog.shards)}")
         return self.catalog.shards[number].tar.removesuffix(".tar")
 
     def shard_paths(self, number: int) -> tuple[Path, Path, Path]:
         """Paths of a shard's tar, DALI index and frame index."""
         return shard_paths(self.folder, self.shard_stem(number))
 
-    @functools.lru_cache(maxsize=4096)  # noqa: B019 - lives as long as the data set does
-    def _frame_index(self, number: int) -> FrameRanges:
-        path = self.shard_paths(number)[2]
+    def frame_index(self, number: int) -> FrameIndex:
+        """(frames of the shard, 3) int64: byte offset in the shard's tar, size and CRC-32 of each frame."""
+        if (known := self._frame_indices.get(number)) is not None:
+            return known
+        name = f"{self.shard_stem(number)}.frames.npy"
         try:
-            table: FrameRanges = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"the frame index {path} can't be read: {error}") from None
+            table: FrameIndex
+            if isinstance(self.storage, LocalStorage):
+                table = np.load(self.storage.folder / name, mmap_mode="r")
+            else:
+                table = np.load(io.BytesIO(self.storage.read(name)))
+        except (OSError, ValueError, EOFError) as error:
+            raise DatasetError(f"the frame index {name} can't be read: {error}") from None
+        if table.dtype != np.int64 or table.shape[1:] != (3,):
+            raise DatasetError(f"the frame index {name} holds {table.dtype} {table.shape}, not int64 (n, 3)")
+        self._frame_indices[number] = table
         return table
 
     def frame_ranges(self, video: StoredVideo) -> FrameRanges:
         """(n_frames, 2) int64: byte offset in the shard's tar, and size, of each of a video's frames."""
-        ranges = self._frame_index(video.shard)[video.first_frame : video.first_frame + video.n_frames]
+        ranges = self.frame_index(video.shard)[video.first_frame : video.first_frame + video.n_frames, :2]
         if len(ranges) != video.n_frames:
             raise DatasetError(f"the frame index of shard {video.shard} ends before video {video.key!r}")
         return ranges
 
     def frame_bytes(self, video: StoredVideo, frame: int) -> bytes:
-        """The encoded bytes of one frame: a whole JPEG file, or a packet of H.264."""
+        """The encoded bytes of one frame: a whole JPEG file, or a packet of H.264.
+
+        Raises:
+            IndexError: the video has no such frame.
+        """
+        _refuse_other_frames(video, frame)
         offset, size = self.frame_ranges(video)[frame].tolist()
-        with open(self.shard_paths(video.shard)[0], "rb") as tar:
-            tar.seek(offset)
-            return tar.read(size)
+        return self.storage.read_ranges(f"{self.shard_stem(video.shard)}.tar", [(offset, size)])[0]
 
     def open_video(self, video: StoredVideo) -> FileSlice:
         """The stored mp4 as a seekable file; nothing is read into memory."""
@@ -160,7 +190,9 @@ class Dataset:
 
         Raises:
             FrameDamagedError: its bytes don't decode; names key, shard and offset.
+            IndexError: the video has no such frame.
         """
+        _refuse_other_frames(video, frame)
         try:
             if video.codec == "jpeg":
                 return np.asarray(simplejpeg.decode_jpeg(self.frame_bytes(video, frame)))
@@ -168,7 +200,7 @@ class Dataset:
                 if number == frame % GOP_FRAMES:
                     return np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
             raise ValueError("no such frame comes out of the decoder")
-        except (ValueError, av.error.FFmpegError) as error:
+        except (ValueError, OSError, av.error.FFmpegError) as error:
             offset = int(self.frame_ranges(video)[frame, 0])
             tar = self.shard_paths(video.shard)[0].name
             raise FrameDamagedError(f"frame {frame} of {video.key!r} ({tar}, byte {offset}): {error}") from None
@@ -181,6 +213,11 @@ class Dataset:
             assert stream.time_base is not None
             container.seek(round(first / video.fps_fraction / stream.time_base), stream=stream)
             yield from container.decode(stream)
+
+
+def _refuse_other_frames(video: StoredVideo, frame: int) -> None:
+    if not 0 <= frame < video.n_frames:
+        raise IndexError(f"frame {frame} of {video.key!r} is not there; it has {video.n_frames} frames, the first is 0")
 
 
 def _video(row: dict[str, Any]) -> StoredVideo:

@@ -26,6 +26,8 @@ CODECS = {
     "jpeg": (2, 5, 31, 2),
     "h264": (0, 23, 51, 16),
 }
+# ffmpeg's own decoders of these pass their transparency over.
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 MIN_SIDE = 16
 MAX_SIDE = 8192
 
@@ -99,6 +101,18 @@ def output_rate(probe: Probe, settings: EncodeSettings) -> Fraction:
     return settings.fps or probe.rate
 
 
+def expected_frames(probe: Probe, settings: EncodeSettings) -> int:
+    """How many frames the stored video should have, by the times of the source's packets."""
+    frames = max(1, round(probe.duration_seconds * output_rate(probe, settings)))
+    return min(frames, settings.max_frames or frames)
+
+
+def most_frames(probe: Probe, settings: EncodeSettings) -> int:
+    """After how many frames ffmpeg is stopped: a source that gives more than its packets account for is not to fill
+    the disk."""
+    return settings.max_frames or 2 * max(expected_frames(probe, settings), probe.n_packets) + 100
+
+
 def estimated_bytes(probe: Probe, settings: EncodeSettings) -> int:
     """Bytes that a video will take, roughly (within a factor of two): plans shards, decides nothing else.
 
@@ -106,9 +120,7 @@ def estimated_bytes(probe: Probe, settings: EncodeSettings) -> int:
     with 1 / sqrt(qscale), H.264 halves with every 6 steps of CRF.
     """
     width, height = output_size(probe, settings)
-    frames = max(1, round(probe.duration_seconds * output_rate(probe, settings)))
-    if settings.max_frames is not None:
-        frames = min(frames, settings.max_frames)
+    frames = expected_frames(probe, settings)
     if settings.codec == "jpeg":
         bytes_per_pixel = 0.12 * (5 / settings.quality) ** 0.5
     else:
@@ -124,30 +136,46 @@ def transcode_argv(binary: str, videos: Sequence[tuple[Path, Path, Probe]], sett
     only container demuxers allowed, so that a playlist, a concat script or a subtitle reference named `x.mp4`
     opens nothing else.
     """
-    outputs = [_output(source, target, probe, settings) for source, target, probe in videos]
+    outputs = [_output(_source(number), _target(number), video[2], settings) for number, video in enumerate(videos)]
     merged = ffmpeg.merge_outputs(*outputs).global_args("-nostdin", "-v", "error", "-filter_complex_threads", "1")
-    return [str(word) for word in ffmpeg.compile(merged, cmd=binary, overwrite_output=True)]
+    # ffmpeg-python takes no name that isn't UTF-8, so the files' names come in last.
+    files = {_source(number): f"file:{source}" for number, (source, _, _) in enumerate(videos)}
+    files |= {_target(number): f"file:{target}" for number, (_, target, _) in enumerate(videos)}
+    words = map(str, ffmpeg.compile(merged, cmd=binary, overwrite_output=True))
+    return [files.get(word, word) for word in words]
 
 
-def _output(source: Path, target: Path, probe: Probe, settings: EncodeSettings) -> Any:
+def _source(number: int) -> str:
+    return f"SOURCE {number}"
+
+
+def _target(number: int) -> str:
+    return f"TARGET {number}"
+
+
+def _output(source: str, target: str, probe: Probe, settings: EncodeSettings) -> Any:
     width, height = output_size(probe, settings)
+    decoder = {"vcodec": _ALPHA_DECODERS[probe.codec]} if probe.has_alpha and probe.codec in _ALPHA_DECODERS else {}
     stream = ffmpeg.input(
-        f"file:{source}",
+        source,
         protocol_whitelist="file",
         format_whitelist=DEMUXERS,
         max_pixels=MAX_PIXELS,
         threads=1,
+        **decoder,
     )[str(probe.stream_index)]
     # Autorotation is ffmpeg's default and comes before these filters.
     if min(probe.display_width, probe.display_height) >= MIN_SIDE:  # bwdif refuses less than 3 lines
         stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
     if probe.has_alpha:  # shown as a player shows it: over black
         stream = stream.filter("format", "gbrap").filter("premultiply", inplace=1)
+    # A timeline with small gaps (dropped frames, jitter) is evened out, so that every source frame comes once.
+    times = f"N/({probe.rate}*TB)" if probe.is_regular else "PTS-STARTPTS"
+    stream = stream.filter("settb", "AVTB").filter("setpts", times)
     rate = output_rate(probe, settings)
-    if settings.fps is None and probe.is_regular:
-        # Every source frame once: a timeline with small gaps (dropped frames, jitter) is evened out.
-        stream = stream.filter("settb", "AVTB").filter("setpts", f"N/({rate}*TB)")
-    stream = stream.filter("fps", fps=str(rate), round="near")
+    # By rounding, a video shorter than half a frame's time would have no frame at all.
+    at_end = "pass" if probe.duration_seconds * rate < 1 else "round"
+    stream = stream.filter("fps", fps=str(rate), round="near", eof_action=at_end)
     colour = {"out_color_matrix": "bt601", "out_range": "full" if settings.codec == "jpeg" else "limited"}
     if probe.colour_is_guessed_hd:
         colour["in_color_matrix"] = "bt709"
@@ -160,11 +188,10 @@ def _output(source: Path, target: Path, probe: Probe, settings: EncodeSettings) 
         "fflags": "+bitexact",
         "flags:v": "+bitexact",
         "threads": 1,
+        "frames:v": most_frames(probe, settings),
         **_codec_arguments(settings),
     }
-    if settings.max_frames is not None:
-        arguments["frames:v"] = settings.max_frames
-    return ffmpeg.output(stream, f"file:{target}", **arguments)
+    return ffmpeg.output(stream, target, **arguments)
 
 
 def _codec_arguments(settings: EncodeSettings) -> dict[str, Any]:
@@ -181,5 +208,6 @@ def _codec_arguments(settings: EncodeSettings) -> dict[str, Any]:
         "sc_threshold": 0,
         "flags:v": "+bitexact+cgop",
         # Type 6 is SEI: x264 writes its version and thread count there.
-        "bsf:v": "filter_units=remove_types=6",
+        # Parameter sets before every key frame make each group of pictures decodable without the mp4's header.
+        "bsf:v": "filter_units=remove_types=6,dump_extra=freq=keyframe",
     }

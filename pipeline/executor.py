@@ -121,8 +121,7 @@ class LocalExecutor:
             while todo or pending:
                 while todo and len(pending) < self._workers * _IN_FLIGHT_PER_WORKER:
                     index, source = todo.popleft()
-                    future: Future[dict[str, Any]] = pool.schedule(probe_task, args=(source,), timeout=PROBE_TIMEOUT_SECONDS)
-                    pending[future] = index
+                    pending[pool.schedule(probe_task, args=(source,), timeout=PROBE_TIMEOUT_SECONDS)] = index
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     index = pending.pop(future)
                     try:

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 from pipeline.assembly import read_records
 from pipeline.catalog import HEADER, Catalog
 from pipeline.encode import EncodeSettings, estimated_bytes
-from pipeline.errors import SettingsError, SourceError
+from pipeline.errors import SettingsError, SourceError, TargetError
 from pipeline.executor import Executor, ShardJob
 from pipeline.ffmpeg import Ffmpeg
 from pipeline.plan import Plan, PlannedShard, PlannedVideo, cut_shards, spread_over_classes
 from pipeline.probe import Probe
-from pipeline.sources.keys import make_key
+from pipeline.sources.keys import make_key, twin_key
 from pipeline.sources.table import SourceTable, SourceVideo, printable_path
+from pipeline.storage import LocalStorage
 from pipeline.target import finish_work, locked, work_folder, writable
 
 
@@ -117,12 +118,13 @@ class _Run:
 
     def go(self, work: Path, drafts: Path) -> Summary:
         if (self.out / HEADER).exists():
-            self.catalog = Catalog.read(self.out)
+            self.catalog = Catalog.read(LocalStorage(self.out))
             self._refuse_other_settings(self.catalog.settings)
         known = {row["source"] for row in self.catalog.videos}
         unfinished = Plan.read(work)
         if unfinished is not None:
             self._refuse_other_settings(unfinished.settings)
+            self._refuse_other_source(unfinished)
             n_videos = sum(len(shard.videos) for shard in unfinished.shards)
             self.reporter.note(f"going on with an unfinished run of {n_videos} videos")
             self._make(unfinished, work, drafts)
@@ -148,6 +150,16 @@ class _Run:
                 "use the same settings, or another --out"
             )
 
+    def _refuse_other_source(self, unfinished: Plan) -> None:
+        """A plan's videos are looked for in the source that is given now. One that has moved is fine; another isn't."""
+        planned = [planned.video.path for shard in unfinished.shards for planned in shard.videos]
+        if planned and not {video.path for video in self.table.videos}.intersection(planned):
+            raise TargetError(
+                f"{self.out} holds an unfinished run over another source: none of its {len(planned)} videos "
+                f"({printable_path(planned[0])!r}, ...) is in {self.table.root}; complete it with its own source "
+                "first, or choose another --out"
+            )
+
     def _todo(self) -> list[SourceVideo]:
         """The videos that are neither stored nor known to fail, each with a key that nothing stored has."""
         stored = {row["source"]: row for row in self.catalog.videos}
@@ -159,13 +171,12 @@ class _Run:
         self._compare_with_stored(stored)
         if self.options.retry_failed:
             chosen = [video for path, video in by_path.items() if path in failed]
-            self.catalog.errors = [row for row in self.catalog.errors if row["path"] not in by_path]
         else:
             just_failed = {row["path"] for row in self.summary.failed_now}
             self.summary.failed_before = len((failed - just_failed) & by_path.keys())
             chosen = [v for path, v in by_path.items() if path not in stored and path not in failed]
         keys = {row["key"] for row in self.catalog.videos}
-        return [v if v.key not in keys else replace(v, key=make_key(f"{v.path}.")) for v in chosen]
+        return [v if v.key not in keys else replace(v, key=twin_key(v.path)) for v in chosen]
 
     def _compare_with_stored(self, stored: dict[str, dict[str, Any]]) -> None:
         here = {printable_path(video.path): video for video in self.table.videos}
@@ -204,6 +215,10 @@ class _Run:
         """Make a plan's missing shards. Whatever ends it, what is published by then is in the catalog."""
         self.catalog.name = plan.name
         self.catalog.ffmpeg = sorted({*self.catalog.ffmpeg, self.ffmpeg.version})
+        # What is planned is judged anew: its rows are of an earlier run, or of this one before it was killed.
+        planned_paths = {printable_path(planned.video.path) for shard in plan.shards for planned in shard.videos}
+        planned_paths.update(row["path"] for row in plan.errors)
+        self.catalog.errors = [row for row in self.catalog.errors if row["path"] not in planned_paths]
         self.catalog.errors += plan.errors
         self.summary.failed_now += plan.errors
         published = {record.number for record in read_records(work)}

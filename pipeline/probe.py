@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import VideoError
 
@@ -30,7 +31,11 @@ STANDARD_RATES = tuple(
     for pair in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1), (15, 1),
                  (25, 2), (12, 1), (10, 1), (20, 1), (5, 1), (120, 1))
 )  # fmt: skip
-MAX_RATE = 240
+MAX_RATE = 1000
+MIN_RATE = Fraction(1, 1000)
+# Formats whose clock may start again in the middle, and the jump in seconds from which ffmpeg closes the gap.
+_CLOCK_MAY_JUMP = av.format.Flags.ts_discont.value
+_JUMP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,12 @@ class Probe:
         codec: ffmpeg's name of the source's codec.
         display_width: pixels, upright and with square pixels.
         display_height: pixels, likewise.
-        n_packets: coded frames found.
+        n_packets: coded frames found, without those that an edit list cuts away.
         duration_seconds: of the packets that are there.
         declared_seconds: how long the file says the video is; None where it doesn't say.
         rate: average frames a second; standard rates are met exactly.
         is_regular: evening out the frames moves none by more than a frame's time.
-        has_alpha: the pixel format carries transparency.
+        has_alpha: its pixels carry transparency.
         colour_is_guessed_hd: the stream doesn't say its colour matrix and is HD, so BT.709 is meant.
         bytes: size of the file.
     """
@@ -107,10 +112,23 @@ def probe_video(path: Path) -> Probe:
     try:
         with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
             return _probe_container(container, size)
+    except MemoryError:  # FFmpegError has one too
+        raise
     except av.error.FFmpegError as error:
-        raise VideoError("probe", f"not a video that ffmpeg can read: {error.strerror}") from None
-    except (ValueError, OverflowError, MemoryError) as error:
-        raise VideoError("probe", f"{type(error).__name__}: {error}") from None
+        raise VideoError("probe", _why_not_read(path, error)) from None
+
+
+def _why_not_read(path: Path, error: av.error.FFmpegError) -> str:
+    if isinstance(error, av.error.ArgumentError):  # what libavformat says of a format that isn't in DEMUXERS
+        return "not a video: its content is audio, an image, a playlist, subtitles or the like, whatever its name"
+    if isinstance(error, av.error.EOFError):
+        return "the file ends before its first frame"
+    if isinstance(error, av.error.InvalidDataError):
+        with open(path, "rb") as file:
+            if file.read(8)[4:] == b"ftyp":
+                return "its index (the moov box of an mp4) is missing or damaged: it was cut short, or is still written"
+        return "not a video, or one whose beginning is damaged"
+    return f"can't be read: {error.strerror}"
 
 
 def _probe_container(container: av.container.InputContainer, size: int) -> Probe:
@@ -128,24 +146,22 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
         )
     context.options = {"max_pixels": str(MAX_PIXELS)}
     context.thread_count = 1
-    times: list[int] = []
-    n_packets, frame = 0, None
+    packets, frame = _Packets(), None
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
-        n_packets += 1
-        if (time := packet.pts if packet.pts is not None else packet.dts) is not None:
-            times.append(time)
+        packets.add(packet)
         if frame is None:
             frame = _first_frame(packet)
-    if n_packets == 0:
+    if packets.count == 0:
         raise VideoError("probe", "the video stream holds no frames")
     if frame is None:
         frame = next(iter(_decoded(lambda: context.decode(None))), None)
     if frame is None:
-        raise VideoError("probe", f"none of its {n_packets} frames decodes")
+        raise VideoError("probe", f"none of its {packets.count} frames decodes")
     declared = _declared_seconds(stream, container)
-    duration_seconds, rate, is_regular = _timeline(stream, times, n_packets, declared)
+    seconds = _frame_times(packets, stream, bool(container.format.flags & _CLOCK_MAY_JUMP))
+    duration_seconds, rate, is_regular = _timeline(seconds, packets, stream, declared)
     ratio = stream.sample_aspect_ratio or Fraction(1)
     if not Fraction(1, 20) <= ratio <= 20:
         ratio = Fraction(1)
@@ -158,12 +174,13 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
         codec=context.name,
         display_width=width,
         display_height=height,
-        n_packets=n_packets,
+        n_packets=packets.count,
         duration_seconds=duration_seconds,
         declared_seconds=declared,
         rate=rate,
         is_regular=is_regular,
-        has_alpha=any(component.is_alpha for component in frame.format.components),
+        # VP8 and VP9 keep it in a second stream of data beside each frame, which their usual decoders pass over.
+        has_alpha=any(part.is_alpha for part in frame.format.components) or stream.metadata.get("alpha_mode") == "1",
         colour_is_guessed_hd=guessed_hd,
         bytes=size,
     )
@@ -182,52 +199,103 @@ def _first_frame(packet: av.Packet[av.VideoStream]) -> av.VideoFrame | None:
     return frames[0] if frames else None
 
 
+@dataclass
+class _Packets:
+    """The coded frames of a stream: how many, those of their times that are known, and how long the last one is
+    shown (0: unknown), in time bases."""
+
+    count: int = 0
+    shown: list[int] = field(default_factory=list)
+    decoded: list[int] = field(default_factory=list)
+    last_duration: int = 0
+    _last: int | None = None
+
+    def add(self, packet: av.Packet[av.VideoStream]) -> None:
+        if packet.is_discard:  # before the start of an edit list: needed to decode others, not shown
+            return
+        self.count += 1
+        shown = packet.pts if packet.pts is not None else packet.dts
+        if shown is not None:
+            self.shown.append(shown)
+            self.decoded.append(packet.dts if packet.dts is not None else shown)
+        if self._last is None or (shown is not None and shown >= self._last):
+            self._last, self.last_duration = shown, packet.duration or 0
+
+
+def _frame_times(packets: _Packets, stream: av.VideoStream, clock_may_jump: bool) -> npt.NDArray[np.float64]:
+    """When each frame is shown, in order, in seconds.
+
+    Where the clock may jump, as in a transport stream joined from two, the order of decoding tells the jumps, and
+    the usual time of a frame takes their place. Elsewhere frames of one time are one: VP8 has hidden frames, which
+    others are predicted from, and gives each the time of the frame that follows.
+    """
+    time_base = float(stream.time_base or Fraction(1, 90000))
+    if not clock_may_jump or len(packets.decoded) < 3:
+        return np.unique(np.asarray(packets.shown, np.float64)) * time_base
+    steps = np.diff(np.asarray(packets.decoded, np.float64)) * time_base
+    jumps = (steps <= 0) | (steps > _JUMP_SECONDS)
+    steps[jumps] = np.median(steps[~jumps]) if not jumps.all() else 0.04
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
 def _timeline(
-    stream: av.VideoStream, times: list[int], n_packets: int, declared: float | None
+    seconds: npt.NDArray[np.float64], packets: _Packets, stream: av.VideoStream, declared: float | None
 ) -> tuple[float, Fraction, bool]:
     """Duration in seconds, average rate, and whether evening out moves no frame by more than its own time.
 
-    The container's word for the duration is taken where the packets bear it out to within two frames;
-    a file cut short in the middle is found after the transcode, by its `declared_seconds`.
+    The container's word for the duration is taken where the packets bear it out: from half a frame less (some leave
+    the last frame's time out) to two frames more. A file cut short in the middle is found after the transcode, by
+    its `declared_seconds`.
     """
-    time_base = float(stream.time_base or Fraction(1, 90000))
-    seconds = np.unique(np.asarray(times, np.float64)) * time_base
-    fallback = stream.average_rate or stream.guessed_rate or Fraction(25)
     if len(seconds) < 2:
-        rate = fallback.limit_denominator(1001) if 0 < fallback <= MAX_RATE else Fraction(25)
-        return n_packets / float(rate), rate, True
-    frame_seconds = (seconds[-1] - seconds[0]) / (len(seconds) - 1)
-    duration = float(seconds[-1] - seconds[0] + frame_seconds)
-    if declared is not None and abs(declared - duration) <= 2 * frame_seconds:
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        if packets.last_duration > 0 and stream.time_base:
+            rate = 1 / (packets.last_duration * stream.time_base)
+        rate = rate.limit_denominator(1001) if MIN_RATE <= rate <= MAX_RATE else Fraction(25)
+        return packets.count / float(rate), rate, True
+    frame_seconds = float(np.median(np.diff(seconds)))
+    last_seconds = max(frame_seconds, packets.last_duration * float(stream.time_base or 0))
+    duration = float(seconds[-1] - seconds[0]) + last_seconds
+    if duration * MIN_RATE > len(seconds):
+        raise VideoError("probe", f"its {len(seconds)} frames span {duration:,.0f} s: its timestamps are damaged")
+    if declared is not None and -0.5 <= (declared - duration) / frame_seconds <= 2:
         duration = declared
-    rate = _average_rate(n_packets, duration)
-    even = seconds[0] + np.arange(len(seconds)) / float(rate)
-    is_regular = bool(np.abs(seconds - even).max() <= 1 / float(rate)) and len(seconds) == n_packets
-    return duration, min(rate, Fraction(MAX_RATE)), is_regular and rate <= MAX_RATE
+    rates = [*_standard_rate(len(seconds), duration), Fraction(len(seconds) / duration).limit_denominator(1001)]
+    for rate in rates:
+        even = seconds[0] + np.arange(len(seconds)) / float(rate)
+        if rate <= MAX_RATE and np.abs(seconds - even).max() <= 1 / float(rate):
+            return duration, rate, True
+    return duration, min(rates[0], Fraction(MAX_RATE)), False
 
 
 def _declared_seconds(stream: av.VideoStream, container: av.container.InputContainer) -> float | None:
     """How long the file says its video is; None where it doesn't say.
 
     Matroska has no duration of a stream, only a tag that most writers set; the file's own duration
-    counts only without an audio track, which may run on after the last frame.
+    counts only without an audio track, which may run on after the last frame. Both are counted from zero,
+    wherever the first frame lies.
     """
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
+        # Of an AVI without its index, which is its end, the duration is of what is there; its header still counts all.
+        ticks = max(stream.duration, stream.frames) if container.format.name == "avi" else stream.duration
+        return float(ticks * stream.time_base)
+    start = max(0.0, float((stream.start_time or 0) * (stream.time_base or 0)))
     if tag := stream.metadata.get("DURATION"):
         try:
             hours, minutes, seconds = tag.split(":")
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+            end = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
         except ValueError:
             return None
-    alone = len(container.streams) == 1
-    return container.duration / av.time_base if container.duration and alone else None
+    elif container.duration and len(container.streams) == 1:
+        end = container.duration / av.time_base
+    else:
+        return None
+    return end - start if end > start else None
 
 
-def _average_rate(n_frames: int, duration_seconds: float) -> Fraction:
-    """The standard rate that explains the count of frames to within half a frame or half a per cent, else the
-    plain quotient: 31 frames in 1.233 s are 25 a second, cut between two frames."""
+def _standard_rate(n_frames: int, duration_seconds: float) -> list[Fraction]:
+    """The standard rate, if any, that explains the count of frames to within half a frame or half a per cent:
+    31 frames in 1.233 s are 25 a second, cut between two frames."""
     nearest = min(STANDARD_RATES, key=lambda standard: abs(float(standard) * duration_seconds - n_frames))
-    if abs(float(nearest) * duration_seconds - n_frames) <= max(0.6, n_frames / 200):
-        return nearest
-    return Fraction(n_frames / duration_seconds).limit_denominator(1001)
+    error = abs(float(nearest) * duration_seconds - n_frames)
+    return [nearest] if error <= max(0.6, n_frames / 200) else []

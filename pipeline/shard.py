@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.check import FrameRanges
+from pipeline.check import FrameIndex
 
 DALI_INDEX_VERSION = "v1.2"
 _TAR_HEADER_BYTES = 512
@@ -89,18 +89,18 @@ class ShardWriter:
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
         self._tar.copybufsize = _COPY_BYTES  # type: ignore[attr-defined] # typeshed lacks it
         self._index_lines: list[str] = []
-        self._ranges: list[FrameRanges] = []
+        self._index: list[FrameIndex] = []
         self._n_frames = 0
 
-    def add(self, key: str, video: Path, metadata: bytes, ranges: FrameRanges) -> Placed:
-        """Append a video and its JSON. `ranges` are the frames' byte ranges within the video's file."""
+    def add(self, key: str, video: Path, metadata: bytes, index: FrameIndex) -> Placed:
+        """Append a video and its JSON. `index` is that of the frames within the video's file."""
         with open(video, "rb") as file:
             offset, size = self._member(f"{key}.mp4", os.fstat(file.fileno()).st_size, file)
         json_offset, json_size = self._member(f"{key}.json", len(metadata), io.BytesIO(metadata))
         self._index_lines.append(f"mp4 {offset} {size} {key}.mp4 json {json_offset} {json_size} {key}.json\n")
         first_frame = self._n_frames
-        self._ranges.append(ranges + np.array([offset, 0]))
-        self._n_frames += len(ranges)
+        self._index.append(index + np.array([offset, 0, 0]))
+        self._n_frames += len(index)
         return Placed(offset, first_frame)
 
     def _member(self, name: str, size: int, content: object) -> tuple[int, int]:
@@ -119,7 +119,7 @@ class ShardWriter:
         index = f"{DALI_INDEX_VERSION} {len(self._index_lines)}\n" + "".join(self._index_lines)
         _write_synced(idx, index.encode())
         table = io.BytesIO()
-        np.save(table, np.concatenate(self._ranges))
+        np.save(table, np.concatenate(self._index))
         _write_synced(frames, table.getvalue())
         return ShardFiles(
             tar=tar.name,
@@ -164,6 +164,10 @@ def _write_synced(path: Path, data: bytes) -> None:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file by rename after its bytes are synced: a reader sees the old or the new one, whole."""
     draft = path.with_name(f"{path.name}.new")
-    _write_synced(draft, data)
-    draft.replace(path)
+    try:
+        _write_synced(draft, data)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)

@@ -32,7 +32,7 @@ def writable(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message = f"no space left on the disk of {folder}; free some and run the same command again"
-        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP):
             message = f"can't write to {folder}: {error.strerror}; choose another --out"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
             message = f"{folder} can't be a folder: {error.strerror}; choose another --out"
@@ -51,7 +51,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import signal
 import tarfile
@@ -15,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.assembly import sample_json
 from pipeline.catalog import ERRORS, HEADER, INSTANCES, VIDEOS, read_header
 from pipeline.check import FrameRanges, bad_h264_frames, bad_jpeg_frames
 from pipeline.dataset import Dataset, StoredVideo
 from pipeline.errors import DatasetError
 from pipeline.shard import DALI_INDEX_VERSION
+from pipeline.storage import LocalStorage
 from pipeline.target import WORK
 from pipeline.worker import file_sha256
 
@@ -97,36 +98,58 @@ def verify(folder: Path, decode: bool, workers: int, on_videos: Callable[[int], 
     return report
 
 
+class _Expected:
+    """What the catalog says, by shard and by key."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self._videos: dict[int, list[StoredVideo]] = {}
+        for video in dataset.videos:
+            self._videos.setdefault(video.shard, []).append(video)
+        self._rows = {row["key"]: row for row in dataset.catalog.videos}
+        self._instances: dict[str, list[dict[str, Any]]] = {}
+        for row in dataset.catalog.instances:
+            self._instances.setdefault(row["key"], []).append(row)
+
+    def videos(self, number: int) -> list[StoredVideo]:
+        """The videos of a shard, in order."""
+        return self._videos.get(number, [])
+
+    def json(self, key: str) -> bytes:
+        """What lies beside a video in its shard."""
+        return sample_json(self._rows[key], self._instances.get(key, ()))
+
+
 # A worker opens the data set once: sending the catalog with every task would cost more than the checks.
-_shards_of_worker: dict[int, list[StoredVideo]] = {}
-_dataset_of_worker: Dataset | None = None
+_expected_by_worker: _Expected | None = None
 
 
 def _open_dataset(folder: Path) -> None:
-    global _dataset_of_worker
+    global _expected_by_worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _dataset_of_worker = Dataset.open(folder)
-    for video in _dataset_of_worker.videos:
-        _shards_of_worker.setdefault(video.shard, []).append(video)
+    _expected_by_worker = _Expected(Dataset.open(folder))
 
 
 def _shard_task(number: int) -> list[Problem]:
-    assert _dataset_of_worker is not None
-    return shard_problems(_dataset_of_worker, number, _shards_of_worker[number])
+    assert _expected_by_worker is not None
+    try:
+        return _shard_problems(_expected_by_worker, number)
+    except OSError as error:
+        tar = _expected_by_worker.dataset.shard_paths(number)[0]
+        return [Problem(Path(error.filename or tar).name, None, f"can't be read: {error.strerror}")]
 
 
 def _frames_task(number: int, start: int, stop: int) -> list[Problem]:
-    assert _dataset_of_worker is not None
-    return frame_problems(_dataset_of_worker, number, _shards_of_worker[number][start:stop])
+    assert _expected_by_worker is not None
+    return _frame_problems(_expected_by_worker.dataset, number, _expected_by_worker.videos(number)[start:stop])
 
 
 def _catalog_problems(folder: Path) -> Iterator[Problem]:
-    header = read_header(folder)
+    expected = read_header(LocalStorage(folder))["files"]
     for name in (VIDEOS, INSTANCES, ERRORS):
-        expected = header.get("files", {}).get(name)
         if not (folder / name).exists():
             yield Problem(name, None, "is missing")
-        elif file_sha256(folder / name) != expected:
+        elif file_sha256(folder / name) != expected[name]:
             yield Problem(name, None, f"its SHA-256 is not the one in {HEADER}")
 
 
@@ -140,16 +163,21 @@ def _stray_files(dataset: Dataset) -> Iterator[Problem]:
                 yield Problem(path.name, None, "is not part of the data set")
 
 
-def shard_problems(dataset: Dataset, number: int, videos: Sequence[StoredVideo]) -> list[Problem]:
+def _shard_problems(expected: _Expected, number: int) -> list[Problem]:
     """Check one shard's three files against the catalog and against each other, without decoding."""
+    dataset, videos = expected.dataset, expected.videos(number)
     files = dataset.catalog.shards[number]
     tar, idx, frames = dataset.shard_paths(number)
     problems: list[Problem] = []
-    for path, expected in ((tar, files.tar_sha256), (idx, files.idx_sha256), (frames, files.frames_sha256)):
+    for path, digest in ((tar, files.tar_sha256), (idx, files.idx_sha256), (frames, files.frames_sha256)):
         if not path.exists():
             problems.append(Problem(path.name, None, "is missing"))
-        elif file_sha256(path) != expected:
+        elif file_sha256(path) != digest:
             problems.append(Problem(path.name, None, "its SHA-256 is not the recorded one"))
+    if len(videos) != files.n_videos:
+        problems.append(
+            Problem(VIDEOS, None, f"lists {len(videos)} videos in {tar.name}, which holds {files.n_videos}")
+        )
     if not tar.exists():
         return problems
     if tar.stat().st_size != files.tar_bytes:
@@ -157,18 +185,20 @@ def shard_problems(dataset: Dataset, number: int, videos: Sequence[StoredVideo])
     members: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(tar) as archive:
-            members = {member.name: (member.offset_data, member.size) for member in archive}
+            for member in archive:  # those before a damaged place stay known
+                members[member.name] = member.offset_data, member.size
     except (tarfile.TarError, OSError, ValueError) as error:
         problems.append(Problem(tar.name, None, f"can't be read as a tar: {error}"))
     for video in videos:
-        problems += [Problem(tar.name, video.key, what) for what in _sample_problems(dataset, tar, video, members)]
+        wrong = _sample_problems(dataset, tar, video, members, expected.json(video.key))
+        problems += [Problem(tar.name, video.key, what) for what in wrong]
     if idx.exists():
         problems += [Problem(idx.name, key, what) for key, what in _index_problems(idx, videos, members)]
     return problems
 
 
 def _sample_problems(
-    dataset: Dataset, tar: Path, video: StoredVideo, members: dict[str, tuple[int, int]]
+    dataset: Dataset, tar: Path, video: StoredVideo, members: dict[str, tuple[int, int]], expected_json: bytes
 ) -> Iterator[str]:
     if members.get(f"{video.key}.mp4") != (video.offset, video.bytes):
         yield f"its mp4 is not at byte {video.offset} with {video.bytes} bytes"
@@ -178,11 +208,8 @@ def _sample_problems(
     if json_member := members.get(f"{video.key}.json"):
         with open(tar, "rb") as archive:
             archive.seek(json_member[0])
-            try:
-                if json.loads(archive.read(json_member[1]))["sha256"] != video.sha256:
-                    yield "its json is not that of the video"
-            except (ValueError, KeyError, TypeError):
-                yield "its json can't be read"
+            if archive.read(json_member[1]) != expected_json:
+                yield "its json is not what the catalog says of the video"
     else:
         yield "its json is missing"
     try:
@@ -195,15 +222,15 @@ def _sample_problems(
 
 
 def _in_order(ranges: FrameRanges, video: StoredVideo) -> bool:
-    starts, ends = ranges[:, 0], ranges.sum(axis=1)
-    inside = starts[0] >= video.offset and ends[-1] <= video.offset + video.bytes
-    return bool(inside and (ranges[:, 1] > 0).all() and (starts[1:] >= ends[:-1]).all())
+    starts, sizes, ends = ranges[:, 0], ranges[:, 1], ranges.sum(axis=1)
+    sound = (sizes > 0) & (sizes <= video.bytes) & (starts >= video.offset) & (ends <= video.offset + video.bytes)
+    return bool(sound.all() and (starts[1:] >= ends[:-1]).all())
 
 
 def _index_problems(
     idx: Path, videos: Sequence[StoredVideo], members: dict[str, tuple[int, int]]
 ) -> Iterator[tuple[str | None, str]]:
-    head, *lines = idx.read_text("utf-8", "replace").splitlines()
+    head, *lines = idx.read_text("utf-8", "replace").removesuffix("\n").split("\n")
     if head != f"{DALI_INDEX_VERSION} {len(videos)}" or len(lines) != len(videos):
         yield None, f"its first line is {head!r} for {len(videos)} videos and {len(lines)} lines"
     for video, line in zip(videos, lines, strict=False):
@@ -216,19 +243,25 @@ def _index_problems(
             yield video.key, "its line is not that of the tar"
 
 
-def frame_problems(dataset: Dataset, number: int, videos: Sequence[StoredVideo]) -> list[Problem]:
-    """Decode every frame of some videos of a shard."""
+def _frame_problems(dataset: Dataset, number: int, videos: Sequence[StoredVideo]) -> list[Problem]:
+    """Decode every frame of some videos of a shard. What `_shard_problems` says of the files isn't said again."""
     tar = dataset.shard_paths(number)[0]
     problems: list[Problem] = []
+    if not tar.exists():
+        return problems
     for video in videos:
         try:
             ranges = np.asarray(dataset.frame_ranges(video))
+            if not _in_order(ranges, video):
+                continue
             if video.codec == "jpeg":
                 bad = list(bad_jpeg_frames(tar, ranges, video.width, video.height))
             else:
                 with dataset.open_video(video) as file:
                     bad = list(bad_h264_frames(file, ranges, video.width, video.height))
-        except (DatasetError, OSError) as error:
-            bad = [(0, str(error))]
+        except DatasetError:
+            continue
+        except OSError as error:
+            bad = [(0, f"can't be read: {error.strerror}")]
         problems += [Problem(tar.name, video.key, f"frame {frame}: {what}") for frame, what in bad]
     return problems

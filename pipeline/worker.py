@@ -6,7 +6,6 @@ last, `NNNNNN.json`. A part whose json is there is done, well or badly, and surv
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import hashlib
@@ -23,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.check import check_decodes, frame_ranges
-from pipeline.encode import EncodeSettings, output_rate, output_size, transcode_argv
+from pipeline.check import check_decodes, frame_ranges, with_checksums
+from pipeline.encode import EncodeSettings, expected_frames, most_frames, output_rate, output_size, transcode_argv
 from pipeline.errors import TargetError, VideoError
 from pipeline.ffmpeg import Finished, kill_running, run_ffmpeg
 from pipeline.probe import Probe, open_regular_file, probe_video
@@ -32,6 +31,8 @@ from pipeline.probe import Probe, open_regular_file, probe_video
 # Bounds what a hostile file can make a decoder allocate; an honest 4K source needs 300 MB.
 WORKER_DATA_BYTES = 2 * 2**30
 TRUNCATED_BELOW = 0.9
+# Two frames that claim to be days apart must not fill the disk with copies of the first.
+MAX_COPIES = 1000
 _PR_SET_PDEATHSIG = 1
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 _TARGET_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT}
@@ -87,6 +88,15 @@ def probe_task(source: Path) -> dict[str, Any]:
         return {"probe": probe_video(source).to_json()}
     except VideoError as error:
         return {"error": error_row(error)}
+    except Exception as error:
+        return {"error": error_row(_unforeseen("probe", error))}
+
+
+def _unforeseen(stage: str, error: Exception) -> VideoError:
+    """A file can be broken in ways that nobody thought of; the others must not wait for one."""
+    if isinstance(error, MemoryError):
+        return VideoError(stage, f"takes more than the {WORKER_DATA_BYTES / 2**30:.0f} GiB of memory that a video may")
+    return VideoError(stage, f"failed in an unforeseen way ({type(error).__name__}: {error})")
 
 
 def error_row(error: VideoError) -> dict[str, str]:
@@ -108,11 +118,7 @@ def transcode_tasks(tasks: Sequence[VideoTask]) -> None:
             _transcode_together(tasks)
         for task in tasks:
             if not task.part.with_suffix(".json").exists():
-                try:
-                    row = _transcode_alone(task)
-                except VideoError as error:
-                    row = {"error": error_row(error)}
-                write_part_record(task.part, row)
+                write_part_record(task.part, _transcode_alone(task))
     except OSError as error:
         if error.errno in _TARGET_ERRNOS:
             raise TargetError(f"can't write {error.filename or tasks[0].part.parent}: {error.strerror}") from None
@@ -129,18 +135,44 @@ def write_part_record(part: Path, row: dict[str, Any]) -> None:
 
 def _transcode_together(tasks: Sequence[VideoTask]) -> None:
     timeout_seconds = sum(task.timeout_seconds for task in tasks)
-    with contextlib.suppress(VideoError):
+    try:
         for task in tasks:
-            open_regular_file(task.source)
+            _check_source(task)
         if not _run(tasks, timeout_seconds).stderr_tail:
             for task in tasks:
                 write_part_record(task.part, _finish(task, ""))
+    except (TargetError, OSError):
+        raise
+    except Exception:  # it shows again when each is done alone, and whose it is
+        return
 
 
 def _transcode_alone(task: VideoTask) -> dict[str, Any]:
+    stderr = ""
+    try:
+        _check_source(task)
+        stderr = _without_run_details(_run([task], task.timeout_seconds).stderr_tail, task)
+        return _finish(task, stderr)
+    except VideoError as error:
+        return {"error": error_row(VideoError(error.stage, error.reason, error.stderr or stderr))}
+    except (TargetError, OSError):
+        raise
+    except Exception as error:
+        return {"error": error_row(_unforeseen("transcode", error))}
+    finally:
+        task.draft.unlink(missing_ok=True)  # there only if something failed
+
+
+def _check_source(task: VideoTask) -> None:
     open_regular_file(task.source)
-    finished = _run([task], task.timeout_seconds)
-    return _finish(task, _without_run_details(finished.stderr_tail, task))
+    probe, rate = task.probe, float(output_rate(task.probe, task.settings))
+    copies = expected_frames(probe, task.settings) / probe.n_packets
+    if copies > MAX_COPIES:
+        raise VideoError(
+            "transcode",
+            f"its {probe.n_packets} frame(s) span {probe.duration_seconds:,.0f} s; at {rate:g} frames a second each "
+            f"would be stored {copies:,.0f} times; allowed: {MAX_COPIES}; without --fps each is stored about once",
+        )
 
 
 def _run(tasks: Sequence[VideoTask], timeout_seconds: float) -> Finished:
@@ -153,7 +185,10 @@ def _run(tasks: Sequence[VideoTask], timeout_seconds: float) -> Finished:
     first = tasks[0]
     videos = [(task.source, task.draft, task.probe) for task in tasks]
     finished = run_ffmpeg(transcode_argv(first.ffmpeg, videos, first.settings), timeout_seconds)
-    if any(words in finished.stderr_tail for words in _DISK_FULL):
+    said = finished.stderr_tail
+    for task in tasks:  # a file may be named like the error
+        said = said.replace(str(task.source), "")
+    if any(words in said for words in _DISK_FULL):
         raise TargetError(f"no space left on the disk of {first.part.parents[2]}; free some and run again")
     stderr = _without_run_details(finished.stderr_tail, first)
     if finished.timed_out:
@@ -170,7 +205,7 @@ def _finish(task: VideoTask, stderr: str) -> dict[str, Any]:
     ranges = frame_ranges(str(draft))
     _check_complete(len(ranges), task, stderr)
     check_decodes(draft, ranges, task.settings.codec, width, height)
-    np.save(task.part.with_suffix(".frames.npy"), ranges)
+    np.save(task.part.with_suffix(".frames.npy"), with_checksums(draft, ranges))
     try:
         source_sha256 = file_sha256(task.source)
     except OSError as error:
@@ -197,10 +232,20 @@ def _without_run_details(stderr: str, task: VideoTask) -> str:
 
 
 def _check_complete(n_frames: int, task: VideoTask, stderr_tail: str) -> None:
-    """A file cut short or damaged in the middle decodes to fewer frames than it holds or declares."""
+    """A file cut short or damaged in the middle decodes to fewer frames than it holds or declares.
+
+    One that gives more frames than its packets account for was stopped, and has lost its end.
+    """
+    probe, rate = task.probe, float(output_rate(task.probe, task.settings))
+    if task.settings.max_frames is None and n_frames >= most_frames(probe, task.settings):
+        raise VideoError(
+            "transcode",
+            f"gave over {n_frames} frames where {expected_frames(probe, task.settings)} were expected of its "
+            f"{probe.n_packets} packets: its timestamps contradict each other",
+            stderr_tail,
+        )
     if task.settings.keep_truncated:
         return
-    probe, rate = task.probe, float(output_rate(task.probe, task.settings))
     expected = max(probe.duration_seconds, probe.declared_seconds or 0.0) * rate
     expected = min(expected, task.settings.max_frames or expected)
     if n_frames < TRUNCATED_BELOW * expected - 1:

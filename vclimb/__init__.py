@@ -1,5 +1,3 @@
 """The vCLIMB benchmark: video class-incremental learning under a storage budget."""
 
-from importlib.metadata import version
-
-__version__ = version("vclimb")
+__version__ = "0.1.0"

@@ -2,7 +2,8 @@
 
 A key is ASCII without dots (WebDataset cuts a member's name at its first dot), at most 90 bytes (USTAR
 takes 100 for a name), and a pure function of the name it is made from: it does not depend on which other
-videos are there, so that adding videos never renames one.
+videos are there, so that adding videos never renames one. The one exception is two files of a folder that
+differ in their suffix alone, see `keys_of_paths`.
 """
 
 from __future__ import annotations
@@ -10,35 +11,67 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterable
 
 MAX_KEY_BYTES = 90
-_DIGEST_HEX = 10
+# 64 bits: among a million names that look alike once made safe, two share a digest with a chance of 3e-8.
+_DIGEST_HEX = 16
 _UNSAFE = re.compile(r"[^A-Za-z0-9_/=+@,-]+")
+_PLAIN_KEY = re.compile(r"(?!-)[A-Za-z0-9_=+@,-]+(?:/(?!-)[A-Za-z0-9_=+@,-]+)*")
+_DIGEST = re.compile(rf"~[0-9a-f]{{{_DIGEST_HEX}}}")
 
 
 def make_key(name: str) -> str:
     """The key for a name, usually a path relative to the root, without its suffix.
 
     A name that is already a valid key is kept. In any other, each run of other characters becomes `_`,
-    and `~` and ten digits of the name's SHA-256 are added, so that two names never share a key.
+    and `~` and 16 digits of the name's SHA-256 are added, so that two names never share a key.
 
     Args:
         name: any file name or path, with `/` between folders.
     """
-    key = _UNSAFE.sub("_", name)
-    parts = [part for part in PurePosixPath(key).parts if part not in ("/", "..")]
-    key = "/".join(part.lstrip("-") or "_" for part in parts)
-    if key == name and 0 < len(key) <= MAX_KEY_BYTES:
+    parts = [part.lstrip("-") or "_" for part in _UNSAFE.sub("_", name).split("/") if part]
+    key = "/".join(parts) or "_"
+    if key == name and len(key) <= MAX_KEY_BYTES:
         return key
-    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:_DIGEST_HEX]
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_HEX]
     return f"{key[: MAX_KEY_BYTES - _DIGEST_HEX - 1].rstrip('/')}~{digest}"
 
 
-def key_of_path(path: str) -> str:
-    """The key of a video known by its path alone: the path without its suffix.
+def is_key(text: str) -> bool:
+    """Whether a text could have come from `make_key`, and so can stand in a shard as it is."""
+    plain = text[: -_DIGEST_HEX - 1] if _DIGEST.fullmatch(text[-_DIGEST_HEX - 1 :]) else text
+    return len(text) <= MAX_KEY_BYTES and _PLAIN_KEY.fullmatch(plain) is not None
 
-    The suffix returns when another file of the folder shares the stem; that is the reader's business
-    (`with_suffix=True` in `folder`), since only it sees the folder.
+
+def key_of_path(path: str) -> str:
+    """The key of a video known by its path alone: the path without its suffix."""
+    return make_key(os.path.splitext(path)[0])
+
+
+def twin_key(path: str) -> str:
+    """The key of a video whose `key_of_path` another file has: made from the path with its suffix.
+
+    The `/` at the end keeps it apart from the key of a file that has two suffixes (`a.mp4.avi`).
     """
-    return make_key(str(PurePosixPath(path).with_suffix("")))
+    return make_key(f"{path}/")
+
+
+def keys_of_paths(paths: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """The key of each of several paths.
+
+    No pure function gives both `walk/a.avi` and `walk/a.mp4` a key without suffix, so among such twins the
+    first in sorted order gets `key_of_path` and the others `twin_key`. A twin that is added later may
+    therefore change the key of a path, but never the name of a stored video: those are known by their paths.
+
+    Args:
+        paths: relative to one root; may repeat.
+        taken: keys that are given away already.
+    """
+    keys: dict[str, str] = {}
+    used = set(taken)
+    for path in sorted(set(paths)):
+        key = key_of_path(path)
+        keys[path] = key if key not in used else twin_key(path)
+        used.add(keys[path])
+    return keys

@@ -1,0 +1,298 @@
+"""The clip stream on NVIDIA DALI: encoded frames go in as one flat list, square uint8 frames come out on the GPU.
+
+Where frames are decoded is a matter of what is free. On an H100 that trains, decoding JPEG with CUDA kernels takes
+GPU time from the model, the JPEG engines alone are too slow for small pictures, and so are the cores; together they
+are not. So a batch's frames are dealt to two pipelines, `gpu` (the engines) and `cpu` (the cores), by `cpu_share`.
+Both crop, resize and mirror on the GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.utils.dlpack
+
+from pipeline.augment import Boxes
+from pipeline.clips import ClipProvider
+from pipeline.errors import FrameDamagedError, SettingsError, VclimbError
+from pipeline.stream import BatchPlan, ClipBatch, ClipStream, EncodedBatch, StreamSettings
+
+PREFETCHED_BATCHES = 3
+IN_DALI = 2
+READ_AHEAD = 2
+
+_Part = tuple[list[bytes], Boxes, npt.NDArray[np.bool_]]
+"""Encoded frames, and the crop box and flip of each."""
+
+
+@dataclass(frozen=True)
+class DaliSettings:
+    """How DALI decodes.
+
+    Attributes:
+        cpu_share: share of the frames that the cores decode; the rest goes to the GPU. 1 without a GPU.
+        hw_decoder_load: share of the GPU's frames that its JPEG engines take; CUDA kernels decode the rest.
+        threads: of each pipeline.
+    """
+
+    cpu_share: float = 1.0
+    hw_decoder_load: float = 1.0
+    threads: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("cpu_share", "hw_decoder_load"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError(f"{name} {getattr(self, name)} is out of range; allowed: 0 to 1")
+
+
+class DaliClipStream(ClipStream):
+    """Decodes with DALI; holds `PREFETCHED_BATCHES` decoded batches, and two more within DALI, at most.
+
+    All of DALI is driven by one thread, so that the thread that trains only takes finished batches.
+
+    Args:
+        provider: of encoded JPEG frames.
+        settings: what to yield.
+        device: `cuda[:n]`, or `cpu` for DALI's CPU pipeline.
+        dali: where frames are decoded.
+
+    Raises:
+        SettingsError: DALI isn't installed.
+    """
+
+    name = "dali"
+
+    def __init__(
+        self,
+        provider: ClipProvider,
+        settings: StreamSettings,
+        device: torch.device | str = "cuda",
+        dali: DaliSettings | None = None,
+    ) -> None:
+        super().__init__(provider, settings, torch.device(device))
+        self.dali = dali or DaliSettings()
+        self._most_frames = settings.batch_size * sum(view.n_frames for view in settings.views)
+        self._lanes: list[_Lane] | None = None
+        self._stop = threading.Event()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._lanes = None
+
+    def _decode(self, plans: Iterator[BatchPlan]) -> Iterator[ClipBatch]:
+        self._stop.clear()
+        ready: queue.Queue[ClipBatch | BaseException | None] = queue.Queue(PREFETCHED_BATCHES)
+        driver = threading.Thread(target=self._drive, args=(plans, ready), name="dali", daemon=True)
+        driver.start()
+        try:
+            while (batch := ready.get()) is not None:
+                if isinstance(batch, BaseException):
+                    raise batch
+                if self.device.type == "cuda":
+                    _hand_over(batch, self.device)
+                yield batch
+        finally:
+            self._stop.set()
+            while driver.is_alive():
+                _drain(ready)
+                driver.join(0.01)
+
+    def _drive(self, plans: Iterator[BatchPlan], ready: queue.Queue[ClipBatch | BaseException | None]) -> None:
+        """Collect batches until the plans end or the stream is stopped."""
+        with ThreadPoolExecutor(1, thread_name_prefix="clip-bytes") as reader:
+            feed = _Feed(plans, self.read_batch, reader)
+            try:
+                lanes = self._lanes = self._lanes or self._build()
+                for number, lane in enumerate(lanes):
+                    lane.start(partial(self._next_part, feed, lanes, number))
+                while not self._stop.is_set() and (batch := self._collect(lanes, feed)) is not None:
+                    ready.put(batch)
+            except BaseException as error:
+                self._lanes = None  # a pipeline that failed can't be run again
+                ready.put(self._explained(error, feed.under_way))
+                return
+        if self._stop.is_set():
+            self._lanes = None  # what is still in DALI belongs to nobody
+        ready.put(None)
+
+    def _build(self) -> list[_Lane]:
+        share = self.dali.cpu_share if self.device.type == "cuda" else 1.0
+        places = ([("mixed", 1 - share)] if share < 1 else []) + ([("cpu", share)] if share > 0 else [])
+        size = self.settings.augmentation.size
+        return [_Lane(where, part, self._most_frames, size, self.device, self.dali) for where, part in places]
+
+    def _next_part(self, feed: _Feed, lanes: list[_Lane], number: int) -> _Part:
+        """What a lane decodes next: its share of the batch that follows the one it got last."""
+        batch = feed.next_for(number)
+        data = [clip.units[unit] for clip in batch.clips for unit in clip.unit.tolist()]
+        boxes = np.repeat(batch.plan.boxes, batch.counts, axis=0)
+        flips = np.repeat(batch.plan.flips, batch.counts)
+        start, stop = _deal(len(data), lanes)[number]
+        if start == stop:  # a pipeline takes no empty batch: decode a frame for nothing
+            start, stop = 0, 1
+        return data[start:stop], boxes[start:stop], flips[start:stop]
+
+    def _collect(self, lanes: list[_Lane], feed: _Feed) -> ClipBatch | None:
+        """The next batch that all lanes have decoded; None after the last."""
+        size = self.settings.augmentation.size
+        with _side_stream(self.device):
+            parts = [lane.outputs() for lane in lanes]
+            if not feed.under_way:
+                return None
+            batch = feed.under_way.popleft()
+            shares = _deal(int(batch.counts.sum()), lanes)
+            flat = torch.cat([p[: stop - start] for p, (start, stop) in zip(parts, shares, strict=True) if p is not None])
+            views = {}
+            for name, gather in batch.gather.items():
+                index = torch.from_numpy(gather.reshape(-1)).to(self.device)
+                frames = flat if _is_range(gather) else flat.index_select(0, index)
+                views[name] = frames.view(*gather.shape, size, size, 3).permute(0, 1, 4, 2, 3)
+            labels = torch.from_numpy(self.provider.items.labels[batch.plan.items]).to(self.device)
+        return ClipBatch(views, labels, self.provider.items.keys[batch.plan.items].tolist(), batch.plan)
+
+    def _explained(self, error: BaseException, under_way: Iterable[EncodedBatch]) -> BaseException:
+        """DALI doesn't say which sample it failed on: decode the batches under way on the CPU to find it."""
+        if isinstance(error, VclimbError):
+            return error
+        for batch in under_way:
+            try:
+                self.check_batch(batch)
+            except FrameDamagedError as found:
+                return found
+        return error
+
+
+class _Lane:
+    """One DALI pipeline: encoded frames, boxes and flips in, square frames out."""
+
+    def __init__(
+        self, decode_on: str, part: float, most_frames: int, size: int, device: torch.device, settings: DaliSettings
+    ) -> None:
+        from nvidia.dali import fn, pipeline_def, types
+
+        self.part = part
+        self._on_gpu = device.type == "cuda"
+        decoder: dict[str, Any] = {"device": decode_on, "output_type": types.RGB, "jpeg_fancy_upsampling": True}
+        if decode_on == "mixed":
+            decoder["hw_decoder_load"] = settings.hw_decoder_load
+
+        @pipeline_def(
+            batch_size=max(1, math.ceil(most_frames * part) + 1),
+            num_threads=settings.threads,
+            device_id=(device.index or 0) if self._on_gpu else None,
+            prefetch_queue_depth=IN_DALI,
+        )
+        def frames() -> Any:
+            encoded, start, end, mirror = fn.external_source(self._source, num_outputs=4, batch=True)
+            pictures = fn.decoders.image(encoded, **decoder)
+            if self._on_gpu and decode_on == "cpu":
+                pictures = fn.slice(pictures, start=start, end=end, axes=(0, 1)).gpu()
+            else:
+                pictures = fn.slice(pictures, start=start, end=end, axes=(0, 1))
+            pictures = fn.resize(pictures, size=(size, size), interp_type=types.INTERP_LINEAR, antialias=True)
+            return fn.flip(pictures, horizontal=mirror)
+
+        self._pipeline: Any = frames()
+        self._pipeline.build()
+        self._next: Callable[[], _Part] | None = None
+
+    def start(self, next_part: Callable[[], _Part]) -> None:
+        """Begin an epoch: `next_part` gives what to decode, and raises StopIteration at the end."""
+        self._next = next_part
+        self._pipeline.reset()
+
+    def _source(self) -> tuple[npt.NDArray[Any], ...]:
+        assert self._next is not None
+        data, boxes, flips = self._next()
+        # One padded array instead of a list of arrays: a decoder stops at the end of the JPEG, and DALI takes it whole.
+        padded = np.zeros((len(data), max(map(len, data))), np.uint8)
+        for row, piece in zip(padded, data, strict=True):
+            row[: len(piece)] = np.frombuffer(piece, np.uint8)
+        start = np.ascontiguousarray(boxes[:, [1, 0]], np.int32)
+        return padded, start, start + np.ascontiguousarray(boxes[:, [3, 2]], np.int32), flips.astype(np.int32)
+
+    def outputs(self) -> torch.Tensor | None:
+        """The next frames: (n, size, size, 3) uint8, a copy of DALI's own buffer. None at the end."""
+        try:
+            (frames,) = self._pipeline.run()
+        except StopIteration:
+            return None
+        return torch.utils.dlpack.from_dlpack(frames.as_tensor()).clone()
+
+
+class _Feed:
+    """Encoded batches, read ahead by one thread and given to every lane in order.
+
+    Attributes:
+        under_way: batches that lanes have been given and that aren't collected yet.
+    """
+
+    def __init__(
+        self, plans: Iterator[BatchPlan], read: Callable[[BatchPlan], EncodedBatch], reader: ThreadPoolExecutor
+    ) -> None:
+        self._plans, self._read, self._reader = plans, read, reader
+        self._ahead: deque[Future[EncodedBatch]] = deque()
+        self._given: dict[int, int] = {}
+        self._n_read = 0
+        self.under_way: deque[EncodedBatch] = deque()
+
+    def next_for(self, lane: int) -> EncodedBatch:
+        """The batch after the one that a lane got last. Raises StopIteration after the last."""
+        number = self._given.get(lane, 0)
+        if number == self._n_read:
+            while len(self._ahead) < READ_AHEAD and (plan := next(self._plans, None)) is not None:
+                self._ahead.append(self._reader.submit(self._read, plan))
+            if not self._ahead:
+                raise StopIteration
+            self.under_way.append(self._ahead.popleft().result())
+            self._n_read += 1
+        self._given[lane] = number + 1
+        return self.under_way[number - self._n_read]
+
+
+def _deal(n_frames: int, lanes: list[_Lane]) -> list[tuple[int, int]]:
+    """Which frames [start, stop) of a batch each lane decodes."""
+    bounds = np.rint(np.cumsum([0.0, *(lane.part for lane in lanes)]) * n_frames).astype(int).tolist()
+    return list(pairwise(bounds))
+
+
+def _is_range(gather: npt.NDArray[np.int64]) -> bool:
+    return bool((gather.reshape(-1) == np.arange(gather.size)).all())
+
+
+@contextmanager
+def _side_stream(device: torch.device) -> Iterator[None]:
+    """Work that doesn't queue behind the model's kernels; its end is waited for on the host, off the main thread."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        yield
+    stream.synchronize()
+
+
+def _hand_over(batch: ClipBatch, device: torch.device) -> None:
+    """Tell the allocator that the stream in use here reads tensors that were made on another one."""
+    stream = torch.cuda.current_stream(device)
+    for tensor in (*batch.views.values(), batch.labels):
+        tensor.record_stream(stream)
+
+
+def _drain(ready: queue.Queue[Any]) -> None:
+    with suppress(queue.Empty):
+        while True:
+            ready.get_nowait()

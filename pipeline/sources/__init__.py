@@ -1,0 +1,81 @@
+"""Sources: raw videos with their labels, in whichever layout they lie on disk.
+
+To add a layout, write a file with its `LAYOUT` and enter it here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.errors import SourceError
+from pipeline.sources import activitynet, folder, hmdb51, kinetics, ssv2, ucf101, user_table
+from pipeline.sources.detect import detect
+from pipeline.sources.layout import Layout, SourceRequest
+from pipeline.sources.table import SourceTable
+
+LAYOUTS: dict[str, Layout] = {
+    module.LAYOUT.name: module.LAYOUT for module in (folder, user_table, ucf101, hmdb51, kinetics, activitynet, ssv2)
+}
+AUTO = "auto"
+
+__all__ = ["AUTO", "LAYOUTS", "read_source"]
+
+
+def read_source(
+    source: Path,
+    layout: str = AUTO,
+    *,
+    annotations: Sequence[Path] = (),
+    columns: Mapping[str, str] | None = None,
+    allow_outside: bool = False,
+) -> SourceTable:
+    """The videos and labels of a source. No video is opened.
+
+    Args:
+        source: folder of the videos; for the layout `table` also the table itself.
+        layout: a name of `LAYOUTS`, or `auto` to find out.
+        annotations: annotation files, or folders that hold them, where they don't lie in the source.
+        columns: for tables, our column names to theirs (`{"label": "class"}`).
+        allow_outside: a table may name files outside of the source.
+
+    Raises:
+        SourceError: the source can't be read as this layout. Says what was expected and what is there.
+    """
+    if layout != AUTO and layout not in LAYOUTS:
+        allowed = [AUTO, *LAYOUTS]
+        near = difflib.get_close_matches(layout, allowed, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise SourceError(f"layout {layout!r} is not known; allowed: {', '.join(allowed)}{hint}")
+    request = SourceRequest(
+        source=_existing_source(source),
+        annotations=tuple(_existing_annotation(path, source) for path in annotations),
+        columns=dict(columns or {}),
+        allow_outside=allow_outside,
+    )
+    if layout == AUTO:
+        found, notes = detect(request, LAYOUTS)
+        table = found.read(request)
+        return replace(table, notes=(*notes, *table.notes))
+    if not os.path.isdir(request.source) and layout != user_table.NAME:
+        raise SourceError(f"source {str(source)!r} is not a folder; the layout {layout!r} needs one")
+    return LAYOUTS[layout].read(request)
+
+
+def _existing_source(source: Path) -> Path:
+    """The absolute path of a source: a folder by its real path, a table by that of its folder."""
+    if not os.path.lexists(source):
+        raise SourceError(f"source {str(source)!r} is not there")
+    if not os.path.exists(source):
+        raise SourceError(f"source {str(source)!r} is a broken symbolic link")
+    return source.resolve() if os.path.isdir(source) else source.parent.resolve() / source.name
+
+
+def _existing_annotation(path: Path, source: Path) -> Path:
+    if os.path.exists(path):
+        return path.absolute()
+    hint = f"; did you mean {str(source / path)!r}?" if os.path.exists(source / path) else ""
+    raise SourceError(f"annotations {str(path)!r} are not there{hint}")

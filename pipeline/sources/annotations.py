@@ -1,0 +1,187 @@
+"""Reading annotation files: text, JSON and CSV, with each defect explained by file and row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.errors import SourceError
+
+_PEEK_BYTES = 1 << 16
+
+Kind = TypeVar("Kind")
+
+
+def read_text(path: Path) -> str:
+    """A whole file as UTF-8, with or without byte order mark.
+
+    Raises:
+        SourceError: it can't be read, or is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise SourceError(f"{path}: can't be read: {error.strerror}") from None
+
+
+def read_lines(path: Path) -> list[tuple[str, str]]:
+    """The lines of a text file that aren't blank, each with its place for errors."""
+    lines = enumerate(read_text(path).split("\n"), start=1)  # splitlines also cuts at marks that JSON allows
+    return [(f"{path} row {number}", line.strip()) for number, line in lines if line.strip()]
+
+
+def parse_json(text: str, where: str) -> Any:
+    """A JSON value.
+
+    Raises:
+        SourceError: the text is not JSON, or not one that can be read (nesting, length of numbers).
+    """
+    try:
+        value = json.loads(text)
+        if "\\u" in text:  # only an escape can bring in half a surrogate pair
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise SourceError(f"{where}: holds half a surrogate pair (\\ud800 to \\udfff), which is no text") from None
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{where}: not valid JSON ({error})") from None
+    return value
+
+
+def read_csv(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Columns and rows of a CSV file that begins with a header. Rows are numbered as lines: the header is 1.
+
+    Raises:
+        SourceError: it is empty, no CSV, repeats a column, or has a row with another number of fields.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    rows: list[tuple[int, dict[str, str]]] = []
+    begins = 1
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+        if not any(columns):
+            raise SourceError(f"{path}: empty; its first row must name the columns")
+        twice = [name for name, times in Counter(columns).items() if times > 1]
+        if twice:
+            raise SourceError(f"{path}: column {twice[0]!r} stands more than once in the first row")
+        begins = reader.line_num + 1
+        for fields in reader:
+            if fields and len(fields) != len(columns):
+                raise SourceError(
+                    f"{path} row {begins}: {len(fields)} fields, but there are {len(columns)} columns "
+                    f"({', '.join(columns)}); quote fields that hold {delimiter!r}"
+                )
+            if fields:
+                rows.append((begins, dict(zip(columns, fields, strict=True))))
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise SourceError(f"{path} row {begins}: not valid CSV ({error})") from None
+    return columns, rows
+
+
+def peek_columns(path: Path, delimiter: str = ",") -> list[str]:
+    """The columns that the first line of a CSV file names; none if it has none that can be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_PEEK_BYTES).decode("utf-8-sig", "replace")
+        first = head.partition("\n")[0].rstrip("\r")
+        return [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    except (OSError, csv.Error):
+        return []
+
+
+def peek_has(path: Path, word: bytes, limit_bytes: int = 1 << 20) -> bool:
+    """Whether a word stands in the first part of a file."""
+    try:
+        with path.open("rb") as file:
+            return word in file.read(limit_bytes)
+    except OSError:
+        return False
+
+
+def expect(value: object, kind: type[Kind], where: str, what: str) -> Kind:
+    """A JSON value that must be of a kind.
+
+    Raises:
+        SourceError: it is of another.
+    """
+    if not isinstance(value, kind):
+        raise SourceError(f"{where}: {what} must be {_KINDS[kind]}, not {_shown(value)}")
+    return value
+
+
+_KINDS: dict[type, str] = {dict: "an object {...}", list: "a list [...]", str: "a text"}
+
+
+def require_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
+    """Raise unless all the needed columns are there."""
+    if absent := [name for name in needed if name not in columns]:
+        raise SourceError(f"{path}: no column {', '.join(absent)}; the columns are: {', '.join(columns)}")
+
+
+def parse_label(value: object, where: str) -> str:
+    """A class name, without the white space around it.
+
+    Raises:
+        SourceError: it is empty or not a text.
+    """
+    label = expect(value, str, where, "the label").strip()
+    if not label:
+        raise SourceError(f"{where}: the label is empty; name the class, or leave the row out")
+    return label
+
+
+def parse_seconds(value: object, where: str, name: str) -> float | None:
+    """A time in seconds; None where the field is empty.
+
+    Raises:
+        SourceError: it is no finite number.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise SourceError(f"{where}: {name} must be a number of seconds, not {_shown(value)}")
+    return seconds
+
+
+def parse_range(start: object, end: object, where: str, names: tuple[str, str]) -> tuple[float | None, float | None]:
+    """Start and end in seconds, each None where it is empty.
+
+    Raises:
+        SourceError: a time is no number or negative, or the start is not before the end.
+    """
+    start_seconds, end_seconds = parse_seconds(start, where, names[0]), parse_seconds(end, where, names[1])
+    for name, seconds in zip(names, (start_seconds, end_seconds), strict=True):
+        if seconds is not None and seconds < 0:
+            raise SourceError(f"{where}: {name} {seconds:g} is negative; times count from the start of the video")
+    if end_seconds is not None and (start_seconds or 0.0) >= end_seconds:
+        raise SourceError(f"{where}: {names[0]} {start_seconds or 0:g} is not before {names[1]} {end_seconds:g}")
+    return start_seconds, end_seconds
+
+
+def parse_video_id(value: object, where: str, name: str) -> str:
+    """A video's id: a file name, and no path.
+
+    Raises:
+        SourceError: it is empty, or has characters with which it could leave its folder.
+    """
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else expect(value, str, where, name)
+    text = text.strip()
+    if not text or text in (".", "..") or any(char in text for char in "/\\\0"):
+        raise SourceError(f"{where}: {name} {text!r} is not a file name: it is empty or holds a path")
+    return text
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else repr(value)[:60]

@@ -1,0 +1,75 @@
+"""Layout `folder`: a folder for each class, with or without folders for the splits above them."""
+
+from __future__ import annotations
+
+from pipeline.errors import SourceError
+from pipeline.sources.builder import TableBuilder
+from pipeline.sources.keys import keys_of_paths
+from pipeline.sources.layout import Layout, SourceRequest
+from pipeline.sources.splits import split_named
+from pipeline.sources.table import Instance, SourceTable, printable_path
+from pipeline.sources.tree import first_video, folders_in, scan_videos, some_of
+
+NAME = "folder"
+_TREE = "SOURCE/<class>/<video> or SOURCE/{train,val,test}/<class>/<video>"
+
+
+def recognise(request: SourceRequest) -> str | None:
+    """A folder that has a video somewhere below it."""
+    if request.annotations:
+        return None
+    held = next((name for name in folders_in(request.source) if first_video(request.source, name)), None)
+    return None if held is None else f"class folders with videos ({printable_path(held)}/, ...)"
+
+
+def read(request: SourceRequest) -> SourceTable:
+    """Every video below a class folder, labelled with the name of that folder.
+
+    The first level is taken for splits if every folder that holds videos is named like one.
+
+    Raises:
+        SourceError: there are no videos, or none of them lies in a class folder.
+    """
+    request.refuse_annotations(NAME)
+    request.refuse_columns(NAME)
+    tree = scan_videos(request.source)
+    tree.require_videos()
+    tops = sorted({path.partition("/")[0] for path in tree.videos if "/" in path})
+    has_splits = bool(tops) and all(split_named(top) for top in tops)
+    class_level = 1 if has_splits else 0
+    labelled = [path for path in tree.videos if path.count("/") > class_level]
+    classless = [path for path in tree.videos if path.count("/") <= class_level]
+    if not labelled:
+        raise SourceError(
+            f"{len(classless):,} videos in {str(request.source)!r} lie in no class folder ({some_of(classless)}); "
+            f"the layout {NAME!r} is {_TREE}; for labels that stand in a file, use --layout table"
+        )
+
+    builder = TableBuilder(NAME, request.source)
+    keys = keys_of_paths(labelled)
+    classes: set[str] = set()
+    for path in labelled:
+        parts = path.split("/")
+        label = printable_path(parts[class_level])
+        classes.add(label)
+        split = split_named(parts[0]) if has_splits else None
+        builder.add(path, keys[path], Instance(label, split))
+
+    if has_splits:
+        builder.notes.append(f"read {', '.join(f'{top}/' for top in tops)} as splits")
+    elif mistakable := [top for top in tops if split_named(top)]:
+        builder.notes.append(
+            f"read {', '.join(f'{top}/' for top in mistakable)} as a class, as not all folders are splits"
+        )
+    builder.note_some(classless, "video", "outside of any class folder ignored")
+    subfolders = {path.split("/")[class_level + 1] for path in labelled if path.count("/") > class_level + 1}
+    if len(classes) == 1 and len(subfolders) > 1:
+        builder.notes.append(
+            f"all videos are of one class, {min(classes)!r}; if its {len(subfolders)} subfolders are the classes, "
+            "give that folder as the source"
+        )
+    builder.take_notes_of(tree)
+    return builder.build()
+
+
+LAYOUT = Layout(NAME, f"class folders that hold videos: {_TREE}", recognise, read)

@@ -1,0 +1,95 @@
+"""What a layout is: a reader of one way in which videos and their labels lie on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import SourceError
+from pipeline.sources.table import SourceTable
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """What the user asked to be read.
+
+    Attributes:
+        source: absolute path of the folder with the videos; for the layout `table` also of the table itself.
+        annotations: absolute paths of annotation files or of folders that hold them; empty: look in the source.
+        columns: our column names to those of the user's table.
+        allow_outside: a table may name files outside the source.
+    """
+
+    source: Path
+    annotations: tuple[Path, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    allow_outside: bool = False
+
+    def annotation_files(self, suffixes: Sequence[str], subfolders: Sequence[str] = ()) -> list[Path]:
+        """Files that may hold annotations, sorted: those given by the user, else those that lie in the source.
+
+        Args:
+            suffixes: lower case, with dot.
+            subfolders: of the source, where this layout's annotations usually lie; its top is always looked at.
+        """
+        files: set[str] = set()
+        for place in self.annotations or (self.source, *(self.source / name for name in subfolders)):
+            files.update(_files_in(place) if os.path.isdir(place) else [str(place)])
+        fitting = (file for file in files if os.path.splitext(file)[1].lower() in suffixes)
+        return sorted(Path(file) for file in fitting if os.path.isfile(file))
+
+    def places(self, subfolders: Sequence[str] = ()) -> str:
+        """Where `annotation_files` looks, in words."""
+        if self.annotations:
+            return ", ".join(str(place) for place in self.annotations)
+        return ", ".join([str(self.source), *(f"{name}/" for name in subfolders)])
+
+    def refuse_unused_annotations(self, used: Sequence[Path], expected: str) -> None:
+        """Raise for an annotation file that the user named and the layout has no use for."""
+        for file in self.annotations:
+            if not os.path.isdir(file) and file not in used:
+                raise SourceError(f"{file}: not an annotation file of this layout; expected {expected}")
+
+    def refuse_annotations(self, layout: str) -> None:
+        """Raise if the user gave annotation files to a layout that has none."""
+        if self.annotations:
+            raise SourceError(
+                f"layout {layout!r} takes no annotation files, but {str(self.annotations[0])!r} was given; "
+                "leave it out, or name the layout that it belongs to (--layout)"
+            )
+
+    def refuse_columns(self, layout: str) -> None:
+        """Raise if the user named columns for a layout that isn't a table."""
+        if self.columns:
+            pairs = ", ".join(f"{ours}={theirs}" for ours, theirs in self.columns.items())
+            raise SourceError(
+                f"layout {layout!r} takes no column names, but {pairs} was given; leave it out, or use --layout table"
+            )
+
+
+def _files_in(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.path for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise SourceError(f"folder {str(folder)!r} can't be read: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which videos and their labels lie on disk.
+
+    Attributes:
+        name: as `--layout` takes it.
+        looks_for: what `recognise` looks for, in words.
+        recognise: the evidence that a source has this layout, in words; None if there is none. Reads little,
+            and never raises for content that is malformed.
+        read: the whole table.
+    """
+
+    name: str
+    looks_for: str
+    recognise: Callable[[SourceRequest], str | None]
+    read: Callable[[SourceRequest], SourceTable]

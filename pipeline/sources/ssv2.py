@@ -1,0 +1,108 @@
+"""Layout `ssv2`: Something-Something v2 with its json files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pipeline.errors import SourceError
+from pipeline.sources.annotations import expect, parse_json, parse_label, parse_video_id, peek_has, read_text
+from pipeline.sources.builder import TableBuilder
+from pipeline.sources.keys import make_key
+from pipeline.sources.layout import Layout, SourceRequest
+from pipeline.sources.splits import split_named
+from pipeline.sources.table import Instance, SourceTable
+from pipeline.sources.tree import count, scan_videos
+
+NAME = "ssv2"
+_JSON_FOLDERS = ("labels", "annotations")
+_FILE_NAME = re.compile(r"(?:something-something-v2-)?(labels|train|validation|val|test)\.json")
+_LABELS = "labels"
+
+
+def recognise(request: SourceRequest) -> str | None:
+    """A train or validation json whose items have templates."""
+    for part, file in _find_json_files(request):
+        if part in ("train", "val") and peek_has(file, b'"template"'):
+            return f"Something-Something v2 annotations ({file.name})"
+    return None
+
+
+def read(request: SourceRequest) -> SourceTable:
+    """The videos `<id>.webm` (or of another suffix), in whatever folder; keys are the ids.
+
+    The class is the template without its brackets: `Putting something onto something`.
+
+    Raises:
+        SourceError: neither train nor validation json is there, one is malformed, or no listed video is there.
+    """
+    request.refuse_columns(NAME)
+    json_files: dict[str, Path] = {}
+    for part, file in _find_json_files(request):
+        if part in json_files:
+            raise SourceError(f"both {json_files[part]} and {file} are there; give one of them by --annotations")
+        json_files[part] = file
+    request.refuse_unused_annotations(
+        list(json_files.values()), "labels.json, train.json, validation.json or test.json"
+    )
+    if not {"train", "val"} & json_files.keys():
+        raise SourceError(
+            f"no train.json or validation.json (or something-something-v2-train.json, ...) in "
+            f"{request.places(_JSON_FOLDERS)}; give them by --annotations"
+        )
+    tree = scan_videos(request.source)
+    tree.require_videos()
+    files, further = tree.by_stem()
+    templates = _read_templates(json_files[_LABELS]) if _LABELS in json_files else None
+    builder = TableBuilder(NAME, request.source)
+    listed: dict[str, str] = {}
+    unlabelled = 0
+    for part in ("train", "val", "test"):
+        if part not in json_files:
+            continue
+        file = json_files[part]
+        for number, item in enumerate(expect(parse_json(read_text(file), str(file)), list, str(file), "the content")):
+            where = f"{file} item {number + 1}"
+            fields = expect(item, dict, where, "an item")
+            video_id = parse_video_id(fields.get("id"), where, "the id")
+            if video_id in listed:
+                raise SourceError(f"{where}: id {video_id!r} stands in {listed[video_id]} too")
+            listed[video_id] = file.name
+            if part == "test" and "template" not in fields:
+                unlabelled += 1
+                continue
+            label = class_of_template(parse_label(fields.get("template"), where))
+            if templates is not None and label not in templates:
+                raise SourceError(f"{where}: template {label!r} is not in {json_files[_LABELS].name}")
+            if video_id in files:
+                builder.add(files[video_id], make_key(video_id), Instance(label, part))
+            else:
+                builder.miss(video_id, f"listed in {file.name}, but not on disk")
+    builder.require_found(", ".join(file.name for file in json_files.values()), tree.videos[0])
+    if unlabelled:
+        builder.notes.append(f"{count(unlabelled, 'video')} of {json_files['test'].name} left out for want of labels")
+    unlisted = [path for stem, path in files.items() if stem not in listed]
+    builder.note_some(unlisted, "video", "in none of the json files ignored")
+    builder.note_some(further, "video", "with the name of another one ignored")
+    builder.take_notes_of(tree)
+    return builder.build()
+
+
+def class_of_template(template: str) -> str:
+    """`Putting something onto something` of `Putting [something] onto [something]`."""
+    return template.replace("[", "").replace("]", "")
+
+
+def _find_json_files(request: SourceRequest) -> list[tuple[str, Path]]:
+    """The json files, each with its part: `labels`, `train`, `val` or `test`."""
+    files = request.annotation_files((".json",), _JSON_FOLDERS)
+    matches = ((_FILE_NAME.fullmatch(file.name), file) for file in files)
+    return [(split_named(match[1]) or _LABELS, file) for match, file in matches if match]
+
+
+def _read_templates(file: Path) -> set[str]:
+    content = parse_json(read_text(file), str(file))
+    return {class_of_template(template) for template in expect(content, dict, str(file), "the content")}
+
+
+LAYOUT = Layout(NAME, "train.json and validation.json of Something-Something v2", recognise, read)

@@ -1,0 +1,90 @@
+"""What all tests share: the real ffmpeg, a maker of videos, and a whole prepare run in one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from video_cases import make_video as _make_video
+from video_cases import run_ffmpeg_tool as _run_ffmpeg_tool
+
+from pipeline.encode import CODECS, EncodeSettings
+from pipeline.executor import Executor, LocalExecutor
+from pipeline.ffmpeg import Ffmpeg, find_ffmpeg
+from pipeline.prepare import PrepareOptions, Summary, prepare
+from pipeline.sources.keys import keys_of_paths
+from pipeline.sources.table import Instance, SourceTable, SourceVideo, by_class_and_key
+
+
+class SilentReporter:
+    """Takes what a run reports and says nothing."""
+
+    def note(self, sentence: str) -> None: ...
+    def start(self, phase: str, videos: int, seconds: float) -> None: ...
+    def advance(self, videos: int, seconds: float) -> None: ...
+
+
+def table_of(folder: Path) -> SourceTable:
+    """Every entry below a folder that has a suffix or is no folder, labelled by the folder that it lies in."""
+    paths = []
+    for place, folders, files in os.walk(folder):
+        names = [*files, *(name for name in folders if os.path.splitext(name)[1])]
+        paths += [os.path.relpath(os.path.join(place, name), folder) for name in names]
+    keys = keys_of_paths(paths)
+    videos = [SourceVideo(path, keys[path], (Instance(Path(path).parent.name or "all"),)) for path in paths]
+    return SourceTable("test", folder.absolute(), tuple(sorted(videos, key=by_class_and_key)))
+
+
+def _prepare_folder(
+    folder: Path, out: Path, *, ffmpeg: Ffmpeg | None = None, executor: Executor | None = None, **settings: Any
+) -> Summary:
+    """Prepare a folder of videos in one run.
+
+    Args:
+        folder: see `table_of`.
+        out: the data set.
+        ffmpeg: default: the real one.
+        executor: default: two local processes.
+        settings: fields of `EncodeSettings` and `PrepareOptions`.
+    """
+    names = {field.name for field in fields(PrepareOptions)}
+    options = {name: value for name, value in settings.items() if name in names}
+    encode = {name: value for name, value in settings.items() if name not in names}
+    encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")][1])
+    return prepare(
+        table_of(folder),
+        out,
+        EncodeSettings(**encode),
+        PrepareOptions(**options),
+        ffmpeg or find_ffmpeg(),
+        executor or LocalExecutor(2),
+        SilentReporter(),
+    )
+
+
+@pytest.fixture(scope="session")
+def prepare_folder() -> Callable[..., Summary]:
+    """`prepare_folder(folder, out, **settings) -> Summary`."""
+    return _prepare_folder
+
+
+@pytest.fixture(scope="session")
+def ffmpeg_path() -> str:
+    """Path of the real ffmpeg."""
+    return find_ffmpeg().path
+
+
+@pytest.fixture(scope="session")
+def run_ffmpeg_tool() -> Callable[..., None]:
+    """`run_ffmpeg_tool(args)`."""
+    return _run_ffmpeg_tool
+
+
+@pytest.fixture(scope="session")
+def make_video() -> Callable[..., Path]:
+    """`make_video(path, *output_arguments, frames=12, size="64x48", fps=25) -> path`."""
+    return _make_video

@@ -1,0 +1,155 @@
+"""Small prepared data sets for tests, and the real command in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sysconfig
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+from video_cases import make_video
+
+from pipeline.assembly import ShardAssembly
+from pipeline.catalog import ShardRecord
+from pipeline.encode import CODECS, EncodeSettings
+from pipeline.executor import Executor, OnVideo, ShardJob
+from pipeline.ffmpeg import find_ffmpeg
+from pipeline.prepare import PrepareOptions, Summary, prepare
+from pipeline.sources.table import SourceTable
+from pipeline.worker import probe_task, transcode_tasks
+
+VCLIMB = Path(sysconfig.get_path("scripts")) / "vclimb"
+RUN_MARK = "VCLIMB_TEST_RUN"
+
+
+class InlineExecutor:
+    """The third-simplest executor: everything in this process, one video after another. No pool to wait for."""
+
+    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[dict[str, Any]]:
+        return [probe_task(source) for source in sources]
+
+    def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
+        for job in jobs:
+            assembly = ShardAssembly(job)
+            for index in range(len(job.shard.videos)):
+                if not assembly.is_done(index):
+                    transcode_tasks([job.task(index)])
+                on_video(job, index)
+            if record := assembly.part_done():
+                yield record
+
+
+class Notes:
+    """A reporter that keeps the sentences it is told."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+    def start(self, phase: str, videos: int, seconds: float) -> None: ...
+    def advance(self, videos: int, seconds: float) -> None: ...
+
+
+def prepare_table(
+    table: SourceTable, out: Path, *, executor: Executor | None = None, notes: Notes | None = None, **settings: Any
+) -> Summary:
+    """Prepare a table in this process. `settings` are fields of `EncodeSettings` and `PrepareOptions`."""
+    names = {field.name for field in fields(PrepareOptions)}
+    options = PrepareOptions(**{name: value for name, value in settings.items() if name in names})
+    encode = {name: value for name, value in settings.items() if name not in names}
+    encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")][1])
+    return prepare(
+        table, out, EncodeSettings(**encode), options, find_ffmpeg(), executor or InlineExecutor(), notes or Notes()
+    )
+
+
+def make_source(folder: Path, classes: int, videos_per_class: int, frames: int = 10) -> Path:
+    """A folder of small videos: a folder for each class, and in each class the same few contents."""
+    patterns = [
+        make_video(folder.parent / f"pattern{i}.mp4", frames=frames + i) for i in range(min(3, videos_per_class))
+    ]
+    for label in range(classes):
+        (folder / f"class{label}").mkdir(parents=True, exist_ok=True)
+        for number in range(videos_per_class):
+            shutil.copy(patterns[number % len(patterns)], folder / f"class{label}" / f"v{number:02d}.mp4")
+    return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, hidden ones too, by relative path."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if not path.is_dir()
+    }
+
+
+@functools.cache
+def command_environment(mark: str = "") -> dict[str, str]:
+    """The environment of a command under test; its processes are found again by the mark."""
+    return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", RUN_MARK: mark}
+
+
+def vclimb(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the real command to its end."""
+    options = {"capture_output": True, "text": True, "timeout": 60, "env": command_environment(), **options}
+    return subprocess.run([VCLIMB, *map(str, arguments)], check=False, **options)
+
+
+def vclimb_json(*arguments: str | Path) -> Any:
+    """What the real command prints with `--json`; it must succeed."""
+    done = vclimb(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+class RunningCommand:
+    """The real command, started in a session of its own as a terminal would, and all processes it starts."""
+
+    def __init__(self, *arguments: str | Path, **options: Any) -> None:
+        self.mark = uuid.uuid4().hex
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        self.process = subprocess.Popen(
+            [VCLIMB, *map(str, arguments)], env=command_environment(self.mark), start_new_session=True, **options
+        )
+
+    def family(self) -> list[psutil.Process]:
+        """The command's processes that are still alive, itself included."""
+        return [process for process in psutil.process_iter() if _has_mark(process, self.mark)]
+
+    def wait_until(self, is_so: Callable[[], bool], timeout_seconds: float = 30) -> bool:
+        """Wait until something is so; whether it came to be before the command ended."""
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            if is_so():
+                return True
+            if self.process.poll() is not None:
+                return is_so()
+            time.sleep(0.002)
+        raise AssertionError(f"nothing came of it in {timeout_seconds} s")
+
+    def wait_until_alone(self, timeout_seconds: float = 10) -> list[psutil.Process]:
+        """Give the processes that lost their parent time to end; those that did not."""
+        deadline = time.monotonic() + timeout_seconds
+        while (left := self.family()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return left
+
+
+def _has_mark(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(RUN_MARK) == mark
+    except psutil.Error:
+        return False

@@ -1,0 +1,108 @@
+"""Keys: safe as names in a tar, never shared, and independent of the other videos."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.sources.keys import MAX_KEY_BYTES, is_key, key_of_path, keys_of_paths, make_key, twin_key
+
+relaxed = settings(deadline=None, max_examples=150)
+
+# Any text, half surrogates as in undecodable file names among it; and names made of what is likely to confuse.
+names = st.text(st.characters(), max_size=120) | st.text("ab-./_~!\0\n\\ é漢\udcff", max_size=120)
+plain_part = st.from_regex(r"[A-Za-z0-9_=+@,][A-Za-z0-9_=+@,-]{0,20}", fullmatch=True)
+plain_names = st.lists(plain_part, min_size=1, max_size=4).map("/".join)
+
+
+@relaxed
+@given(names)
+@example("")
+@example("/")
+@example("//a")
+@example("..")
+@example("../../etc/passwd")
+@example("-rf/--x")
+@example("\ud800")
+@example("漢" * 200)
+def test_a_key_is_safe(name: str) -> None:
+    key = make_key(name)
+    assert key.isascii()
+    assert 0 < len(key) <= MAX_KEY_BYTES
+    assert not set(key) & set(".\\ \0\n!*?\"'$")
+    for part in key.split("/"):
+        assert part, f"{key!r} has an empty component"
+        assert not part.startswith("-")
+    assert is_key(key)
+
+
+@relaxed
+@given(names, names)
+@example("a b", "a_b")
+@example("a b", "a.b")
+@example("é", "\udcc3\udca9")
+@example("a//b", "a/b")
+@example("x" * 91, "x" * 92)
+def test_names_that_differ_have_keys_that_differ(one: str, other: str) -> None:
+    assume(one != other)
+    assert make_key(one) != make_key(other)
+
+
+@relaxed
+@given(names)
+def test_no_name_takes_the_key_of_another_by_spelling_it(name: str) -> None:
+    key = make_key(name)
+    assert key == name or make_key(key) != key
+
+
+@relaxed
+@given(plain_names)
+def test_a_valid_name_is_its_own_key(name: str) -> None:
+    assume(len(name) <= MAX_KEY_BYTES)
+    assert make_key(name) == name
+
+
+def test_the_key_of_a_name_never_changes() -> None:
+    assert make_key("walk/A b.c") == "walk/A_b_c~98f9858427079fe2"
+    assert make_key("v_Surfing_g01_c01") == "v_Surfing_g01_c01"
+
+
+@pytest.mark.parametrize("text", ["", "/a", "a/", "a//b", "a.b", "-a", "a/-b", "a b", "é", "~", "a~b", "x" * 91])
+def test_what_is_no_key(text: str) -> None:
+    assert not is_key(text)
+
+
+path_parts = st.text("ab.", min_size=1, max_size=3)
+paths = st.builds("{}/{}{}".format, path_parts, path_parts, st.sampled_from([".avi", ".mp4", ".MP4", ".mp4.avi"]))
+
+
+@relaxed
+@given(st.lists(paths, max_size=12), st.lists(plain_names, max_size=4))
+def test_paths_get_unique_keys_whatever_their_order(listed: list[str], taken: list[str]) -> None:
+    keys = keys_of_paths(listed, taken)
+    assert keys.keys() == set(listed)
+    assert len(set(keys.values())) == len(keys)
+    assert not set(keys.values()) & set(taken)
+    assert keys == keys_of_paths(listed[::-1], taken)
+
+
+@relaxed
+@given(st.lists(paths, min_size=1, max_size=12, unique_by=key_of_path), st.lists(paths, max_size=12))
+def test_adding_videos_without_twins_renames_none(before: list[str], added: list[str]) -> None:
+    stems = {key_of_path(path) for path in before}
+    more = [path for path in added if key_of_path(path) not in stems]
+    assert keys_of_paths(before).items() <= keys_of_paths(before + more).items()
+
+
+def test_twins_keep_the_first_ones_key_pretty() -> None:
+    keys = keys_of_paths(["walk/a.mp4", "walk/a.avi", "walk/a.mp4.avi", "walk/b.avi"])
+    assert keys["walk/a.avi"] == "walk/a"
+    assert keys["walk/b.avi"] == "walk/b"
+    assert keys["walk/a.mp4"] == twin_key("walk/a.mp4") != keys["walk/a.mp4.avi"] == make_key("walk/a.mp4")
+
+
+def test_a_name_of_bytes_that_are_no_text_has_a_key() -> None:
+    assert make_key(os.fsdecode(b"walk/\xff")) != make_key(os.fsdecode(b"walk/\xfe"))

@@ -1,0 +1,244 @@
+"""Runs that can't go on: a disk that is full or read-only, Ctrl-C, SIGTERM. What is published stays; the rest follows."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dataset_cases import RunningCommand, command_environment, digests, make_source, prepare_table, vclimb, vclimb_json
+from video_cases import make_video
+
+from pipeline.sources import read_source
+from pipeline.target import WORK
+
+SHARD_SIZE = "20KB"
+_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_source(tmp_path_factory.mktemp("raw") / "source", classes=4, videos_per_class=2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of what a run gives that nothing stops."""
+    out = tmp_path_factory.mktemp("undisturbed") / "data"
+    prepare_table(read_source(source), out, shard_bytes=20_000)
+    return digests(out)
+
+
+def prepare_arguments(source: Path, out: Path) -> list[str | Path]:
+    return ["prepare", source, "--out", out, "--shard-size", SHARD_SIZE, "--workers", "2"]
+
+
+def explained(done: subprocess.CompletedProcess[str], *words: str) -> bool:
+    """The command failed, and its last line says why."""
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: "), done.stderr
+    assert all(word in last for word in words), last
+    return True
+
+
+def without_right_to_override() -> None:
+    """Make file permissions count for root too."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
+            if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
+                raise OSError(ctypes.get_errno(), "prctl")
+
+
+def require_permissions_to_count() -> None:
+    try:
+        subprocess.run(["true"], preexec_fn=without_right_to_override, check=True)
+    except subprocess.SubprocessError:
+        pytest.skip("this root may not give up its right to write anywhere")
+
+
+def test_read_only_target(source: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    require_permissions_to_count()
+    rights: dict[str, Callable[[], None]] = {"preexec_fn": without_right_to_override}
+    new, finished = tmp_path / "new", tmp_path / "data"
+    new.mkdir(mode=0o555)
+    assert explained(vclimb(*prepare_arguments(source, new), **rights), f"can't write to {new}: Permission denied")
+    below = vclimb(*prepare_arguments(source, new / "below"), **rights)
+    assert explained(below, f"can't write to {new / 'below'}: Permission denied; choose another --out")
+    assert list(new.iterdir()) == []
+
+    prepare_table(read_source(source), finished, shard_bytes=20_000)
+    finished.chmod(0o555)
+    assert explained(vclimb(*prepare_arguments(source, finished), **rights), f"can't write to {finished}")
+    assert digests(finished) == undisturbed
+    assert vclimb("verify", finished, **rights).returncode == 0
+    finished.chmod(0o311)
+    assert explained(vclimb(*prepare_arguments(source, finished), **rights), f"can't write to {finished}")
+
+
+def in_own_mounts(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a script where it may mount a small disk that nobody else sees."""
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("making a small disk takes the right to mount (root, and unshare -m)")
+    command = ["unshare", "-m", *map(str, arguments[:0]), *script.split(), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=command_environment(), check=False, timeout=120)
+
+
+def test_full_disk_stops_the_command_which_goes_on_once_there_is_space(
+    source: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    script = tmp_path / "script.sh"
+    script.write_text(
+        textwrap.dedent("""\
+            mkdir disk && mount -t tmpfs -o size=120k none disk || exit 77
+            "$@" 2> full.err; echo $? > full.status; ls -A disk/data > full.files
+            mount -o remount,size=20m disk
+            "$@" > again.out 2> again.err; echo $? > again.status
+            cp -a disk/data . && umount disk
+            """)
+    )
+    command = [sys.executable, "-c", "from cli.main import main; main()"]
+    command += map(str, prepare_arguments(source, tmp_path / "disk" / "data"))
+    done = in_own_mounts("sh -c", f'cd "{tmp_path}" && . ./script.sh', "sh", *command)
+    if done.returncode == 77:
+        pytest.skip("mounting a small disk is not permitted")
+    assert done.returncode == 0, done.stderr
+    full = subprocess.CompletedProcess(
+        [], int((tmp_path / "full.status").read_text()), "", (tmp_path / "full.err").read_text()
+    )
+    assert explained(full, "no space left on the disk of", "free some")
+    assert WORK in (tmp_path / "full.files").read_text().split()
+    assert (tmp_path / "again.status").read_text() == "0\n"
+    assert "going on with an unfinished run of 8 videos" in (tmp_path / "again.err").read_text()
+    assert digests(tmp_path / "data") == undisturbed
+
+
+FILL = """
+import sys
+from pathlib import Path
+import subprocess
+sys.path.insert(0, sys.argv[3])
+from dataset_cases import digests, prepare_table
+from pipeline.catalog import HEADER
+from pipeline.errors import TargetError
+from pipeline.sources import read_source
+from pipeline.verify import verify
+
+if __name__ == "__main__":
+    source, disk = Path(sys.argv[1]), Path(sys.argv[2])
+    table = read_source(source)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", disk])
+    if mounted.returncode:
+        sys.exit(77)
+    places = set()
+    for pages in range(1, 200):
+        subprocess.run(["mount", "-o", f"remount,size={4 * pages}k", disk], check=True)
+        try:
+            prepare_table(table, disk / "data", shard_bytes=20_000)
+            break
+        except TargetError as error:
+            assert "no space left on the disk of" in str(error), error
+        files = sorted(digests(disk / "data"))
+        places.add(len([name for name in files if not name.startswith(".work")]))
+        assert not [name for name in files if name.endswith(".new")], files
+        if (disk / "data" / HEADER).exists():
+            report = verify(disk / "data", True, 1, lambda n: None)
+            assert report.problems == [], report.problems
+    print(pages, sorted(places))
+    for name, digest in digests(disk / "data").items():
+        print(name, digest)
+"""
+
+
+def test_disk_that_is_full_at_any_point(source: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    """A disk that grows by a page each time: every write is once the one that fails."""
+    (tmp_path / "fill.py").write_text(FILL)
+    (tmp_path / "disk").mkdir()
+    done = in_own_mounts(f"{sys.executable}", tmp_path / "fill.py", source, tmp_path / "disk", Path(__file__).parent)
+    if done.returncode == 77:
+        pytest.skip("mounting a small disk is not permitted")
+    assert done.returncode == 0, done.stderr
+    head, *lines = done.stdout.splitlines()
+    print(head)
+    assert dict(line.split(" ") for line in lines) == undisturbed
+
+
+@pytest.fixture(scope="module")
+def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos that take ffmpeg about a second each."""
+    folder = tmp_path_factory.mktemp("long")
+    for name in "abcd":
+        make_video(folder / "class" / f"{name}.mp4", "-preset", "ultrafast", frames=120, size="640x480")
+    return folder
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+def test_stopped_run_ends_at_once_and_goes_on(long_source: Path, tmp_path: Path, how: str) -> None:
+    arguments = [
+        "prepare",
+        long_source,
+        "--out",
+        tmp_path / "stopped" / "data",
+        "--workers",
+        "2",
+        "--shard-size",
+        "1MB",
+    ]
+    run = RunningCommand(*arguments)
+    assert run.wait_until(lambda: any(run_is_writing(tmp_path / "stopped" / "data")))
+    assert any("ffmpeg" in process.name() for process in run.family())
+    began = time.monotonic()
+    if how == "Ctrl-C":  # a terminal sends it to the whole group
+        os.killpg(run.process.pid, signal.SIGINT)
+    else:
+        run.process.send_signal(signal.SIGTERM)
+    stdout, stderr = run.process.communicate(timeout=20)
+    assert time.monotonic() - began < 8
+    assert run.process.returncode == 130, stderr
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1] == "stopped. What is done is kept: run the same command again to go on."
+    assert run.wait_until_alone() == []
+    left = sorted(path.name for path in (tmp_path / "stopped" / "data" / WORK).iterdir())
+    assert "plan.jsonl" in left
+    assert not [name for name in left if name.startswith("drafts")]
+
+    summary = vclimb_json(*arguments)
+    assert summary["totals"]["videos"] == 4
+    assert (
+        vclimb("prepare", *arguments[1:2], "--out", tmp_path / "once" / "data", "--shard-size", "1MB").returncode == 0
+    )
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "once")
+
+
+def run_is_writing(out: Path) -> list[Path]:
+    """The files that an ffmpeg of a run has begun to write."""
+    return [path for path in out.glob(f"{WORK}/drafts-*/*.mp4") if path.stat().st_size]
+
+
+def test_verify_ends_at_once_too(source: Path, tmp_path: Path) -> None:
+    prepare_table(read_source(source), tmp_path / "data")
+    run = RunningCommand("verify", tmp_path / "data", "--workers", "2")
+    assert run.wait_until(lambda: len(run.family()) > 1)
+    os.killpg(run.process.pid, signal.SIGINT)
+    _, stderr = run.process.communicate(timeout=20)
+    assert (run.process.returncode, stderr.splitlines()[-1:]) == (130, ["stopped. Nothing was changed."])
+    assert run.wait_until_alone() == []
+
+
+def test_killed_verify_leaves_no_process(source: Path, tmp_path: Path) -> None:
+    prepare_table(read_source(source), tmp_path / "data")
+    run = RunningCommand("verify", tmp_path / "data", "--workers", "2")
+    assert run.wait_until(lambda: len(run.family()) > 2)
+    run.process.kill()
+    run.process.communicate()
+    assert run.wait_until_alone() == []

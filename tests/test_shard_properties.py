@@ -1,0 +1,294 @@
+"""Properties of plans, sizes, settings and the shard writer, over many made-up inputs."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import tarfile
+import tempfile
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cli.prepare import parse_rate, parse_size
+from pipeline.assembly import frame_range
+from pipeline.encode import CODECS, MAX_SIDE, MIN_SIDE, EncodeSettings, estimated_bytes
+from pipeline.errors import SettingsError
+from pipeline.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
+from pipeline.probe import Probe
+from pipeline.shard import ShardWriter, shard_paths
+from pipeline.sources.keys import MAX_KEY_BYTES, is_key, make_key
+from pipeline.sources.table import Instance, SourceVideo, by_class_and_key
+
+quickly = settings(deadline=None, max_examples=60)
+
+labels = st.sampled_from(["archery", "bowling", "Zumba", "a b", ""])
+times = st.none() | st.floats(0, 1e5)
+
+
+@st.composite
+def source_videos(draw: st.DrawFn) -> list[SourceVideo]:
+    """Videos with keys of their own, some of several classes and some of none."""
+    paths = draw(st.lists(st.text("abcé/ .", min_size=1, max_size=8), unique=True, max_size=30))
+    videos = []
+    for number, path in enumerate(paths):
+        instances = draw(st.lists(st.builds(Instance, labels, st.just("train"), times, times), max_size=2))
+        videos.append(SourceVideo(path, make_key(f"{path}{number}"), tuple(instances), draw(st.none() | labels)))
+    return videos
+
+
+@st.composite
+def planned_videos(draw: st.DrawFn) -> list[PlannedVideo]:
+    videos = draw(source_videos())
+    sides, seconds = st.integers(1, 4000), st.floats(0.01, 1e5)
+    return [PlannedVideo(video, probe(draw(sides), draw(sides), draw(seconds))) for video in videos]
+
+
+def probe(width: int, height: int, seconds: float) -> Probe:
+    return Probe(0, "h264", width, height, 100, seconds, None, Fraction(30000, 1001), True, False, False, 1000)
+
+
+@st.composite
+def encode_settings(draw: st.DrawFn) -> EncodeSettings:
+    codec = draw(st.sampled_from(sorted(CODECS)))
+    low, _, high, _ = CODECS[codec]
+    return EncodeSettings(
+        codec=codec,
+        quality=draw(st.integers(low, high)),
+        short_side=draw(st.integers(MIN_SIDE, MAX_SIDE)),
+        fps=draw(st.none() | st.fractions(Fraction(1, 1001), 240, max_denominator=1001)),
+        max_frames=draw(st.none() | st.integers(1, 10**6)),
+        keep_truncated=draw(st.booleans()),
+    )
+
+
+@quickly
+@given(planned_videos(), encode_settings(), st.integers(1, 10**8), st.integers(0, 10**5), st.randoms())
+def test_shards_hold_every_video_once_in_order_of_class_and_key(
+    videos: list[PlannedVideo], stored_as: EncodeSettings, shard_bytes: int, first: int, random: object
+) -> None:
+    shards = cut_shards(videos, stored_as, shard_bytes, first)
+    assert [shard.number for shard in shards] == list(range(first, first + len(shards)))
+    in_order = [planned for shard in shards for planned in shard.videos]
+    assert in_order == sorted(videos, key=lambda planned: by_class_and_key(planned.video))
+    for shard, following in itertools.zip_longest(shards, shards[1:]):
+        sizes = [estimated_bytes(planned.probe, stored_as) for planned in shard.videos]
+        assert sizes
+        assert sum(sizes) <= shard_bytes or len(sizes) == 1
+        if following is not None:  # the next video did not fit
+            assert sum(sizes) + estimated_bytes(following.videos[0].probe, stored_as) > shard_bytes
+    shuffled = list(videos)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert cut_shards(shuffled, stored_as, shard_bytes, first) == shards
+
+
+@quickly
+@given(planned_videos(), encode_settings(), st.integers(1, 10**8))
+def test_a_plan_on_disk_is_the_plan(videos: list[PlannedVideo], stored_as: EncodeSettings, shard_bytes: int) -> None:
+    errors = ({"path": "a", "stage": "probe", "reason": "“no” video\n", "stderr": ""},)
+    plan = Plan(stored_as, "name", cut_shards(videos, stored_as, shard_bytes, 7), errors)
+    with tempfile.TemporaryDirectory() as folder:
+        assert Plan.read(Path(folder)) is None
+        plan.write(Path(folder))
+        assert Plan.read(Path(folder)) == plan
+
+
+@quickly
+@given(source_videos(), st.integers(0, 40))
+def test_a_limit_takes_from_all_classes_alike_and_a_larger_one_more(videos: list[SourceVideo], limit: int) -> None:
+    chosen = spread_over_classes(videos, limit)
+    assert len(chosen) == min(limit, len(videos))
+    assert len(set(chosen)) == len(chosen)
+    assert set(chosen) <= set(videos)
+    assert spread_over_classes(videos, limit + 1)[:limit] == chosen
+    assert spread_over_classes(videos[::-1], limit) == chosen
+    taken, there = (Counter(by_class_and_key(video)[0] for video in some) for some in (chosen, videos))
+    most = max(taken.values(), default=0)
+    for label, count in there.items():  # no class has two fewer than another, but for want of videos
+        assert taken[label] >= min(count, most - 1)
+
+
+@quickly
+@given(
+    st.builds(Instance, labels, st.none(), times, times),
+    st.fractions(Fraction(1, 10), 240, max_denominator=1001),
+    st.integers(1, 10**6),
+)
+def test_frame_range_is_clipped_and_covers_the_seconds(instance: Instance, fps: Fraction, n_frames: int) -> None:
+    start, end = frame_range(instance, fps, n_frames)
+    assert start >= 0
+    assert end <= n_frames
+    start_seconds, end_seconds = instance.start_seconds or 0.0, instance.end_seconds
+    if start_seconds == 0:
+        assert start == 0
+    if end_seconds is None:
+        assert end == n_frames
+    if start < end:  # the first frame is shown at the start, the last one just before the end
+        assert start / fps <= start_seconds + 1e-6
+        assert (start + 1) / fps > start_seconds
+        if end < n_frames:
+            assert end / fps >= end_seconds - 1e-6
+        if end_seconds is not None:
+            assert (end - 1) / fps < end_seconds
+
+
+@quickly
+@given(st.integers(1, 10**5), st.integers(1, 10**5), st.sampled_from(["24000/1001", "25", "30000/1001", "30", "60"]))
+def test_frame_range_finds_the_frames_that_seconds_were_made_from(first: int, length: int, rate: str) -> None:
+    fps = Fraction(rate)
+    instance = Instance("a", None, float(first / fps), float((first + length) / fps))
+    assert frame_range(instance, fps, 10**6) == (first, first + length)
+
+
+@quickly
+@given(st.integers(1, 10**18 - 1), st.sampled_from(["", "B", "b", " B", " "]))
+def test_sizes_are_exact(size: int, unit: str) -> None:
+    assert parse_size(f"{size}{unit}") == size
+
+
+SIZES = {"1kB": 10**3, "256MB": 256 * 10**6, "1.5GiB": 3 * 2**29, "0.25 k": 250, "3 MiB": 3 * 2**20, "2G": 2 * 10**9}
+
+
+@pytest.mark.parametrize(("text", "size"), SIZES.items())
+def test_sizes_have_units(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "0", "0.0001", "-1", "1e9", "1TB", "1 000", "nan", "9" * 5000, "٣", "1..5"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"e\.g\. 256MB or 1GiB"):
+        parse_size(text)
+
+
+@quickly
+@given(st.fractions(Fraction(1, 100), 240, max_denominator=1001))
+def test_rates_are_exact(rate: Fraction) -> None:
+    assert parse_rate(str(rate)) == rate
+
+
+@pytest.mark.parametrize("text", ["", "fast", "30/0", "nan", "inf", "30000/1001/2", "1/2.5"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"is not a number; write e\.g\. 12, 29\.97 or 30000/1001"):
+        parse_rate(text)
+
+
+def test_rates_of_decimals_are_near_and_none_is_none() -> None:
+    assert parse_rate(None) is None
+    assert parse_rate("12.5") == Fraction(25, 2)
+    assert math.isclose(parse_rate("29.97") or 0, 29.97, abs_tol=1e-6)
+
+
+@quickly
+@given(encode_settings(), encode_settings())
+def test_settings_survive_json_and_tell_their_differences(ours: EncodeSettings, theirs: EncodeSettings) -> None:
+    assert EncodeSettings.from_json(ours.to_json()) == ours
+    assert ours.difference(ours) == []
+    assert (ours.digest() == theirs.digest()) == (ours == theirs) == (ours.difference(theirs) == [])
+    for line in ours.difference(theirs):
+        name = line.partition(":")[0]
+        assert line == f"{name}: {ours.to_json()[name]} before, {theirs.to_json()[name]} now"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "allowed"),
+    [
+        ("codec", "av1", "jpeg, h264"),
+        ("quality", 1, "2 (best) to 31"),
+        ("quality", 32, "2 (best) to 31"),
+        ("short_side", 15, "16 to 8192 px"),
+        ("short_side", 8193, "16 to 8192 px"),
+        ("fps", Fraction(0), "above 0, up to 240"),
+        ("fps", Fraction(241), "above 0, up to 240"),
+        ("max_frames", 0, "1 or more"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: str, value: object, allowed: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        EncodeSettings(**{setting: value})  # type: ignore[arg-type]
+    assert setting.replace("_", " ") in str(caught.value)
+    assert str(value) in str(caught.value)
+    assert allowed in str(caught.value)
+
+
+@st.composite
+def members(draw: st.DrawFn) -> list[tuple[str, bytes, bytes, list[int]]]:
+    """Key, mp4, json, and sizes of frames that lie one after another in the mp4."""
+    names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=120)
+    keys = draw(st.lists(names.map(make_key), unique=True, min_size=1, max_size=5))
+    contents = st.binary(min_size=1, max_size=1500)
+    sizes = st.lists(st.integers(1, 40), min_size=1, max_size=10)
+    return [(key, draw(contents), draw(contents), draw(sizes)) for key in keys]
+
+
+@quickly
+@given(members())
+def test_what_is_written_to_a_shard_is_read_back(videos: list[tuple[str, bytes, bytes, list[int]]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        placed = []
+        with ShardWriter(folder, "shard") as writer:
+            for key, mp4, metadata, sizes in videos:
+                assert is_key(key)
+                assert len(key) <= MAX_KEY_BYTES
+                (folder / "video").write_bytes(mp4)
+                ranges = np.array([(sum(sizes[:i]), size) for i, size in enumerate(sizes)], np.int64)
+                placed.append(writer.add(key, folder / "video", metadata, ranges))
+            files = writer.finish()
+        tar, idx, frames = shard_paths(folder, "shard")
+        whole = tar.read_bytes()
+        assert (files.tar_bytes, files.n_videos, files.n_frames) == (
+            len(whole),
+            len(videos),
+            sum(len(sizes) for _, _, _, sizes in videos),
+        )
+        with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+            read = [(member.name, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+        assert read == [
+            entry for key, mp4, metadata, _ in videos for entry in ((f"{key}.mp4", mp4), (f"{key}.json", metadata))
+        ]
+
+        head, *lines = idx.read_text("ascii").splitlines()
+        assert head == f"v1.2 {len(videos)}"
+        for line, (key, mp4, metadata, _) in zip(lines, videos, strict=True):
+            words = line.split(" ")
+            for (suffix, offset, size, member), content in zip((words[:4], words[4:]), (mp4, metadata), strict=True):
+                assert member == f"{key}.{suffix}"
+                assert whole[int(offset) : int(offset) + int(size)] == content
+
+        table = np.load(frames)
+        assert table.dtype == np.int64
+        first = 0
+        for (_, mp4, _, sizes), place in zip(videos, placed, strict=True):
+            assert whole[place.offset : place.offset + len(mp4)] == mp4
+            assert place.first_frame == first
+            rows = table[first : first + len(sizes)]
+            assert (rows[:, 0] - place.offset).tolist() == [sum(sizes[:i]) for i in range(len(sizes))]
+            assert rows[:, 1].tolist() == sizes
+            first += len(sizes)
+        assert first == len(table)
+
+
+AWKWARD_NAMES = ("__init__/v", "__v__", "_", "=", "@a", "+b", ",c", "~", "a~b", "v.mp4", "a/b.c/d", "..", "CON", "é")
+
+
+@quickly
+@given(members())
+@example([(make_key(name), b"mp4", b"{}", [1]) for name in AWKWARD_NAMES])
+def test_webdataset_reads_every_key_that_a_video_can_have(videos: list[tuple[str, bytes, bytes, list[int]]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with ShardWriter(folder, "shard") as writer:
+            for key, mp4, metadata, sizes in videos:
+                (folder / "video").write_bytes(mp4)
+                writer.add(key, folder / "video", metadata, np.ones((len(sizes), 2), np.int64))
+            writer.finish()
+        reader = webdataset.WebDataset(str(folder / "shard.tar"), shardshuffle=False)
+        samples = [(sample["__key__"], sample["mp4"], sample["json"]) for sample in reader]
+        assert samples == [(key, mp4, metadata) for key, mp4, metadata, _ in videos]

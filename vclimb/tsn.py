@@ -1,0 +1,78 @@
+"""Temporal segment networks (Wang et al., ECCV 2016): one image backbone over T frames, the average of their features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import SettingsError
+
+# Mean and deviation of ImageNet's pixels, which every ImageNet backbone of timm's default recipes expects.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class PixelNorm(nn.Module):
+    """uint8 RGB frames to the backbone's input range, on the device they are on."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        self.register_buffer("mean", (255 * mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 -> float of the autocast type, channels last."""
+        dtype = torch.get_autocast_dtype(frames.device.type) if torch.is_autocast_enabled() else torch.float32
+        return (frames.to(dtype) - self.mean.to(dtype)) * self.scale.to(dtype)
+
+
+class TSN(nn.Module):
+    """Backbone, average consensus over T frames, dropout and a linear head.
+
+    Args:
+        n_classes: outputs of the head.
+        backbone: any timm model with a pooled feature.
+        weights: `pretrained` (from timm's hub), `none`, or a file of weights (safetensors or a state dict).
+        dropout: on the averaged feature.
+
+    Raises:
+        SettingsError: no such backbone or weights.
+    """
+
+    def __init__(
+        self, n_classes: int, backbone: str = "resnet34.tv_in1k", weights: str = "none", dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        overlay = None
+        if weights not in ("pretrained", "none"):
+            if not Path(weights).is_file():
+                raise SettingsError(f"weights {weights!r} is not a file; allowed: pretrained, none, or a file")
+            overlay = {"file": weights}
+        try:
+            self.backbone: nn.Module = timm.create_model(
+                backbone, pretrained=weights != "none", num_classes=0, pretrained_cfg_overlay=overlay
+            )
+        except RuntimeError as error:
+            raise SettingsError(f"backbone {backbone!r} can't be made: {error}") from None
+        self.normalise = PixelNorm()
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(int(self.backbone.num_features), n_classes)
+
+    def features(self, clips: Tensor) -> Tensor:
+        """(B, T, 3, H, W) uint8 -> (B, D), the mean of the frames' features."""
+        batch, n_frames = clips.shape[:2]
+        frames = self.normalise(clips.flatten(0, 1))
+        features: Tensor = self.backbone(frames)
+        return features.view(batch, n_frames, -1).mean(1)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """(B, T, 3, H, W) uint8 -> (B, n_classes) logits."""
+        logits: Tensor = self.head(self.dropout(self.features(clips)))
+        return logits
