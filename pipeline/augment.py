@@ -51,7 +51,9 @@ class Augmentation:
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise SettingsError(f"scales {self.scales} are out of range; allowed: above 0, up to 1")
         if self.resize_to < self.size:
-            raise SettingsError(f"resize to {self.resize_to} px can't hold a crop of {self.size} px; allowed: {self.size} up")
+            raise SettingsError(
+                f"resize to {self.resize_to} px can't hold a crop of {self.size} px; allowed: {self.size} up"
+            )
 
     @classmethod
     def evaluation(cls, size: int = 224) -> Augmentation:

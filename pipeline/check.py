@@ -64,18 +64,21 @@ def frame_ranges(video: str | FileSlice) -> FrameRanges:
     """Byte range, within the file, of each frame of a stored video, in presentation order. Nothing is decoded.
 
     Raises:
-        VideoError: the container can't be read, or holds no frames.
+        VideoError: the container can't be read, holds no frames, or its frames aren't evenly spaced in time.
     """
     try:
         with av.open(video, "r") as container:
-            ranges = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+            packets = [(p.pos, p.size, p.pts) for p in container.demux(video=0) if p.size]
     except av.error.FFmpegError as error:
         raise VideoError("verify", f"the stored video can't be opened again: {error.strerror}") from None
     except IndexError:  # ffmpeg leaves a file without streams where nothing was decoded
-        ranges = []
-    if not ranges or any(position is None for position, _ in ranges):
+        packets = []
+    if not packets or any(value is None for packet in packets for value in packet):
         raise VideoError("verify", "the stored video holds no frames: none of the source could be decoded")
-    return np.array(ranges, np.int64)
+    table = np.array(packets, np.int64)
+    if len(np.unique(np.diff(table[:, 2]))) > 1:
+        raise VideoError("verify", "frames were lost where the source's picture changes its size or pixel format")
+    return table[:, :2]
 
 
 def with_checksums(path: Path, ranges: FrameRanges) -> FrameIndex:

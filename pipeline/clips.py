@@ -18,7 +18,6 @@ import numpy.typing as npt
 from pipeline.dataset import Dataset, StoredInstance
 from pipeline.encode import GOP_FRAMES
 from pipeline.errors import DatasetError, FrameDamagedError, SettingsError
-from pipeline.storage import Storage
 
 Indices = npt.NDArray[np.int64]
 
@@ -119,8 +118,7 @@ class InstanceProvider:
             heights=np.array([video.height for video in videos], np.int64),
         )
         self.codec = dataset.settings.codec
-        self._dataset = dataset
-        self._storage: Storage = dataset.storage
+        self._index = dataset.frame_indices
         self._shards = np.array([video.shard for video in videos], np.int64)
         self._first_rows = np.array([video.first_frame for video in videos], np.int64)
         self._start_frames = np.array([instance.start_frame for instance in instances], np.int64)
@@ -130,10 +128,10 @@ class InstanceProvider:
 
     def where(self, item: int, frame: int) -> str:
         shard, row = int(self._shards[item]), int(self._first_rows[item] + self._start_frames[item] + frame)
-        offset = int(self._dataset.frame_index(shard)[row, 0])
+        offset = int(self._index.table(shard)[row, 0])
         key = str(self.items.keys[item])
         number = int(self._start_frames[item]) + frame
-        return f"frame {number} of {key!r} ({self._dataset.shard_stem(shard)}.tar, byte {offset})"
+        return f"frame {number} of {key!r} ({self._index.stem(shard)}.tar, byte {offset})"
 
     def _read_frames(self, item: int, frames: Indices) -> EncodedClip:
         distinct, unit = np.unique(frames, return_inverse=True)
@@ -155,9 +153,7 @@ class InstanceProvider:
     def _checked(self, item: int, numbers: Indices) -> list[bytes]:
         """The stored bytes of frames, numbered within the video, held against their checksums."""
         shard = int(self._shards[item])
-        rows = self._dataset.frame_index(shard)[int(self._first_rows[item]) + numbers]
-        name = f"{self._dataset.shard_stem(shard)}.tar"
-        pieces = self._storage.read_ranges(name, [(offset, size) for offset, size, _ in rows.tolist()])
+        pieces, rows = self._index.read(shard, int(self._first_rows[item]) + numbers)
         for number, data, (_, _, checksum) in zip(numbers.tolist(), pieces, rows.tolist(), strict=True):
             if zlib.crc32(data) != checksum:
                 frame = number - int(self._start_frames[item])

@@ -12,8 +12,7 @@ import math
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,17 +24,18 @@ import numpy.typing as npt
 import torch
 import torch.utils.dlpack
 
-from pipeline.augment import Boxes
+from pipeline.clip_reader import ClipReader
 from pipeline.clips import ClipProvider
 from pipeline.errors import FrameDamagedError, SettingsError, VclimbError
-from pipeline.stream import BatchPlan, ClipBatch, ClipStream, EncodedBatch, StreamSettings
+from pipeline.packing import BatchPacker, PackedBatch
+from pipeline.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
+from pipeline.workers import BatchWorkers
 
 PREFETCHED_BATCHES = 3
 IN_DALI = 2
-READ_AHEAD = 2
 
-_Part = tuple[list[bytes], Boxes, npt.NDArray[np.bool_]]
-"""Encoded frames, and the crop box and flip of each."""
+_Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]
+"""Encoded frames (n, longest); crop from (n, 2) and to (n, 2), as rows and columns; mirrored or not (n,)."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class DaliSettings:
         cpu_share: share of the frames that the cores decode; the rest goes to the GPU. 1 without a GPU.
         hw_decoder_load: share of the GPU's frames that its JPEG engines take; CUDA kernels decode the rest.
         threads: of each pipeline.
+        readers: processes that read and pack encoded frames; 0 reads in DALI's own thread.
     """
 
     cpu_share: float = 1.0
     hw_decoder_load: float = 1.0
     threads: int = 8
+    readers: int = 2
 
     def __post_init__(self) -> None:
         for name in ("cpu_share", "hw_decoder_load"):
@@ -84,13 +86,17 @@ class DaliClipStream(ClipStream):
     ) -> None:
         super().__init__(provider, settings, torch.device(device))
         self.dali = dali or DaliSettings()
+        self._reader = ClipReader(provider, settings)
+        self._workers = BatchWorkers(BatchPacker(self._reader), self.dali.readers)
         self._most_frames = settings.batch_size * sum(view.n_frames for view in settings.views)
         self._lanes: list[_Lane] | None = None
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self._stop = threading.Event()
 
     def close(self) -> None:
         self._stop.set()
         self._lanes = None
+        self._workers.close()
 
     def _decode(self, plans: Iterator[BatchPlan]) -> Iterator[ClipBatch]:
         self._stop.clear()
@@ -112,18 +118,17 @@ class DaliClipStream(ClipStream):
 
     def _drive(self, plans: Iterator[BatchPlan], ready: queue.Queue[ClipBatch | BaseException | None]) -> None:
         """Collect batches until the plans end or the stream is stopped."""
-        with ThreadPoolExecutor(1, thread_name_prefix="clip-bytes") as reader:
-            feed = _Feed(plans, self.read_batch, reader)
-            try:
-                lanes = self._lanes = self._lanes or self._build()
-                for number, lane in enumerate(lanes):
-                    lane.start(partial(self._next_part, feed, lanes, number))
-                while not self._stop.is_set() and (batch := self._collect(lanes, feed)) is not None:
-                    ready.put(batch)
-            except BaseException as error:
-                self._lanes = None  # a pipeline that failed can't be run again
-                ready.put(self._explained(error, feed.under_way))
-                return
+        feed = _Feed(self._workers.run(plans))
+        try:
+            lanes = self._lanes = self._lanes or self._build()
+            for number, lane in enumerate(lanes):
+                lane.start(partial(self._next_part, feed, lanes, number))
+            while not self._stop.is_set() and (batch := self._collect(lanes, feed)) is not None:
+                ready.put(batch)
+        except BaseException as error:
+            self._lanes = None  # a pipeline that failed can't be run again
+            ready.put(self._explained(error, feed))
+            return
         if self._stop.is_set():
             self._lanes = None  # what is still in DALI belongs to nobody
         ready.put(None)
@@ -137,39 +142,44 @@ class DaliClipStream(ClipStream):
     def _next_part(self, feed: _Feed, lanes: list[_Lane], number: int) -> _Part:
         """What a lane decodes next: its share of the batch that follows the one it got last."""
         batch = feed.next_for(number)
-        data = [clip.units[unit] for clip in batch.clips for unit in clip.unit.tolist()]
-        boxes = np.repeat(batch.plan.boxes, batch.counts, axis=0)
-        flips = np.repeat(batch.plan.flips, batch.counts)
-        start, stop = _deal(len(data), lanes)[number]
+        start, stop = _deal(len(batch.data), lanes)[number]
         if start == stop:  # a pipeline takes no empty batch: decode a frame for nothing
             start, stop = 0, 1
-        return data[start:stop], boxes[start:stop], flips[start:stop]
+        boxes = np.repeat(batch.plan.boxes, batch.counts, axis=0)[start:stop].astype(np.int32)
+        flips = np.repeat(batch.plan.flips, batch.counts)[start:stop].astype(np.int32)
+        top_left, sides = np.ascontiguousarray(boxes[:, [1, 0]]), np.ascontiguousarray(boxes[:, [3, 2]])
+        return batch.data.numpy()[start:stop], top_left, top_left + sides, flips
 
     def _collect(self, lanes: list[_Lane], feed: _Feed) -> ClipBatch | None:
         """The next batch that all lanes have decoded; None after the last."""
         size = self.settings.augmentation.size
-        with _side_stream(self.device):
+        with _beside(self._stream):
             parts = [lane.outputs() for lane in lanes]
             if not feed.under_way:
                 return None
             batch = feed.under_way.popleft()
-            shares = _deal(int(batch.counts.sum()), lanes)
-            flat = torch.cat([p[: stop - start] for p, (start, stop) in zip(parts, shares, strict=True) if p is not None])
+            shares = _deal(len(batch.data), lanes)
+            flat = torch.cat(
+                [p[: stop - start] for p, (start, stop) in zip(parts, shares, strict=True) if p is not None]
+            )
             views = {}
-            for name, gather in batch.gather.items():
-                index = torch.from_numpy(gather.reshape(-1)).to(self.device)
-                frames = flat if _is_range(gather) else flat.index_select(0, index)
-                views[name] = frames.view(*gather.shape, size, size, 3).permute(0, 1, 4, 2, 3)
-            labels = torch.from_numpy(self.provider.items.labels[batch.plan.items]).to(self.device)
-        return ClipBatch(views, labels, self.provider.items.keys[batch.plan.items].tolist(), batch.plan)
+            for name, index in batch.gather.items():
+                frames = flat if index is None else flat.index_select(0, index.view(-1).to(self.device))
+                shape = batch.plan.frames[name].shape
+                views[name] = frames.view(*shape, size, size, 3).permute(0, 1, 4, 2, 3)
+            items, facts = batch.plan.items, self.provider.items
+            labels = torch.from_numpy(facts.labels[items]).to(self.device)
+        self.count_skipped(batch.skipped)
+        return ClipBatch(views, labels, facts.keys[items].tolist(), batch.plan)
 
-    def _explained(self, error: BaseException, under_way: Iterable[EncodedBatch]) -> BaseException:
+    def _explained(self, error: BaseException, feed: _Feed) -> BaseException:
         """DALI doesn't say which sample it failed on: decode the batches under way on the CPU to find it."""
         if isinstance(error, VclimbError):
             return error
-        for batch in under_way:
+        for batch in feed.under_way:
             try:
-                self.check_batch(batch)
+                for slot in range(len(batch.plan.items)):
+                    self._reader.decode(self._reader.read(batch.plan, slot))
             except FrameDamagedError as found:
                 return found
         return error
@@ -214,15 +224,9 @@ class _Lane:
         self._next = next_part
         self._pipeline.reset()
 
-    def _source(self) -> tuple[npt.NDArray[Any], ...]:
+    def _source(self) -> _Part:
         assert self._next is not None
-        data, boxes, flips = self._next()
-        # One padded array instead of a list of arrays: a decoder stops at the end of the JPEG, and DALI takes it whole.
-        padded = np.zeros((len(data), max(map(len, data))), np.uint8)
-        for row, piece in zip(padded, data, strict=True):
-            row[: len(piece)] = np.frombuffer(piece, np.uint8)
-        start = np.ascontiguousarray(boxes[:, [1, 0]], np.int32)
-        return padded, start, start + np.ascontiguousarray(boxes[:, [3, 2]], np.int32), flips.astype(np.int32)
+        return self._next()
 
     def outputs(self) -> torch.Tensor | None:
         """The next frames: (n, size, size, 3) uint8, a copy of DALI's own buffer. None at the end."""
@@ -234,33 +238,26 @@ class _Lane:
 
 
 class _Feed:
-    """Encoded batches, read ahead by one thread and given to every lane in order.
+    """Packed batches, given to every lane in order.
 
     Attributes:
-        under_way: batches that lanes have been given and that aren't collected yet.
+        under_way: batches that a lane has been given and that aren't collected yet.
     """
 
-    def __init__(
-        self, plans: Iterator[BatchPlan], read: Callable[[BatchPlan], EncodedBatch], reader: ThreadPoolExecutor
-    ) -> None:
-        self._plans, self._read, self._reader = plans, read, reader
-        self._ahead: deque[Future[EncodedBatch]] = deque()
+    def __init__(self, batches: Iterator[PackedBatch]) -> None:
+        self._batches = batches
         self._given: dict[int, int] = {}
-        self._n_read = 0
-        self.under_way: deque[EncodedBatch] = deque()
+        self._n_taken = 0
+        self.under_way: deque[PackedBatch] = deque()
 
-    def next_for(self, lane: int) -> EncodedBatch:
+    def next_for(self, lane: int) -> PackedBatch:
         """The batch after the one that a lane got last. Raises StopIteration after the last."""
         number = self._given.get(lane, 0)
-        if number == self._n_read:
-            while len(self._ahead) < READ_AHEAD and (plan := next(self._plans, None)) is not None:
-                self._ahead.append(self._reader.submit(self._read, plan))
-            if not self._ahead:
-                raise StopIteration
-            self.under_way.append(self._ahead.popleft().result())
-            self._n_read += 1
+        if number == self._n_taken:
+            self.under_way.append(next(self._batches))
+            self._n_taken += 1
         self._given[lane] = number + 1
-        return self.under_way[number - self._n_read]
+        return self.under_way[number - self._n_taken]
 
 
 def _deal(n_frames: int, lanes: list[_Lane]) -> list[tuple[int, int]]:
@@ -269,17 +266,12 @@ def _deal(n_frames: int, lanes: list[_Lane]) -> list[tuple[int, int]]:
     return list(pairwise(bounds))
 
 
-def _is_range(gather: npt.NDArray[np.int64]) -> bool:
-    return bool((gather.reshape(-1) == np.arange(gather.size)).all())
-
-
 @contextmanager
-def _side_stream(device: torch.device) -> Iterator[None]:
+def _beside(stream: torch.cuda.Stream | None) -> Iterator[None]:
     """Work that doesn't queue behind the model's kernels; its end is waited for on the host, off the main thread."""
-    if device.type != "cuda":
+    if stream is None:
         yield
         return
-    stream = torch.cuda.Stream(device)
     with torch.cuda.stream(stream):
         yield
     stream.synchronize()

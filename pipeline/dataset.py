@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -15,9 +14,10 @@ import numpy.typing as npt
 import simplejpeg
 
 from pipeline.catalog import Catalog
-from pipeline.check import FileSlice, FrameIndex, FrameRanges
+from pipeline.check import FileSlice, FrameRanges
 from pipeline.encode import GOP_FRAMES, EncodeSettings
 from pipeline.errors import DatasetError, FrameDamagedError
+from pipeline.frame_index import FrameIndices
 from pipeline.shard import shard_paths
 from pipeline.storage import LocalStorage, Storage, open_storage
 
@@ -86,7 +86,8 @@ class Dataset:
     def __init__(self, storage: Storage, catalog: Catalog) -> None:
         self.storage = storage
         self.catalog = catalog
-        self._frame_indices: dict[int, FrameIndex] = {}
+        stems = {number: files.tar.removesuffix(".tar") for number, files in catalog.shards.items()}
+        self.frame_indices = FrameIndices(storage, stems)
         self.videos: tuple[StoredVideo, ...] = tuple(_video(row) for row in catalog.videos)
         self.instances: tuple[StoredInstance, ...] = tuple(
             StoredInstance(row["key"], row["label"], row["split"], row["start_frame"], row["end_frame"])
@@ -132,41 +133,13 @@ class Dataset:
         """Class names in alphabetical order."""
         return self.catalog.classes
 
-    def shard_stem(self, number: int) -> str:
-        """File name of a shard, without a suffix.
-
-        Raises:
-            DatasetError: there is no such shard.
-        """
-        if number not in self.catalog.shards:
-            raise DatasetError(f"{self.storage} has no shard {number}; it has {sorted(self.catalog.shards)}")
-        return self.catalog.shards[number].tar.removesuffix(".tar")
-
     def shard_paths(self, number: int) -> tuple[Path, Path, Path]:
         """Paths of a shard's tar, DALI index and frame index."""
-        return shard_paths(self.folder, self.shard_stem(number))
-
-    def frame_index(self, number: int) -> FrameIndex:
-        """(frames of the shard, 3) int64: byte offset in the shard's tar, size and CRC-32 of each frame."""
-        if (known := self._frame_indices.get(number)) is not None:
-            return known
-        name = f"{self.shard_stem(number)}.frames.npy"
-        try:
-            table: FrameIndex
-            if isinstance(self.storage, LocalStorage):
-                table = np.load(self.storage.folder / name, mmap_mode="r")
-            else:
-                table = np.load(io.BytesIO(self.storage.read(name)))
-        except (OSError, ValueError, EOFError) as error:
-            raise DatasetError(f"the frame index {name} can't be read: {error}") from None
-        if table.dtype != np.int64 or table.shape[1:] != (3,):
-            raise DatasetError(f"the frame index {name} holds {table.dtype} {table.shape}, not int64 (n, 3)")
-        self._frame_indices[number] = table
-        return table
+        return shard_paths(self.folder, self.frame_indices.stem(number))
 
     def frame_ranges(self, video: StoredVideo) -> FrameRanges:
         """(n_frames, 2) int64: byte offset in the shard's tar, and size, of each of a video's frames."""
-        ranges = self.frame_index(video.shard)[video.first_frame : video.first_frame + video.n_frames, :2]
+        ranges = self.frame_indices.table(video.shard)[video.first_frame : video.first_frame + video.n_frames, :2]
         if len(ranges) != video.n_frames:
             raise DatasetError(f"the frame index of shard {video.shard} ends before video {video.key!r}")
         return ranges
@@ -178,8 +151,8 @@ class Dataset:
             IndexError: the video has no such frame.
         """
         _refuse_other_frames(video, frame)
-        offset, size = self.frame_ranges(video)[frame].tolist()
-        return self.storage.read_ranges(f"{self.shard_stem(video.shard)}.tar", [(offset, size)])[0]
+        (data,), _ = self.frame_indices.read(video.shard, np.array([video.first_frame + frame]))
+        return data
 
     def open_video(self, video: StoredVideo) -> FileSlice:
         """The stored mp4 as a seekable file; nothing is read into memory."""

@@ -137,7 +137,7 @@ def transcode_argv(binary: str, videos: Sequence[tuple[Path, Path, Probe]], sett
     opens nothing else.
     """
     outputs = [_output(_source(number), _target(number), video[2], settings) for number, video in enumerate(videos)]
-    merged = ffmpeg.merge_outputs(*outputs).global_args("-nostdin", "-v", "error", "-filter_complex_threads", "1")
+    merged = ffmpeg.merge_outputs(*outputs).global_args("-nostdin", "-v", "error", "-filter_threads", "1")
     # ffmpeg-python takes no name that isn't UTF-8, so the files' names come in last.
     files = {_source(number): f"file:{source}" for number, (source, _, _) in enumerate(videos)}
     files |= {_target(number): f"file:{target}" for number, (_, target, _) in enumerate(videos)}
@@ -154,44 +154,55 @@ def _target(number: int) -> str:
 
 
 def _output(source: str, target: str, probe: Probe, settings: EncodeSettings) -> Any:
-    width, height = output_size(probe, settings)
-    decoder = {"vcodec": _ALPHA_DECODERS[probe.codec]} if probe.has_alpha and probe.codec in _ALPHA_DECODERS else {}
-    stream = ffmpeg.input(
-        source,
-        protocol_whitelist="file",
-        format_whitelist=DEMUXERS,
-        max_pixels=MAX_PIXELS,
-        threads=1,
-        **decoder,
-    )[str(probe.stream_index)]
-    # Autorotation is ffmpeg's default and comes before these filters.
-    if min(probe.display_width, probe.display_height) >= MIN_SIDE:  # bwdif refuses less than 3 lines
-        stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
-    if probe.has_alpha:  # shown as a player shows it: over black
-        stream = stream.filter("format", "gbrap").filter("premultiply", inplace=1)
-    # A timeline with small gaps (dropped frames, jitter) is evened out, so that every source frame comes once.
-    times = f"N/({probe.rate}*TB)" if probe.is_regular else "PTS-STARTPTS"
-    stream = stream.filter("settb", "AVTB").filter("setpts", times)
-    rate = output_rate(probe, settings)
-    # By rounding, a video shorter than half a frame's time would have no frame at all.
-    at_end = "pass" if probe.duration_seconds * rate < 1 else "round"
-    stream = stream.filter("fps", fps=str(rate), round="near", eof_action=at_end)
-    colour = {"out_color_matrix": "bt601", "out_range": "full" if settings.codec == "jpeg" else "limited"}
-    if probe.colour_is_guessed_hd:
-        colour["in_color_matrix"] = "bt709"
-    stream = stream.filter("scale", width, height, flags="bicubic+accurate_rnd+full_chroma_int", **colour)
-    stream = stream.filter("setsar", "1").filter("format", "yuvj420p" if settings.codec == "jpeg" else "yuv420p")
+    decoding: dict[str, Any] = {
+        "protocol_whitelist": "file",
+        "format_whitelist": DEMUXERS,
+        "max_pixels": MAX_PIXELS,
+        "threads": 1,
+    }
+    if probe.is_regular:
+        # Instead of the source's own times: small gaps (dropped frames, jitter) are evened out, each frame comes once.
+        decoding["r"] = str(probe.rate)
+    if probe.has_alpha and probe.codec in _ALPHA_DECODERS:
+        decoding["vcodec"] = _ALPHA_DECODERS[probe.codec]
     arguments: dict[str, Any] = {
+        "vf": _filters(probe, settings),
         "f": "mp4",
+        "avoid_negative_ts": "make_zero",  # a picture may begin after the sound
         "map_metadata": -1,
         "map_chapters": -1,
+        "max_error_rate": 1,  # how much of it must decode is decided afterwards, by `keep_truncated`
         "fflags": "+bitexact",
         "flags:v": "+bitexact",
         "threads": 1,
         "frames:v": most_frames(probe, settings),
         **_codec_arguments(settings),
     }
-    return ffmpeg.output(stream, target, **arguments)
+    return ffmpeg.output(ffmpeg.input(source, **decoding)[str(probe.stream_index)], target, **arguments)
+
+
+def _filters(probe: Probe, settings: EncodeSettings) -> str:
+    """The filters of one video. ffmpeg's autorotation comes before them.
+
+    Each video has a graph of its own: where the size of the picture changes in mid-stream, ffmpeg sets its graph up
+    anew and drops the frames that are in it.
+    """
+    width, height = output_size(probe, settings)
+    rate = output_rate(probe, settings)
+    filters = []
+    if min(probe.display_width, probe.display_height) >= MIN_SIDE:  # bwdif refuses less than 3 lines
+        filters.append("bwdif=mode=send_frame:deint=interlaced")
+    if probe.has_alpha:  # shown as a player shows it: over black
+        filters += ["format=gbrap", "premultiply=inplace=1"]
+    # By rounding, a video shorter than half a frame's time would have no frame at all.
+    at_end = "pass" if probe.duration_seconds * rate < 1 else "round"
+    filters.append(f"fps={rate}:round=near:eof_action={at_end}")
+    colour = f"out_color_matrix=bt601:out_range={'full' if settings.codec == 'jpeg' else 'limited'}"
+    if probe.colour_is_guessed_hd:
+        colour += ":in_color_matrix=bt709"
+    filters.append(f"scale={width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int:{colour}")
+    filters += ["setsar=1", f"format={'yuvj420p' if settings.codec == 'jpeg' else 'yuv420p'}"]
+    return ",".join(filters)
 
 
 def _codec_arguments(settings: EncodeSettings) -> dict[str, Any]:

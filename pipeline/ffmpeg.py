@@ -5,12 +5,15 @@ The graph of a transcode is built in `encode.py`; here an argv is run.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import os
 import selectors
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,20 +94,32 @@ def require_encoder(ffmpeg: Ffmpeg, encoder: str) -> None:
 
 # The child of this process that must not outlive it; a worker runs one at a time.
 _running: subprocess.Popen[bytes] | None = None
+_PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def kill_running() -> None:
     """Kill the ffmpeg that this process runs, if any. Safe in a signal handler."""
-    child = _running
-    if child is not None and child.returncode is None:
-        child.kill()
+    if _running is not None:
+        _kill(_running)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # with its children: an ffmpeg may be a script around another
+
+
+def _die_with_parent() -> None:
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = None) -> Finished:
     """Run an argv to its end or to the time-out, keeping only the last 4 KiB of stderr.
 
     The child gets a process group of its own, so that a Ctrl-C in the terminal reaches the run that
-    owns it, not ffmpeg behind its back.
+    owns it, not ffmpeg behind its back. It ends with the thread that called, even if that is killed.
     """
     global _running
     deadline = time.monotonic() + timeout_seconds
@@ -115,22 +130,23 @@ def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = N
         stderr=subprocess.PIPE,
         process_group=0,
         cwd=cwd,
+        preexec_fn=_die_with_parent,
     ) as child:
         _running = child
         try:
             tail, timed_out = _drain(child, deadline)
             if timed_out:
-                child.send_signal(signal.SIGKILL)
+                _kill(child)
             returncode = child.wait()
         finally:
-            child.kill()
+            _kill(child)
             _running = None
     return Finished(returncode, tail.decode("utf-8", "replace").strip(), timed_out)
 
 
 def _drain(child: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bool]:
     assert child.stderr is not None
-    tail = b""
+    tail, is_cut = b"", False
     with selectors.DefaultSelector() as selector:
         selector.register(child.stderr, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0:
@@ -138,6 +154,10 @@ def _drain(child: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bool
                 continue
             chunk = os.read(child.stderr.fileno(), 65536)
             if not chunk:
-                return tail, False
-            tail = (tail + chunk)[-STDERR_TAIL_BYTES:]
-    return tail, True
+                break
+            tail += chunk
+            if len(tail) > STDERR_TAIL_BYTES:
+                tail, is_cut = tail[-STDERR_TAIL_BYTES:], True
+    if is_cut:  # whole lines only
+        tail = tail.partition(b"\n")[2] or tail
+    return tail, left <= 0

@@ -34,7 +34,7 @@ STANDARD_RATES = tuple(
 MAX_RATE = 1000
 MIN_RATE = Fraction(1, 1000)
 # Formats whose clock may start again in the middle, and the jump in seconds from which ffmpeg closes the gap.
-_CLOCK_MAY_JUMP = av.format.Flags.ts_discont.value
+_CLOCK_MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
 _JUMP_SECONDS = 10.0
 
 
@@ -128,7 +128,7 @@ def _why_not_read(path: Path, error: av.error.FFmpegError) -> str:
             if file.read(8)[4:] == b"ftyp":
                 return "its index (the moov box of an mp4) is missing or damaged: it was cut short, or is still written"
         return "not a video, or one whose beginning is damaged"
-    return f"can't be read: {error.strerror}"
+    return f"damaged, or can't be read: {error.strerror}"
 
 
 def _probe_container(container: av.container.InputContainer, size: int) -> Probe:

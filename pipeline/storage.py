@@ -64,7 +64,9 @@ class LocalStorage:
         self.bytes_read += sum(map(len, pieces))
         for piece, (offset, size) in zip(pieces, ranges, strict=True):
             if len(piece) != size:
-                raise DatasetError(f"{self.folder / name} ends within the {size} bytes at byte {offset}; run vclimb verify")
+                raise DatasetError(
+                    f"{self.folder / name} ends within the {size} bytes at byte {offset}; run vclimb verify"
+                )
         return pieces
 
     def _open(self, name: str) -> int:
@@ -134,7 +136,9 @@ class RemoteStorage:
                 span += 1
             data = pieces[span][offset - starts[span] : offset - starts[span] + size]
             if len(data) != size:
-                raise DatasetError(f"{self.url}/{name} ends within the {size} bytes at byte {offset}; run vclimb verify")
+                raise DatasetError(
+                    f"{self.url}/{name} ends within the {size} bytes at byte {offset}; run vclimb verify"
+                )
             found[offset, size] = data
             self._keep((name, offset, size), data)
         return [data for range_ in ranges if (data := found[range_]) is not None]

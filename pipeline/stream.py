@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self, TypedDict
 
@@ -17,14 +17,11 @@ import numpy.typing as npt
 import torch
 
 from pipeline.augment import Augmentation, Boxes
-from pipeline.clips import ClipProvider, EncodedClip, Indices
-from pipeline.decode import decode_clip
-from pipeline.dice import Purpose, below
-from pipeline.errors import FrameDamagedError, SettingsError
+from pipeline.clips import ClipProvider, Indices, Items
+from pipeline.errors import SettingsError
 from pipeline.sampling import View, epoch_order, rank_share
 
 log = logging.getLogger(__name__)
-MAX_REPLACEMENTS = 8
 
 
 @dataclass(frozen=True)
@@ -118,21 +115,17 @@ class ClipBatch:
         return next(iter(self.views.values()))
 
 
-@dataclass(frozen=True)
-class EncodedBatch:
-    """A batch's bytes: of each clip the distinct frames that its views need, and where each view's frames are.
-
-    Attributes:
-        plan: of the batch.
-        clips: B encoded clips, each of the distinct frames in rising order.
-        gather: view name -> (B, T) index into the flat sequence of all clips' distinct frames.
-        counts: (B,) distinct frames of each clip.
-    """
-
-    plan: BatchPlan
-    clips: list[EncodedClip]
-    gather: dict[str, Indices]
-    counts: Indices
+def plan_items(items: Items, settings: StreamSettings, epoch: int, position: int, chosen: Indices) -> BatchPlan:
+    """The plan of a batch of chosen items (B,). A pure function of its arguments."""
+    seed, crop = settings.seed, settings.augmentation
+    return BatchPlan(
+        epoch=epoch,
+        position=position,
+        items=chosen,
+        frames={view.name: view.frames(seed, epoch, chosen, items.n_frames[chosen]) for view in settings.views},
+        boxes=crop.boxes(seed, epoch, chosen, items.widths[chosen], items.heights[chosen]),
+        flips=crop.flips(seed, epoch, chosen),
+    )
 
 
 class ClipStream(abc.ABC):
@@ -190,7 +183,9 @@ class ClipStream(abc.ABC):
     def load_state_dict(self, state: StreamState) -> None:
         """Go on from a state; the remaining batches are those that the saved stream would have yielded."""
         if state["epoch"] < 0 or not 0 <= state["position"] <= len(self._batches):
-            raise SettingsError(f"stream state {dict(state)} is out of range; an epoch has {len(self._batches)} batches")
+            raise SettingsError(
+                f"stream state {dict(state)} is out of range; an epoch has {len(self._batches)} batches"
+            )
         if state["position"] == len(self._batches):
             self._set(state["epoch"] + 1, 0)
         else:
@@ -209,79 +204,13 @@ class ClipStream(abc.ABC):
 
     def plan(self, epoch: int, position: int) -> BatchPlan:
         """The plan of a batch of the current epoch."""
-        return self._plan_items(epoch, position, self._batches[position])
+        return plan_items(self.provider.items, self.settings, epoch, position, self._batches[position])
 
-    def _plan_items(self, epoch: int, position: int, items: Indices) -> BatchPlan:
-        facts, settings = self.provider.items, self.settings
-        return BatchPlan(
-            epoch=epoch,
-            position=position,
-            items=items,
-            frames={v.name: v.frames(settings.seed, epoch, items, facts.n_frames[items]) for v in settings.views},
-            boxes=settings.augmentation.boxes(settings.seed, epoch, items, facts.widths[items], facts.heights[items]),
-            flips=settings.augmentation.flips(settings.seed, epoch, items),
-        )
-
-    def replaced(self, plan: BatchPlan, slot: int, attempt: int, error: FrameDamagedError) -> BatchPlan:
-        """The plan with another item in one slot, since the one that was there doesn't decode.
-
-        Which one is again a pure function of (seed, epoch, item), so that every run replaces alike.
-
-        Raises:
-            FrameDamagedError: the stream is to raise, or too many items in a row are bad.
-        """
-        if self.settings.on_bad_frame == "raise" or attempt >= MAX_REPLACEMENTS:
-            raise error
-        bad = int(plan.items[slot])
-        substitute = below(len(self.provider.items), self.settings.seed, plan.epoch, Purpose.REPLACEMENT, bad, attempt)
-        self.skipped += 1
-        log.warning("clip skipped (%d so far): %s", self.skipped, error)
-        items = plan.items.copy()
-        items[slot] = int(substitute)
-        return self._plan_items(plan.epoch, plan.position, items)
-
-    def read_clip(self, plan: BatchPlan, slot: int) -> tuple[EncodedClip, dict[str, Indices]]:
-        """The encoded distinct frames of one clip of a batch, and each view's places among them (T,)."""
-        distinct = plan.distinct_frames(slot)
-        clip = self.provider.read(int(plan.items[slot]), distinct)
-        return clip, {name: np.searchsorted(distinct, frames[slot]) for name, frames in plan.frames.items()}
-
-    def read_batch(self, plan: BatchPlan) -> EncodedBatch:
-        """The bytes of a batch; clips whose bytes are damaged are replaced, if so asked."""
-        clips: list[EncodedClip] = []
-        places: dict[str, list[Indices]] = {name: [] for name in plan.frames}
-        counts: list[int] = []
-        for slot in range(len(plan.items)):
-            attempt = 0
-            while True:
-                try:
-                    clip, of_view = self.read_clip(plan, slot)
-                    break
-                except FrameDamagedError as error:
-                    plan = self.replaced(plan, slot, attempt, error)
-                    attempt += 1
-            clips.append(clip)
-            for name, of_clip in of_view.items():
-                places[name].append(of_clip + sum(counts))
-            counts.append(len(clip.unit))
-        gather = {name: np.array(rows, np.int64).reshape(len(clips), -1) for name, rows in places.items()}
-        return EncodedBatch(plan, clips, gather, np.array(counts, np.int64))
-
-    def check_batch(self, batch: EncodedBatch) -> None:
-        """Decode a batch on the CPU, to find the frame that another decoder failed on.
-
-        Raises:
-            FrameDamagedError: names it.
-        """
-        facts = self.provider.items
-        for slot, clip in enumerate(batch.clips):
-            item = int(batch.plan.items[slot])
-            distinct = batch.plan.distinct_frames(slot)
-
-            def where(place: int, item: int = item, distinct: Indices = distinct) -> str:
-                return self.provider.where(item, int(distinct[place]))
-
-            decode_clip(clip, int(facts.widths[item]), int(facts.heights[item]), where)
+    def count_skipped(self, skipped: Sequence[str]) -> None:
+        """Log clips that were replaced, and count them."""
+        for reason in skipped:
+            self.skipped += 1
+            log.warning("clip skipped (%d so far): %s", self.skipped, reason)
 
     def __enter__(self) -> Self:
         return self

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import signal
 import tarfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
@@ -127,7 +129,16 @@ _expected_by_worker: _Expected | None = None
 def _open_dataset(folder: Path) -> None:
     global _expected_by_worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _expected_by_worker = _Expected(Dataset.open(folder))
+
+
+def _end_with_parent() -> None:
+    """A worker waits for tasks for ever, also when nobody is left to give any."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _shard_task(number: int) -> list[Problem]:

@@ -194,8 +194,14 @@ def _run(tasks: Sequence[VideoTask], timeout_seconds: float) -> Finished:
     if finished.timed_out:
         raise VideoError("transcode", f"ffmpeg took over {timeout_seconds:.0f} s", stderr)
     if finished.returncode != 0:
-        raise VideoError("transcode", f"ffmpeg ended with status {finished.returncode}", stderr)
+        raise VideoError("transcode", _why_it_ended(finished.returncode, stderr), stderr)
     return finished
+
+
+def _why_it_ended(returncode: int, stderr: str) -> str:
+    how = f"status {returncode}" if returncode > 0 else f"signal {signal.Signals(-returncode).name}"
+    said = f": {stderr.splitlines()[0][:200]}" if stderr else ""
+    return f"ffmpeg ended with {how}{said}"
 
 
 def _finish(task: VideoTask, stderr: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.synth_dice import Dice
+from pipeline.synth.draws import Draws
 
 Ints = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
@@ -90,10 +90,10 @@ TEXTURES: dict[str, Callable[[Ints, Ints, int], Mask]] = {
 }
 
 
-def _clouds(dice: Dice, height: int, width: int) -> Ints:
+def _clouds(draws: Draws, height: int, width: int) -> Ints:
     """Random values on a coarse grid, joined smoothly."""
     pitch = 24
-    grid = dice.array(256, (height // pitch + 2, width // pitch + 2))
+    grid = draws.array(256, (height // pitch + 2, width // pitch + 2))
     y, x = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)[None, :]
     row, column, fy, fx = y // pitch, x // pitch, y % pitch, x % pitch
     top = grid[row, column] * (pitch - fx) + grid[row, column + 1] * fx
@@ -101,46 +101,46 @@ def _clouds(dice: Dice, height: int, width: int) -> Ints:
     return (top * (pitch - fy) + bottom * fy) // (pitch * pitch)
 
 
-def _plaid(dice: Dice, height: int, width: int) -> Ints:
+def _plaid(draws: Draws, height: int, width: int) -> Ints:
     """Two soft waves, one across and one down."""
     y, x = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)[None, :]
-    across, down = dice.among(range(18, 40)), dice.among(range(18, 40))
-    x, y = x + dice.below(256), y + dice.below(256)
+    across, down = draws.among(range(18, 40)), draws.among(range(18, 40))
+    x, y = x + draws.below(256), y + draws.below(256)
     return triangle_wave(x * 127 // across, 127) + triangle_wave(y * 127 // down, 127)
 
 
-def _blocks(dice: Dice, height: int, width: int) -> Ints:
+def _blocks(draws: Draws, height: int, width: int) -> Ints:
     """Tiles of random brightness."""
-    pitch = dice.among(range(14, 30))
-    grid = dice.array(256, (height // pitch + 1, width // pitch + 1))
+    pitch = draws.among(range(14, 30))
+    grid = draws.array(256, (height // pitch + 1, width // pitch + 1))
     return np.repeat(np.repeat(grid, pitch, axis=0), pitch, axis=1)[:height, :width]
 
 
-def _cells(dice: Dice, height: int, width: int) -> Ints:
+def _cells(draws: Draws, height: int, width: int) -> Ints:
     """Ragged patches, each around a random point (a Voronoi diagram)."""
     y, x = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)[None, :]
     nearest = np.full((height, width), np.iinfo(np.int32).max, np.int32)
     field = np.zeros((height, width), np.int32)
     for _ in range(40):
-        distance = (y - dice.below(height)) ** 2 + (x - dice.below(width)) ** 2
-        field = np.where(distance < nearest, dice.below(256), field)
+        distance = (y - draws.below(height)) ** 2 + (x - draws.below(width)) ** 2
+        field = np.where(distance < nearest, draws.below(256), field)
         nearest = np.minimum(distance, nearest)
     return field
 
 
-def _ripples(dice: Dice, height: int, width: int) -> Ints:
+def _ripples(draws: Draws, height: int, width: int) -> Ints:
     """Slanting waves that bend."""
     y, x = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)[None, :]
-    bend = triangle_wave(y + dice.below(256), dice.among(range(30, 60)))
-    slant = x * dice.among(range(2, 5)) + y * dice.among(range(-3, 4)) + bend + dice.below(256)
+    bend = triangle_wave(y + draws.below(256), draws.among(range(30, 60)))
+    slant = x * draws.among(range(2, 5)) + y * draws.among(range(-3, 4)) + bend + draws.below(256)
     return triangle_wave(slant * 2, 255)
 
 
-BACKDROPS: dict[str, Callable[[Dice, int, int], Ints]] = {
+BACKDROPS: dict[str, Callable[[Draws, int, int], Ints]] = {
     "clouds": _clouds,
     "plaid": _plaid,
     "blocks": _blocks,
     "cells": _cells,
     "ripples": _ripples,
 }
-"""name -> (dice, height, width) -> int32 (height, width), 0 to 255: how much of the second colour shows."""
+"""name -> (draws, height, width) -> int32 (height, width), 0 to 255: how much of the second colour shows."""
