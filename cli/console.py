@@ -6,6 +6,7 @@ People read stderr (progress, notes) and stdout (the summary); with `--json`, st
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import unicodedata
@@ -23,6 +24,7 @@ from pipeline.errors import VclimbError
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
+_BACKSLASHED_BRACKET = re.compile(r"(\\+)\[(?![a-z#/@][^[]*?\])")
 Result = TypeVar("Result")
 
 EXIT_FAILED = 1
@@ -56,7 +58,11 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
 
 def plain(text: str) -> str:
     """Text that comes out as it is: nothing in it is markup, and nothing is a command to the terminal."""
-    return escape("".join(c if unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text))
+    text = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)
+    # rich takes a backslash off a bracket that begins no tag, which its `escape` doesn't make up for, and halves
+    # those before a tag: here one follows, so that it doesn't matter what the caller writes behind.
+    body = _BACKSLASHED_BRACKET.sub(r"\1\\[", text.rstrip("\\"))
+    return f"[none]{escape(body)}{chr(92) * 2 * (len(text) - len(text.rstrip(chr(92))))}[/none]"
 
 
 def print_json(value: Any) -> None:
@@ -75,6 +81,6 @@ def progress(unit: str, quiet: bool = False) -> Progress:
         TextColumn("{task.fields[note]}", style="dim"),
         TimeRemainingColumn(compact=True),
         console=err,
-        disable=quiet,
+        disable=quiet or not err.is_terminal,  # what isn't a terminal would get an empty line
         transient=True,
     )

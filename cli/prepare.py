@@ -123,7 +123,7 @@ class Reporter:
             TextColumn("{task.fields[seconds]:,.0f}/{task.fields[n_seconds]:,.0f} s of video", style="dim"),
             TimeRemainingColumn(),
             console=err,
-            disable=quiet,
+            disable=quiet or not err.is_terminal,
             transient=True,
         )
         self._quiet = quiet

@@ -74,10 +74,10 @@ def frame_ranges(video: str | FileSlice) -> FrameRanges:
     except IndexError:  # ffmpeg leaves a file without streams where nothing was decoded
         packets = []
     if not packets or any(value is None for packet in packets for value in packet):
-        raise VideoError("verify", "the stored video holds no frames: none of the source could be decoded")
+        raise VideoError("transcode", "none of its frames could be decoded")
     table = np.array(packets, np.int64)
     if len(np.unique(np.diff(table[:, 2]))) > 1:
-        raise VideoError("verify", "frames were lost where the source's picture changes its size or pixel format")
+        raise VideoError("transcode", "frames are lost where its picture changes its size or pixel format")
     return table[:, :2]
 
 

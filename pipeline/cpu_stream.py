@@ -12,6 +12,7 @@ import torch.nn.functional
 
 from pipeline.clip_reader import ClipReader
 from pipeline.clips import ClipProvider, Indices
+from pipeline.decode import Pixels
 from pipeline.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
 from pipeline.workers import BatchWorkers
 
@@ -26,13 +27,9 @@ class DecodedBatch:
         skipped: why others were left out.
     """
 
-    views: dict[str, torch.Tensor]
+    views: dict[str, Pixels]
     plan: BatchPlan
     skipped: list[str]
-
-    def pin_memory(self) -> DecodedBatch:
-        """The same batch in pinned memory; the loader's pinning thread asks for it."""
-        return DecodedBatch({name: view.pin_memory() for name, view in self.views.items()}, self.plan, self.skipped)
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,15 @@ class BatchDecoder:
 
     def __call__(self, plan: BatchPlan) -> DecodedBatch:
         size = self.reader.settings.augmentation.size
-        views = {n: torch.empty((*frames.shape, size, size, 3), dtype=torch.uint8) for n, frames in plan.frames.items()}
+        views: dict[str, Pixels] = {n: np.empty((*f.shape, size, size, 3), np.uint8) for n, f in plan.frames.items()}
         skipped: list[str] = []
         for slot in range(len(plan.items)):
             (frames, places), plan = self.reader.sound(plan, slot, self._clip, skipped)
             for name, of_view in places.items():
-                torch.index_select(frames, 0, torch.from_numpy(of_view), out=views[name][slot])
+                np.take(frames, of_view, axis=0, out=views[name][slot])
         return DecodedBatch(views, plan, skipped)
 
-    def _clip(self, plan: BatchPlan, slot: int) -> tuple[torch.Tensor, dict[str, Indices]]:
+    def _clip(self, plan: BatchPlan, slot: int) -> tuple[Pixels, dict[str, Indices]]:
         """The distinct frames of a clip as (n, S, S, 3), and where each view's are among them."""
         clip = self.reader.read(plan, slot)
         left, top, width, height = plan.boxes[slot].tolist()
@@ -65,7 +62,7 @@ class BatchDecoder:
         )
         if plan.flips[slot]:
             frames = frames.flip(-1)
-        return frames.permute(0, 2, 3, 1).contiguous(), clip.places
+        return frames.permute(0, 2, 3, 1).numpy(), clip.places
 
 
 class CpuClipStream(ClipStream):
@@ -74,7 +71,7 @@ class CpuClipStream(ClipStream):
     Args:
         provider: of encoded frames.
         settings: what to yield.
-        device: where batches go; a GPU gets them from pinned memory.
+        device: where batches go.
         workers: processes; None takes one for each core, 0 decodes in this process.
     """
 
@@ -90,7 +87,7 @@ class CpuClipStream(ClipStream):
         super().__init__(provider, settings, torch.device(device))
         decoder = BatchDecoder(ClipReader(provider, settings))
         workers = len(os.sched_getaffinity(0)) if workers is None else workers
-        self._workers = BatchWorkers(decoder, workers, pin_memory=self.device.type == "cuda")
+        self._workers = BatchWorkers(decoder, workers)
 
     def close(self) -> None:
         self._workers.close()
@@ -100,7 +97,7 @@ class CpuClipStream(ClipStream):
             self.count_skipped(made.skipped)
             items, facts = made.plan.items, self.provider.items
             views = {
-                name: frames.to(self.device, non_blocking=True).permute(0, 1, 4, 2, 3)
+                name: torch.from_numpy(frames).to(self.device).permute(0, 1, 4, 2, 3)
                 for name, frames in made.views.items()
             }
             labels = torch.from_numpy(facts.labels[items]).to(self.device)

@@ -148,7 +148,7 @@ class DaliClipStream(ClipStream):
         boxes = np.repeat(batch.plan.boxes, batch.counts, axis=0)[start:stop].astype(np.int32)
         flips = np.repeat(batch.plan.flips, batch.counts)[start:stop].astype(np.int32)
         top_left, sides = np.ascontiguousarray(boxes[:, [1, 0]]), np.ascontiguousarray(boxes[:, [3, 2]])
-        return batch.data.numpy()[start:stop], top_left, top_left + sides, flips
+        return batch.data[start:stop], top_left, top_left + sides, flips
 
     def _collect(self, lanes: list[_Lane], feed: _Feed) -> ClipBatch | None:
         """The next batch that all lanes have decoded; None after the last."""
@@ -164,7 +164,7 @@ class DaliClipStream(ClipStream):
             )
             views = {}
             for name, index in batch.gather.items():
-                frames = flat if index is None else flat.index_select(0, index.view(-1).to(self.device))
+                frames = flat if index is None else flat[torch.from_numpy(index.reshape(-1)).to(self.device)]
                 shape = batch.plan.frames[name].shape
                 views[name] = frames.view(*shape, size, size, 3).permute(0, 1, 4, 2, 3)
             items, facts = batch.plan.items, self.provider.items

@@ -137,7 +137,9 @@ def transcode_argv(binary: str, videos: Sequence[tuple[Path, Path, Probe]], sett
     opens nothing else.
     """
     outputs = [_output(_source(number), _target(number), video[2], settings) for number, video in enumerate(videos)]
-    merged = ffmpeg.merge_outputs(*outputs).global_args("-nostdin", "-v", "error", "-filter_threads", "1")
+    # Whether enough of a damaged video was decoded is for us to say, once it is done, and not for ffmpeg.
+    general = ("-nostdin", "-v", "error", "-filter_threads", "1", "-max_error_rate", "1")
+    merged = ffmpeg.merge_outputs(*outputs).global_args(*general)
     # ffmpeg-python takes no name that isn't UTF-8, so the files' names come in last.
     files = {_source(number): f"file:{source}" for number, (source, _, _) in enumerate(videos)}
     files |= {_target(number): f"file:{target}" for number, (_, target, _) in enumerate(videos)}
@@ -171,7 +173,6 @@ def _output(source: str, target: str, probe: Probe, settings: EncodeSettings) ->
         "avoid_negative_ts": "make_zero",  # a picture may begin after the sound
         "map_metadata": -1,
         "map_chapters": -1,
-        "max_error_rate": 1,  # how much of it must decode is decided afterwards, by `keep_truncated`
         "fflags": "+bitexact",
         "flags:v": "+bitexact",
         "threads": 1,

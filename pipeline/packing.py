@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from pipeline.clip_reader import ClipReader
 from pipeline.clips import Indices
@@ -25,8 +25,8 @@ class PackedBatch:
         skipped: why others were left out.
     """
 
-    data: torch.Tensor
-    gather: dict[str, torch.Tensor | None]
+    data: npt.NDArray[np.uint8]
+    gather: dict[str, Indices | None]
     counts: Indices
     plan: BatchPlan
     skipped: list[str]
@@ -63,14 +63,14 @@ class BatchPacker:
         )
 
 
-def _padded(data: list[bytes]) -> torch.Tensor:
+def _padded(data: list[bytes]) -> npt.NDArray[np.uint8]:
     padded = np.zeros((len(data), max(map(len, data), default=0)), np.uint8)
     for row, piece in zip(padded, data, strict=True):
         row[: len(piece)] = np.frombuffer(piece, np.uint8)
-    return torch.from_numpy(padded)
+    return padded
 
 
-def _none_if_all(index: Indices, n_rows: int) -> torch.Tensor | None:
+def _none_if_all(index: Indices, n_rows: int) -> Indices | None:
     if index.size == n_rows and (index.reshape(-1) == np.arange(n_rows)).all():
         return None
-    return torch.from_numpy(index)
+    return index

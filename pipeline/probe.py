@@ -108,7 +108,7 @@ def probe_video(path: Path) -> Probe:
         VideoError: stage `open` or `probe`, with the reason.
     """
     size = open_regular_file(path)
-    options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
+    options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_pixels": str(MAX_PIXELS)}
     try:
         with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
             return _probe_container(container, size)
@@ -158,7 +158,9 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
     if frame is None:
         frame = next(iter(_decoded(lambda: context.decode(None))), None)
     if frame is None:
-        raise VideoError("probe", f"none of its {packets.count} frames decodes")
+        raise VideoError(
+            "probe", f"none of its {packets.count} frames decodes: damaged, or over {MAX_PIXELS / 1e6:.0f} megapixels"
+        )
     declared = _declared_seconds(stream, container)
     seconds = _frame_times(packets, stream, bool(container.format.flags & _CLOCK_MAY_JUMP))
     duration_seconds, rate, is_regular = _timeline(seconds, packets, stream, declared)

@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import signal
-import tarfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pipeline.assembly import sample_json
 from pipeline.catalog import ERRORS, HEADER, INSTANCES, VIDEOS, read_header
-from pipeline.check import FrameRanges, bad_h264_frames, bad_jpeg_frames
-from pipeline.dataset import Dataset, StoredVideo
-from pipeline.errors import DatasetError
-from pipeline.shard import DALI_INDEX_VERSION
+from pipeline.dataset import Dataset
+from pipeline.shard_problems import Expected, Problem, frame_problems, shard_problems
 from pipeline.storage import LocalStorage
 from pipeline.target import WORK
 from pipeline.worker import file_sha256
 
 _VIDEOS_PER_TASK = 64
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that isn't as the catalog says.
-
-    Attributes:
-        file: the file it is in, relative to the data set's folder.
-        key: the sample, where one can be named.
-        what: one sentence.
-    """
-
-    file: str
-    key: str | None
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {f'{self.key}: ' if self.key else ''}{self.what}"
 
 
 @dataclass
@@ -69,7 +45,7 @@ def verify(folder: Path, decode: bool, workers: int, on_videos: Callable[[int], 
     Args:
         folder: a prepared data set.
         decode: decode every frame too.
-        workers: processes to use.
+        workers: processes to use; for one nothing is started.
         on_videos: is told how many more videos were checked.
 
     Raises:
@@ -81,56 +57,73 @@ def verify(folder: Path, decode: bool, workers: int, on_videos: Callable[[int], 
     report.n_shards, report.n_videos = len(dataset.catalog.shards), len(dataset.videos)
     report.n_frames = sum(video.n_frames for video in dataset.videos)
     report.problems += _stray_files(dataset)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_open_dataset, initargs=(folder,)) as pool:
-        futures: dict[Future[list[Problem]], int] = {}
-        for number, files in sorted(dataset.catalog.shards.items()):
-            futures[pool.submit(_shard_task, number)] = 0 if decode else files.n_videos
-            for start in range(0, files.n_videos if decode else 0, _VIDEOS_PER_TASK):
-                stop = min(start + _VIDEOS_PER_TASK, files.n_videos)
-                futures[pool.submit(_frames_task, number, start, stop)] = stop - start
-        try:
-            for future in as_completed(futures):
-                report.problems += future.result()
-                on_videos(futures[future])
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    tasks = [task for number in sorted(dataset.catalog.shards) for task in _tasks(dataset, number, decode)]
+    workers = min(workers, len(tasks))
+    with closing(_in_processes(folder, tasks, workers) if workers > 1 else _here(dataset, tasks)) as results:
+        for task, problems in results:
+            report.problems += problems
+            on_videos(task.n_videos)
     report.problems.sort(key=lambda problem: (problem.file, problem.key or "", problem.what))
     return report
 
 
-class _Expected:
-    """What the catalog says, by shard and by key."""
+@dataclass(frozen=True)
+class _Task:
+    """A shard's files, or all frames of some of its videos [start, stop)."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self._videos: dict[int, list[StoredVideo]] = {}
-        for video in dataset.videos:
-            self._videos.setdefault(video.shard, []).append(video)
-        self._rows = {row["key"]: row for row in dataset.catalog.videos}
-        self._instances: dict[str, list[dict[str, Any]]] = {}
-        for row in dataset.catalog.instances:
-            self._instances.setdefault(row["key"], []).append(row)
+    shard: int
+    start: int = 0
+    stop: int = 0
+    n_videos: int = 0
 
-    def videos(self, number: int) -> list[StoredVideo]:
-        """The videos of a shard, in order."""
-        return self._videos.get(number, [])
+    def problems(self, expected: Expected) -> list[Problem]:
+        try:
+            if self.stop:
+                videos = expected.videos(self.shard)[self.start : self.stop]
+                return frame_problems(expected.dataset, self.shard, videos)
+            return shard_problems(expected, self.shard)
+        except OSError as error:
+            tar = expected.dataset.shard_paths(self.shard)[0]
+            return [Problem(Path(error.filename or tar).name, None, f"can't be read: {error.strerror}")]
 
-    def json(self, key: str) -> bytes:
-        """What lies beside a video in its shard."""
-        return sample_json(self._rows[key], self._instances.get(key, ()))
+
+def _tasks(dataset: Dataset, shard: int, decode: bool) -> Iterator[_Task]:
+    n_videos = dataset.catalog.shards[shard].n_videos
+    yield _Task(shard, n_videos=0 if decode else n_videos)
+    for start in range(0, n_videos if decode else 0, _VIDEOS_PER_TASK):
+        stop = min(start + _VIDEOS_PER_TASK, n_videos)
+        yield _Task(shard, start, stop, stop - start)
+
+
+def _here(dataset: Dataset, tasks: Sequence[_Task]) -> Generator[tuple[_Task, list[Problem]], None, None]:
+    expected = Expected(dataset)
+    for task in tasks:
+        yield task, task.problems(expected)
+
+
+def _in_processes(
+    folder: Path, tasks: Sequence[_Task], workers: int
+) -> Generator[tuple[_Task, list[Problem]], None, None]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_open_dataset, initargs=(folder,)) as pool:
+        futures = {pool.submit(_in_worker, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 # A worker opens the data set once: sending the catalog with every task would cost more than the checks.
-_expected_by_worker: _Expected | None = None
+_expected_by_worker: Expected | None = None
 
 
 def _open_dataset(folder: Path) -> None:
     global _expected_by_worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _expected_by_worker = _Expected(Dataset.open(folder))
+    _expected_by_worker = Expected(Dataset.open(folder))
 
 
 def _end_with_parent() -> None:
@@ -141,18 +134,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _shard_task(number: int) -> list[Problem]:
+def _in_worker(task: _Task) -> list[Problem]:
     assert _expected_by_worker is not None
-    try:
-        return _shard_problems(_expected_by_worker, number)
-    except OSError as error:
-        tar = _expected_by_worker.dataset.shard_paths(number)[0]
-        return [Problem(Path(error.filename or tar).name, None, f"can't be read: {error.strerror}")]
-
-
-def _frames_task(number: int, start: int, stop: int) -> list[Problem]:
-    assert _expected_by_worker is not None
-    return _frame_problems(_expected_by_worker.dataset, number, _expected_by_worker.videos(number)[start:stop])
+    return task.problems(_expected_by_worker)
 
 
 def _catalog_problems(folder: Path) -> Iterator[Problem]:
@@ -172,107 +156,3 @@ def _stray_files(dataset: Dataset) -> Iterator[Problem]:
         for path in sorted(dataset.folder.iterdir()):
             if path.name not in ours:
                 yield Problem(path.name, None, "is not part of the data set")
-
-
-def _shard_problems(expected: _Expected, number: int) -> list[Problem]:
-    """Check one shard's three files against the catalog and against each other, without decoding."""
-    dataset, videos = expected.dataset, expected.videos(number)
-    files = dataset.catalog.shards[number]
-    tar, idx, frames = dataset.shard_paths(number)
-    problems: list[Problem] = []
-    for path, digest in ((tar, files.tar_sha256), (idx, files.idx_sha256), (frames, files.frames_sha256)):
-        if not path.exists():
-            problems.append(Problem(path.name, None, "is missing"))
-        elif file_sha256(path) != digest:
-            problems.append(Problem(path.name, None, "its SHA-256 is not the recorded one"))
-    if len(videos) != files.n_videos:
-        problems.append(
-            Problem(VIDEOS, None, f"lists {len(videos)} videos in {tar.name}, which holds {files.n_videos}")
-        )
-    if not tar.exists():
-        return problems
-    if tar.stat().st_size != files.tar_bytes:
-        problems.append(Problem(tar.name, None, f"has {tar.stat().st_size} bytes, not {files.tar_bytes}"))
-    members: dict[str, tuple[int, int]] = {}
-    try:
-        with tarfile.open(tar) as archive:
-            for member in archive:  # those before a damaged place stay known
-                members[member.name] = member.offset_data, member.size
-    except (tarfile.TarError, OSError, ValueError) as error:
-        problems.append(Problem(tar.name, None, f"can't be read as a tar: {error}"))
-    for video in videos:
-        wrong = _sample_problems(dataset, tar, video, members, expected.json(video.key))
-        problems += [Problem(tar.name, video.key, what) for what in wrong]
-    if idx.exists():
-        problems += [Problem(idx.name, key, what) for key, what in _index_problems(idx, videos, members)]
-    return problems
-
-
-def _sample_problems(
-    dataset: Dataset, tar: Path, video: StoredVideo, members: dict[str, tuple[int, int]], expected_json: bytes
-) -> Iterator[str]:
-    if members.get(f"{video.key}.mp4") != (video.offset, video.bytes):
-        yield f"its mp4 is not at byte {video.offset} with {video.bytes} bytes"
-    with dataset.open_video(video) as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != video.sha256:
-            yield "the SHA-256 of its mp4 is not the recorded one"
-    if json_member := members.get(f"{video.key}.json"):
-        with open(tar, "rb") as archive:
-            archive.seek(json_member[0])
-            if archive.read(json_member[1]) != expected_json:
-                yield "its json is not what the catalog says of the video"
-    else:
-        yield "its json is missing"
-    try:
-        ranges = dataset.frame_ranges(video)
-    except DatasetError as error:
-        yield str(error)
-        return
-    if not _in_order(ranges, video):
-        yield "its frame ranges don't lie one after another within its mp4"
-
-
-def _in_order(ranges: FrameRanges, video: StoredVideo) -> bool:
-    starts, sizes, ends = ranges[:, 0], ranges[:, 1], ranges.sum(axis=1)
-    sound = (sizes > 0) & (sizes <= video.bytes) & (starts >= video.offset) & (ends <= video.offset + video.bytes)
-    return bool(sound.all() and (starts[1:] >= ends[:-1]).all())
-
-
-def _index_problems(
-    idx: Path, videos: Sequence[StoredVideo], members: dict[str, tuple[int, int]]
-) -> Iterator[tuple[str | None, str]]:
-    head, *lines = idx.read_text("utf-8", "replace").removesuffix("\n").split("\n")
-    if head != f"{DALI_INDEX_VERSION} {len(videos)}" or len(lines) != len(videos):
-        yield None, f"its first line is {head!r} for {len(videos)} videos and {len(lines)} lines"
-    for video, line in zip(videos, lines, strict=False):
-        expected = " ".join(
-            f"{suffix} {offset} {size} {video.key}.{suffix}"
-            for suffix in ("mp4", "json")
-            for offset, size in [members.get(f"{video.key}.{suffix}", (0, 0))]
-        )
-        if line != expected:
-            yield video.key, "its line is not that of the tar"
-
-
-def _frame_problems(dataset: Dataset, number: int, videos: Sequence[StoredVideo]) -> list[Problem]:
-    """Decode every frame of some videos of a shard. What `_shard_problems` says of the files isn't said again."""
-    tar = dataset.shard_paths(number)[0]
-    problems: list[Problem] = []
-    if not tar.exists():
-        return problems
-    for video in videos:
-        try:
-            ranges = np.asarray(dataset.frame_ranges(video))
-            if not _in_order(ranges, video):
-                continue
-            if video.codec == "jpeg":
-                bad = list(bad_jpeg_frames(tar, ranges, video.width, video.height))
-            else:
-                with dataset.open_video(video) as file:
-                    bad = list(bad_h264_frames(file, ranges, video.width, video.height))
-        except DatasetError:
-            continue
-        except OSError as error:
-            bad = [(0, f"can't be read: {error.strerror}")]
-        problems += [Problem(tar.name, video.key, f"frame {frame}: {what}") for frame, what in bad]
-    return problems

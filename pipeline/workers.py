@@ -1,93 +1,127 @@
-"""Worker processes that make batches ahead of their use: torch's DataLoader, with plans as its indices.
+"""Worker processes that make batches ahead of their use, in the order of their plans.
 
-Batches come in the order of their plans however many workers there are. What a worker makes travels by shared memory.
-An error comes back as a value, so that it is raised as itself and not wrapped in a worker's traceback.
+Each worker has a pipe of its own and gets every n-th plan, so that order needs no bookkeeping, nothing is locked, and a
+worker that loses its pipe ends by itself. (torch's DataLoader was tried first: with workers from a fork server it
+hangs when a stream is left in mid-epoch, waiting for file descriptors from a worker that has gone.)
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
+from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import cycle
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from typing import Any, Generic, TypeVar
-
-import torch.utils.data
 
 from pipeline.errors import SettingsError, VclimbError
 from pipeline.stream import BatchPlan
 
 Made = TypeVar("Made")
-BATCHES_PER_WORKER = 2
+PLANS_PER_WORKER = 2
+_JOIN_SECONDS = 5.0
 
 
-class _Maker(torch.utils.data.Dataset[Any]):
-    """What a worker holds: the function that makes a batch of a plan."""
-
-    def __init__(self, make: Callable[[BatchPlan], Any]) -> None:
-        self._make = make
-
-    def __getitem__(self, plan: BatchPlan) -> Any:  # type: ignore[override] # a plan is our index
-        try:
-            return self._make(plan)
-        except VclimbError as error:
-            return error
-
-
-class _Plans(torch.utils.data.Sampler[BatchPlan]):
-    """The plans of the epoch that runs now."""
-
-    def __init__(self) -> None:
-        self.plans: Iterator[BatchPlan] = iter(())
-
-    def __iter__(self) -> Iterator[BatchPlan]:
-        return self.plans
+class WorkerDiedError(VclimbError):
+    """A worker process ended without an answer, such as when the machine is out of memory."""
 
 
 class BatchWorkers(Generic[Made]):
-    """Runs `make` on plans in worker processes, at most `BATCHES_PER_WORKER` ahead in each.
+    """Runs `make` on plans in worker processes, `PLANS_PER_WORKER` ahead in each.
 
     Workers start with the first epoch and live until `close`. They come from a fork server that has imported
-    this package, so that a thread or a CUDA context of this process is never forked.
+    this package, so that no thread or CUDA context of this process is ever forked.
 
     Args:
-        make: from a plan to a batch of tensors; must be picklable.
+        make: from a plan to a batch of numpy arrays; it and the batch are picklable.
         workers: processes; 0 makes batches in this one, when they are asked for.
-        pin_memory: copy tensors into pinned memory, for a GPU to fetch.
     """
 
-    def __init__(self, make: Callable[[BatchPlan], Made], workers: int, pin_memory: bool = False) -> None:
+    def __init__(self, make: Callable[[BatchPlan], Made], workers: int) -> None:
         if workers < 0:
             raise SettingsError(f"workers {workers} is out of range; allowed: 0 or more")
-        self._plans = _Plans()
-        context = None
-        if workers:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["pipeline.cpu_stream"])
-        self._loader = torch.utils.data.DataLoader(
-            _Maker(make),
-            batch_size=None,
-            sampler=self._plans,
-            num_workers=workers,
-            prefetch_factor=BATCHES_PER_WORKER if workers else None,
-            persistent_workers=workers > 0,
-            multiprocessing_context=context,
-            pin_memory=pin_memory,
-        )
+        self._make = make
+        self._n_workers = workers
+        self._workers: list[tuple[ForkServerProcess, Connection]] = []
+        self._asked: deque[Connection] = deque()
 
     def run(self, plans: Iterator[BatchPlan]) -> Iterator[Made]:
         """What `make` gives for each plan, in order.
 
         Raises:
-            VclimbError: the one that `make` raised.
+            VclimbError: the one that `make` raised, or `WorkerDiedError`.
         """
-        self._plans.plans = plans
-        for made in self._loader:
-            if isinstance(made, VclimbError):
-                raise made
-            yield made
+        if self._n_workers == 0:
+            yield from map(self._make, plans)
+            return
+        self._start()
+        turns = cycle(pipe for _, pipe in self._workers)
+        try:
+            while True:
+                while len(self._asked) < PLANS_PER_WORKER * self._n_workers and (plan := next(plans, None)) is not None:
+                    pipe = next(turns)
+                    pipe.send(plan)
+                    self._asked.append(pipe)
+                if not self._asked:
+                    return
+                made = self._answer()
+                if isinstance(made, Exception):
+                    raise made
+                yield made
+        finally:
+            while self._asked:  # what was asked for and isn't wanted any more
+                self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            return self._asked.popleft().recv()
+        except (EOFError, ConnectionError):
+            self._asked.clear()
+            self.close()
+            return WorkerDiedError("a worker process that reads clips died; is the machine out of memory?")
+
+    def _start(self) -> None:
+        if self._workers:
+            return
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["pipeline.cpu_stream"])
+        for number in range(self._n_workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, self._make), name=f"clips-{number}", daemon=True)
+            process.start()
+            theirs.close()
+            self._workers.append((process, ours))
 
     def close(self) -> None:
-        """End the workers."""
-        iterator = getattr(self._loader, "_iterator", None)
-        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()
-        self._loader._iterator = None
+        """End the workers. They start again if another epoch is run."""
+        for _, pipe in self._workers:
+            pipe.close()
+        for process, _ in self._workers:
+            process.join(_JOIN_SECONDS)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._workers.clear()
+
+
+def _work(pipe: Connection, make: Callable[[BatchPlan], Any]) -> None:
+    """A worker's life: a plan in, a batch or an error out, until the other end of the pipe is closed."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that owns the stream
+    torch.set_num_threads(1)
+    while True:
+        try:
+            plan = pipe.recv()
+        except (EOFError, ConnectionError):
+            return
+        try:
+            made = make(plan)
+        except Exception as error:  # it goes to the process that owns the stream
+            made = error
+        try:
+            pipe.send(made)
+        except (BrokenPipeError, ConnectionError):
+            return

@@ -14,21 +14,19 @@ class Draws:
     """A sequence of draws that depends on the given numbers alone: no draw made elsewhere moves it.
 
     Args:
-        chain: what is drawn for; the seed, then what tells this use from others.
+        chain: what is drawn for: the seed, then what tells this use from others.
     """
 
     def __init__(self, *chain: int) -> None:
         self._chain = chain
-        self._n_drawn = 0
-        self._words: list[int] = []
+        self._n_taken = 0
+        self._block: list[int] = []
 
     def below(self, limit: int) -> int:
         """A number from 0 to `limit - 1`."""
-        place = self._n_drawn % _BLOCK
-        if place == 0:
-            self._words = self._next_words(_BLOCK).tolist()
-        self._n_drawn += 1
-        return self._words[place] % limit
+        if not self._block:
+            self._block = self._take(_BLOCK).tolist()
+        return self._block.pop() % limit
 
     def among(self, *ranges: range) -> int:
         """A number that lies in one of the ranges, which don't overlap."""
@@ -39,16 +37,12 @@ class Draws:
             place -= len(numbers)
         raise AssertionError("unreachable: the place lies in one of the ranges")
 
-    def one_of(self, names: tuple[str, ...]) -> str:
-        """One of some names."""
-        return names[self.below(len(names))]
-
     def array(self, limit: int, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
         """Numbers from 0 to `limit - 1`, as int32 of the shape given."""
-        self._n_drawn += -self._n_drawn % _BLOCK  # what is left of the block is passed over
-        words = self._next_words(shape[0] * shape[1])
-        self._n_drawn += -(-len(words) // _BLOCK) * _BLOCK
+        words = self._take(shape[0] * shape[1])
         return (words % np.uint64(limit)).astype(np.int32).reshape(shape)
 
-    def _next_words(self, count: int) -> npt.NDArray[np.uint64]:
-        return bits(*self._chain, self._n_drawn + np.arange(count, dtype=np.int64))
+    def _take(self, count: int) -> npt.NDArray[np.uint64]:
+        words = bits(*self._chain, self._n_taken + np.arange(count, dtype=np.int64))
+        self._n_taken += count
+        return words

@@ -1,0 +1,76 @@
+"""Frames into a video file, as a camera or a web site would have made it: containers and codecs vary."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from pipeline.errors import FfmpegMissingError, TargetError
+from pipeline.ffmpeg import STDERR_TAIL_BYTES, Ffmpeg
+from pipeline.synth.draw import Frames
+
+CODECS: dict[str, dict[str, Any]] = {
+    "mp4": {"c:v": "libx264", "preset": "veryfast", "crf": 20},
+    "avi": {"c:v": "mpeg4", "q:v": 4},
+    "webm": {"c:v": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8, "crf": 24, "b:v": 0},
+}
+"""Container -> what its video is encoded with, as ffmpeg's options."""
+_TIMEOUT_SECONDS = 120
+
+
+def encode_argv(binary: str, target: Path, width: int, height: int, rate: int) -> list[str]:
+    """The ffmpeg command that makes a video of the raw RGB frames it is given on stdin. Same frames, same bytes."""
+    frames = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=rate)
+    output = ffmpeg.output(
+        frames.filter("scale", flags="bicubic+accurate_rnd+full_chroma_int").filter("format", "yuv420p"),
+        f"file:{target}",
+        **CODECS[target.suffix.removeprefix(".")],
+        **{"f": target.suffix.removeprefix("."), "fflags": "+bitexact", "flags:v": "+bitexact", "threads": 1},
+    ).global_args("-v", "error", "-filter_complex_threads", "1")
+    return [str(word) for word in ffmpeg.compile(output, cmd=binary, overwrite_output=True)]
+
+
+def encode_clip(binary: Ffmpeg, frames: Frames, rate: int, target: Path) -> None:
+    """Write a video file and sync it to disk.
+
+    Args:
+        binary: the ffmpeg to use.
+        frames: uint8 (T, H, W, 3), RGB; both sides even.
+        rate: frames a second.
+        target: its suffix, one of `CODECS`, says the container.
+
+    Raises:
+        TargetError: the disk is full.
+        FfmpegMissingError: this ffmpeg can't encode it.
+    """
+    height, width = frames.shape[1:3]
+    # A process group of its own: Ctrl-C reaches us, not ffmpeg, which ends with the clip, or with us: its input ends.
+    with subprocess.Popen(
+        encode_argv(binary.path, target, width, height, rate),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    ) as process:
+        try:
+            _, complaint = process.communicate(frames.tobytes(), timeout=_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            complaint = f"no end after {_TIMEOUT_SECONDS} s".encode()
+        finally:
+            process.kill()
+    if process.returncode:
+        tail = complaint[-STDERR_TAIL_BYTES:].decode("utf-8", "replace").strip()
+        if os.strerror(errno.ENOSPC) in tail:
+            raise TargetError(f"no space left on the disk of {target}; free some and run the same command again")
+        encoder = CODECS[target.suffix.removeprefix(".")]["c:v"]
+        raise FfmpegMissingError(
+            f"{binary} can't encode {target.name} with {encoder} ({tail or f'exit status {process.returncode}'}); "
+            "install a full build of ffmpeg, or set VCLIMB_FFMPEG to one"
+        )
+    with open(target, "rb") as file:
+        os.fsync(file.fileno())
