@@ -138,7 +138,7 @@ def transcode_argv(binary: str, videos: Sequence[tuple[Path, Path, Probe]], sett
     """
     outputs = [_output(_source(number), _target(number), video[2], settings) for number, video in enumerate(videos)]
     # Whether enough of a damaged video was decoded is for us to say, once it is done, and not for ffmpeg.
-    general = ("-nostdin", "-v", "error", "-filter_threads", "1", "-max_error_rate", "1")
+    general = ("-nostdin", "-v", "repeat+error", "-filter_threads", "1", "-max_error_rate", "1")
     merged = ffmpeg.merge_outputs(*outputs).global_args(*general)
     # ffmpeg-python takes no name that isn't UTF-8, so the files' names come in last.
     files = {_source(number): f"file:{source}" for number, (source, _, _) in enumerate(videos)}

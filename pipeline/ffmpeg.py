@@ -1,4 +1,4 @@
-"""Finding an ffmpeg and running it: no shell, a time-out, a bounded tail of stderr, no orphan.
+"""Finding an ffmpeg and running it: no shell, a time-out, a bounded part of stderr, no orphan.
 
 The graph of a transcode is built in `encode.py`; here an argv is run.
 """
@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -22,6 +23,7 @@ from pathlib import Path
 from pipeline.errors import FfmpegMissingError
 
 STDERR_TAIL_BYTES = 4096
+_KINDS_OF_LINES = 64
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,44 @@ class Ffmpeg:
 
 @dataclass(frozen=True)
 class Finished:
-    """How an ffmpeg process ended."""
+    """How an ffmpeg process ended.
+
+    Attributes:
+        returncode: 0, a status, or minus the number of a signal.
+        stderr: one line of each kind that it wrote, sorted; see `_Said`.
+        timed_out: it was killed because its time was over.
+    """
 
     returncode: int
-    stderr_tail: str
+    stderr: str
     timed_out: bool
+
+
+class _Said:
+    """What a process wrote to stderr, whittled down to what is the same on every run, within 4 KiB.
+
+    Threads of ffmpeg write in any order, addresses of its objects change, and a damaged video repeats a message with
+    other numbers a thousand times. So of all lines that differ in their numbers alone, the smallest is kept.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[bytes, bytes] = {}
+        self._unfinished = b""
+
+    def feed(self, chunk: bytes) -> None:
+        *lines, unfinished = (self._unfinished + chunk).split(b"\n")
+        self._unfinished = unfinished[:STDERR_TAIL_BYTES]
+        for line in lines:
+            self._keep(re.sub(rb" @ 0x[0-9a-f]+", b"", line[:STDERR_TAIL_BYTES]).strip())
+
+    def _keep(self, line: bytes) -> None:
+        kind = re.sub(rb"\d+", b"#", line)
+        if line and (kind in self._lines or len(self._lines) < _KINDS_OF_LINES):
+            self._lines[kind] = min(self._lines.get(kind, line), line)
+
+    def text(self) -> str:
+        self.feed(b"\n")
+        return b"\n".join(sorted(self._lines.values()))[:STDERR_TAIL_BYTES].decode("utf-8", "replace")
 
 
 @functools.cache
@@ -116,7 +151,7 @@ def _die_with_parent() -> None:
 
 
 def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = None) -> Finished:
-    """Run an argv to its end or to the time-out, keeping only the last 4 KiB of stderr.
+    """Run an argv to its end or to the time-out, keeping at most 4 KiB of stderr.
 
     The child gets a process group of its own, so that a Ctrl-C in the terminal reaches the run that
     owns it, not ffmpeg behind its back. It ends with the thread that called, even if that is killed.
@@ -134,19 +169,19 @@ def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = N
     ) as child:
         _running = child
         try:
-            tail, timed_out = _drain(child, deadline)
+            stderr, timed_out = _drain(child, deadline)
             if timed_out:
                 _kill(child)
             returncode = child.wait()
         finally:
             _kill(child)
             _running = None
-    return Finished(returncode, tail.decode("utf-8", "replace").strip(), timed_out)
+    return Finished(returncode, stderr, timed_out)
 
 
-def _drain(child: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bool]:
+def _drain(child: subprocess.Popen[bytes], deadline: float) -> tuple[str, bool]:
     assert child.stderr is not None
-    tail, is_cut = b"", False
+    said = _Said()
     with selectors.DefaultSelector() as selector:
         selector.register(child.stderr, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0:
@@ -155,9 +190,5 @@ def _drain(child: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bool
             chunk = os.read(child.stderr.fileno(), 65536)
             if not chunk:
                 break
-            tail += chunk
-            if len(tail) > STDERR_TAIL_BYTES:
-                tail, is_cut = tail[-STDERR_TAIL_BYTES:], True
-    if is_cut:  # whole lines only
-        tail = tail.partition(b"\n")[2] or tail
-    return tail, left <= 0
+            said.feed(chunk)
+    return said.text(), left <= 0

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import resource
 import signal
 import sys
@@ -138,7 +137,7 @@ def _transcode_together(tasks: Sequence[VideoTask]) -> None:
     try:
         for task in tasks:
             _check_source(task)
-        if not _run(tasks, timeout_seconds).stderr_tail:
+        if not _run(tasks, timeout_seconds).stderr:
             for task in tasks:
                 write_part_record(task.part, _finish(task, ""))
     except (TargetError, OSError):
@@ -151,7 +150,7 @@ def _transcode_alone(task: VideoTask) -> dict[str, Any]:
     stderr = ""
     try:
         _check_source(task)
-        stderr = _without_run_details(_run([task], task.timeout_seconds).stderr_tail, task)
+        stderr = _without_run_details(_run([task], task.timeout_seconds).stderr, task)
         return _finish(task, stderr)
     except VideoError as error:
         return {"error": error_row(VideoError(error.stage, error.reason, error.stderr or stderr))}
@@ -185,12 +184,12 @@ def _run(tasks: Sequence[VideoTask], timeout_seconds: float) -> Finished:
     first = tasks[0]
     videos = [(task.source, task.draft, task.probe) for task in tasks]
     finished = run_ffmpeg(transcode_argv(first.ffmpeg, videos, first.settings), timeout_seconds)
-    said = finished.stderr_tail
-    for task in tasks:  # a file may be named like the error
-        said = said.replace(str(task.source), "")
+    said = finished.stderr
+    for name in "\n".join(str(task.source) for task in tasks).splitlines():  # a file may be named like the error
+        said = said.replace(name, "")
     if any(words in said for words in _DISK_FULL):
         raise TargetError(f"no space left on the disk of {first.part.parents[2]}; free some and run again")
-    stderr = _without_run_details(finished.stderr_tail, first)
+    stderr = _without_run_details(finished.stderr, first)
     if finished.timed_out:
         raise VideoError("transcode", f"ffmpeg took over {timeout_seconds:.0f} s", stderr)
     if finished.returncode != 0:
@@ -200,8 +199,9 @@ def _run(tasks: Sequence[VideoTask], timeout_seconds: float) -> Finished:
 
 def _why_it_ended(returncode: int, stderr: str) -> str:
     how = f"status {returncode}" if returncode > 0 else f"signal {signal.Signals(-returncode).name}"
-    said = f": {stderr.splitlines()[0][:200]}" if stderr else ""
-    return f"ffmpeg ended with {how}{said}"
+    # Lines of ffmpeg's own parts (`[vost#0:0/mjpeg] ...`) only say that something failed, not why.
+    causes = [line for line in stderr.splitlines() if "#" not in line.partition("]")[0]]
+    return f"ffmpeg ended with {how}{f': {causes[0][:200]}' if causes else ''}"
 
 
 def _finish(task: VideoTask, stderr: str) -> dict[str, Any]:
@@ -232,12 +232,11 @@ def _finish(task: VideoTask, stderr: str) -> dict[str, Any]:
 
 
 def _without_run_details(stderr: str, task: VideoTask) -> str:
-    """stderr without what differs from run to run: absolute paths and addresses of ffmpeg's objects."""
-    stderr = stderr.replace(str(task.source), task.source.name).replace(str(task.draft), "OUTPUT")
-    return re.sub(r" @ 0x[0-9a-f]+", "", stderr)
+    """stderr without the absolute paths, which differ from run to run."""
+    return stderr.replace(str(task.source), task.source.name).replace(str(task.draft), "OUTPUT")
 
 
-def _check_complete(n_frames: int, task: VideoTask, stderr_tail: str) -> None:
+def _check_complete(n_frames: int, task: VideoTask, stderr: str) -> None:
     """A file cut short or damaged in the middle decodes to fewer frames than it holds or declares.
 
     One that gives more frames than its packets account for was stopped, and has lost its end.
@@ -248,7 +247,7 @@ def _check_complete(n_frames: int, task: VideoTask, stderr_tail: str) -> None:
             "transcode",
             f"gave over {n_frames} frames where {expected_frames(probe, task.settings)} were expected of its "
             f"{probe.n_packets} packets: its timestamps contradict each other",
-            stderr_tail,
+            stderr,
         )
     if task.settings.keep_truncated:
         return
@@ -259,7 +258,7 @@ def _check_complete(n_frames: int, task: VideoTask, stderr_tail: str) -> None:
             "transcode",
             f"only {n_frames} of about {expected:.0f} frames could be decoded (truncated or damaged); "
             "--keep-truncated stores such videos",
-            stderr_tail,
+            stderr,
         )
 
 

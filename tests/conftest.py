@@ -29,17 +29,18 @@ class SilentReporter:
 
 
 def table_of(folder: Path) -> SourceTable:
-    """Every entry below a folder that has a suffix or is no folder, labelled by the folder that it lies in."""
+    """Every entry below a folder that isn't hidden and is no folder, or has a suffix; its folder is its label."""
     paths = []
     for place, folders, files in os.walk(folder):
-        names = [*files, *(name for name in folders if os.path.splitext(name)[1])]
+        names = [name for name in files if not name.startswith(".")]
+        names += [name for name in folders if os.path.splitext(name)[1]]
         paths += [os.path.relpath(os.path.join(place, name), folder) for name in names]
     keys = keys_of_paths(paths)
     videos = [SourceVideo(path, keys[path], (Instance(Path(path).parent.name or "all"),)) for path in paths]
     return SourceTable("test", folder.absolute(), tuple(sorted(videos, key=by_class_and_key)))
 
 
-def _prepare_folder(
+def prepare_videos(
     folder: Path, out: Path, *, ffmpeg: Ffmpeg | None = None, executor: Executor | None = None, **settings: Any
 ) -> Summary:
     """Prepare a folder of videos in one run.
@@ -69,7 +70,7 @@ def _prepare_folder(
 @pytest.fixture(scope="session")
 def prepare_folder() -> Callable[..., Summary]:
     """`prepare_folder(folder, out, **settings) -> Summary`."""
-    return _prepare_folder
+    return prepare_videos
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -10,7 +9,6 @@ import shutil
 import subprocess
 import sysconfig
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -29,7 +27,6 @@ from pipeline.sources.table import SourceTable
 from pipeline.worker import probe_task, transcode_tasks
 
 VCLIMB = Path(sysconfig.get_path("scripts")) / "vclimb"
-RUN_MARK = "VCLIMB_TEST_RUN"
 
 
 class InlineExecutor:
@@ -96,10 +93,9 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-@functools.cache
-def command_environment(mark: str = "") -> dict[str, str]:
-    """The environment of a command under test; its processes are found again by the mark."""
-    return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", RUN_MARK: mark}
+def command_environment() -> dict[str, str]:
+    """The environment of a command under test: wide lines, no colours."""
+    return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 
 
 def vclimb(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -118,18 +114,24 @@ def vclimb_json(*arguments: str | Path) -> Any:
 class RunningCommand:
     """The real command, started in a session of its own as a terminal would, and all processes it starts."""
 
-    def __init__(self, *arguments: str | Path, **options: Any) -> None:
-        self.mark = uuid.uuid4().hex
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-        self.process = subprocess.Popen(
-            [VCLIMB, *map(str, arguments)], env=command_environment(self.mark), start_new_session=True, **options
-        )
+    def __init__(self, *arguments: str | Path) -> None:
+        command = [VCLIMB, *map(str, arguments)]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen(command, env=command_environment(), start_new_session=True, **pipes)
 
     def family(self) -> list[psutil.Process]:
-        """The command's processes that are still alive, itself included."""
-        return [process for process in psutil.process_iter() if _has_mark(process, self.mark)]
+        """The processes of the command's session that are still alive, itself included."""
+        return [process for pid in psutil.pids() if (process := self._member(pid))]
 
-    def wait_until(self, is_so: Callable[[], bool], timeout_seconds: float = 30) -> bool:
+    def _member(self, pid: int) -> psutil.Process | None:
+        try:
+            if os.getsid(pid) == self.process.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                return psutil.Process(pid)
+        except (OSError, psutil.Error):  # it has ended by now
+            pass
+        return None
+
+    def wait_until(self, is_so: Callable[[], bool], timeout_seconds: float = 60) -> bool:
         """Wait until something is so; whether it came to be before the command ended."""
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
@@ -137,19 +139,12 @@ class RunningCommand:
                 return True
             if self.process.poll() is not None:
                 return is_so()
-            time.sleep(0.002)
+            time.sleep(0.005)
         raise AssertionError(f"nothing came of it in {timeout_seconds} s")
 
-    def wait_until_alone(self, timeout_seconds: float = 10) -> list[psutil.Process]:
+    def wait_until_alone(self, timeout_seconds: float = 20) -> list[psutil.Process]:
         """Give the processes that lost their parent time to end; those that did not."""
         deadline = time.monotonic() + timeout_seconds
         while (left := self.family()) and time.monotonic() < deadline:
             time.sleep(0.02)
         return left
-
-
-def _has_mark(process: psutil.Process, mark: str) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(RUN_MARK) == mark
-    except psutil.Error:
-        return False

@@ -1,4 +1,4 @@
-"""Runs that can't go on: a disk that is full or read-only, Ctrl-C, SIGTERM. What is published stays; the rest follows."""
+"""Runs that can't go on: a full or read-only disk, Ctrl-C, SIGTERM. What is published stays; the rest follows."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def test_read_only_target(source: Path, undisturbed: dict[str, str], tmp_path: P
     rights: dict[str, Callable[[], None]] = {"preexec_fn": without_right_to_override}
     new, finished = tmp_path / "new", tmp_path / "data"
     new.mkdir(mode=0o555)
-    assert explained(vclimb(*prepare_arguments(source, new), **rights), f"can't write to {new}: Permission denied")
-    below = vclimb(*prepare_arguments(source, new / "below"), **rights)
-    assert explained(below, f"can't write to {new / 'below'}: Permission denied; choose another --out")
+    assert explained(
+        vclimb(*prepare_arguments(source, new), **rights), f"can't write to {new}: Permission denied; choose another"
+    )
     assert list(new.iterdir()) == []
 
     prepare_table(read_source(source), finished, shard_bytes=20_000)
@@ -81,16 +81,17 @@ def test_read_only_target(source: Path, undisturbed: dict[str, str], tmp_path: P
     assert explained(vclimb(*prepare_arguments(source, finished), **rights), f"can't write to {finished}")
     assert digests(finished) == undisturbed
     assert vclimb("verify", finished, **rights).returncode == 0
-    finished.chmod(0o311)
-    assert explained(vclimb(*prepare_arguments(source, finished), **rights), f"can't write to {finished}")
 
 
-def in_own_mounts(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a script where it may mount a small disk that nobody else sees."""
+def in_own_mounts(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command where it may mount a small disk that nobody else sees."""
     if os.geteuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("making a small disk takes the right to mount (root, and unshare -m)")
-    command = ["unshare", "-m", *map(str, arguments[:0]), *script.split(), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=command_environment(), check=False, timeout=120)
+    options = {"capture_output": True, "text": True, "timeout": 120, "env": command_environment()}
+    done = subprocess.run(["unshare", "-m", *command], check=False, **options)
+    if done.returncode == 77:
+        pytest.skip("mounting a small disk is not permitted")
+    return done
 
 
 def test_full_disk_stops_the_command_which_goes_on_once_there_is_space(
@@ -108,9 +109,7 @@ def test_full_disk_stops_the_command_which_goes_on_once_there_is_space(
     )
     command = [sys.executable, "-c", "from cli.main import main; main()"]
     command += map(str, prepare_arguments(source, tmp_path / "disk" / "data"))
-    done = in_own_mounts("sh -c", f'cd "{tmp_path}" && . ./script.sh', "sh", *command)
-    if done.returncode == 77:
-        pytest.skip("mounting a small disk is not permitted")
+    done = in_own_mounts("sh", "-c", f'cd "{tmp_path}" && . ./script.sh', "sh", *command)
     assert done.returncode == 0, done.stderr
     full = subprocess.CompletedProcess(
         [], int((tmp_path / "full.status").read_text()), "", (tmp_path / "full.err").read_text()
@@ -146,14 +145,14 @@ if __name__ == "__main__":
             prepare_table(table, disk / "data", shard_bytes=20_000)
             break
         except TargetError as error:
-            assert "no space left on the disk of" in str(error), error
-        files = sorted(digests(disk / "data"))
-        places.add(len([name for name in files if not name.startswith(".work")]))
+            assert "no space left on" in str(error).lower(), error
+        files = [name for name in digests(disk / "data") if not name.startswith(".work")]
+        places.add(len(files))
         assert not [name for name in files if name.endswith(".new")], files
         if (disk / "data" / HEADER).exists():
             report = verify(disk / "data", True, 1, lambda n: None)
             assert report.problems == [], report.problems
-    print(pages, sorted(places))
+    assert len(places) >= 4, places  # full before the first file, between shards, while the catalog was written
     for name, digest in digests(disk / "data").items():
         print(name, digest)
 """
@@ -163,13 +162,9 @@ def test_disk_that_is_full_at_any_point(source: Path, undisturbed: dict[str, str
     """A disk that grows by a page each time: every write is once the one that fails."""
     (tmp_path / "fill.py").write_text(FILL)
     (tmp_path / "disk").mkdir()
-    done = in_own_mounts(f"{sys.executable}", tmp_path / "fill.py", source, tmp_path / "disk", Path(__file__).parent)
-    if done.returncode == 77:
-        pytest.skip("mounting a small disk is not permitted")
+    done = in_own_mounts(sys.executable, tmp_path / "fill.py", source, tmp_path / "disk", Path(__file__).parent)
     assert done.returncode == 0, done.stderr
-    head, *lines = done.stdout.splitlines()
-    print(head)
-    assert dict(line.split(" ") for line in lines) == undisturbed
+    assert dict(line.split(" ") for line in done.stdout.splitlines()) == undisturbed
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +221,7 @@ def run_is_writing(out: Path) -> list[Path]:
 
 
 def test_verify_ends_at_once_too(source: Path, tmp_path: Path) -> None:
-    prepare_table(read_source(source), tmp_path / "data")
+    prepare_table(read_source(source), tmp_path / "data", shard_bytes=20_000)
     run = RunningCommand("verify", tmp_path / "data", "--workers", "2")
     assert run.wait_until(lambda: len(run.family()) > 1)
     os.killpg(run.process.pid, signal.SIGINT)
@@ -236,9 +231,9 @@ def test_verify_ends_at_once_too(source: Path, tmp_path: Path) -> None:
 
 
 def test_killed_verify_leaves_no_process(source: Path, tmp_path: Path) -> None:
-    prepare_table(read_source(source), tmp_path / "data")
+    prepare_table(read_source(source), tmp_path / "data", shard_bytes=20_000)
     run = RunningCommand("verify", tmp_path / "data", "--workers", "2")
     assert run.wait_until(lambda: len(run.family()) > 2)
     run.process.kill()
-    run.process.communicate()
+    run.process.communicate(timeout=10)
     assert run.wait_until_alone() == []

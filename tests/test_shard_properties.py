@@ -238,8 +238,8 @@ def test_what_is_written_to_a_shard_is_read_back(videos: list[tuple[str, bytes, 
                 assert is_key(key)
                 assert len(key) <= MAX_KEY_BYTES
                 (folder / "video").write_bytes(mp4)
-                ranges = np.array([(sum(sizes[:i]), size) for i, size in enumerate(sizes)], np.int64)
-                placed.append(writer.add(key, folder / "video", metadata, ranges))
+                index = np.array([(sum(sizes[:i]), size, 7 * i) for i, size in enumerate(sizes)], np.int64)
+                placed.append(writer.add(key, folder / "video", metadata, index))
             files = writer.finish()
         tar, idx, frames = shard_paths(folder, "shard")
         whole = tar.read_bytes()
@@ -271,6 +271,7 @@ def test_what_is_written_to_a_shard_is_read_back(videos: list[tuple[str, bytes, 
             rows = table[first : first + len(sizes)]
             assert (rows[:, 0] - place.offset).tolist() == [sum(sizes[:i]) for i in range(len(sizes))]
             assert rows[:, 1].tolist() == sizes
+            assert rows[:, 2].tolist() == [7 * i for i in range(len(sizes))]
             first += len(sizes)
         assert first == len(table)
 
@@ -287,7 +288,7 @@ def test_webdataset_reads_every_key_that_a_video_can_have(videos: list[tuple[str
         with ShardWriter(folder, "shard") as writer:
             for key, mp4, metadata, sizes in videos:
                 (folder / "video").write_bytes(mp4)
-                writer.add(key, folder / "video", metadata, np.ones((len(sizes), 2), np.int64))
+                writer.add(key, folder / "video", metadata, np.ones((len(sizes), 3), np.int64))
             writer.finish()
         reader = webdataset.WebDataset(str(folder / "shard.tar"), shardshuffle=False)
         samples = [(sample["__key__"], sample["mp4"], sample["json"]) for sample in reader]

@@ -6,12 +6,15 @@ the rest is grey, brighter from frame to frame. A flip, a turn, a lost or a doub
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
+import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +23,7 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from pipeline.ffmpeg import find_ffmpeg
 
@@ -45,6 +49,43 @@ def make_video(path: Path, *output: str, frames: int = N_FRAMES, size: str = "64
     picture = f"testsrc2=size={size}:rate={fps}"
     run_ffmpeg_tool(["-f", "lavfi", "-i", picture, "-frames:v", str(frames), *output, f"file:{path}"])
     return path
+
+
+# Memory
+
+
+class PeakMemory:
+    """Watches, while it runs, how much memory any worker and its children took together, in bytes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.05):
+            with contextlib.suppress(psutil.Error):
+                for worker in psutil.Process().children():
+                    family = [worker, *worker.children(recursive=True)]
+                    self.bytes = max(self.bytes, sum(map(_peak_bytes, family)))
+
+
+def _peak_bytes(process: psutil.Process) -> int:
+    """The most memory that a process ever had resident."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
 
 
 # What must become of a video
@@ -157,9 +198,7 @@ def count_to(path: Path, *output: str, frames: int = N_FRAMES, size: str = "64x4
 def counts(name: str, *output: str, outcome: Stored | None = None, size: str = "64x48", filters: str = "null") -> None:
     """Register the picture that counts in some codec and container."""
     default = Stored(size=tuple(map(int, size.split("x"))), check=counted)  # type: ignore[arg-type]
-    CASES.append(
-        Case(name, lambda path: count_to(path, *output, size=size, filters=filters), outcome or default)
-    )
+    CASES.append(Case(name, lambda path: count_to(path, *output, size=size, filters=filters), outcome or default))
 
 
 @functools.cache
@@ -180,7 +219,6 @@ def copy_streams(path: Path, *before: str, suffix: str = ".mp4", after: Sequence
 
 
 # Not a video, or not all of one
-
 
 
 def cut_in_half(path: Path, *output: str) -> None:
@@ -278,6 +316,13 @@ def scratched(path: Path) -> None:
     path.write_bytes(data)
 
 
+@case("No space left on device.mp4", Failed("transcode", "could be decoded"))
+@case("x\nNo space left on device\n.mp4", Failed("transcode", "could be decoded"))
+def named_like_an_error(path: Path) -> None:
+    """A damaged file whose name stands in ffmpeg's message must not pass for a full disk."""
+    scratched(path)
+
+
 @case("folder.mp4", Failed("open", "not a regular file"))
 def folder(path: Path) -> None:
     path.mkdir()
@@ -329,14 +374,26 @@ counts("mpeg4.3gp", "-c:v", "mpeg4", "-q:v", "2")
 counts("flash.flv", "-c:v", "flv", "-q:v", "2")
 counts("windows.wmv", "-c:v", "wmv2", "-q:v", "2")
 counts("theora.ogv", "-c:v", "libtheora", "-q:v", "10")
-counts("vp8_hidden_frames.webm", "-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "8", "-b:v", "2M")
+counts("vp8.webm", "-c:v", "libvpx", "-b:v", "2M")
 counts("vp9.webm", "-c:v", "libvpx-vp9", "-crf", "10", "-b:v", "0")
 counts("av1.mp4", "-c:v", "libsvtav1", "-crf", "10")
 counts("raw.y4m")
+counts("really_raw_h264.mp4", "-c:v", "libx264", "-f", "h264")
 counts("motion.mjpeg", "-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p")
 counts("prores.mov", "-c:v", "prores_ks", "-pix_fmt", "yuv422p10le")
 counts("lossless.nut", "-c:v", "ffv1")
-counts("wide_dvd.vob", "-c:v", "mpeg2video", "-q:v", "2", "-s", "720x576", "-aspect", "16:9", outcome=Stored(size=(1024, 576), check=counted))
+counts(
+    "wide_dvd.vob",
+    "-c:v",
+    "mpeg2video",
+    "-q:v",
+    "2",
+    "-s",
+    "720x576",
+    "-aspect",
+    "16:9",
+    outcome=Stored(size=(1024, 576), check=counted),
+)
 counts("dv.mov", "-c:v", "dvvideo", "-s", "720x576", "-aspect", "4:3", outcome=Stored(size=(768, 576), check=counted))
 
 # Sizes
@@ -347,6 +404,14 @@ counts("odd.mp4", "-c:v", "libx264", "-pix_fmt", "yuv444p", size="63x47")
 counts("wide.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv444p", size="2000x2", outcome=Stored(size=(2000, 2)))
 counts("tall.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv444p", size="2x2000", outcome=Stored(size=(2, 2000)))
 counts("tiny.mp4", size="16x16")
+counts("absurd_pixels.mp4", filters="setsar=1/1000")
+
+
+@case("too_wide.mkv", Failed("transcode", "ffmpeg ended with status"))
+def too_wide(path: Path) -> None:
+    """Wider than either codec takes, though no larger than a photograph."""
+    make_video(path, "-c:v", "ffv1", "-pix_fmt", "yuv444p", frames=2, size="80000x2")
+
 
 # Pixel formats
 
@@ -394,7 +459,11 @@ for _name, _output in {
     "alpha_vp8.webm": ("-c:v", "libvpx", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0", "-b:v", "1M"),
 }.items():
     CASES.append(
-        Case(_name, functools.partial(lambda output, path: _half_clear(path, *output), _output), Stored(check=_over_black))
+        Case(
+            _name,
+            functools.partial(lambda output, path: _half_clear(path, *output), _output),
+            Stored(check=_over_black),
+        )
     )
 
 
@@ -407,7 +476,9 @@ def _not_combed(frames: Frames) -> None:
 
 def _interlaced(path: Path, *output: str, order: str) -> None:
     """A bar that moves 4 pixels from field to field: without deinterlacing its edges are combs."""
-    bar = "color=black:size=64x48:rate=50,format=yuv420p,geq=lum='if(lt(mod(X-4*N\\,64)\\,32)\\,235\\,16)':cb=128:cr=128"
+    bar = (
+        "color=black:size=64x48:rate=50,format=yuv420p,geq=lum='if(lt(mod(X-4*N\\,64)\\,32)\\,235\\,16)':cb=128:cr=128"
+    )
     fields = f"{bar},tinterlace={order},setfield={'tff' if order == 'interleave_top' else 'bff'}"
     run_ffmpeg_tool(["-f", "lavfi", "-i", fields, "-frames:v", "12", "-flags", "+ildct+ilme", *output, f"file:{path}"])
 
@@ -499,6 +570,7 @@ varies("variable.mkv")
 varies("variable.mp4", "-video_track_timescale", "600")
 varies("variable.webm", "-c:v", "libvpx-vp9", "-crf", "10", "-b:v", "0")
 
+
 @case("ntsc.mp4", Stored(fps=Fraction(30000, 1001), check=counted))
 def ntsc(path: Path) -> None:
     source = counting(fps="30000/1001")
@@ -564,6 +636,43 @@ def dropped_frames(path: Path) -> None:
     shutil.copy(min((REAL_VIDEOS / "clap").glob("Song_I_Can*_med_3.avi")), path)
 
 
+@case("held.gif", Stored(frames=12, fps=Fraction(120, 31)))
+def held(path: Path) -> None:
+    """The last of 12 frames at 10 a second is shown for 2 s."""
+    make_video(path, "-final_delay", "200", fps=10)
+
+
+@case("uneven.mp4", Stored(frames=900, size=(32, 32), fps=Fraction(299, 10)))
+def uneven_rate(path: Path) -> None:
+    """29.9 a second is no standard rate, and near one: taken for 29.97, some frames would be doubled."""
+    make_video(path, frames=900, size="32x32", fps="299/10")
+
+
+@case("high_speed.mp4", Stored(frames=48, fps=Fraction(480)))
+def high_speed(path: Path) -> None:
+    make_video(path, frames=48, fps=480)
+
+
+@case("hidden_frames.webm", Stored(frames=50, size=(160, 120)))
+def hidden_frames(path: Path) -> None:
+    """Frames that are never shown, only predicted from: more packets than frames."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = ["-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "25", "-b:v", "300k"]
+        for number in ("1", "2"):
+            two_pass = ["-pass", number, "-passlogfile", f"{folder}/log"]
+            make_video(path, *output, *two_pass, frames=50, size="160x120")
+    with av.open(str(path)) as container:
+        assert sum(packet.size > 0 for packet in container.demux(video=0)) > 50
+
+
+@case("changes_size.ts", Failed("transcode", "changes its size"))
+def changes_size(path: Path) -> None:
+    make_video(path, "-bf", "0")
+    first = path.read_bytes()
+    make_video(path, "-bf", "0", "-output_ts_offset", "0.48", size="96x64")
+    path.write_bytes(first + path.read_bytes())
+
+
 # Streams
 
 
@@ -578,7 +687,9 @@ _BLUE = ("-f", "lavfi", "-i", "color=blue:size=320x240:rate=10:duration=0.48")
 with_inputs("with_audio.mp4", _SINE)
 with_inputs("audio_first.mkv", _SINE, "-map", "1", "-map", "0")
 with_inputs("two_videos.mp4", _BLUE, "-map", "0", "-map", "1")
-with_inputs("cover_and_video.mp4", _BLUE, "-map", "0", "-map", "1", "-c:v:1", "mjpeg", "-disposition:v:1", "attached_pic")
+with_inputs(
+    "cover_and_video.mp4", _BLUE, "-map", "0", "-map", "1", "-c:v:1", "mjpeg", "-disposition:v:1", "attached_pic"
+)
 
 
 @case("longer_audio.mkv", Stored(check=counted))
@@ -659,7 +770,7 @@ NAMES = [
     "same_stem.mp4",
     "same_stem.avi",
     "same stem.mp4",
-    ".. dots ...mp4",
+    "dots .. ...mp4",
     "UPPER.MP4",
     "null\x01byte\x1b[31m.mp4",
 ]

@@ -1,0 +1,33 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make the environment first.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint clean
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "vclimb needs Python 3.11 or newer; $(PYTHON) is older. Set one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# The main job on a small built-in data set: draw videos, prepare them, check and look at the result.
+demo: $(READY)
+	$(VENV)/bin/vclimb synth $(DEMO)/videos
+	$(VENV)/bin/vclimb prepare $(DEMO)/videos --out $(DEMO)/shards/synth
+	$(VENV)/bin/vclimb verify $(DEMO)/shards/synth --decode
+	$(VENV)/bin/vclimb inspect $(DEMO)/shards/synth --contact-sheet $(DEMO)/contact-sheet.png
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,324 @@
+"""Damage that `verify` must find, and the sample that it must name."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_cases import make_source, prepare_table, vclimb
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.assembly import sample_json
+from pipeline.catalog import ERRORS, HEADER, INSTANCES, VIDEOS, Catalog
+from pipeline.check import with_checksums
+from pipeline.dataset import Dataset, StoredVideo
+from pipeline.errors import DatasetError
+from pipeline.shard import ShardWriter, publish, shard_paths
+from pipeline.shard_problems import Problem
+from pipeline.sources import read_source
+from pipeline.storage import LocalStorage
+from pipeline.target import WORK
+from pipeline.verify import Report, verify
+
+SHARD_BYTES = 22_000
+
+
+@pytest.fixture(scope="module", params=["jpeg", "h264"])
+def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set that nothing is wrong with."""
+    folder = tmp_path_factory.mktemp("sound")
+    source = make_source(folder / "source", classes=2, videos_per_class=3, frames=14)
+    prepare_table(read_source(source), folder / "data", codec=request.param, shard_bytes=SHARD_BYTES)
+    return folder / "data"
+
+
+@pytest.fixture
+def damaged(sound: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be damaged."""
+    return shutil.copytree(sound, tmp_path / "data")
+
+
+def check(folder: Path, decode: bool = False, workers: int = 1) -> Report:
+    return verify(folder, decode, workers, lambda _: None)
+
+
+def flip(path: Path, offset: int, bit: int = 1) -> None:
+    """Flip one bit of a file."""
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        (byte,) = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte ^ bit]))
+
+
+def member(tar: Path, name: str) -> tuple[int, int]:
+    """Offset and size of a member's data."""
+    with tarfile.open(tar) as archive:
+        info = archive.getmember(name)
+        return info.offset_data, info.size
+
+
+@pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sound_data_set_is_clean(sound: Path, decode: bool, workers: int) -> None:
+    looked_at: list[int] = []
+    report = verify(sound, decode, workers, looked_at.append)
+    dataset = Dataset.open(sound)
+    assert report.problems == []
+    assert (report.n_shards, report.n_videos, report.n_frames, report.decoded, report.unfinished) == (
+        len(dataset.catalog.shards), 6, 2 * (14 + 15 + 16), decode, False
+    )  # fmt: skip
+    assert sum(looked_at) == 6
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is done to a data set, which file it is in, and words that must be said of the sample that it is in."""
+
+    do: Callable[[Path, StoredVideo], None]
+    file: str
+    sample_words: tuple[str, ...] = ()
+
+
+def tar_of(folder: Path, video: StoredVideo) -> Path:
+    return Dataset.open(folder).shard_paths(video.shard)[0]
+
+
+def flip_frame(folder: Path, video: StoredVideo) -> None:
+    offset, size = Dataset.open(folder).frame_ranges(video)[3].tolist()
+    flip(tar_of(folder, video), offset + size // 2)
+
+
+def flip_mp4_header(folder: Path, video: StoredVideo) -> None:
+    flip(tar_of(folder, video), video.offset + 8)
+
+
+def flip_json(folder: Path, video: StoredVideo) -> None:
+    """A digit of the width: still JSON, and nothing but the catalog tells that it is wrong."""
+    offset, size = member(tar_of(folder, video), f"{video.key}.json")
+    text = tar_of(folder, video).read_bytes()[offset : offset + size]
+    flip(tar_of(folder, video), offset + text.index(b'"width": ') + 9)
+
+
+def flip_tar_header(folder: Path, video: StoredVideo) -> None:
+    flip(tar_of(folder, video), video.offset - 512)
+
+
+def flip_padding(folder: Path, video: StoredVideo) -> None:
+    flip(tar_of(folder, video), tar_of(folder, video).stat().st_size - 1)
+
+
+def flip_index_line(folder: Path, video: StoredVideo) -> None:
+    idx = tar_of(folder, video).with_suffix(".idx")
+    flip(idx, idx.read_bytes().index(f"{video.key}.json".encode()) - 2)
+
+
+def flip_frame_index(row: int, column: int) -> Callable[[Path, StoredVideo], None]:
+    def do(folder: Path, video: StoredVideo) -> None:
+        path = shard_paths(folder, tar_of(folder, video).stem)[2]
+        table = np.load(path)
+        table[video.first_frame + row, column] += 2**40 if column == 0 else 1
+        np.save(path, table)
+
+    return do
+
+
+def truncate_tar(folder: Path, video: StoredVideo) -> None:
+    with open(tar_of(folder, video), "r+b") as file:
+        file.truncate(video.offset + video.bytes // 2)
+
+
+def swap_videos(folder: Path, video: StoredVideo) -> None:
+    """Write the shard anew, with the contents of two samples exchanged."""
+    tar = tar_of(folder, video)
+    with tarfile.open(tar) as archive:
+        names = [info.name for info in archive]
+        contents = {name: archive.extractfile(name).read() for name in names}  # type: ignore[union-attr]
+    other = next(name for name in names if name.endswith(".mp4") and name != f"{video.key}.mp4")
+    exchanged = {f"{video.key}.mp4": other, other: f"{video.key}.mp4"}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = len(contents[exchanged.get(name, name)])
+            archive.addfile(info, io.BytesIO(contents[exchanged.get(name, name)]))
+    tar.write_bytes(buffer.getvalue())
+
+
+def add_file(folder: Path, video: StoredVideo) -> None:
+    (folder / "notes.txt").write_text("mine")
+
+
+def empty_index(folder: Path, video: StoredVideo) -> None:
+    tar_of(folder, video).with_suffix(".idx").write_bytes(b"")
+
+
+def empty_frame_index(folder: Path, video: StoredVideo) -> None:
+    shard_paths(folder, tar_of(folder, video).stem)[2].write_bytes(b"")
+
+
+def edit_errors(folder: Path, video: StoredVideo) -> None:
+    (folder / ERRORS).write_text('{"path": "x", "stage": "open", "reason": "", "stderr": ""}\n')
+
+
+DAMAGES = {
+    "a byte of a frame": Damage(
+        flip_frame, ".tar", ("SHA-256 of its mp4", "frame 3: its bytes don't have the checksum")
+    ),
+    "a byte of the mp4's header": Damage(flip_mp4_header, ".tar", ("SHA-256 of its mp4",)),
+    "a digit of the json": Damage(flip_json, ".tar", ("its json is not what the catalog says",)),
+    "a byte of the tar's header": Damage(flip_tar_header, ".tar", ("its mp4 is not at byte",)),
+    "a byte after the last member": Damage(flip_padding, ".tar"),
+    "a digit of DALI's index": Damage(flip_index_line, ".idx", ("its line is not that of the tar",)),
+    "an offset of the frame index": Damage(flip_frame_index(0, 0), ".npy", ("its frame ranges don't lie",)),
+    "a size of the frame index": Damage(flip_frame_index(4, 1), ".npy", ("frame",)),
+    "a checksum of the frame index": Damage(flip_frame_index(5, 2), ".npy", ("frame 5: its bytes don't",)),
+    "half a tar": Damage(truncate_tar, ".tar", ("SHA-256 of its mp4", "its json is missing")),
+    "two videos exchanged": Damage(swap_videos, ".tar", ("SHA-256 of its mp4",)),
+    "a file too many": Damage(add_file, "notes.txt"),
+    "an empty index": Damage(empty_index, ".idx"),
+    "an empty frame index": Damage(empty_frame_index, ".npy", ("can't be read",)),
+    "a row of errors too many": Damage(edit_errors, ERRORS),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_damage_is_found_and_the_sample_named(damaged: Path, damage: Damage) -> None:
+    video = Dataset.open(damaged).videos[1]
+    damage.do(damaged, video)
+    report = check(damaged)
+    assert [problem for problem in report.problems if problem.file.endswith(damage.file)]
+    said = [problem.what for problem in report.problems if problem.key == video.key]
+    for words in damage.sample_words:
+        assert any(words in what for what in said), report.problems
+    assert bool(said) == bool(damage.sample_words)
+    sound_before = Dataset.open(damaged).videos[0].key
+    assert (
+        damage.do is swap_videos
+        or sound_before not in [problem.key for problem in report.problems]
+        or (
+            damage.do is empty_frame_index  # which is that of all videos of the shard
+        )
+    )
+    check(damaged, decode=True)  # does not stumble over it either
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".idx", ".frames.npy"])
+def test_missing_shard_file_is_found(damaged: Path, suffix: str) -> None:
+    name = f"data-{max(Dataset.open(damaged).catalog.shards):06d}{suffix}"
+    (damaged / name).unlink()
+    for decode in (False, True):
+        assert Problem(name, None, "is missing") in check(damaged, decode).problems
+
+
+@pytest.mark.parametrize("name", [HEADER, VIDEOS, INSTANCES, ERRORS])
+def test_missing_or_damaged_catalog_is_found(damaged: Path, name: str) -> None:
+    whole = (damaged / name).read_bytes()
+    (damaged / name).unlink()
+    with pytest.raises(DatasetError, match=name):
+        check(damaged)
+    if whole:
+        (damaged / name).write_bytes(whole[:-20])
+        with pytest.raises(DatasetError, match=r"damaged|can't be read"):
+            check(damaged)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_any_bit_of_the_catalog_counts(
+    sound: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """A data set with a flipped bit is refused with an explanation, or reported as damaged; never taken for sound."""
+    folder = tmp_path_factory.getbasetemp() / f"flipped-{sound.parent.name}"
+    if not folder.exists():
+        shutil.copytree(sound, folder)
+    path = folder / data.draw(st.sampled_from([HEADER, VIDEOS, INSTANCES]))
+    whole = path.read_bytes()
+    flip(path, data.draw(st.integers(0, len(whole) - 1)), 1 << data.draw(st.integers(0, 7)))
+    try:
+        complaint = " ".join(map(str, check(folder).problems))
+    except DatasetError as error:
+        complaint = str(error)
+    finally:
+        path.write_bytes(whole)
+    assert path.name in complaint or str(folder) in complaint
+
+
+def rerecord(folder: Path, video: StoredVideo, frame: int, change: Callable[[bytes], bytes]) -> None:
+    """Damage a frame before anything was hashed: write shard and catalog as if the frame had always been so."""
+    dataset, catalog = Dataset.open(folder), Catalog.read(LocalStorage(folder))
+    tar = tar_of(folder, video)
+    (folder / "new").mkdir()
+    with ShardWriter(folder / "new", tar.stem) as writer:
+        for stored in (other for other in dataset.videos if other.shard == video.shard):
+            mp4, ranges = (
+                bytearray(dataset.open_video(stored).read()),
+                dataset.frame_ranges(stored) - [stored.offset, 0],
+            )
+            if stored == video:
+                offset, size = ranges[frame].tolist()
+                mp4[offset : offset + size] = change(bytes(mp4[offset : offset + size]))
+            (folder / "new" / "video").write_bytes(mp4)
+            row = next(row for row in catalog.videos if row["key"] == stored.key)
+            row["sha256"] = hashlib.sha256(mp4).hexdigest()
+            metadata = sample_json(row, [row for row in catalog.instances if row["key"] == stored.key])
+            index = with_checksums(folder / "new" / "video", ranges)
+            writer.add(stored.key, folder / "new" / "video", metadata, index)
+        catalog.shards[video.shard] = writer.finish()
+    publish(folder / "new", folder, tar.stem)
+    shutil.rmtree(folder / "new")
+    catalog.write(folder)
+
+
+def second_half_zeroed(data: bytes) -> bytes:
+    return data[: len(data) // 2].ljust(len(data), b"\0")
+
+
+def test_decode_finds_frames_that_were_bad_before_they_were_hashed(damaged: Path) -> None:
+    video = Dataset.open(damaged).videos[4]
+    rerecord(damaged, video, 13, second_half_zeroed)
+    assert check(damaged).problems == []
+    for workers in (1, 2):
+        (problem,) = check(damaged, decode=True, workers=workers).problems
+        assert (problem.file, problem.key) == (tar_of(damaged, video).name, video.key)
+        assert problem.what.startswith("frame 13: ")
+        assert len(problem.what) > len("frame 13: ")
+
+
+@pytest.mark.parametrize("sound", ["jpeg"], indirect=True)
+def test_command_names_what_is_wrong(damaged: Path) -> None:
+    clean = vclimb("verify", damaged)
+    assert (clean.returncode, clean.stderr) == (0, "")
+    assert f"{damaged}: clean (" in clean.stdout
+    video = Dataset.open(damaged).videos[2]
+    flip_frame(damaged, video)
+    bad = vclimb("verify", damaged, "--decode")
+    assert (bad.returncode, bad.stderr) == (1, "")
+    tar = tar_of(damaged, video).name
+    assert f"{tar}: {video.key}: the SHA-256 of its mp4 is not the recorded one\n" in bad.stdout
+    assert f"{tar}: {video.key}: frame 3: its bytes don't have the checksum of the frame index\n" in bad.stdout
+    listed = vclimb("verify", damaged, "--json")
+    assert listed.returncode == 1
+    report = json.loads(listed.stdout)
+    assert {problem["key"] for problem in report["problems"]} == {None, video.key}
+    assert report == check(damaged).to_json()
+    (damaged / VIDEOS).unlink()
+    broken = vclimb("verify", damaged)
+    assert (broken.returncode, broken.stdout) == (1, "")
+    assert broken.stderr.startswith(f"error: the catalog of {damaged} is damaged: ")
+
+
+def test_unfinished_run_is_told_of_and_its_files_are_no_strays(damaged: Path) -> None:
+    (damaged / WORK).mkdir()
+    (damaged / "data-000009.tar").write_bytes(b"published, but not recorded yet")
+    report = check(damaged)
+    assert (report.unfinished, report.problems) == (True, [])
