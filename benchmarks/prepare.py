@@ -37,7 +37,9 @@ def bare_seconds(commands: list[list[str]], workers: int) -> float:
     return time.perf_counter() - start
 
 
-def prepare_seconds(videos: Path, out: Path, codec: str, workers: int, limit: int | None) -> tuple[float, dict[str, object]]:
+def prepare_seconds(
+    videos: Path, out: Path, codec: str, workers: int, limit: int | None
+) -> tuple[float, dict[str, object]]:
     """Wall time of the whole command, start-up included, and its summary."""
     argv = [str(Path(sys.executable).with_name("vclimb")), "prepare", str(videos), "--layout", "folder", "--json"]
     argv += ["--out", str(out), "--codec", codec, "--workers", str(workers)]
@@ -80,7 +82,10 @@ def main() -> None:
             seconds, summary = prepare_seconds(args.videos, out, args.codec, args.workers, args.limit)
             ours.append(seconds)
             ratios.append(seconds / bare[-1])
-            print(f"round {number + 1}: bare {bare[-1]:.2f} s, prepare {seconds:.2f} s, ratio {ratios[-1]:.3f}", flush=True)
+            print(
+                f"round {number + 1}: bare {bare[-1]:.2f} s, prepare {seconds:.2f} s, ratio {ratios[-1]:.3f}",
+                flush=True,
+            )
             shutil.rmtree(out)
         totals = summary["totals"]
         assert isinstance(totals, dict)

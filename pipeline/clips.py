@@ -71,7 +71,6 @@ class ClipProvider(Protocol):
 
     Attributes:
         items: facts about every item.
-        codec: how frames are encoded.
     """
 
     items: Items
@@ -106,7 +105,7 @@ class InstanceProvider:
     ) -> None:
         if not instances:
             raise SettingsError(f"no instances were chosen from {dataset.name}; it has {len(dataset.instances)}")
-        ids = label_ids or {label: number for number, label in enumerate(dataset.classes)}
+        ids = {label: n for n, label in enumerate(dataset.classes)} if label_ids is None else label_ids
         if unknown := {instance.label for instance in instances} - ids.keys():
             raise SettingsError(f"class {sorted(unknown)[0]!r} has no label id; {len(ids)} classes have")
         videos = [dataset.by_key[instance.key] for instance in instances]

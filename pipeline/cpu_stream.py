@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,9 +90,10 @@ class CpuClipStream(ClipStream):
         self._workers = BatchWorkers(decoder, workers)
 
     def close(self) -> None:
+        super().close()
         self._workers.close()
 
-    def _decode(self, plans: Iterator[BatchPlan]) -> Iterator[ClipBatch]:
+    def _decode(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
         for made in self._workers.run(plans):
             self.count_skipped(made.skipped)
             items, facts = made.plan.items, self.provider.items

@@ -8,11 +8,12 @@ Both crop, resize and mirror on the GPU.
 
 from __future__ import annotations
 
+import importlib
 import math
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 import torch
 import torch.utils.dlpack
 
@@ -85,20 +87,21 @@ class DaliClipStream(ClipStream):
         dali: DaliSettings | None = None,
     ) -> None:
         super().__init__(provider, settings, torch.device(device))
+        _import_dali()
         self.dali = dali or DaliSettings()
         self._reader = ClipReader(provider, settings)
         self._workers = BatchWorkers(BatchPacker(self._reader), self.dali.readers)
         self._most_frames = settings.batch_size * sum(view.n_frames for view in settings.views)
         self._lanes: list[_Lane] | None = None
-        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._stop = threading.Event()
 
     def close(self) -> None:
-        self._stop.set()
+        super().close()
         self._lanes = None
         self._workers.close()
 
-    def _decode(self, plans: Iterator[BatchPlan]) -> Iterator[ClipBatch]:
+    def _decode(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
         self._stop.clear()
         ready: queue.Queue[ClipBatch | BaseException | None] = queue.Queue(PREFETCHED_BATCHES)
         driver = threading.Thread(target=self._drive, args=(plans, ready), name="dali", daemon=True)
@@ -118,7 +121,8 @@ class DaliClipStream(ClipStream):
 
     def _drive(self, plans: Iterator[BatchPlan], ready: queue.Queue[ClipBatch | BaseException | None]) -> None:
         """Collect batches until the plans end or the stream is stopped."""
-        feed = _Feed(self._workers.run(plans))
+        packed = self._workers.run(plans)
+        feed = _Feed(packed)
         try:
             lanes = self._lanes = self._lanes or self._build()
             for number, lane in enumerate(lanes):
@@ -129,6 +133,8 @@ class DaliClipStream(ClipStream):
             self._lanes = None  # a pipeline that failed can't be run again
             ready.put(self._explained(error, feed))
             return
+        finally:
+            packed.close()  # what the error still holds on to must not go on reading
         if self._stop.is_set():
             self._lanes = None  # what is still in DALI belongs to nobody
         ready.put(None)
@@ -142,6 +148,8 @@ class DaliClipStream(ClipStream):
     def _next_part(self, feed: _Feed, lanes: list[_Lane], number: int) -> _Part:
         """What a lane decodes next: its share of the batch that follows the one it got last."""
         batch = feed.next_for(number)
+        if not len(batch.data):
+            return _nothing()
         start, stop = _deal(len(batch.data), lanes)[number]
         if start == stop:  # a pipeline takes no empty batch: decode a frame for nothing
             start, stop = 0, 1
@@ -191,15 +199,15 @@ class _Lane:
     def __init__(
         self, decode_on: str, part: float, most_frames: int, size: int, device: torch.device, settings: DaliSettings
     ) -> None:
-        from nvidia.dali import fn, pipeline_def, types
-
+        dali = _import_dali()
+        fn, types = dali.fn, dali.types
         self.part = part
         self._on_gpu = device.type == "cuda"
         decoder: dict[str, Any] = {"device": decode_on, "output_type": types.RGB, "jpeg_fancy_upsampling": True}
         if decode_on == "mixed":
             decoder["hw_decoder_load"] = settings.hw_decoder_load
 
-        @pipeline_def(
+        @dali.pipeline_def(  # type: ignore[untyped-decorator]
             batch_size=max(1, math.ceil(most_frames * part) + 1),
             num_threads=settings.threads,
             device_id=(device.index or 0) if self._on_gpu else None,
@@ -215,7 +223,7 @@ class _Lane:
             pictures = fn.resize(pictures, size=(size, size), interp_type=types.INTERP_LINEAR, antialias=True)
             return fn.flip(pictures, horizontal=mirror)
 
-        self._pipeline: Any = frames()
+        self._pipeline = frames()
         self._pipeline.build()
         self._next: Callable[[], _Part] | None = None
 
@@ -260,6 +268,13 @@ class _Feed:
         return self.under_way[number - self._n_taken]
 
 
+def _nothing() -> _Part:
+    """A frame to decode for nothing, for a batch without clips: a pipeline takes no empty one."""
+    encoded = simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8))
+    corner, sides = np.zeros((1, 2), np.int32), np.full((1, 2), 8, np.int32)
+    return np.frombuffer(encoded, np.uint8)[None], corner, sides, np.zeros(1, np.int32)
+
+
 def _deal(n_frames: int, lanes: list[_Lane]) -> list[tuple[int, int]]:
     """Which frames [start, stop) of a batch each lane decodes."""
     bounds = np.rint(np.cumsum([0.0, *(lane.part for lane in lanes)]) * n_frames).astype(int).tolist()
@@ -282,6 +297,16 @@ def _hand_over(batch: ClipBatch, device: torch.device) -> None:
     stream = torch.cuda.current_stream(device)
     for tensor in (*batch.views.values(), batch.labels):
         tensor.record_stream(stream)
+
+
+def _import_dali() -> Any:
+    """DALI, untyped: its stubs lack the names that it makes when it is imported."""
+    try:
+        return importlib.import_module("nvidia.dali")
+    except ImportError as error:
+        raise SettingsError(
+            f"the decoder dali needs NVIDIA DALI ({error}); install nvidia-dali-cuda130, or use the decoder cpu"
+        ) from None
 
 
 def _drain(ready: queue.Queue[Any]) -> None:

@@ -42,7 +42,7 @@ def bits(*chain: Integers) -> npt.NDArray[np.uint64]:
     with np.errstate(over="ignore"):  # wrapping round is what the algorithm does
         for link in chain:
             word = np.asarray(link & _MASK if isinstance(link, int) else link).astype(np.uint64)
-            state = _mix((state ^ word) * np.uint64(1) + _GAMMA)
+            state = _mix((state ^ word) + _GAMMA)
     return state
 
 

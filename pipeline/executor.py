@@ -21,6 +21,7 @@ from pipeline.assembly import ShardAssembly
 from pipeline.catalog import ShardRecord
 from pipeline.encode import EncodeSettings
 from pipeline.errors import VideoError
+from pipeline.interrupts import interrupts_held
 from pipeline.plan import PlannedShard
 from pipeline.worker import VideoTask, error_row, probe_task, start_worker, transcode_tasks, write_part_record
 
@@ -104,6 +105,8 @@ class LocalExecutor:
     def _pool(self) -> Iterator[ProcessPool]:
         pool = ProcessPool(self._workers, initializer=start_worker, context=multiprocessing.get_context("spawn"))
         try:
+            with interrupts_held():
+                _ = pool.active  # starts the workers, and the threads that start further ones
             yield pool
         except BaseException:
             pool.stop()  # type: ignore[no-untyped-call]

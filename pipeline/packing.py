@@ -47,7 +47,7 @@ class BatchPacker:
             clip, plan = self.reader.sound(plan, slot, self.reader.read, skipped)
             if clip.encoded.codec != "jpeg":
                 raise SettingsError(
-                    f"DALI's image decoder takes jpeg frames, not {clip.encoded.codec}; use the decoder cpu for this data"
+                    f"DALI's image decoder takes jpeg frames, not {clip.encoded.codec}; use the decoder cpu"
                 )
             for name, places in clip.places.items():
                 gather[name].append(places + len(data))

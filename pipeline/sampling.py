@@ -41,8 +41,11 @@ def random_in_segments(n_frames: Indices, count: int, draws: npt.NDArray[np.floa
         (..., T), never falling, each in [0, n_frames).
     """
     n_frames = np.asarray(n_frames, np.int64)[..., None]
-    frames = np.floor((np.arange(count) + draws) * n_frames / count).astype(np.int64)
-    return np.minimum(frames, n_frames - 1)
+    segments = np.arange(count)
+    frames = np.floor((segments + draws) * n_frames / count).astype(np.int64)
+    # A draw just below 1 may have been rounded up into the next segment.
+    last: Indices = ((segments + 1) * n_frames - 1) // count
+    return np.minimum(frames, last)
 
 
 def dense_window(n_frames: Indices, count: int, stride: int, draws: npt.NDArray[np.float64]) -> Indices:
@@ -57,7 +60,8 @@ def dense_window(n_frames: Indices, count: int, stride: int, draws: npt.NDArray[
     n_frames = np.asarray(n_frames, np.int64)
     free = np.maximum(n_frames - ((count - 1) * stride + 1), 0)
     start = np.floor(draws * (free + 1)).astype(np.int64)
-    return (start[..., None] + np.arange(count) * stride) % n_frames[..., None]
+    frames: Indices = (start[..., None] + np.arange(count) * stride) % n_frames[..., None]
+    return frames
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,5 @@ def rank_share(order: Indices, rank: int, world_size: int, batch_size: int, drop
     """
     mine = order[rank::world_size]
     longest = -(-len(order) // world_size)
-    if drop_last:
-        n_batches = len(order) // (world_size * batch_size)
-    else:
-        n_batches = -(-longest // batch_size)
+    n_batches = len(order) // (world_size * batch_size) if drop_last else -(-longest // batch_size)
     return [mine[i * batch_size : (i + 1) * batch_size] for i in range(n_batches)]

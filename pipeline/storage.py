@@ -98,7 +98,7 @@ class RemoteStorage:
     """A URL that fsspec opens (`s3://`, `gs://`, `memory://`, ...), with a bounded cache of the ranges read last."""
 
     def __init__(self, url: str, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
-        import fsspec
+        import fsspec  # type: ignore[import-untyped]
 
         try:
             self._system, self._root = fsspec.core.url_to_fs(url)
@@ -126,7 +126,7 @@ class RemoteStorage:
         path = f"{self._root}/{name}"
         starts, ends = [start for start, _ in spans], [end for _, end in spans]
         try:
-            pieces = self._system.cat_ranges([path] * len(spans), starts, ends) if spans else []
+            pieces = self._system.cat_ranges([path] * len(spans), starts, ends, on_error="raise") if spans else []
         except OSError as error:
             raise DatasetError(f"can't read {self.url}/{name}: {error}") from None
         self.bytes_read += sum(map(len, pieces))
@@ -163,6 +163,12 @@ class RemoteStorage:
         with self._lock:
             self._cache.clear()
             self._cached_bytes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "cache_bytes": self._cache_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc] # locks and cached bytes don't travel between processes
 
 
 def joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

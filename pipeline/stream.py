@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self, TypedDict
 
@@ -145,6 +145,7 @@ class ClipStream(abc.ABC):
         self._epoch = 0
         self._position = 0
         self._batches = self._deal()
+        self._decoding: Generator[ClipBatch, None, None] | None = None
         if not self._batches:
             raise SettingsError(
                 f"{len(provider.items)} clips don't fill one batch of {settings.batch_size} on each of "
@@ -154,11 +155,12 @@ class ClipStream(abc.ABC):
     # What a decoder has to provide.
 
     @abc.abstractmethod
-    def _decode(self, plans: Iterator[BatchPlan]) -> Iterator[ClipBatch]:
+    def _decode(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
         """Decode batches in order, ahead of their use as far as the decoder likes."""
 
-    def close(self) -> None:  # noqa: B027 - a stream without workers has nothing to close
-        """End the workers. The stream can't be used afterwards."""
+    def close(self) -> None:
+        """End the workers, and the iterator that is under way. They start again if the stream is used again."""
+        self._leave()
 
     # What all streams share.
 
@@ -167,14 +169,22 @@ class ClipStream(abc.ABC):
         return len(self._batches)
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        """The batches that are left of the current epoch; then the next one is current."""
-        epoch, start = self._epoch, self._position
-        plans = (self.plan(epoch, position) for position in range(start, len(self._batches)))
-        for batch in self._decode(plans):
-            self._position = batch.plan.position + 1
-            if self._position == len(self._batches):
-                self._set(epoch + 1, 0)
-            yield batch
+        """The batches that are left of the current epoch; then the next one is current.
+
+        A stream has one iterator at a time: a new one, or another state, ends the one before.
+        """
+        self._leave()
+        epoch, start, n_batches = self._epoch, self._position, len(self._batches)
+        plans = (self.plan(epoch, position) for position in range(start, n_batches))
+        decoding = self._decoding = self._decode(plans)
+        try:
+            for batch in decoding:
+                self._position = batch.plan.position + 1
+                if self._position == n_batches:
+                    self._set(epoch + 1, 0)
+                yield batch
+        finally:
+            decoding.close()
 
     def state_dict(self) -> StreamState:
         """Where the stream stands: after the last batch that was yielded."""
@@ -186,10 +196,17 @@ class ClipStream(abc.ABC):
             raise SettingsError(
                 f"stream state {dict(state)} is out of range; an epoch has {len(self._batches)} batches"
             )
+        self._leave()
         if state["position"] == len(self._batches):
             self._set(state["epoch"] + 1, 0)
         else:
             self._set(state["epoch"], state["position"])
+
+    def _leave(self) -> None:
+        """End the iterator that is under way: what was decoded ahead for it is dropped."""
+        if self._decoding is not None:
+            self._decoding.close()
+            self._decoding = None
 
     def _set(self, epoch: int, position: int) -> None:
         if epoch != self._epoch:

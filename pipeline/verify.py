@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,6 +14,7 @@ from typing import Any
 
 from pipeline.catalog import ERRORS, HEADER, INSTANCES, VIDEOS, read_header
 from pipeline.dataset import Dataset
+from pipeline.interrupts import interrupts_held
 from pipeline.shard_problems import Expected, Problem, frame_problems, shard_problems
 from pipeline.storage import LocalStorage
 from pipeline.target import WORK
@@ -106,7 +106,8 @@ def _in_processes(
 ) -> Generator[tuple[_Task, list[Problem]], None, None]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_open_dataset, initargs=(folder,)) as pool:
-        futures = {pool.submit(_in_worker, task): task for task in tasks}
+        with interrupts_held():
+            futures = {pool.submit(_in_worker, task): task for task in tasks}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -121,7 +122,6 @@ _expected_by_worker: Expected | None = None
 
 def _open_dataset(folder: Path) -> None:
     global _expected_by_worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _expected_by_worker = Expected(Dataset.open(folder))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import cycle
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -47,7 +47,7 @@ class BatchWorkers(Generic[Made]):
         self._workers: list[tuple[ForkServerProcess, Connection]] = []
         self._asked: deque[Connection] = deque()
 
-    def run(self, plans: Iterator[BatchPlan]) -> Iterator[Made]:
+    def run(self, plans: Iterator[BatchPlan]) -> Generator[Made, None, None]:
         """What `make` gives for each plan, in order.
 
         Raises:
@@ -62,7 +62,7 @@ class BatchWorkers(Generic[Made]):
             while True:
                 while len(self._asked) < PLANS_PER_WORKER * self._n_workers and (plan := next(plans, None)) is not None:
                     pipe = next(turns)
-                    pipe.send(plan)
+                    self._ask(pipe, plan)
                     self._asked.append(pipe)
                 if not self._asked:
                     return
@@ -74,13 +74,27 @@ class BatchWorkers(Generic[Made]):
             while self._asked:  # what was asked for and isn't wanted any more
                 self._answer()
 
+    def _ask(self, pipe: Connection, plan: BatchPlan) -> None:
+        try:
+            pipe.send(plan)
+        except ConnectionError:
+            raise self._died() from None
+        except BaseException:  # interrupted in the middle of a plan: the worker can't make sense of what follows
+            self.close()
+            raise
+
     def _answer(self) -> Any:
         try:
             return self._asked.popleft().recv()
         except (EOFError, ConnectionError):
-            self._asked.clear()
+            return self._died()
+        except BaseException:  # interrupted in the middle of an answer: the next one can't be told from its rest
             self.close()
-            return WorkerDiedError("a worker process that reads clips died; is the machine out of memory?")
+            raise
+
+    def _died(self) -> WorkerDiedError:
+        self.close()
+        return WorkerDiedError("a worker process that reads clips died; is the machine out of memory?")
 
     def _start(self) -> None:
         if self._workers:
@@ -96,6 +110,7 @@ class BatchWorkers(Generic[Made]):
 
     def close(self) -> None:
         """End the workers. They start again if another epoch is run."""
+        self._asked.clear()
         for _, pipe in self._workers:
             pipe.close()
         for process, _ in self._workers:

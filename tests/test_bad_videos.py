@@ -275,24 +275,29 @@ def test_a_probe_that_hangs_is_ended(
 
 
 class SlyExecutor(LocalExecutor):
-    """Between probing and transcoding one file vanishes, and another is emptied."""
+    """Between probing and transcoding one file vanishes, one is emptied, and some are overwritten."""
 
     def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[dict[str, Any]]:
         found = super().probe(sources, on_probe)
         (sources[0].parent / "vanishing.mp4").unlink()
         (sources[0].parent / "emptied.mp4").write_bytes(b"")
+        for overwritten in sources[0].parent.glob("*No space left on device*"):
+            overwritten.write_bytes(b"something else")
         return found
 
 
 def test_files_that_change_during_the_run_are_explained(tmp_path: Path, prepare_folder: PrepareFolder) -> None:
+    """Even if their names stand in ffmpeg's message and read like a full disk, which would end the run."""
     (tmp_path / "in").mkdir()
-    for name in ["vanishing", "emptied", *map(str, range(8))]:
-        (tmp_path / "in" / f"{name}.mp4").write_bytes(sound_video())
+    overwritten = ["No space left on device.mp4", "a\nNo space left on device\n.mp4"]
+    for name in ["vanishing.mp4", "emptied.mp4", *overwritten, *(f"{number}.mp4" for number in range(8))]:
+        (tmp_path / "in" / name).write_bytes(sound_video())
     assert prepare_folder(tmp_path / "in", tmp_path / "out", executor=SlyExecutor(2)).prepared == 8
-    assert reasons(tmp_path / "out") == {
-        "emptied.mp4": "open: the file is empty (0 bytes)",
-        "vanishing.mp4": "open: no such file",
-    }
+    explained = reasons(tmp_path / "out")
+    assert explained.pop("emptied.mp4") == "open: the file is empty (0 bytes)"
+    assert explained.pop("vanishing.mp4") == "open: no such file"
+    assert set(explained) == set(overwritten)
+    assert all(reason.startswith("transcode: ffmpeg ended with status") for reason in explained.values())
 
 
 # An ffmpeg that hangs or dies

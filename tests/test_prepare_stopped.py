@@ -189,7 +189,7 @@ def test_stopped_run_ends_at_once_and_goes_on(long_source: Path, tmp_path: Path,
         "1MB",
     ]
     run = RunningCommand(*arguments)
-    assert run.wait_until(lambda: any(run_is_writing(tmp_path / "stopped" / "data")))
+    assert run.wait_until(lambda: len(run_is_writing(tmp_path / "stopped" / "data")) == 2)  # both workers are at work
     assert any("ffmpeg" in process.name() for process in run.family())
     began = time.monotonic()
     if how == "Ctrl-C":  # a terminal sends it to the whole group
@@ -213,6 +213,17 @@ def test_stopped_run_ends_at_once_and_goes_on(long_source: Path, tmp_path: Path,
         vclimb("prepare", *arguments[1:2], "--out", tmp_path / "once" / "data", "--shard-size", "1MB").returncode == 0
     )
     assert digests(tmp_path / "stopped") == digests(tmp_path / "once")
+
+
+def test_ctrl_c_while_workers_start_is_answered_by_the_run_alone(source: Path, tmp_path: Path) -> None:
+    run = RunningCommand(*prepare_arguments(source, tmp_path / "data"))
+    assert run.wait_until(lambda: len(run.family()) >= 3)
+    os.killpg(run.process.pid, signal.SIGINT)
+    _, stderr = run.process.communicate(timeout=20)
+    assert run.process.returncode == 130, stderr
+    assert "stopped. What is done is kept" in stderr
+    assert "KeyboardInterrupt" not in stderr
+    assert run.wait_until_alone() == []
 
 
 def run_is_writing(out: Path) -> list[Path]:

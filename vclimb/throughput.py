@@ -1,4 +1,4 @@
-"""How fast clips come, how fast a model trains, and how fast it trains on clips that come: clips a second, and what binds."""
+"""Clips a second: how fast they come, how fast a model trains, and how fast it trains on clips that come."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Trainer:
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.device = device
-        self.model = model.to(device, memory_format=torch.channels_last).train()
+        self.model = model.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
 
     def step(self, frames: torch.Tensor, labels: torch.Tensor) -> None:
@@ -56,7 +56,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             loss = nn.functional.cross_entropy(self.model(frames), labels)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 20.0)
         self.optimizer.step()
 

@@ -1,4 +1,4 @@
-"""Temporal segment networks (Wang et al., ECCV 2016): one image backbone over T frames, the average of their features."""
+"""Temporal segment networks (Wang et al., ECCV 2016): an image backbone over T frames, the average of its features."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class TSN(nn.Module):
             raise SettingsError(f"backbone {backbone!r} can't be made: {error}") from None
         self.normalise = PixelNorm()
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(int(self.backbone.num_features), n_classes)
+        n_features: int = self.backbone.num_features  # type: ignore[assignment]
+        self.head = nn.Linear(n_features, n_classes)
 
     def features(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W) uint8 -> (B, D), the mean of the frames' features."""

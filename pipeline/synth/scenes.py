@@ -27,7 +27,7 @@ _SECTORS = 12
 _SECTOR_HUES = HUES // _SECTORS
 _USED_HUES = _SECTOR_HUES * 3 // 4  # a sector's edges are left out, so that the splits' hues are well apart
 _MILLISECONDS = range(1000, 2501)
-_N_OBJECTS = 3
+_N_OBJECTS = 2
 # What draws are for, as numbers in their chain.
 _CAMERA, _LOOK, _BACKDROP, _CLIP, _MOTION = range(5)
 
