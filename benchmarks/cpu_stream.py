@@ -146,7 +146,8 @@ def main() -> None:
     for name, rounds in figures.items():
         ratio = statistics.median(np.array(figures["stream"]) / np.array(rounds))
         print(
-            f"{name:7} {statistics.median(rounds):7.1f} clips/s ({min(rounds):.1f}-{max(rounds):.1f}); stream is {ratio:.2f}x"
+            f"{name:7} {statistics.median(rounds):7.1f} clips/s ({min(rounds):.1f}-{max(rounds):.1f}); "
+            f"stream is {ratio:.2f}x"
         )
 
 

@@ -72,8 +72,8 @@ class ShardAssembly:
             "fps": float(Fraction(stored["fps"])),
             "fps_fraction": stored["fps"],
         }
-        index = np.load(part.with_suffix(".frames.npy"))
-        placed = self._open().add(planned.video.key, part.with_suffix(".mp4"), sample_json(row, instances), index)
+        frame_index = np.load(part.with_suffix(".frames.npy"))
+        placed = self._open().add(planned.video.key, part.with_suffix(".mp4"), sample_json(row, instances), frame_index)
         place = {"shard": self._job.shard.number, "offset": placed.offset, "first_frame": placed.first_frame}
         self._record.videos.append({**row, **place})
         self._record.instances += instances

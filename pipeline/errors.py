@@ -47,7 +47,7 @@ class VideoError(VclimbError):
     Attributes:
         stage: where it failed: `find`, `open`, `probe`, `transcode`, `verify` or `label`.
         reason: one sentence.
-        stderr: the tail of ffmpeg's stderr, or an empty string.
+        stderr: what ffmpeg said, a line of each kind, or an empty string.
     """
 
     stage: str

@@ -7,11 +7,13 @@ the videos of several shards at once, so that one shard keeps all workers busy.
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +31,8 @@ PROBE_TIMEOUT_SECONDS = 60.0
 # After ffmpeg's own time-out: hashing the source and verifying the result.
 _GRACE_SECONDS = 60.0
 _IN_FLIGHT_PER_WORKER = 2
+# How long the end of a run waits for workers that are still starting.
+_START_SECONDS = 10.0
 # Measured on J-HMDB (40 frames, 320x240): 8 to a process take 0.71 of the time of 1; 16 gain no more.
 _BATCH_VIDEOS = 8
 _BATCH_SECONDS = 30.0
@@ -102,11 +106,16 @@ class LocalExecutor:
         self._workers = workers
 
     @contextmanager
-    def _pool(self) -> Iterator[ProcessPool]:
-        pool = ProcessPool(self._workers, initializer=start_worker, context=multiprocessing.get_context("spawn"))
+    def _pool(self, n_tasks: int) -> Iterator[ProcessPool]:
+        """A pool of no more workers than there are tasks; started only if there are any."""
+        workers = min(self._workers, n_tasks)
+        context = multiprocessing.get_context("spawn")
+        started = context.Semaphore(0)
+        pool = ProcessPool(max(1, workers), initializer=_start_worker, initargs=(started,), context=context)
         try:
-            with interrupts_held():
-                _ = pool.active  # starts the workers, and the threads that start further ones
+            if workers:
+                with interrupts_held():
+                    _ = pool.active  # starts the workers, and the threads that start further ones
             yield pool
         except BaseException:
             pool.stop()  # type: ignore[no-untyped-call]
@@ -114,13 +123,17 @@ class LocalExecutor:
         else:
             pool.close()  # type: ignore[no-untyped-call]
         finally:
+            # A worker that finds the pool gone while it starts would print a traceback.
+            deadline = time.monotonic() + _START_SECONDS
+            for _ in range(workers):
+                started.acquire(timeout=max(0.0, deadline - time.monotonic()))
             pool.join()
 
     def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[dict[str, Any]]:
         results: list[dict[str, Any]] = [{}] * len(sources)
         todo = deque(enumerate(sources))
         pending: dict[Future[dict[str, Any]], int] = {}
-        with self._pool() as pool:
+        with self._pool(len(sources)) as pool:
             while todo or pending:
                 while todo and len(pending) < self._workers * _IN_FLIGHT_PER_WORKER:
                     index, source = todo.popleft()
@@ -137,15 +150,17 @@ class LocalExecutor:
     def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
         assemblies = [ShardAssembly(job) for job in jobs]
         todo: deque[_Batch] = deque()
+        n_tasks = 0
         for number, job in enumerate(jobs):
             left_over: list[int] = []  # an earlier run may have left parts
             missing: list[int] = []
             for index in range(len(job.shard.videos)):
                 (left_over if assemblies[number].is_done(index) else missing).append(index)
-            todo += [_Batch(number, tuple(left_over))] if left_over or not missing else []
-            todo += [_Batch(number, batch) for batch in self._batches(job, missing)]
+            batches = [_Batch(number, batch) for batch in self._batches(job, missing)]
+            n_tasks += len(batches)
+            todo += [_Batch(number, tuple(left_over)), *batches] if left_over or not missing else batches
         pending: dict[Future[None], _Batch] = {}
-        with self._pool() as pool:
+        with self._pool(n_tasks) as pool:
             while todo or pending:
                 done: list[_Batch] = []
                 while todo and len(pending) < self._workers * _IN_FLIGHT_PER_WORKER:
@@ -197,6 +212,11 @@ class _Batch:
 
     job: int
     videos: tuple[int, ...]
+
+
+def _start_worker(started: Semaphore) -> None:
+    start_worker()
+    started.release()
 
 
 def _lost_worker(stage: str, timeout_seconds: float, error: Exception) -> VideoError:

@@ -126,7 +126,7 @@ def _why_not_read(path: Path, error: av.error.FFmpegError) -> str:
     if isinstance(error, av.error.InvalidDataError):
         with open(path, "rb") as file:
             if file.read(8)[4:] == b"ftyp":
-                return "its index (the moov box of an mp4) is missing or damaged: it was cut short, or is still written"
+                return "its index (moov box) is missing or damaged: the file was cut short, or is still being written"
         return "not a video, or one whose beginning is damaged"
     return f"damaged, or can't be read: {error.strerror}"
 
@@ -286,7 +286,7 @@ def _declared_seconds(stream: av.VideoStream, container: av.container.InputConta
         try:
             hours, minutes, seconds = tag.split(":")
             end = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     elif container.duration and len(container.streams) == 1:
         end = container.duration / av.time_base

@@ -88,8 +88,8 @@ class View:
     def __post_init__(self) -> None:
         if self.sampling not in ("segments", "dense"):
             raise SettingsError(f"sampling {self.sampling!r} is not known; allowed: segments, dense")
-        for name, value in (("frames", self.n_frames), ("stride", self.stride), ("seen frames", self.seen_frames or 1)):
-            if value < 1:
+        for name, value in (("frames", self.n_frames), ("stride", self.stride), ("seen frames", self.seen_frames)):
+            if value is not None and value < 1:
                 raise SettingsError(f"{name} {value} is out of range; allowed: 1 or more")
 
     def frames(self, seed: int, epoch: int, items: Indices, n_frames: Indices) -> Indices:

@@ -168,7 +168,7 @@ class ClipStream(abc.ABC):
         """Batches of an epoch; the same on every rank."""
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[ClipBatch]:
+    def __iter__(self) -> Generator[ClipBatch, None, None]:
         """The batches that are left of the current epoch; then the next one is current.
 
         A stream has one iterator at a time: a new one, or another state, ends the one before.

@@ -33,9 +33,9 @@ def writable(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             message = f"no space left on the disk of {folder}; free some and run the same command again"
         elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP):
-            message = f"can't write to {folder}: {error.strerror}; choose another --out"
+            message = f"can't write to {folder}: {error.strerror}; choose another folder"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            message = f"{folder} can't be a folder: {error.strerror}; choose another --out"
+            message = f"{folder} can't be a folder: {error.strerror}; choose another folder"
         else:
             raise
         raise TargetError(message) from None
@@ -50,20 +50,23 @@ def locked(folder: Path) -> Iterator[None]:
         TargetError: it can't be made or written, or holds something that isn't ours.
     """
     with writable(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # such as below /proc, where nothing can be made
+            raise TargetError(f"can't make the folder {folder}: {error.strerror}; choose another folder") from None
         handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise TargetBusyError(
-                f"another run is writing to {folder}; wait for it to end, or choose another --out"
+                f"another run is writing to {folder}; wait for it to end, or choose another folder"
             ) from None
         foreign = [name for name in os.listdir(folder) if name not in (WORK, HEADER)]
         if foreign and not (folder / HEADER).exists() and not (folder / WORK).exists():
             raise TargetError(
                 f"{folder} holds files that are not a data set ({foreign[0]!r} and {len(foreign) - 1} more); "
-                "choose an empty or new folder as --out"
+                "choose an empty or a new folder"
             )
         yield
     finally:

@@ -53,6 +53,8 @@ def verify(folder: Path, decode: bool, workers: int, on_videos: Callable[[int], 
     """
     report = Report(decoded=decode, unfinished=(folder / WORK).exists())
     report.problems += _catalog_problems(folder)
+    if any(problem.file in (VIDEOS, INSTANCES) for problem in report.problems):
+        return report  # nothing is left to hold the shards against
     dataset = Dataset.open(folder)
     report.n_shards, report.n_videos = len(dataset.catalog.shards), len(dataset.videos)
     report.n_frames = sum(video.n_frames for video in dataset.videos)
@@ -106,9 +108,9 @@ def _in_processes(
 ) -> Generator[tuple[_Task, list[Problem]], None, None]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_open_dataset, initargs=(folder,)) as pool:
-        with interrupts_held():
-            futures = {pool.submit(_in_worker, task): task for task in tasks}
         try:
+            with interrupts_held():
+                futures = {pool.submit(_in_worker, task): task for task in tasks}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:

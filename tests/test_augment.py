@@ -1,4 +1,4 @@
-"""Crop boxes and flips: inside the frame for every size, and as temporal segment networks and the benchmark cut them."""
+"""Crop boxes and flips: inside the frame for every size, cut as temporal segment networks and the benchmark do."""
 
 from __future__ import annotations
 

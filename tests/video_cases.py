@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.dataset import Dataset, StoredVideo
 from pipeline.ffmpeg import find_ffmpeg
 
 Frames = npt.NDArray[np.uint8]
@@ -24,7 +25,6 @@ Frames = npt.NDArray[np.uint8]
 
 N_FRAMES = 12
 LUMA_STEP = 16
-RED = (255, 0, 0)
 REAL_VIDEOS = Path(__file__).parents[1] / "../shared/data/jhmdb21"
 
 
@@ -86,6 +86,18 @@ def case(name: str, outcome: Stored | Failed) -> Callable[[Callable[[Path], obje
     return register
 
 
+# What became of it
+
+
+def reasons(out: Path) -> dict[str, str]:
+    """Path of each video that failed: `stage: reason`."""
+    return {row["path"]: f"{row['stage']}: {row['reason']}" for row in Dataset.open(out).catalog.errors}
+
+
+def frames_of(dataset: Dataset, video: StoredVideo) -> Frames:
+    return np.stack([dataset.decode_frame(video, number) for number in range(video.n_frames)])
+
+
 # Checks of the stored frames
 
 
@@ -132,13 +144,13 @@ def row_contrast(frames: Frames) -> float:
 # The picture that counts
 
 
-def counting(size: str = "64x48", fps: str = "25", luma: str = f"16+{LUMA_STEP}*N") -> str:
-    """The lavfi source of the picture that counts. `luma` may use N (frame) and T (seconds)."""
+def counting(size: str = "64x48", fps: str = "25") -> str:
+    """The lavfi source of the picture that counts."""
 
     def quarter(inside: str, outside: str) -> str:
         return f"'if(lt(X,W/2)*lt(Y,H/2),{inside},{outside})'"
 
-    planes = f"lum={quarter('81', luma)}:cb={quarter('90', '128')}:cr={quarter('240', '128')}"
+    planes = f"lum={quarter('81', f'16+{LUMA_STEP}*N')}:cb={quarter('90', '128')}:cr={quarter('240', '128')}"
     return f"color=black:size={size}:rate={fps},format=yuv444p,geq={planes},setparams=colorspace=smpte170m:range=tv"
 
 

@@ -47,19 +47,10 @@ counts("really_raw_h264.mp4", "-c:v", "libx264", "-f", "h264")
 counts("motion.mjpeg", "-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p")
 counts("prores.mov", "-c:v", "prores_ks", "-pix_fmt", "yuv422p10le")
 counts("lossless.nut", "-c:v", "ffv1")
-counts(
-    "wide_dvd.vob",
-    "-c:v",
-    "mpeg2video",
-    "-q:v",
-    "2",
-    "-s",
-    "720x576",
-    "-aspect",
-    "16:9",
-    outcome=Stored(size=(1024, 576), check=counted),
-)
-counts("dv.mov", "-c:v", "dvvideo", "-s", "720x576", "-aspect", "4:3", outcome=Stored(size=(768, 576), check=counted))
+_PAL = ("-s", "720x576", "-aspect")
+_WIDE, _NARROW = Stored(size=(1024, 576), check=counted), Stored(size=(768, 576), check=counted)
+counts("wide_dvd.vob", "-c:v", "mpeg2video", "-q:v", "2", *_PAL, "16:9", outcome=_WIDE)
+counts("dv.mov", "-c:v", "dvvideo", *_PAL, "4:3", outcome=_NARROW)
 
 
 # Sizes
@@ -139,12 +130,13 @@ for _name, _output in {
 _COLOUR = (200, 60, 40)
 
 
-def colour(name: str, convert: str, *output: str, outcome: Stored | None = None, size: str = "64x48") -> None:
+def colour(name: str, convert: str, *output: str, size: str = "64x48") -> None:
+    """Register one colour, converted."""
     red, green, blue = _COLOUR
     source = f"color=0x{red:02x}{green:02x}{blue:02x}:size={size}:rate=25,format=gbrp,{convert}"
     made = ["-f", "lavfi", "-i", source, "-frames:v", str(N_FRAMES), *output]
-    default = Stored(size=tuple(map(int, size.split("x"))), check=solid(*_COLOUR))  # type: ignore[arg-type]
-    CASES.append(Case(name, lambda path: run_ffmpeg_tool([*made, path]), outcome or default))
+    outcome = Stored(size=tuple(map(int, size.split("x"))), check=solid(*_COLOUR))  # type: ignore[arg-type]
+    CASES.append(Case(name, lambda path: run_ffmpeg_tool([*made, path]), outcome))
 
 
 def _to(matrix: str, range_: str, pixels: str = "yuv420p", tag: str | None = None) -> str:
@@ -168,8 +160,7 @@ colour(
 
 # Names
 
-
-NAMES = [
+_NAMES = [
     "with space.mp4",
     "'single' and \"double\".mp4",
     "-leading-dash.mp4",
@@ -195,7 +186,7 @@ NAMES = [
     "UPPER.MP4",
     "null\x01byte\x1b[31m.mp4",
 ]
-for _name in NAMES:
+for _name in _NAMES:
 
     @case(_name, Stored(check=counted))
     def named(path: Path) -> None:

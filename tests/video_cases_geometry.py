@@ -52,7 +52,9 @@ for _name, _order, _output in (
 # Rotation: the coded picture is turned the other way, so that the flag makes it upright
 
 
-def turned(name: str, filters: str, *flags: str, size: str = "64x48") -> None:
+def turned(name: str, filters: str, *flags: str) -> None:
+    """Register the picture that counts, filtered, with flags that say how to turn it for showing."""
+
     def make(path: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             coded = Path(folder) / "coded.mp4"
@@ -87,6 +89,7 @@ _DISC = "color=black:size=96x64:rate=25,format=gray,geq=lum='255*lt(hypot(X-47.5
 
 
 def disc(name: str, squeeze: str, *output: str) -> None:
+    """Register a disc that is squeezed, and stretched again by the shape of its pixels."""
     source = ["-f", "lavfi", "-i", f"{_DISC},{squeeze}", "-frames:v", str(N_FRAMES), "-pix_fmt", "yuv420p", *output]
     CASES.append(Case(name, lambda path: run_ffmpeg_tool([*source, path]), Stored(size=(96, 64), check=_round)))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
+from pickle import UnpicklingError
 
 import timm
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.errors import SettingsError
@@ -29,7 +32,8 @@ class PixelNorm(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 -> float of the autocast type, channels last."""
-        dtype = torch.get_autocast_dtype(frames.device.type) if torch.is_autocast_enabled() else torch.float32
+        device = frames.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         return (frames.to(dtype) - self.mean.to(dtype)) * self.scale.to(dtype)
 
 
@@ -50,17 +54,16 @@ class TSN(nn.Module):
         self, n_classes: int, backbone: str = "resnet34.tv_in1k", weights: str = "none", dropout: float = 0.5
     ) -> None:
         super().__init__()
-        overlay = None
-        if weights not in ("pretrained", "none"):
-            if not Path(weights).is_file():
-                raise SettingsError(f"weights {weights!r} is not a file; allowed: pretrained, none, or a file")
-            overlay = {"file": weights}
+        is_file = weights not in ("pretrained", "none")
+        if is_file and not Path(weights).is_file():
+            raise SettingsError(f"weights {weights!r} is not a file; allowed: pretrained, none, or a file")
         try:
-            self.backbone: nn.Module = timm.create_model(
-                backbone, pretrained=weights != "none", num_classes=0, pretrained_cfg_overlay=overlay
-            )
-        except RuntimeError as error:
-            raise SettingsError(f"backbone {backbone!r} can't be made: {error}") from None
+            self.backbone: nn.Module = timm.create_model(backbone, pretrained=weights == "pretrained", num_classes=0)
+            if is_file:
+                _load(self.backbone, weights)
+        except (RuntimeError, OSError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
+            reason = textwrap.shorten(str(error), 300)
+            raise SettingsError(f"backbone {backbone!r} with weights {weights!r} can't be made: {reason}") from None
         self.normalise = PixelNorm()
         self.dropout = nn.Dropout(dropout)
         n_features: int = self.backbone.num_features  # type: ignore[assignment]
@@ -77,3 +80,10 @@ class TSN(nn.Module):
         """(B, T, 3, H, W) uint8 -> (B, n_classes) logits."""
         logits: Tensor = self.head(self.dropout(self.features(clips)))
         return logits
+
+
+def _load(backbone: nn.Module, file: str) -> None:
+    """Load all of a backbone's weights; what else the file holds, such as a classifier, is left."""
+    keys = timm.models.load_checkpoint(backbone, file, strict=False)
+    if keys is not None and keys.missing_keys:  # None: a NumPy file, which the backbone has read by itself
+        raise ValueError(f"{len(keys.missing_keys)} of its tensors are not in the file, {keys.missing_keys[0]!r} first")

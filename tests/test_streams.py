@@ -1,0 +1,317 @@
+"""Clip streams: the contract on the CPU and on DALI, and what only some of them have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from stream_cases import (
+    CENTRES,
+    JpegsInMemory,
+    all_instances,
+    make_tiny_videos,
+    prepare_tiny,
+    provider_of,
+    settings_of,
+)
+from stream_contract import StreamContract, assert_same_bits, assert_same_picture, grandchildren
+
+from pipeline.augment import Augmentation
+from pipeline.clips import ClipProvider, InstanceProvider, JoinedProviders
+from pipeline.cpu_stream import CpuClipStream
+from pipeline.dali_stream import DaliClipStream, DaliSettings
+from pipeline.dataset import Dataset
+from pipeline.errors import FrameDamagedError, SettingsError
+from pipeline.sampling import View
+from pipeline.stream import ClipBatch, ClipStream, StreamSettings
+from pipeline.workers import WorkerDiedError
+
+
+@pytest.fixture(scope="module")
+def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def jpeg_folder(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_tiny(tiny_videos, tmp_path_factory.mktemp("jpeg") / "tiny", "jpeg")
+
+
+@pytest.fixture(scope="module")
+def h264_folder(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_tiny(tiny_videos, tmp_path_factory.mktemp("h264") / "tiny", "h264")
+
+
+class TestCpuInProcess(StreamContract):
+    def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
+        return CpuClipStream(provider, settings, workers=0)
+
+
+class TestCpuWorkers(StreamContract):
+    workers = 2
+
+    def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
+        return CpuClipStream(provider, settings, workers=2)
+
+
+class TestDaliCpu(StreamContract):
+    def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
+        return DaliClipStream(provider, settings, "cpu", DaliSettings(threads=1, readers=0))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+class TestDaliGpu(StreamContract):
+    """Both lanes: the GPU's decoders and the cores share every batch."""
+
+    workers = 1
+
+    def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
+        return DaliClipStream(provider, settings, "cuda:0", DaliSettings(cpu_share=0.5, threads=2, readers=1))
+
+
+def test_any_number_of_workers_gives_the_same_bits(jpeg_folder: Path) -> None:
+    provider, settings = provider_of(jpeg_folder), settings_of(batch_size=2)
+    with CpuClipStream(provider, settings, workers=0) as reference:
+        expected = [*reference, *reference]
+    for workers in (1, 2, 4):
+        with CpuClipStream(provider, settings, workers=workers) as stream:
+            assert_same_bits([*stream, *stream], expected)
+
+
+def test_dali_with_a_reader_process_gives_the_same_bits(jpeg_folder: Path) -> None:
+    provider, settings = provider_of(jpeg_folder), settings_of()
+    with DaliClipStream(provider, settings, "cpu", DaliSettings(threads=1, readers=0)) as stream:
+        expected = list(stream)
+    with DaliClipStream(provider, settings, "cpu", DaliSettings(threads=1, readers=1)) as stream:
+        assert_same_bits(list(stream), expected)
+        assert len(grandchildren()) == 1
+    assert grandchildren() == []
+
+
+@pytest.mark.parametrize("decoder", ["cpu", "dali"])
+def test_views_share_the_bytes_of_their_common_frames(jpeg_folder: Path, decoder: str) -> None:
+    dataset = Dataset.open(jpeg_folder)
+    instances = all_instances(dataset)
+    provider = InstanceProvider(dataset, instances)
+    before, wanted = dataset.storage.bytes_read, 0
+    stream: ClipStream
+    if decoder == "cpu":
+        stream = CpuClipStream(provider, settings_of(), workers=0)
+    else:
+        stream = DaliClipStream(provider, settings_of(), "cpu", DaliSettings(threads=1, readers=0))
+    with stream:
+        for batch in stream:
+            for slot, item in enumerate(batch.plan.items.tolist()):
+                instance = instances[item]
+                sizes = dataset.frame_ranges(dataset.by_key[instance.key])[:, 1]
+                frames = {int(frame) for view in batch.plan.frames.values() for frame in view[slot]}
+                wanted += sum(int(sizes[instance.start_frame + frame]) for frame in frames)
+    assert dataset.storage.bytes_read - before == wanted
+
+
+# h264
+
+
+def test_h264_shows_what_jpeg_shows(jpeg_folder: Path, h264_folder: Path) -> None:
+    """Of all frames of the JPEG clip, each H.264 frame is nearest to the one of the same number, and near to it."""
+    unscaled = Augmentation(64, "centre", resize_to=64, flip=False)
+    settings = settings_of(views=(View("clip", 26, "dense", random=False, stride=1),), augmentation=unscaled)
+    compared = 0
+    with (
+        CpuClipStream(provider_of(jpeg_folder), settings, workers=0) as jpeg,
+        CpuClipStream(provider_of(h264_folder), settings, workers=0) as h264,
+    ):
+        for theirs, ours in zip(jpeg, h264, strict=True):
+            assert ours.keys == theirs.keys
+            for numbers, clip, other in zip(ours.plan.frames["clip"], luma(ours), luma(theirs), strict=True):
+                differences = (clip[:, None] - other).abs().mean(dim=(2, 3))
+                nearest = differences.argmin(dim=1).numpy()
+                np.testing.assert_array_equal(numbers[nearest], numbers)
+                assert differences.min(dim=1).values.max() < 3
+                compared += len(set(numbers.tolist()))
+    assert compared > 150
+
+
+def luma(batch: ClipBatch) -> torch.Tensor:
+    """(B, T, H, W): colour is left out, since each codec's decoder fills in the halved chroma in its own way."""
+    return batch.frames.float().permute(0, 1, 3, 4, 2) @ torch.tensor([0.299, 0.587, 0.114])
+
+
+def test_h264_with_workers_gives_the_same_bits(h264_folder: Path) -> None:
+    provider = provider_of(h264_folder)
+    with (
+        CpuClipStream(provider, settings_of(), workers=0) as reference,
+        CpuClipStream(provider, settings_of(), workers=2) as stream,
+    ):
+        assert_same_bits(list(stream), list(reference))
+
+
+@pytest.mark.parametrize("readers", [0, 1])
+def test_dali_refuses_h264(h264_folder: Path, readers: int) -> None:
+    dali = DaliSettings(threads=1, readers=readers)
+    with (
+        DaliClipStream(provider_of(h264_folder), settings_of(), "cpu", dali) as stream,
+        pytest.raises(SettingsError, match="takes jpeg frames, not h264; use the decoder cpu"),
+    ):
+        list(stream)
+
+
+def test_codecs_mix_in_one_cpu_stream(jpeg_folder: Path, h264_folder: Path) -> None:
+    joined = JoinedProviders([provider_of(h264_folder), provider_of(jpeg_folder), JpegsInMemory()])
+    with CpuClipStream(joined, settings_of(views=CENTRES), workers=0) as stream:
+        assert sum(len(batch.keys) for batch in stream) == len(joined.items)
+
+
+# Workers
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("decoder", ["cpu", "dali"])
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_killed_worker_is_an_error_and_no_hang(jpeg_folder: Path, decoder: str, asked: bool) -> None:
+    """It dies while batches are awaited of it, or idle, so that the next plan is sent to nobody."""
+    provider, settings = provider_of(jpeg_folder), settings_of(batch_size=1)
+    stream: ClipStream
+    if decoder == "cpu":
+        stream = CpuClipStream(provider, settings, workers=2)
+    else:
+        stream = DaliClipStream(provider, settings, "cpu", DaliSettings(threads=1, readers=2))
+    with stream:
+        iterator = iter(stream)
+        seen = [next(iterator).plan.position]
+        if not asked:
+            iterator.close()
+            iterator = iter(stream)
+        workers = grandchildren()
+        assert len(workers) == 2
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        psutil.wait_procs(workers, timeout=10)
+        with pytest.raises(WorkerDiedError, match="a worker process that reads clips died"):
+            seen.extend(batch.plan.position for batch in iterator)  # takes what comes before the error
+        seen.extend(batch.plan.position for batch in stream)
+        assert seen == list(range(len(stream)))
+
+
+def test_dali_with_a_reader_process_goes_on_after_a_frame_that_does_not_decode() -> None:
+    """The reader is ahead of the error: what it has read belongs to nobody and must not come up later."""
+    provider = JpegsInMemory(n_items=12, damaged=0)
+    settings = settings_of(batch_size=1, shuffle=False)
+    with DaliClipStream(provider, settings, "cpu", DaliSettings(threads=1, readers=1)) as stream:
+        with pytest.raises(FrameDamagedError, match="memory/0") as caught:
+            list(stream)
+        stream.load_state_dict({"epoch": 0, "position": 1})
+        batches = list(stream)
+        assert caught.value.__traceback__ is not None  # it is kept until here, with all that it refers to
+    with CpuClipStream(provider, settings, workers=0) as reference:
+        reference.load_state_dict({"epoch": 0, "position": 1})
+        assert_same_picture(batches, list(reference))
+
+
+_ENDLESS = """
+import sys
+from stream_cases import provider_of, settings_of
+from pipeline.cpu_stream import CpuClipStream
+from pipeline.dali_stream import DaliClipStream, DaliSettings
+
+if __name__ == "__main__":
+    provider = provider_of(sys.argv[1])
+    if sys.argv[2] == "cpu":
+        stream = CpuClipStream(provider, settings_of(), workers=2)
+    else:
+        stream = DaliClipStream(provider, settings_of(), "cpu", DaliSettings(threads=1, readers=2))
+    list(stream)
+    print("streaming", flush=True)
+    while True:
+        for batch in stream:
+            pass
+"""
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("decoder", ["cpu", "dali"])
+def test_ctrl_c_leaves_no_processes(jpeg_folder: Path, tmp_path: Path, decoder: str) -> None:
+    script = tmp_path / "endless.py"
+    script.write_text(_ENDLESS)
+    process = subprocess.Popen(
+        [sys.executable, script, jpeg_folder, decoder],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "streaming\n"
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 3  # two workers and the fork server
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers too
+        _, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGINT, stderr
+    assert stderr.rstrip().endswith("KeyboardInterrupt"), stderr
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert left == []
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"batch_size": 0}, "batch size 0 is out of range; allowed: 1 or more"),
+        ({"rank": 2, "world_size": 2}, "rank 2 is out of range; allowed: 0 to 1"),
+        ({"on_bad_frame": "ignore"}, "on_bad_frame 'ignore' is not known; allowed: raise, skip"),
+        ({"views": ()}, "a stream needs at least one view, and their names must differ"),
+        ({"views": (View(), View())}, "a stream needs at least one view, and their names must differ"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings_of(**wrong)
+    assert str(caught.value) == says
+
+
+def test_streams_that_make_no_sense_are_refused(jpeg_folder: Path) -> None:
+    provider, dataset = provider_of(jpeg_folder), Dataset.open(jpeg_folder)
+    with pytest.raises(SettingsError, match=r"don't fill one batch of 99 on each of 1 processes; take a smaller"):
+        CpuClipStream(provider, settings_of(batch_size=99, drop_last=True), workers=0)
+    with pytest.raises(SettingsError, match="workers -1 is out of range; allowed: 0 or more"):
+        CpuClipStream(provider, settings_of(), workers=-1)
+    with pytest.raises(SettingsError, match=r"cpu_share 1\.5 is out of range; allowed: 0 to 1"):
+        DaliSettings(cpu_share=1.5)
+    with pytest.raises(SettingsError, match="no instances were chosen from"):
+        InstanceProvider(dataset, [])
+    for ids in ({}, {"class0": 0, "class1": 1}):
+        with pytest.raises(SettingsError, match=f"has no label id; {len(ids)} classes have"):
+            InstanceProvider(dataset, dataset.instances, ids)
+    with pytest.raises(SettingsError, match="no providers of clips were given"):
+        JoinedProviders([])
+
+
+def test_a_centre_clip_is_the_stored_frames_themselves(jpeg_folder: Path) -> None:
+    """Against pixels decoded and cut by hand, where nothing is scaled: a crop as large as what comes out."""
+    dataset = Dataset.open(jpeg_folder)
+    provider = InstanceProvider(dataset, dataset.instances)
+    settings = settings_of(
+        views=CENTRES, augmentation=Augmentation(64, "centre", resize_to=64, flip=False), shuffle=False
+    )
+    with CpuClipStream(provider, settings, workers=0) as stream:
+        clips = {key: clip for batch in stream for key, clip in zip(batch.keys, batch.frames, strict=True)}
+    for instance in dataset.instances:
+        video = dataset.by_key[instance.key]
+        left, top = (video.width - 64) // 2, (video.height - 64) // 2
+        for k, frame in enumerate(clips[video.key]):
+            number = int(video.n_frames / 4 / 2 + video.n_frames / 4 * k)
+            expected = dataset.decode_frame(video, number)[top : top + 64, left : left + 64]
+            np.testing.assert_array_equal(frame.permute(1, 2, 0).numpy(), expected)

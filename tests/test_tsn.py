@@ -1,0 +1,131 @@
+"""The model: shapes, the consensus of a clip's frames, pixels as ImageNet's backbones expect them, and weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torchvision.transforms import v2
+
+from pipeline.errors import SettingsError
+from vclimb.tsn import IMAGENET_MEAN, IMAGENET_STD, TSN, PixelNorm
+
+BACKBONE = "resnet10t.c3_in1k"
+LITE0_WEIGHTS = Path(__file__).parents[1] / "../shared/weights/tf_efficientnet_lite0_in1k.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model() -> TSN:
+    torch.manual_seed(0)
+    return TSN(5, BACKBONE).eval()
+
+
+@pytest.fixture(scope="module")
+def clips() -> torch.Tensor:
+    """(3, 4, 3, 64, 48) uint8, channels last as streams yield them."""
+    frames = torch.randint(0, 256, (3, 4, 64, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return frames.permute(0, 1, 4, 2, 3)
+
+
+@torch.inference_mode()
+def test_a_logit_for_each_class_and_clip(model: TSN, clips: torch.Tensor) -> None:
+    assert model(clips).shape == (3, 5)
+    assert model(clips).dtype == torch.float32
+    assert model.features(clips).shape == (3, model.head.in_features)
+    assert model(clips[:, :1]).shape == (3, 5)
+
+
+@torch.inference_mode()
+def test_the_feature_of_a_clip_is_the_mean_of_its_frames(model: TSN, clips: torch.Tensor) -> None:
+    of_frames = torch.stack([model.features(clips[:, t : t + 1]) for t in range(4)])
+    torch.testing.assert_close(model.features(clips), of_frames.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(clips), model.head(of_frames.mean(0)), rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_clips_and_the_order_of_frames_do_not_mix(model: TSN, clips: torch.Tensor) -> None:
+    logits = model(clips)
+    torch.testing.assert_close(model(clips[1:2]), logits[1:2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(clips.flip(1)), logits, rtol=1e-4, atol=1e-5)
+    assert (logits[0] - logits[1]).abs().max() > 1e-4
+
+
+def test_dropout_is_on_the_averaged_feature_in_training_alone(clips: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    model = TSN(5, BACKBONE, dropout=0.9)
+    model.backbone.eval()
+    assert not torch.equal(model(clips), model(clips))
+    model.eval()
+    assert torch.equal(model(clips), model(clips))
+
+
+def test_pixels_are_normalised_as_torchvision_does(clips: torch.Tensor) -> None:
+    transform = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    frames = clips.flatten(0, 1)
+    normalised = PixelNorm()(frames)
+    assert normalised.dtype == torch.float32
+    assert normalised.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(normalised, transform(frames), rtol=0, atol=1e-5)
+
+
+def test_pixels_take_the_type_of_autocast(clips: torch.Tensor) -> None:
+    frames = clips.flatten(0, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        normalised = PixelNorm()(frames)
+    assert normalised.dtype == torch.bfloat16
+    torch.testing.assert_close(normalised.float(), PixelNorm()(frames), rtol=0, atol=0.05)
+
+
+def test_the_normalisation_is_no_part_of_the_state() -> None:
+    assert not [name for name in TSN(2, BACKBONE).state_dict() if name.startswith("normalise")]
+
+
+def test_gradients_reach_every_parameter(clips: torch.Tensor) -> None:
+    model = TSN(5, BACKBONE)
+    torch.nn.functional.cross_entropy(model(clips), torch.tensor([0, 1, 4])).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.head.parameters())
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.skipif(not LITE0_WEIGHTS.is_file(), reason="the weights of tf_efficientnet_lite0 are not there")
+def test_weights_come_from_a_file() -> None:
+    stored = safetensors.torch.load_file(LITE0_WEIGHTS)
+    model = TSN(5, "tf_efficientnet_lite0.in1k", str(LITE0_WEIGHTS))
+    loaded = model.backbone.state_dict()
+    assert loaded
+    for name, values in loaded.items():
+        assert torch.equal(values, stored[name]), name
+    assert model.head.in_features == stored["classifier.weight"].shape[1]
+
+
+def test_a_state_dict_is_a_file_of_weights_too(model: TSN, tmp_path: Path) -> None:
+    torch.save(model.backbone.state_dict(), tmp_path / "weights.pth")
+    again = TSN(7, BACKBONE, str(tmp_path / "weights.pth"))
+    for name, values in model.backbone.state_dict().items():
+        assert torch.equal(again.backbone.state_dict()[name], values), name
+
+
+def test_without_weights_nothing_is_loaded() -> None:
+    torch.manual_seed(0)
+    first = TSN(5, BACKBONE).backbone.state_dict()
+    torch.manual_seed(1)
+    second = TSN(5, BACKBONE).backbone.state_dict()
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_unknown_backbones_and_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="backbone 'resnet9000' with weights 'none' can't be made"):
+        TSN(5, "resnet9000")
+    with pytest.raises(SettingsError, match=r"weights 'no/such\.safetensors' is not a file; allowed: pretrained, none"):
+        TSN(5, BACKBONE, "no/such.safetensors")
+
+
+def test_a_file_that_holds_no_weights_of_the_backbone_is_refused(model: TSN, tmp_path: Path) -> None:
+    (tmp_path / "torn.safetensors").write_bytes(b"not weights")
+    (tmp_path / "torn.pth").write_bytes(b"not weights")
+    safetensors.torch.save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    for name in ("torn.safetensors", "torn.pth", "other.safetensors"):
+        with pytest.raises(SettingsError, match=name):
+            TSN(5, BACKBONE, str(tmp_path / name))
