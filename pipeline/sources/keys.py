@@ -17,7 +17,9 @@ MAX_KEY_BYTES = 90
 # 64 bits: among a million names that look alike once made safe, two share a digest with a chance of 3e-8.
 _DIGEST_HEX = 16
 _UNSAFE = re.compile(r"[^A-Za-z0-9_/=+@,-]+")
-_PLAIN_KEY = re.compile(r"(?!-)[A-Za-z0-9_=+@,-]+(?:/(?!-)[A-Za-z0-9_=+@,-]+)*")
+# webdataset's reader passes over what lies in a folder of such a name, as over its own notes.
+_META_FOLDER = re.compile(r"__[^/]*__")
+_PLAIN_KEY = re.compile(r"(?!__[^/]*__/)(?!-)[A-Za-z0-9_=+@,-]+(?:/(?!-)[A-Za-z0-9_=+@,-]+)*")
 _DIGEST = re.compile(rf"~[0-9a-f]{{{_DIGEST_HEX}}}")
 
 
@@ -31,6 +33,8 @@ def make_key(name: str) -> str:
         name: any file name or path, with `/` between folders.
     """
     parts = [part.lstrip("-") or "_" for part in _UNSAFE.sub("_", name).split("/") if part]
+    if len(parts) > 1 and _META_FOLDER.fullmatch(parts[0]):
+        parts[0] = parts[0].strip("_") or "_"
     key = "/".join(parts) or "_"
     if key == name and len(key) <= MAX_KEY_BYTES:
         return key
