@@ -166,10 +166,10 @@ class Catalog:
         header = read_header(storage)
         try:
             shards = {row["number"]: _files_of(row) for row in header["shards"]}
-            videos = pq.read_table(io.BytesIO(storage.read(VIDEOS)), schema=VIDEO_SCHEMA).to_pylist()
+            videos = _rows(storage.read(VIDEOS), VIDEO_SCHEMA)
             videos = [row for row in videos if row["shard"] in shards]
             keys = {row["key"] for row in videos}
-            instances = pq.read_table(io.BytesIO(storage.read(INSTANCES)), schema=INSTANCE_SCHEMA).to_pylist()
+            instances = _rows(storage.read(INSTANCES), INSTANCE_SCHEMA)
             return cls(
                 name=header["name"],
                 settings=EncodeSettings.from_json(header["settings"]),
@@ -221,3 +221,11 @@ def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema), buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def _rows(parquet: bytes, schema: pa.Schema) -> list[dict[str, Any]]:
+    # Without arrow's threads: one that touches a Python object while this process forks (for a subprocess) or exits
+    # hangs the one and aborts the other.
+    table = pq.ParquetFile(pa.BufferReader(parquet), pre_buffer=False).read(use_threads=False)
+    rows: list[dict[str, Any]] = table.select(schema.names).cast(schema).to_pylist()
+    return rows

@@ -10,7 +10,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,18 @@ from pipeline.encode import CODECS, EncodeSettings
 from pipeline.executor import Executor, OnVideo, ShardJob
 from pipeline.ffmpeg import find_ffmpeg
 from pipeline.prepare import PrepareOptions, Summary, prepare
-from pipeline.sources.table import SourceTable
+from pipeline.sources import read_source
+from pipeline.sources.table import Instance, SourceTable
+from pipeline.verify import verify
 from pipeline.worker import probe_task, transcode_tasks
 
+# Room for two or three of the videos that `make_source` makes.
+SHARD_BYTES = 12_000
 VCLIMB = Path(sysconfig.get_path("scripts")) / "vclimb"
 
 
 class InlineExecutor:
-    """The third-simplest executor: everything in this process, one video after another. No pool to wait for."""
+    """Everything in this process, one video after another: there is no pool to wait for."""
 
     def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[dict[str, Any]]:
         return [probe_task(source) for source in sources]
@@ -84,6 +88,12 @@ def make_source(folder: Path, classes: int, videos_per_class: int, frames: int =
     return folder
 
 
+def with_instances(source: Path, of_paths: dict[str, tuple[Instance, ...]]) -> SourceTable:
+    """A folder's table in which some videos have other instances."""
+    table = read_source(source)
+    return replace(table, videos=tuple(replace(v, instances=of_paths.get(v.path, v.instances)) for v in table.videos))
+
+
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, hidden ones too, by relative path."""
     return {
@@ -91,6 +101,19 @@ def digests(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if not path.is_dir()
     }
+
+
+def shard_files(out: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of change of every shard's files: both stay where a file is left alone."""
+    files = [path for suffix in ("tar", "idx", "npy") for path in out.glob(f"*.{suffix}")]
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def is_clean(out: Path) -> bool:
+    report = verify(out, True, 1, lambda _: None)
+    assert report.problems == []
+    assert not report.unfinished
+    return True
 
 
 def command_environment() -> dict[str, str]:
@@ -115,7 +138,7 @@ class RunningCommand:
     """The real command, started in a session of its own as a terminal would, and all processes it starts."""
 
     def __init__(self, *arguments: str | Path) -> None:
-        command = [VCLIMB, *map(str, arguments)]
+        command = [str(VCLIMB), *map(str, arguments)]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(command, env=command_environment(), start_new_session=True, **pipes)
 

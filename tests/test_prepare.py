@@ -1,30 +1,37 @@
-"""What a prepare run gives, and what a second, larger or different one makes of it."""
+"""What a prepare run gives, and what it refuses."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dataset_cases import InlineExecutor, Notes, digests, make_source, prepare_table, vclimb, vclimb_json
+from dataset_cases import (
+    SHARD_BYTES,
+    InlineExecutor,
+    digests,
+    is_clean,
+    make_source,
+    prepare_table,
+    shard_files,
+    vclimb,
+    vclimb_json,
+    with_instances,
+)
 from video_cases import make_video
 
 from pipeline import executor as executor_module
 from pipeline.catalog import ShardRecord
 from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError, SourceError, TargetBusyError, TargetError
-from pipeline.executor import LocalExecutor, OnVideo, ShardJob
+from pipeline.executor import LocalExecutor, OnVideo
 from pipeline.sources import read_source
-from pipeline.sources.table import Instance, Missing, SourceTable, SourceVideo
-from pipeline.target import WORK, locked
-from pipeline.verify import verify
-
-SHARD_BYTES = 12_000  # two or three of the videos that make_source makes
+from pipeline.sources.table import Instance, SourceTable
+from pipeline.target import locked
 
 
 @pytest.fixture(scope="module")
@@ -33,27 +40,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_source(source: Path, tmp_path: Path) -> Path:
-    """A copy of the source that a test may change."""
-    return shutil.copytree(source, tmp_path / "source")
-
-
-@pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "data"
-
-
-def shard_files(out: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of change of every shard's files: both stay where a file is left alone."""
-    files = [path for suffix in ("tar", "idx", "npy") for path in out.glob(f"*.{suffix}")]
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
-
-
-def is_clean(out: Path) -> bool:
-    report = verify(out, True, 1, lambda _: None)
-    assert report.problems == []
-    assert not report.unfinished
-    return True
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "h264"])
@@ -91,27 +79,6 @@ def test_the_command_says_what_it_did_and_a_second_run_does_nothing(source: Path
     assert is_clean(out)
 
 
-def test_new_videos_become_new_shards(own_source: Path, out: Path, prepare_folder: Any) -> None:
-    inline = InlineExecutor()
-    prepare_folder(own_source, out, executor=inline, shard_bytes=SHARD_BYTES)
-    before, stats = digests(out), shard_files(out)
-    make_video(own_source / "class0" / "a_first_one.mp4")
-    make_video(own_source / "class0" / "v00.avi")  # a name that but for its suffix is there
-    make_video(own_source / "new class" / "v.mp4")
-    summary = prepare_folder(own_source, out, executor=inline, shard_bytes=SHARD_BYTES)
-    assert (summary.prepared, summary.already_there) == (3, 12)
-    after = digests(out)
-    assert {name: after[name] for name in stats} == {name: before[name] for name in stats}
-    assert {name: stat for name, stat in shard_files(out).items() if name in stats} == stats
-    dataset = Dataset.open(out)
-    first_new = len(stats) // 3  # three files a shard
-    assert min(video.shard for video in dataset.videos[12:]) == first_new
-    assert sorted(dataset.catalog.shards) == list(range(max(dataset.catalog.shards) + 1))
-    assert len({video.key for video in dataset.videos}) == len({video.source for video in dataset.videos}) == 15
-    assert dataset.classes == ["class0", "class1", "class2", "new class"]
-    assert is_clean(out)
-
-
 def test_other_settings_are_refused_with_the_difference(source: Path, out: Path, prepare_folder: Any) -> None:
     prepare_folder(source, out, executor=InlineExecutor())
     before = digests(out)
@@ -120,26 +87,6 @@ def test_other_settings_are_refused_with_the_difference(source: Path, out: Path,
     assert "(quality: 5 before, 9 now; fps: None before, 25/2 now)" in str(caught.value)
     assert "use the same settings, or another --out" in str(caught.value)
     assert digests(out) == before
-
-
-def test_a_limit_takes_some_of_each_class_and_without_it_the_rest_follows(
-    source: Path, out: Path, prepare_folder: Any, tmp_path: Path
-) -> None:
-    inline = InlineExecutor()
-    summary = prepare_folder(source, out, executor=inline, limit=5)
-    assert [video.source for video in Dataset.open(out).videos] == [
-        "class0/v00.mp4", "class0/v01.mp4", "class1/v00.mp4", "class1/v01.mp4", "class2/v00.mp4"
-    ]  # fmt: skip
-    assert (summary.prepared, summary.gone) == (5, 0)
-    stats = shard_files(out)
-    assert prepare_folder(source, out, executor=inline, limit=5).prepared == 0
-    assert prepare_folder(source, out, executor=inline).prepared == 7
-    assert {name: stat for name, stat in shard_files(out).items() if name in stats} == stats
-    assert is_clean(out)
-    at_once = prepare_folder(source, tmp_path / "at once" / "data", executor=inline)
-    assert {(v.key, v.sha256) for v in Dataset.open(out).videos} == {
-        (v.key, v.sha256) for v in Dataset.open(at_once.out).videos
-    }
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "h264"])
@@ -209,95 +156,6 @@ def test_nothing_to_prepare_leaves_nothing_behind(tmp_path: Path, out: Path) -> 
     assert not out.exists()
 
 
-def test_changed_gone_and_missing_sources_are_counted(own_source: Path, out: Path) -> None:
-    table = read_source(own_source)
-    prepare_table(table, out)
-    before = digests(out)
-    changed, gone = own_source / "class0" / "v00.mp4", own_source / "class1" / "v01.mp4"
-    changed.write_bytes(changed.read_bytes() + b"\0")
-    gone.unlink()
-    summary = prepare_table(table, out)  # a table that lists a file which is no longer there
-    assert (summary.changed, summary.gone, summary.prepared) == (["class0/v00.mp4"], 1, 0)
-    assert digests(out) == before
-    listed = replace(read_source(own_source), missing=(Missing("class9/v.mp4", "listed, but not on disk"),))
-    summary = prepare_table(listed, out)
-    assert (summary.changed, summary.gone, summary.missing) == (["class0/v00.mp4"], 1, 1)
-    rows = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
-    assert rows == [{"path": "class9/v.mp4", "stage": "find", "reason": "listed, but not on disk", "stderr": ""}]
-    assert prepare_table(read_source(own_source), out).missing == 0
-    assert digests(out) == before
-
-
-def test_failed_videos_are_left_until_a_retry_is_asked_for(own_source: Path, out: Path) -> None:
-    good = (own_source / "class0" / "v00.mp4").read_bytes()
-    (own_source / "class0" / "v00.mp4").write_text("no video")
-    (own_source / "class0" / "v01.mp4").write_bytes(b"")
-    summary = prepare_table(read_source(own_source), out)
-    assert summary.prepared == 10
-    assert [(row["path"], row["stage"]) for row in summary.failed_now] == [
-        ("class0/v00.mp4", "probe"), ("class0/v01.mp4", "open")
-    ]  # fmt: skip
-    before = digests(out)
-    (own_source / "class0" / "v00.mp4").write_bytes(good)
-    summary = prepare_table(read_source(own_source), out)
-    assert (summary.prepared, summary.failed_before, summary.failed_now) == (0, 2, [])
-    assert digests(out) == before
-    summary = prepare_table(read_source(own_source), out, retry_failed=True)
-    assert (summary.prepared, summary.already_there, summary.failed_before) == (1, 10, 0)
-    assert [row["path"] for row in summary.failed_now] == ["class0/v01.mp4"]
-    assert [row["path"] for row in Dataset.open(out).catalog.errors] == ["class0/v01.mp4"]
-    assert prepare_table(read_source(own_source), out, retry_failed=True).prepared == 0
-    assert is_clean(out)
-
-
-def test_a_retry_that_was_stopped_ends_like_one_that_was_not(own_source: Path, tmp_path: Path) -> None:
-    class Stops(InlineExecutor):
-        def run(self, jobs: Any, on_video: OnVideo) -> Iterator[ShardRecord]:
-            raise KeyboardInterrupt
-            yield
-
-    good = (own_source / "class0" / "v00.mp4").read_bytes()
-    (own_source / "class0" / "v00.mp4").write_text("no video")
-    table = with_instances(own_source, {"class1/v01.mp4": (Instance("late", None, 1e3, 2e3), Instance("class1"))})
-    once, twice = tmp_path / "once" / "data", tmp_path / "twice" / "data"
-    prepare_table(table, once)
-    shutil.copytree(once, twice)
-    (own_source / "class0" / "v00.mp4").write_bytes(good)
-    prepare_table(table, once, retry_failed=True)
-    with pytest.raises(KeyboardInterrupt):
-        prepare_table(table, twice, retry_failed=True, executor=Stops())
-    notes = Notes()
-    prepare_table(table, twice, notes=notes)
-    assert "going on with an unfinished run of 1 videos" in notes.sentences
-    assert digests(once) == digests(twice)
-    assert [(row["path"], row["stage"]) for row in Dataset.open(once).catalog.errors] == [("class1/v01.mp4", "label")]
-
-
-def with_instances(source: Path, of_paths: dict[str, tuple[Instance, ...]]) -> SourceTable:
-    """A folder's table in which some videos have other instances."""
-    table = read_source(source)
-    return replace(table, videos=tuple(replace(v, instances=of_paths.get(v.path, v.instances)) for v in table.videos))
-
-
-def test_an_unfinished_run_is_not_mixed_up_with_another_source(own_source: Path, tmp_path: Path, out: Path) -> None:
-    class Stops(InlineExecutor):
-        def run(self, jobs: list[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:  # type: ignore[override]
-            yield from super().run(jobs[:1], on_video)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare_table(read_source(own_source), out, executor=Stops(), shard_bytes=SHARD_BYTES)
-    assert (out / WORK).exists()
-    make_video(tmp_path / "other" / "class" / "w.mp4")
-    before = digests(out)
-    with pytest.raises(TargetError, match=r"unfinished run over another source: none of its 12 videos \('class0/v00"):
-        prepare_table(read_source(tmp_path / "other"), out, shard_bytes=SHARD_BYTES)
-    assert digests(out) == before
-    own_source.rename(tmp_path / "moved")
-    assert prepare_table(read_source(tmp_path / "moved"), out).totals["videos"] == 12
-    assert is_clean(out)
-
-
 def test_videos_of_several_instances_are_stored_once(tmp_path: Path, out: Path) -> None:
     folder = tmp_path / "anet"
     make_video(folder / "videos" / "v_aaaaaaaaaaa.mp4", frames=50, fps=25)
@@ -338,18 +196,6 @@ def test_videos_of_several_instances_are_stored_once(tmp_path: Path, out: Path) 
     assert digests(out) == before  # what is wrong with a label isn't lost by a retry
 
 
-def test_whole_numbers_of_seconds_are_times_too(own_source: Path, out: Path) -> None:
-    prepare_table(with_instances(own_source, {"class0/v00.mp4": (Instance("class0", None, 0, 1),)}), out)
-    assert is_clean(out)
-
-
-def test_keys_differ_though_new_paths_resemble_stored_ones(own_source: Path, out: Path) -> None:
-    """A key that a table gives twice over time, to another path each time, is changed for the later one."""
-    table = read_source(own_source)
-    first, second = table.videos[:2]
-    prepare_table(replace(table, videos=(first,)), out)
-    prepare_table(replace(table, videos=(SourceVideo(second.path, first.key, second.instances),)), out)
-    keys = [video.key for video in Dataset.open(out).videos]
-    assert keys[0] == first.key
-    assert len(set(keys)) == 2
+def test_whole_numbers_of_seconds_are_times_too(source: Path, out: Path) -> None:
+    prepare_table(with_instances(source, {"class0/v00.mp4": (Instance("class0", None, 0, 1),)}), out)
     assert is_clean(out)

@@ -86,7 +86,7 @@ def test_command_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     undisturbed, out = tmp_path / "undisturbed" / "data", tmp_path / "killed" / "data"
     prepare_table(read_source(source), undisturbed, shard_bytes=SHARD_BYTES)
     expected = digests(undisturbed)
-    arguments = ["prepare", source, "--out", out, "--shard-size", f"{SHARD_BYTES}B", "--workers", "2"]
+    arguments: list[str | Path] = ["prepare", source, "--out", out, "--shard-size", f"{SHARD_BYTES}B", "--workers", "2"]
     dice = random.Random(20)
     moments = [*MOMENTS, *dice.sample([*MOMENTS], len(MOMENTS))]
     states: list[State] = []

@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dataset_cases import RunningCommand, command_environment, digests, make_source, prepare_table, vclimb, vclimb_json
@@ -88,8 +89,10 @@ def in_own_mounts(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a command where it may mount a small disk that nobody else sees."""
     if os.geteuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("making a small disk takes the right to mount (root, and unshare -m)")
-    options = {"capture_output": True, "text": True, "timeout": 120, "env": command_environment()}
-    done = subprocess.run(["unshare", "-m", *command], check=False, **options)
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "env": command_environment()}
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        ["unshare", "-m", *map(str, command)], check=False, **options
+    )
     if done.returncode == 77:
         pytest.skip("mounting a small disk is not permitted")
     return done
@@ -189,7 +192,7 @@ def test_stopped_run_ends_at_once_and_goes_on(
     long_source: Path, long_undisturbed: dict[str, str], tmp_path: Path, how: str
 ) -> None:
     out = tmp_path / "data"
-    arguments = ["prepare", long_source, "--out", out, "--workers", "2", "--shard-size", "1MB"]
+    arguments: list[str | Path] = ["prepare", long_source, "--out", out, "--workers", "2", "--shard-size", "1MB"]
     run = RunningCommand(*arguments)
     assert run.wait_until(lambda: len(run_is_writing(out)) == 2)  # both workers are at work
     assert any("ffmpeg" in process.name() for process in run.family())
