@@ -13,17 +13,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pipeline.catalog import ShardRecord
 from pipeline.plan import PlannedVideo
 from pipeline.shard import ShardWriter, publish, write_atomically
+from pipeline.shard_job import ShardJob
 from pipeline.sources.table import Instance, printable_path
-
-if TYPE_CHECKING:
-    from pipeline.executor import ShardJob
 
 RECORDS = "records"
 _PLACE = ("shard", "offset", "first_frame")

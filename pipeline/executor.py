@@ -21,11 +21,10 @@ from pebble import ProcessExpired, ProcessPool
 
 from pipeline.assembly import ShardAssembly
 from pipeline.catalog import ShardRecord
-from pipeline.encode import EncodeSettings
 from pipeline.errors import VideoError
 from pipeline.interrupts import interrupts_held
-from pipeline.plan import PlannedShard
-from pipeline.worker import VideoTask, error_row, probe_task, start_worker, transcode_tasks, write_part_record
+from pipeline.shard_job import ShardJob
+from pipeline.worker import error_row, probe_task, start_worker, transcode_tasks, write_part_record
 
 PROBE_TIMEOUT_SECONDS = 60.0
 # After ffmpeg's own time-out: hashing the source and verifying the result.
@@ -37,50 +36,6 @@ _START_SECONDS = 10.0
 _BATCH_VIDEOS = 8
 _BATCH_SECONDS = 30.0
 _BATCH_PIXELS = 4 * 10**6
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """One unit of work.
-
-    Attributes:
-        shard: its videos.
-        stem: file name of the shard, without a suffix.
-        root: folder that the videos' paths are relative to.
-        target: folder of the data set.
-        work: folder for parts and unfinished files, on the same file system as the target.
-        scratch: folder for drafts of this run alone.
-        settings: how videos are stored.
-        ffmpeg: the binary.
-        timeout_seconds: longest time for a video; None allows 120 s and 10 s for each second of it.
-    """
-
-    shard: PlannedShard
-    stem: str
-    root: Path
-    target: Path
-    work: Path
-    scratch: Path
-    settings: EncodeSettings
-    ffmpeg: str
-    timeout_seconds: float | None
-
-    def part(self, index: int) -> Path:
-        """Path of a video's part, without a suffix."""
-        return self.work / f"{self.shard.number:06d}" / f"{index:06d}"
-
-    def task(self, index: int) -> VideoTask:
-        """The work of one of its videos."""
-        planned = self.shard.videos[index]
-        return VideoTask(
-            source=self.root / planned.video.path,
-            probe=planned.probe,
-            settings=self.settings,
-            part=self.part(index),
-            scratch=self.scratch,
-            ffmpeg=self.ffmpeg,
-            timeout_seconds=self.timeout_seconds or min(120 + 10 * planned.probe.duration_seconds, 6 * 3600),
-        )
 
 
 OnVideo = Callable[[ShardJob, int], None]

@@ -16,10 +16,11 @@ from pipeline.assembly import read_records
 from pipeline.catalog import HEADER, Catalog
 from pipeline.encode import EncodeSettings, estimated_bytes
 from pipeline.errors import SettingsError, SourceError, TargetError
-from pipeline.executor import Executor, ShardJob
+from pipeline.executor import Executor
 from pipeline.ffmpeg import Ffmpeg
 from pipeline.plan import Plan, PlannedShard, PlannedVideo, cut_shards, spread_over_classes
 from pipeline.probe import Probe
+from pipeline.shard_job import ShardJob
 from pipeline.sources.keys import make_key, twin_key
 from pipeline.sources.table import SourceTable, SourceVideo, printable_path
 from pipeline.storage import LocalStorage
@@ -100,21 +101,22 @@ def prepare(
         return run.go(work, drafts)
 
 
+@dataclass
 class _Run:
-    def __init__(
-        self,
-        table: SourceTable,
-        out: Path,
-        settings: EncodeSettings,
-        options: PrepareOptions,
-        ffmpeg: Ffmpeg,
-        executor: Executor,
-        reporter: Reporter,
-    ) -> None:
-        self.table, self.out, self.settings, self.options = table, out, settings, options
-        self.ffmpeg, self.executor, self.reporter = ffmpeg, executor, reporter
-        self.catalog = Catalog(name=make_key(out.name).replace("/", "_"), settings=settings, ffmpeg=[])
-        self.summary = Summary(out)
+    """One run: its arguments, and what it knows so far."""
+
+    table: SourceTable
+    out: Path
+    settings: EncodeSettings
+    options: PrepareOptions
+    ffmpeg: Ffmpeg
+    executor: Executor
+    reporter: Reporter
+
+    def __post_init__(self) -> None:
+        name = make_key(self.out.name).replace("/", "_")
+        self.catalog = Catalog(name=name, settings=self.settings, ffmpeg=[])
+        self.summary = Summary(self.out)
 
     def go(self, work: Path, drafts: Path) -> Summary:
         if (self.out / HEADER).exists():

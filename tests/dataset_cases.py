@@ -20,9 +20,10 @@ from video_cases import make_video
 from pipeline.assembly import ShardAssembly
 from pipeline.catalog import ShardRecord
 from pipeline.encode import CODECS, EncodeSettings
-from pipeline.executor import Executor, OnVideo, ShardJob
+from pipeline.executor import Executor, OnVideo
 from pipeline.ffmpeg import find_ffmpeg
 from pipeline.prepare import PrepareOptions, Summary, prepare
+from pipeline.shard_job import ShardJob
 from pipeline.sources import read_source
 from pipeline.sources.table import Instance, SourceTable
 from pipeline.verify import verify

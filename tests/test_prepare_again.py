@@ -26,7 +26,8 @@ from video_cases import make_video
 from pipeline.catalog import ShardRecord
 from pipeline.dataset import Dataset
 from pipeline.errors import TargetError
-from pipeline.executor import OnVideo, ShardJob
+from pipeline.executor import OnVideo
+from pipeline.shard_job import ShardJob
 from pipeline.sources import read_source
 from pipeline.sources.table import Instance, Missing, SourceVideo
 from pipeline.target import WORK

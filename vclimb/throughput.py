@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from pipeline.stream import ClipBatch, ClipStream
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Clips a second over several rounds.
-
-    Attributes:
-        median: of the rounds.
-        low: slowest round.
-        high: fastest round.
-    """
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, rounds: list[float]) -> Rate:
-        """The rate of some rounds, each in clips a second."""
-        return cls(statistics.median(rounds), min(rounds), max(rounds))
 
 
 def endless(stream: ClipStream) -> Iterator[ClipBatch]:
