@@ -11,7 +11,7 @@ import psutil
 
 
 class PeakMemory:
-    """Watches, while it runs, how much memory any worker and its children took together, in bytes."""
+    """Watches, while it runs, how much memory any new child and its children took together, in bytes."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -28,9 +28,10 @@ class PeakMemory:
 
     def _watch(self) -> None:
         own = psutil.Process().cmdline()
+        before = set(psutil.Process().children())  # such as the fork server of another test's stream
         while not self._done.wait(0.05):
             with contextlib.suppress(psutil.Error):
-                for worker in psutil.Process().children():
+                for worker in set(psutil.Process().children()) - before:
                     family = [worker, *worker.children(recursive=True)]
                     self.bytes = max(self.bytes, sum(_peak_bytes(process, own) for process in family))
 
