@@ -24,7 +24,7 @@ from pipeline.catalog import ShardRecord
 from pipeline.errors import VideoError
 from pipeline.interrupts import interrupts_held
 from pipeline.shard_job import ShardJob
-from pipeline.worker import error_row, probe_task, start_worker, transcode_tasks, write_part_record
+from pipeline.worker import STOPPED, error_row, probe_task, start_worker, transcode_tasks, write_part_record
 
 PROBE_TIMEOUT_SECONDS = 60.0
 # After ffmpeg's own time-out: hashing the source and verifying the result.
@@ -98,6 +98,7 @@ class LocalExecutor:
                     try:
                         results[index] = future.result()
                     except (TimeoutError, ProcessExpired) as error:
+                        _stop_with_worker(error)
                         results[index] = {"error": error_row(_lost_worker("probe", PROBE_TIMEOUT_SECONDS, error))}
                     on_probe()
         return results
@@ -131,6 +132,7 @@ class LocalExecutor:
                     try:
                         future.result()
                     except (TimeoutError, ProcessExpired) as error:
+                        _stop_with_worker(error)
                         if len(batch.videos) > 1:  # which of them it was shows when each is done alone
                             todo.extendleft(_Batch(batch.job, (index,)) for index in reversed(batch.videos))
                             continue
@@ -172,6 +174,12 @@ class _Batch:
 def _start_worker(started: Semaphore) -> None:
     start_worker()
     started.release()
+
+
+def _stop_with_worker(error: Exception) -> None:
+    """A scheduler that stops a job may reach the workers before the run: then the run stops too."""
+    if isinstance(error, ProcessExpired) and error.exitcode == STOPPED:
+        raise KeyboardInterrupt
 
 
 def _lost_worker(stage: str, timeout_seconds: float, error: Exception) -> VideoError:

@@ -30,6 +30,8 @@ from pipeline.probe import Probe, open_regular_file, probe_video
 # Bounds what a hostile file can make a decoder allocate; an honest 4K source needs 300 MB.
 WORKER_DATA_BYTES = 2 * 2**30
 TRUNCATED_BELOW = 0.9
+# Exit status of a worker that was asked to stop, as a shell gives it for SIGTERM: no fault of its video's.
+STOPPED = 128 + signal.SIGTERM
 # Two frames that claim to be days apart must not fill the disk with copies of the first.
 MAX_COPIES = 1000
 _PR_SET_PDEATHSIG = 1
@@ -78,7 +80,7 @@ def start_worker() -> None:
 
 def _stop_at_once(_number: int, _frame: object) -> None:
     kill_running()
-    os._exit(1)
+    os._exit(STOPPED)
 
 
 def probe_task(source: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from dataset_cases import RunningCommand, command_environment, digests, make_source, prepare_table, vclimb, vclimb_json
 from video_cases import make_video
@@ -187,20 +188,23 @@ def long_undisturbed(long_source: Path, tmp_path_factory: pytest.TempPathFactory
     return digests(out)
 
 
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGTERM to the workers"])
 def test_stopped_run_ends_at_once_and_goes_on(
     long_source: Path, long_undisturbed: dict[str, str], tmp_path: Path, how: str
 ) -> None:
     out = tmp_path / "data"
     arguments: list[str | Path] = ["prepare", long_source, "--out", out, "--workers", "2", "--shard-size", "1MB"]
     run = RunningCommand(*arguments)
-    assert run.wait_until(lambda: len(run_is_writing(out)) == 2)  # both workers are at work
+    assert run.wait_until(lambda: bool(run_is_writing(out)))  # at least one worker is at work
     assert any("ffmpeg" in process.name() for process in run.family())
     began = time.monotonic()
     if how == "Ctrl-C":  # a terminal sends it to the whole group
         os.killpg(run.process.pid, signal.SIGINT)
-    else:
+    elif how == "SIGTERM":
         run.process.send_signal(signal.SIGTERM)
+    else:  # a scheduler that signals every process of a job may reach them before the run
+        for process in psutil.Process(run.process.pid).children():
+            process.send_signal(signal.SIGTERM)
     stdout, stderr = run.process.communicate(timeout=20)
     assert time.monotonic() - began < 8
     assert run.process.returncode == 130, stderr
