@@ -7,13 +7,15 @@ the videos of several shards at once, so that one shard keeps all workers busy.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.synchronize import Semaphore
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,8 +67,9 @@ class LocalExecutor:
         """A pool of no more workers than there are tasks; started only if there are any."""
         workers = min(self._workers, n_tasks)
         context = multiprocessing.get_context("spawn")
-        started = context.Semaphore(0)
-        pool = ProcessPool(max(1, workers), initializer=_start_worker, initargs=(started,), context=context)
+        started, report = context.Pipe(duplex=False)
+        others = {child.pid for child in multiprocessing.active_children()}
+        pool = ProcessPool(max(1, workers), initializer=_start_worker, initargs=(report,), context=context)
         try:
             if workers:
                 with interrupts_held():
@@ -78,11 +81,10 @@ class LocalExecutor:
         else:
             pool.close()  # type: ignore[no-untyped-call]
         finally:
-            # A worker that finds the pool gone while it starts would print a traceback.
-            deadline = time.monotonic() + _START_SECONDS
-            for _ in range(workers):
-                started.acquire(timeout=max(0.0, deadline - time.monotonic()))
+            _wait_for_starting(started, others)
             pool.join()
+            started.close()
+            report.close()
 
     def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[dict[str, Any]]:
         results: list[dict[str, Any]] = [{}] * len(sources)
@@ -92,12 +94,12 @@ class LocalExecutor:
             while todo or pending:
                 while todo and len(pending) < self._workers * _IN_FLIGHT_PER_WORKER:
                     index, source = todo.popleft()
-                    pending[pool.schedule(probe_task, args=(source,), timeout=PROBE_TIMEOUT_SECONDS)] = index
+                    pending[_schedule(pool, PROBE_TIMEOUT_SECONDS, probe_task, source)] = index
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     index = pending.pop(future)
                     try:
                         results[index] = future.result()
-                    except (TimeoutError, ProcessExpired) as error:
+                    except (TimeoutError, ProcessExpired, BrokenProcessPool) as error:
                         _stop_with_worker(error)
                         results[index] = {"error": error_row(_lost_worker("probe", PROBE_TIMEOUT_SECONDS, error))}
                     on_probe()
@@ -126,12 +128,12 @@ class LocalExecutor:
                         done.append(batch)
                         continue
                     timeout_seconds = 2 * sum(task.timeout_seconds for task in tasks) + _GRACE_SECONDS
-                    pending[pool.schedule(transcode_tasks, args=(tasks,), timeout=timeout_seconds)] = batch
+                    pending[_schedule(pool, timeout_seconds, transcode_tasks, tasks)] = batch
                 for future in wait(pending, return_when=FIRST_COMPLETED).done if pending else ():
                     batch = pending.pop(future)
                     try:
                         future.result()
-                    except (TimeoutError, ProcessExpired) as error:
+                    except (TimeoutError, ProcessExpired, BrokenProcessPool) as error:
                         _stop_with_worker(error)
                         if len(batch.videos) > 1:  # which of them it was shows when each is done alone
                             todo.extendleft(_Batch(batch.job, (index,)) for index in reversed(batch.videos))
@@ -171,14 +173,36 @@ class _Batch:
     videos: tuple[int, ...]
 
 
-def _start_worker(started: Semaphore) -> None:
+def _start_worker(report: Connection) -> None:
     start_worker()
-    started.release()
+    report.send(os.getpid())
+
+
+def _wait_for_starting(started: Connection, others: set[int | None]) -> None:
+    """Let living workers finish their start: one that finds the pool gone meanwhile would print a traceback."""
+    deadline = time.monotonic() + _START_SECONDS
+    ready = others
+    while time.monotonic() < deadline:
+        while started.poll():
+            ready = ready | {started.recv()}
+        if all(child.pid in ready for child in multiprocessing.active_children()):
+            return
+        time.sleep(0.02)
+
+
+def _schedule(pool: ProcessPool, timeout_seconds: float, task: Callable[..., Any], *args: object) -> Future[Any]:
+    try:
+        return pool.schedule(task, args=args, timeout=timeout_seconds)
+    except RuntimeError as error:  # the pool broke since we last looked
+        raise KeyboardInterrupt from error
 
 
 def _stop_with_worker(error: Exception) -> None:
-    """A scheduler that stops a job may reach the workers before the run: then the run stops too."""
-    if isinstance(error, ProcessExpired) and error.exitcode == STOPPED:
+    """A scheduler that stops a job may reach the workers before the run: then the run stops too.
+
+    It may also reach workers that hold no task yet; the pool is broken once all have ended that way.
+    """
+    if isinstance(error, BrokenProcessPool) or (isinstance(error, ProcessExpired) and error.exitcode == STOPPED):
         raise KeyboardInterrupt
 
 

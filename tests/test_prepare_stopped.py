@@ -231,6 +231,19 @@ def test_ctrl_c_while_workers_start_is_answered_by_the_run_alone(source: Path, t
     assert run.wait_until_alone() == []
 
 
+def test_workers_stopped_while_they_start_stop_the_run(source: Path, tmp_path: Path) -> None:
+    run = RunningCommand(*prepare_arguments(source, tmp_path / "data"))
+    assert run.wait_until(lambda: len(run.family()) >= 3)
+    for process in psutil.Process(run.process.pid).children():
+        process.send_signal(signal.SIGTERM)
+    _, stderr = run.process.communicate(timeout=30)
+    if run.process.returncode != 0:  # a worker that was replaced in time may still have done the work
+        assert run.process.returncode == 130, stderr
+        assert "stopped. What is done is kept" in stderr
+    assert "Traceback" not in stderr
+    assert run.wait_until_alone() == []
+
+
 def run_is_writing(out: Path) -> list[Path]:
     """The files that an ffmpeg of a run has begun to write."""
     return [path for path in map(Path, glob.glob(f"{out}/{WORK}/drafts-*/*.mp4")) if path.stat().st_size]
