@@ -35,7 +35,7 @@ from pipeline.cpu_stream import CpuClipStream
 from pipeline.dataset import Dataset
 from pipeline.ffmpeg import find_ffmpeg
 from pipeline.sampling import View
-from pipeline.stream import BatchPlan, ClipStream, StreamSettings
+from pipeline.stream import BatchPlan, StreamSettings
 
 
 def extract(dataset: Dataset, folder: Path) -> None:
@@ -122,7 +122,9 @@ def main() -> None:
     # Every video once, whole, in the order of the extracted files.
     whole = {instance.key: instance for instance in dataset.instances}
     provider = InstanceProvider(dataset, [whole[video.key] for video in dataset.videos])
-    settings = StreamSettings(args.batch_size, (View(),), Augmentation(size=args.size), drop_last=True)
+    settings = StreamSettings(
+        args.batch_size, (View(),), Augmentation(size=args.size), drop_last=True, across_epochs=True
+    )
     count = args.clips // args.batch_size
 
     def stream() -> float:
@@ -131,8 +133,8 @@ def main() -> None:
             return rate(endless, args.batch_size, count)
 
     def usual(load: Callable[[Path, int, list[int]], list[Image.Image]], share: int) -> float:
-        planner: ClipStream = CpuClipStream(provider, settings, workers=0)
-        plans = (planner.plan(0, position % len(planner)) for position in range(count // share + 1))
+        planner = CpuClipStream(provider, settings, workers=0)
+        plans = islice(planner.plans(0, 0), count // share + 1)
         loader = torch.utils.data.DataLoader(
             UsualClips(args.videos, args.size, load), batch_sampler=clips_of(plans), num_workers=args.workers
         )

@@ -1,23 +1,28 @@
 """Training fed by each clip stream, as a share of training on batches that already lie on the GPU.
 
-    python benchmarks/stream.py 224:SHARDS 112:SHARDS 112:SMALL_SHARDS [--model resnet34.tv_in1k] [--rounds 5]
+    python benchmarks/stream.py 224:SHARDS 112:SMALL_SHARDS 224:H264_SHARDS [--ways cpu dali-engines] [--rounds 5]
 
 Every argument is a crop size and a data set to train at that size on (several data sets may share a size: videos
-prepared at another --short-side, or as h264). Each way to decode runs in a process of its own, which measures, in
-turn: the stream alone, training on one repeated batch, training fed by the stream. Prints clips a second (medians of
-the rounds) and the median of the rounds' ratios fed / repeated. A way that fails or hangs is said and passed over.
+prepared at another --short-side, or as h264). Each has a process of its own, which takes one way to decode after the
+other and measures, in turn: training on one repeated batch, training fed by the stream, the stream alone. Prints clips
+a second (medians of the rounds), the median of the rounds' ratios fed / repeated, and how much of the repeated steps'
+time the training thread itself computes: near 1, it is launching kernels that binds, and whatever takes that thread's
+time (or the interpreter's lock) slows training down. A way that fails or hangs is said and passed over.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import contextlib
 import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -34,7 +39,7 @@ from vclimb.tsn import TSN
 
 N_SEGMENTS = 8
 WAYS = {
-    "cpu": "all cores but two",
+    "cpu": "worker processes on all cores but two, and pinned memory",
     "dali-cpu": "DALI, decoding on the cores",
     "dali-engines": "DALI, decoding on the JPEG engines",
     "dali-kernels": "DALI, decoding with CUDA kernels",
@@ -46,35 +51,36 @@ def open_way(way: str, provider: InstanceProvider, settings: StreamSettings, dev
     """The stream that a name stands for."""
     cores = len(os.sched_getaffinity(0))
     if way == "cpu":
-        return CpuClipStream(provider, settings, device, max(1, cores - 2))
+        return CpuClipStream(provider, settings, device)
     dali = {
         "dali-cpu": DaliSettings(cpu_share=1.0, threads=max(1, cores - 4)),
-        "dali-engines": DaliSettings(cpu_share=0.0, hw_decoder_load=1.0, threads=4),
-        "dali-kernels": DaliSettings(cpu_share=0.0, hw_decoder_load=0.0, threads=4),
+        "dali-engines": DaliSettings(cpu_share=0.0, hw_decoder_load=1.0, threads=min(4, cores)),
+        "dali-kernels": DaliSettings(cpu_share=0.0, hw_decoder_load=0.0, threads=min(4, cores)),
         "dali-both": DaliSettings(cpu_share=0.5, hw_decoder_load=1.0, threads=max(1, cores - 6)),
     }[way]
     return DaliClipStream(provider, settings, device, dali)
 
 
-def measure(way: str, size: int, shards: str, model: str, rounds: int, batch_size: int, steps: int) -> dict[str, float]:
+def measure(way: str, provider: InstanceProvider, trainer: Trainer, args: argparse.Namespace) -> dict[str, float]:
     """One way's figures."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = Dataset.open(shards)
-    copies = max(1, 20 * batch_size // len(dataset.instances))  # an epoch of a small set would end too soon
-    provider = InstanceProvider(dataset, dataset.instances * copies)
-    settings = StreamSettings(batch_size, (View(n_frames=N_SEGMENTS),), Augmentation(size=size), drop_last=True)
-    trainer = Trainer(TSN(len(dataset.classes), model), device)
+    size, device, steps = int(args.runs[0].split(":")[0]), trainer.device, args.steps
+    settings = StreamSettings(
+        args.batch_size, (View(n_frames=N_SEGMENTS),), Augmentation(size=size), drop_last=True, across_epochs=True
+    )
     with open_way(way, provider, settings, device) as stream:
         batches = endless(stream)
         one = repeated(next(batches))
         train_on(trainer, one, 10)
         train_on(trainer, batches, 5)
-        alone, synthetic, fed = [], [], []
-        for _ in range(rounds):
+        alone, synthetic, fed, computing = [], [], [], []
+        for _ in range(args.rounds):
+            start_seconds, thread_start_seconds = time.perf_counter(), time.thread_time()
             synthetic.append(timed(lambda: train_on(trainer, one, steps), device))
+            computing.append((time.thread_time() - thread_start_seconds) / (time.perf_counter() - start_seconds))
+            train_on(trainer, batches, 4)  # what was decoded ahead meanwhile doesn't count
             fed.append(timed(lambda: train_on(trainer, batches, steps), device))
-            take(batches, 4)
-            alone.append(timed(lambda: take(batches, steps), device))
+            take(batches, 12)
+            alone.append(timed(lambda: take(batches, 2 * steps), device))
         batches.close()
     ratios = [a / b for a, b in zip(fed, synthetic, strict=True)]
     return {
@@ -84,24 +90,38 @@ def measure(way: str, size: int, shards: str, model: str, rounds: int, batch_siz
         "ratio": statistics.median(ratios),
         "ratio_low": min(ratios),
         "ratio_high": max(ratios),
+        "computing": statistics.median(computing),
     }
 
 
-def figures_of(argv: list[str], timeout_seconds: float) -> dict[str, float]:
-    """The figures that a process of this program prints; it and all its children are ended after the time-out."""
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as child:
+def measure_all(args: argparse.Namespace) -> None:
+    """The figures of every way on one data set, a line each."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dataset = Dataset.open(args.runs[0].split(":", 1)[1])
+    copies = max(1, 40 * args.batch_size // len(dataset.instances))  # an epoch of a small set would end too soon
+    provider = InstanceProvider(dataset, dataset.instances * copies)
+    trainer = Trainer(TSN(len(dataset.classes), args.model), device)
+    for way in args.ways:
+        if provider.codec != "jpeg" and way != "cpu":
+            continue
         try:
-            out, err = child.communicate(timeout=timeout_seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            raise
-    lines = [line for line in out.splitlines() if line.startswith("RESULT ")]
-    if not lines:
-        raise RuntimeError(err[-300:])
-    figures: dict[str, float] = json.loads(lines[0].removeprefix("RESULT "))
-    return figures
+            print(f"RESULT {way} {json.dumps(measure(way, provider, trainer, args))}", flush=True)
+        except Exception as error:
+            print(f"FAILED {way} {str(error)[-300:]!r}", flush=True)
+
+
+def lines_of(argv: list[str], timeout_seconds: float) -> Iterator[str]:
+    """What a process of this program prints; it and all its children are ended after the time-out."""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True) as child:
+        timer = threading.Timer(timeout_seconds, os.killpg, (child.pid, signal.SIGKILL))
+        timer.start()
+        assert child.stdout is not None
+        try:
+            yield from child.stdout
+        finally:
+            timer.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
 
 
 def main() -> None:
@@ -112,34 +132,39 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--timeout", type=float, default=75)
+    parser.add_argument("--timeout", type=float, default=75, help="seconds for each way")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        size, shards = args.runs[0].split(":", 1)
-        figures = measure(args.ways[0], int(size), shards, args.model, args.rounds, args.batch_size, args.steps)
-        print("RESULT", json.dumps(figures))
+        measure_all(args)
         return
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     cores = len(os.sched_getaffinity(0))
     print(f"{where}, {cores} cores, TSN {args.model}, {N_SEGMENTS} frames, batch {args.batch_size}")
-    print(f"{'px':>4} {'shards':12} {'way':13} {'alone':>7} {'repeated':>8} {'fed':>7} {'ratio':>6}  (low-high)")
-    for run, way in itertools.product(args.runs, args.ways):
+    print(
+        f"{'px':>4} {'shards':12} {'way':13} {'alone':>7} {'repeated':>8} {'fed':>7} {'ratio':>6}  (low-high)     busy",
+        flush=True,
+    )
+    for run in args.runs:
         size, shards = run.split(":", 1)
-        dataset = Dataset.open(shards)
-        if dataset.settings.codec != "jpeg" and way != "cpu":
-            continue
-        argv = [sys.executable, __file__, run, "--one", "--ways", way, "--model", args.model]
+        argv = [sys.executable, __file__, run, "--one", "--ways", *args.ways, "--model", args.model]
         argv += ["--rounds", str(args.rounds), "--batch-size", str(args.batch_size), "--steps", str(args.steps)]
-        try:
-            f = figures_of(argv, args.timeout)
-            print(
-                f"{size:>4} {Path(shards).name:12} {way:13} {f['alone']:7.0f} {f['synthetic']:8.0f} {f['fed']:7.0f} "
-                f"{f['ratio']:6.3f}  ({f['ratio_low']:.3f}-{f['ratio_high']:.3f})",
-                flush=True,
-            )
-        except (subprocess.TimeoutExpired, RuntimeError) as error:
-            print(f"{size:>4} {Path(shards).name:12} {way:13} failed: {error}", flush=True)
+        seen = 0
+        for line in lines_of(argv, args.timeout * len(args.ways)):
+            word, way, rest = line.rstrip().split(" ", 2)
+            head = f"{size:>4} {Path(shards).name:12} {way:13}"
+            seen += 1
+            if word == "RESULT":
+                f = json.loads(rest)
+                print(
+                    f"{head} {f['alone']:7.0f} {f['synthetic']:8.0f} {f['fed']:7.0f} {f['ratio']:6.3f}"
+                    f"  ({f['ratio_low']:.3f}-{f['ratio_high']:.3f})  {f['computing']:.2f}",
+                    flush=True,
+                )
+            else:
+                print(f"{head} failed: {rest}", flush=True)
+        if not seen:
+            print(f"{size:>4} {Path(shards).name:12} nothing was measured", flush=True)
 
 
 if __name__ == "__main__":

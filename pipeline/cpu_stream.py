@@ -1,78 +1,43 @@
-"""The clip stream that needs no GPU: worker processes that read, decode, crop and resize whole batches."""
+"""The clip stream that decodes on the cores: worker processes fill shared memory, which a GPU copies from directly.
+
+The process that trains sends each worker its share of a batch and gets a word back; pixels pass through no pipe, no
+pickle and no thread of its own, so that it is free to launch kernels.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
-import torch.nn.functional
 
+from pipeline.batch_decoder import BatchDecoder, Part, PartDecoder, Sound, batch_bytes, views_of
 from pipeline.clip_reader import ClipReader
-from pipeline.clips import ClipProvider, Indices
+from pipeline.clips import ClipProvider
 from pipeline.decode import Pixels
+from pipeline.shared_ring import PinningError, SharedRing
 from pipeline.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
-from pipeline.workers import BatchWorkers
+from pipeline.workers import TASKS_PER_WORKER, BatchWorkers, checked_workers
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class DecodedBatch:
-    """What a worker makes of a plan.
-
-    Attributes:
-        views: view name -> (B, T, S, S, 3) uint8.
-        plan: of the clips that are really there.
-        skipped: why others were left out.
-    """
-
-    views: dict[str, Pixels]
-    plan: BatchPlan
-    skipped: list[str]
-
-
-@dataclass(frozen=True)
-class BatchDecoder:
-    """Reads, decodes, crops and resizes the clips of a plan. Runs in a worker."""
-
-    reader: ClipReader
-
-    def __call__(self, plan: BatchPlan) -> DecodedBatch:
-        size = self.reader.settings.augmentation.size
-        views: dict[str, Pixels] = {n: np.empty((*f.shape, size, size, 3), np.uint8) for n, f in plan.frames.items()}
-        skipped: list[str] = []
-        for slot in range(len(plan.items)):
-            (frames, places), plan = self.reader.sound(plan, slot, self._clip, skipped)
-            for name, of_view in places.items():
-                np.take(frames, of_view, axis=0, out=views[name][slot])
-        return DecodedBatch(views, plan, skipped)
-
-    def _clip(self, plan: BatchPlan, slot: int) -> tuple[Pixels, dict[str, Indices]]:
-        """The distinct frames of a clip as (n, S, S, 3), and where each view's are among them."""
-        clip = self.reader.read(plan, slot)
-        left, top, width, height = plan.boxes[slot].tolist()
-        pixels = self.reader.decode(clip)[:, top : top + height, left : left + width]
-        size = self.reader.settings.augmentation.size
-        frames = torch.nn.functional.interpolate(
-            torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2),
-            (size, size),
-            mode="bilinear",
-            antialias=True,
-        )
-        if plan.flips[slot]:
-            frames = frames.flip(-1)
-        return frames.permute(0, 2, 3, 1).numpy(), clip.places
+# Parts of a batch: few, since the process that trains spends time on each; several, so that a batch comes early.
+_PARTS = 4
 
 
 class CpuClipStream(ClipStream):
-    """Decodes on the cores of this machine. Holds at most 2 decoded batches for each worker.
+    """Decodes on the cores of this machine; `host_bytes` of shared memory hold all that is decoded ahead.
 
     Args:
         provider: of encoded frames.
         settings: what to yield.
         device: where batches go.
-        workers: processes; None takes one for each core, 0 decodes in this process.
+        workers: processes; None takes one for each core, but two that feed a GPU; 0 decodes in this process.
     """
 
     name = "cpu"
@@ -85,21 +50,163 @@ class CpuClipStream(ClipStream):
         workers: int | None = None,
     ) -> None:
         super().__init__(provider, settings, torch.device(device))
-        decoder = BatchDecoder(ClipReader(provider, settings))
-        workers = len(os.sched_getaffinity(0)) if workers is None else workers
-        self._workers = BatchWorkers(decoder, workers)
+        self._decoder = BatchDecoder(ClipReader(provider, settings))
+        self._n_workers = default_workers(self.device) if workers is None else checked_workers(workers)
+        self._workers: BatchWorkers[Part, Sound | None] | None = None
+        self._ring: SharedRing | None = None
+        self._part_clips = -(-settings.batch_size // _PARTS)
+        parts = -(-settings.batch_size // self._part_clips)
+        # What can be in flight, and the batch whose copy may not have ended.
+        self._n_slots = -(-TASKS_PER_WORKER * self._n_workers // parts) + 2
+        self._upload = _Upload(self.device) if self.device.type == "cuda" else None
+
+    @property
+    def host_bytes(self) -> int:
+        """Shared memory for decoded batches, of all workers together."""
+        return self._n_slots * batch_bytes(self.settings) if self._n_workers else 0
 
     def close(self) -> None:
         super().close()
-        self._workers.close()
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+        if self._upload is not None:
+            self._upload.finish()
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
 
     def _decode(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
-        for made in self._workers.run(plans):
-            self.count_skipped(made.skipped)
-            items, facts = made.plan.items, self.provider.items
-            views = {
-                name: torch.from_numpy(frames).to(self.device).permute(0, 1, 4, 2, 3)
-                for name, frames in made.views.items()
-            }
-            labels = torch.from_numpy(facts.labels[items]).to(self.device)
-            yield ClipBatch(views, labels, facts.keys[items].tolist(), made.plan)
+        decoded = self._in_workers(plans) if self._n_workers else self._in_process(plans)
+        if self._upload is None:
+            yield from decoded
+            return
+        ahead: ClipBatch | None = None
+        for batch in decoded:  # the copy of one batch goes on while the one before is in use
+            if ahead is not None:
+                yield self._upload.hand_over(ahead)
+            ahead = batch
+        if ahead is not None:
+            yield self._upload.hand_over(ahead)
+
+    def _in_process(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
+        for plan in plans:
+            views = views_of(np.empty(batch_bytes(self.settings), np.uint8), self.settings, len(plan.items))
+            yield self._batch(views, self._decoder.fill(plan, views), None)
+
+    def _in_workers(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
+        workers, ring = self._start()
+        asked: deque[tuple[int, BatchPlan, list[Part]]] = deque()
+        answers = workers.run(self._parts(plans, asked))
+        try:
+            for first in answers:
+                slot, plan, parts = asked.popleft()
+                sound = _joined(plan, parts, [first, *islice(answers, len(parts) - 1)])
+                yield self._batch(views_of(ring.slot(slot), self.settings, len(plan.items)), sound, slot)
+        finally:
+            answers.close()
+
+    def _parts(
+        self, plans: Iterator[BatchPlan], asked: deque[tuple[int, BatchPlan, list[Part]]]
+    ) -> Generator[Part, None, None]:
+        for number, plan in enumerate(plans):
+            slot, n_clips = number % self._n_slots, len(plan.items)
+            if self._upload is not None:
+                self._upload.wait(slot)
+            starts = range(0, max(1, n_clips), self._part_clips)
+            parts = [Part(_cut(plan, start, start + self._part_clips), slot, start, n_clips) for start in starts]
+            asked.append((slot, plan, parts))
+            yield from parts
+
+    def _start(self) -> tuple[BatchWorkers[Part, Sound | None], SharedRing]:
+        if self._workers is None or self._ring is None:
+            self._ring = SharedRing(self._n_slots, batch_bytes(self.settings))
+            if self._upload is not None:
+                try:
+                    self._ring.pin()
+                except PinningError as error:
+                    log.warning("%s: copies will be slower", error)
+            self._workers = BatchWorkers(PartDecoder(self._decoder, self._ring), self._n_workers)
+        return self._workers, self._ring
+
+    def _batch(self, views: dict[str, Pixels], sound: Sound, slot: int | None) -> ClipBatch:
+        """Decoded clips as tensors of the stream's device that share nothing with the slot."""
+        self.count_skipped(sound.skipped)
+        items, facts = sound.plan.items, self.provider.items
+        tensors = {name: torch.from_numpy(frames) for name, frames in views.items()}
+        labels = torch.from_numpy(facts.labels[items])
+        if self._upload is not None:
+            tensors, labels = self._upload.begin(tensors, labels, slot)
+        elif slot is not None:
+            tensors = {name: frames.clone() for name, frames in tensors.items()}
+        channels_first = {name: frames.permute(0, 1, 4, 2, 3) for name, frames in tensors.items()}
+        return ClipBatch(channels_first, labels, facts.keys[items].tolist(), sound.plan)
+
+
+class _Upload:
+    """Copies to a GPU on a stream of their own, beside the model's kernels."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._of_slot: dict[int | None, torch.cuda.Event] = {}
+        self._under_way: deque[torch.cuda.Event] = deque()
+
+    def begin(
+        self, views: dict[str, torch.Tensor], labels: torch.Tensor, slot: int | None
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Start to copy a batch out of a slot."""
+        with torch.cuda.stream(self._stream):
+            copies = {name: frames.to(self._device, non_blocking=True) for name, frames in views.items()}
+            labels = labels.to(self._device, non_blocking=True)
+            copied = self._of_slot[slot] = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record(self._stream)
+        self._under_way.append(copied)
+        return copies, labels
+
+    def wait(self, slot: int) -> None:
+        """Until nothing is copied out of a slot any more."""
+        if (event := self._of_slot.pop(slot, None)) is not None:
+            event.synchronize()
+
+    def finish(self) -> None:
+        """Until nothing is copied any more."""
+        self._stream.synchronize()
+        self._of_slot.clear()
+        self._under_way.clear()
+
+    def hand_over(self, batch: ClipBatch) -> ClipBatch:
+        """Let the current stream use the batch that was begun first, once its copy has ended."""
+        stream = torch.cuda.current_stream(self._device)
+        stream.wait_event(self._under_way.popleft())
+        for tensor in (*batch.views.values(), batch.labels):
+            tensor.record_stream(stream)
+        return batch
+
+
+def default_workers(device: torch.device) -> int:
+    """One for each core; two cores are left to the process that drives a GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 2) if device.type == "cuda" else cores
+
+
+def _cut(plan: BatchPlan, start: int, stop: int) -> BatchPlan:
+    frames = {name: numbers[start:stop] for name, numbers in plan.frames.items()}
+    return replace(
+        plan, items=plan.items[start:stop], frames=frames, boxes=plan.boxes[start:stop], flips=plan.flips[start:stop]
+    )
+
+
+def _joined(plan: BatchPlan, parts: list[Part], answers: list[Sound | None]) -> Sound:
+    """What was decoded, from what was of its parts."""
+    if not any(answers):
+        return Sound(plan, [])
+    plans = [part.plan if answer is None else answer.plan for part, answer in zip(parts, answers, strict=True)]
+    joined = replace(
+        plan,
+        items=np.concatenate([part.items for part in plans]),
+        frames={name: np.concatenate([part.frames[name] for part in plans]) for name in plan.frames},
+        boxes=np.concatenate([part.boxes for part in plans]),
+        flips=np.concatenate([part.flips for part in plans]),
+    )
+    return Sound(joined, [reason for answer in answers if answer for reason in answer.skipped])

@@ -10,6 +10,7 @@ import abc
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Self, TypedDict
 
 import numpy as np
@@ -38,6 +39,8 @@ class StreamSettings:
         rank: this process, from 0.
         world_size: processes that share an epoch.
         on_bad_frame: `raise`, or `skip`: another clip takes the place of one that doesn't decode.
+        across_epochs: decode the next epoch's first batches ahead while one ends, so that training doesn't wait
+            there; what is ahead when the last epoch ends was decoded for nothing.
     """
 
     batch_size: int = 32
@@ -49,6 +52,7 @@ class StreamSettings:
     rank: int = 0
     world_size: int = 1
     on_bad_frame: str = "raise"
+    across_epochs: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -144,8 +148,9 @@ class ClipStream(abc.ABC):
         self.skipped = 0
         self._epoch = 0
         self._position = 0
-        self._batches = self._deal()
+        self._batches = self._deal(0)
         self._decoding: Generator[ClipBatch, None, None] | None = None
+        self._iterators = 0
         if not self._batches:
             raise SettingsError(
                 f"{len(provider.items)} clips don't fill one batch of {settings.batch_size} on each of "
@@ -173,18 +178,21 @@ class ClipStream(abc.ABC):
 
         A stream has one iterator at a time: a new one, or another state, ends the one before.
         """
-        self._leave()
-        epoch, start, n_batches = self._epoch, self._position, len(self._batches)
-        plans = (self.plan(epoch, position) for position in range(start, n_batches))
-        decoding = self._decoding = self._decode(plans)
+        if self._decoding is None or getgeneratorstate(self._decoding) == GEN_CLOSED or not self.settings.across_epochs:
+            self._leave()
+            self._decoding = self._decode(self.plans(self._epoch, self._position))
+        self._iterators += 1
+        mine, epoch, decoding = self._iterators, self._epoch, self._decoding
         try:
-            for batch in decoding:
-                self._position = batch.plan.position + 1
-                if self._position == n_batches:
+            while mine == self._iterators and epoch == self._epoch and (batch := next(decoding, None)) is not None:
+                if batch.plan.position + 1 == len(self._batches):
                     self._set(epoch + 1, 0)
+                else:
+                    self._position = batch.plan.position + 1
                 yield batch
         finally:
-            decoding.close()
+            if not self.settings.across_epochs:
+                decoding.close()
 
     def state_dict(self) -> StreamState:
         """Where the stream stands: after the last batch that was yielded."""
@@ -204,6 +212,7 @@ class ClipStream(abc.ABC):
 
     def _leave(self) -> None:
         """End the iterator that is under way: what was decoded ahead for it is dropped."""
+        self._iterators += 1
         if self._decoding is not None:
             self._decoding.close()
             self._decoding = None
@@ -211,17 +220,23 @@ class ClipStream(abc.ABC):
     def _set(self, epoch: int, position: int) -> None:
         if epoch != self._epoch:
             self._epoch = epoch
-            self._batches = self._deal()
+            self._batches = self._deal(epoch)
         self._position = position
 
-    def _deal(self) -> list[Indices]:
+    def _deal(self, epoch: int) -> list[Indices]:
         settings = self.settings
-        order = epoch_order(len(self.provider.items), settings.seed, self._epoch, settings.shuffle)
+        order = epoch_order(len(self.provider.items), settings.seed, epoch, settings.shuffle)
         return rank_share(order, settings.rank, settings.world_size, settings.batch_size, settings.drop_last)
 
-    def plan(self, epoch: int, position: int) -> BatchPlan:
-        """The plan of a batch of the current epoch."""
-        return plan_items(self.provider.items, self.settings, epoch, position, self._batches[position])
+    def plans(self, epoch: int, start: int) -> Iterator[BatchPlan]:
+        """Of the rest of an epoch, and of all that follow it where the stream decodes across epochs."""
+        while True:
+            batches = self._deal(epoch)
+            for position in range(start, len(batches)):
+                yield plan_items(self.provider.items, self.settings, epoch, position, batches[position])
+            if not self.settings.across_epochs:
+                return
+            epoch, start = epoch + 1, 0
 
     def count_skipped(self, skipped: Sequence[str]) -> None:
         """Log clips that were replaced, and count them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -231,6 +232,25 @@ class StreamContract(abc.ABC):
         stream.close()
         assert grandchildren() == []
         assert list(iterator) == []
+
+    @pytest.mark.parametrize("left_after", [None, 1, 3])
+    def test_a_stream_that_runs_on_across_epochs_shows_the_same(
+        self, stream: ClipStream, left_after: int | None
+    ) -> None:
+        with self.again(stream) as other:
+            expected = [*other, *other, *other]
+        with self.open(stream.provider, replace(stream.settings, across_epochs=True)) as running:
+            batches = []
+            for turn in range(3):
+                batches += list(islice(running, left_after)) if turn == 1 else list(running)
+                assert running.state_dict() == {
+                    "epoch": len(batches) // len(running),
+                    "position": len(batches) % len(running),
+                }
+            batches += list(running) if left_after is not None else []
+            assert_same_bits(batches, expected)
+            running.load_state_dict({"epoch": 1, "position": 1})
+            assert_same_bits(list(running), expected[len(running) + 1 : 2 * len(running)])
 
     # Damage
 

@@ -61,6 +61,16 @@ class TestCpuWorkers(StreamContract):
         return CpuClipStream(provider, settings, workers=2)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+class TestCpuForGpu(StreamContract):
+    """Decoded on the cores, copied to the GPU out of pinned memory."""
+
+    workers = 2
+
+    def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
+        return CpuClipStream(provider, settings, "cuda:0", workers=2)
+
+
 class TestDaliCpu(StreamContract):
     def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
         return DaliClipStream(provider, settings, "cpu", DaliSettings(threads=1, readers=0))
@@ -213,6 +223,57 @@ def test_dali_with_a_reader_process_goes_on_after_a_frame_that_does_not_decode()
     with CpuClipStream(provider, settings, workers=0) as reference:
         reference.load_state_dict({"epoch": 0, "position": 1})
         assert_same_picture(batches, list(reference))
+
+
+_WITHOUT_GUARD = """
+import sys
+print("run")
+from stream_cases import provider_of, settings_of
+from pipeline.cpu_stream import CpuClipStream
+
+with CpuClipStream(provider_of(sys.argv[1]), settings_of(), workers=2) as stream:
+    print(len(list(stream)) == len(stream))
+"""
+
+_PROVIDER_OF_MAIN = """
+import sys
+from stream_cases import JpegsInMemory, settings_of
+from pipeline.cpu_stream import CpuClipStream
+
+class Own(JpegsInMemory):
+    pass
+
+if __name__ == "__main__":
+    with CpuClipStream(Own(12), settings_of(), workers=2) as stream:
+        print(len(list(stream)) == len(stream))
+"""
+
+
+@pytest.mark.parametrize(("script", "prints"), [(_WITHOUT_GUARD, "run\nTrue\n"), (_PROVIDER_OF_MAIN, "True\n")])
+def test_workers_run_the_main_module_only_for_what_is_defined_there(
+    jpeg_folder: Path, tmp_path: Path, script: str, prints: str
+) -> None:
+    (tmp_path / "main.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "main.py", jpeg_folder],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, prints), done.stderr
+
+
+def test_what_a_stream_holds_is_what_it_says(jpeg_folder: Path) -> None:
+    """All that is decoded ahead lies in one mapping, of a size that the settings alone fix."""
+    provider, settings = provider_of(jpeg_folder), settings_of(batch_size=2)
+    clip_bytes = sum(view.n_frames for view in settings.views) * settings.augmentation.size**2 * 3
+    with CpuClipStream(provider, settings, workers=2) as stream:
+        next(iter(stream))
+        mappings = [m for m in psutil.Process().memory_maps(grouped=False) if "vclimb-clips" in m.path]
+        assert stream.host_bytes == 4 * 2 * clip_bytes
+        assert [m.size for m in mappings] == [-(-stream.host_bytes // 4096) * 4096]
+    assert not [m for m in psutil.Process().memory_maps(grouped=False) if "vclimb-clips" in m.path]
 
 
 _ENDLESS = """
