@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,10 +18,10 @@ from pipeline.errors import SettingsError
 from pipeline.executor import LocalExecutor
 from pipeline.ffmpeg import find_ffmpeg, require_encoder
 from pipeline.prepare import PrepareOptions, Summary, prepare
+from pipeline.sizes import parse_size
 from pipeline.sources import LAYOUTS, read_source
 from pipeline.sources.table import printable_path
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 _SHOWN_FAILURES = 5
 
 
@@ -204,19 +203,6 @@ def print_summary(summary: Summary) -> None:
         )
     else:
         out.print("[red]nothing could be prepared[/]")
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as `256MB`, `1.5GiB` or `1000000`.
-
-    Raises:
-        SettingsError: it isn't one, or is zero.
-    """
-    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMG]I?)?B?", text.strip(), re.IGNORECASE)
-    size = int(Fraction(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
-    if size < 1:
-        raise SettingsError(f"size {text!r} is not understood; write a number and a unit, e.g. 256MB or 1GiB")
-    return size
 
 
 def parse_rate(text: str | None) -> Fraction | None:

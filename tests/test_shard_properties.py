@@ -17,13 +17,14 @@ import webdataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cli.prepare import parse_rate, parse_size
+from cli.prepare import parse_rate
 from pipeline.assembly import frame_range
 from pipeline.encode import CODECS, MAX_SIDE, MIN_SIDE, EncodeSettings, estimated_bytes
 from pipeline.errors import SettingsError
 from pipeline.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
 from pipeline.probe import Probe
 from pipeline.shard import ShardWriter, shard_paths
+from pipeline.sizes import parse_size
 from pipeline.sources.keys import MAX_KEY_BYTES, is_key, make_key
 from pipeline.sources.table import Instance, SourceVideo, by_class_and_key
 
