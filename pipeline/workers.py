@@ -1,8 +1,9 @@
-"""Worker processes that make batches, or parts of them, ahead of their use and in the order they were asked for.
+"""Worker processes that make batches, or parts of them, ahead of their use; what they make comes in the order asked.
 
-Each worker has a pipe of its own and gets every n-th task, so that order needs no bookkeeping, nothing is locked, and a
-worker that loses its pipe ends by itself. (torch's DataLoader was tried first: with workers from a fork server it
-hangs when a stream is left in mid-epoch, waiting for file descriptors from a worker that has gone.)
+Each worker has a pipe of its own, so that nothing is locked and a worker that loses its pipe ends by itself; the next
+task goes to the one that has the fewest, so that a slow one (starting, or with a long video) keeps no other waiting.
+(torch's DataLoader was tried first: with workers from a fork server it hangs when a stream is left in mid-epoch,
+waiting for file descriptors from a worker that has gone.)
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from itertools import cycle
-from multiprocessing.connection import Connection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pickle import PicklingError
 from types import ModuleType
@@ -42,6 +44,15 @@ class WorkerDiedError(VclimbError):
     """A worker process ended without an answer, such as when the machine is out of memory."""
 
 
+@dataclass(frozen=True)
+class _Worker:
+    """A process, our end of its pipe, and the numbers of the tasks it has not answered yet."""
+
+    process: ForkServerProcess
+    pipe: Connection
+    asked: deque[int] = field(default_factory=deque)
+
+
 class BatchWorkers(Generic[Task, Made]):
     """Runs `make` on tasks in worker processes, `TASKS_PER_WORKER` ahead in each.
 
@@ -56,11 +67,10 @@ class BatchWorkers(Generic[Task, Made]):
     def __init__(self, make: Callable[[Task], Made], workers: int) -> None:
         self._make = make
         self._n_workers = checked_workers(workers)
-        self._workers: list[tuple[ForkServerProcess, Connection]] = []
-        self._asked: deque[Connection] = deque()
+        self._workers: list[_Worker] = []
 
     def run(self, tasks: Iterator[Task]) -> Generator[Made, None, None]:
-        """What `make` gives for each task, in order.
+        """What `make` gives for each task, in order; at most `TASKS_PER_WORKER` a worker are ahead of what was taken.
 
         Raises:
             VclimbError: the one that `make` raised, or `WorkerDiedError`.
@@ -69,40 +79,56 @@ class BatchWorkers(Generic[Task, Made]):
             yield from map(self._make, tasks)
             return
         self._start()
-        turns = cycle(pipe for _, pipe in self._workers)
+        numbered = enumerate(tasks)
+        made: dict[int, Any] = {}
+        n_taken, n_asked, ended = 0, 0, False
         try:
             while True:
-                while len(self._asked) < TASKS_PER_WORKER * self._n_workers and (task := next(tasks, None)) is not None:
-                    pipe = next(turns)
-                    self._ask(pipe, task)
-                    self._asked.append(pipe)
-                if not self._asked:
+                while not ended and n_asked - n_taken < TASKS_PER_WORKER * self._n_workers:
+                    if (task := next(numbered, None)) is None:
+                        ended = True
+                    else:
+                        self._ask(min(self._workers, key=lambda worker: len(worker.asked)), task)
+                        n_asked += 1
+                if n_taken == n_asked:
                     return
-                made = self._answer()
-                if isinstance(made, Exception):
-                    raise made
-                yield made
+                while n_taken not in made:
+                    made.update(self._answers())
+                one = made.pop(n_taken)
+                n_taken += 1
+                if isinstance(one, Exception):
+                    raise one
+                yield one
         finally:
-            while self._asked:  # what was asked for and isn't wanted any more
-                self._answer()
+            while any(worker.asked for worker in self._workers):  # what was asked for and isn't wanted any more
+                with suppress(WorkerDiedError):
+                    self._answers()
 
-    def _ask(self, pipe: Connection, task: Task) -> None:
+    def _ask(self, worker: _Worker, task: tuple[int, Task]) -> None:
         try:
-            pipe.send(task)
+            worker.pipe.send(task[1])
         except ConnectionError:
             raise self._died() from None
         except BaseException:  # interrupted in the middle of a task: the worker can't make sense of what follows
             self.close()
             raise
+        worker.asked.append(task[0])
 
-    def _answer(self) -> Any:
+    def _answers(self) -> dict[int, Any]:
+        """Number and answer of each task that is done; waits for one."""
+        answers = {}
+        by_pipe = {worker.pipe: worker for worker in self._workers if worker.asked}
         try:
-            return self._asked.popleft().recv()
+            for pipe in wait(list(by_pipe)):
+                assert isinstance(pipe, Connection)
+                answer = pipe.recv()
+                answers[by_pipe[pipe].asked.popleft()] = answer
         except (EOFError, ConnectionError):
-            return self._died()
+            raise self._died() from None
         except BaseException:  # interrupted in the middle of an answer: the next one can't be told from its rest
             self.close()
             raise
+        return answers
 
     def _died(self) -> WorkerDiedError:
         self.close()
@@ -118,18 +144,17 @@ class BatchWorkers(Generic[Task, Made]):
             process = context.Process(target=_work, args=(theirs, self._make), name=f"clips-{number}", daemon=True)
             _start_process(process)
             theirs.close()
-            self._workers.append((process, ours))
+            self._workers.append(_Worker(process, ours))
 
     def close(self) -> None:
         """End the workers. They start again if another epoch is run."""
-        self._asked.clear()
-        for _, pipe in self._workers:
-            pipe.close()
-        for process, _ in self._workers:
-            process.join(_JOIN_SECONDS)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        for worker in self._workers:
+            worker.pipe.close()
+        for worker in self._workers:
+            worker.process.join(_JOIN_SECONDS)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
         self._workers.clear()
 
 
