@@ -54,10 +54,11 @@ class EncodedClip:
     """The encoded bytes of some frames of one item.
 
     Attributes:
-        codec: `jpeg` (each unit is one JPEG file) or `h264` (each unit is a group of pictures, Annex B).
+        codec: `jpeg`, `webp`, `avif`, `jxl` or `ppm` (each unit is one picture); `h264`, `hevc` (Annex B) or `av1`
+            (OBUs): each unit is a group of pictures that decodes alone.
         units: the bytes; no unit is there twice.
         unit: (T,) which unit holds each frame.
-        position: (T,) the frame's number within its unit; always 0 for JPEG.
+        position: (T,) the frame's number within its unit; always 0 for pictures.
     """
 
     codec: str
@@ -96,6 +97,10 @@ class InstanceProvider:
         instances: which of them, in the order that gives them their numbers.
         label_ids: class name -> label id; a class that isn't there is an error.
 
+    Attributes:
+        start_frames: (n,) int64, where each instance begins within its video.
+        codec: of the data set, `jpeg` or `h264`.
+
     Raises:
         SettingsError: there are no instances, or one has a class without an id.
     """
@@ -120,26 +125,26 @@ class InstanceProvider:
         self._index = dataset.frame_indices
         self._shards = np.array([video.shard for video in videos], np.int64)
         self._first_rows = np.array([video.first_frame for video in videos], np.int64)
-        self._start_frames = np.array([instance.start_frame for instance in instances], np.int64)
+        self.start_frames = np.array([instance.start_frame for instance in instances], np.int64)
 
     def read(self, item: int, frames: Indices) -> EncodedClip:
         return self._read_groups(item, frames) if self.codec == "h264" else self._read_frames(item, frames)
 
     def where(self, item: int, frame: int) -> str:
-        shard, row = int(self._shards[item]), int(self._first_rows[item] + self._start_frames[item] + frame)
+        shard, row = int(self._shards[item]), int(self._first_rows[item] + self.start_frames[item] + frame)
         offset = int(self._index.table(shard)[row, 0])
         key = str(self.items.keys[item])
-        number = int(self._start_frames[item]) + frame
+        number = int(self.start_frames[item]) + frame
         return f"frame {number} of {key!r} ({self._index.stem(shard)}.tar, byte {offset})"
 
     def _read_frames(self, item: int, frames: Indices) -> EncodedClip:
         distinct, unit = np.unique(frames, return_inverse=True)
-        units = self._checked(item, distinct + self._start_frames[item])
+        units = self._checked(item, distinct + self.start_frames[item])
         return EncodedClip("jpeg", units, unit.astype(np.int64), np.zeros(len(frames), np.int64))
 
     def _read_groups(self, item: int, frames: Indices) -> EncodedClip:
         """Whole groups of pictures up to the last frame that is wanted of each."""
-        numbers = frames + self._start_frames[item]
+        numbers = frames + self.start_frames[item]
         groups, unit = np.unique(numbers // GOP_FRAMES, return_inverse=True)
         position = numbers % GOP_FRAMES
         units = []
@@ -155,7 +160,7 @@ class InstanceProvider:
         pieces, rows = self._index.read(shard, int(self._first_rows[item]) + numbers)
         for number, data, (_, _, checksum) in zip(numbers.tolist(), pieces, rows.tolist(), strict=True):
             if zlib.crc32(data) != checksum:
-                frame = number - int(self._start_frames[item])
+                frame = number - int(self.start_frames[item])
                 raise FrameDamagedError(f"{self.where(item, frame)}: its bytes are not the ones that were stored")
         return pieces
 
