@@ -1,0 +1,149 @@
+"""Exemplars and memories for tests, and what a memory holds as plain values."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from pipeline.clips import EncodedClip
+from vclimb.memory.exemplar import Exemplar, one_unit_a_frame, one_unit_for_all
+from vclimb.memory.staging import NewClass
+from vclimb.memory.store import MemoryStore
+from vclimb.memory.writer import MemoryWriter
+
+# label id -> name, encoding and the exemplars by rank, each as a tuple of plain values
+Contents = dict[int, tuple[str, str, list[tuple[Any, ...]]]]
+
+
+def make_exemplar(number: int, n_frames: int = 3, codec: str = "jpeg", unit_bytes: int = 60) -> Exemplar:
+    """An exemplar whose bytes depend on its number: a unit for each frame, or for `h264` one for all."""
+    dice = random.Random(number)
+    start = dice.randrange(50)
+    frames = np.array(sorted(dice.sample(range(start, start + 4 * n_frames), n_frames)), np.int64)
+
+    def unit() -> bytes:
+        return dice.randbytes(dice.randint(unit_bytes // 2, unit_bytes))
+
+    if codec == "h264":
+        clip = one_unit_for_all(codec, unit(), n_frames)
+    else:
+        clip = one_unit_a_frame(codec, [unit() for _ in range(n_frames)])
+    return Exemplar(f"v_{number:03d}", start, start + 4 * n_frames, frames, clip, 32, 24)
+
+
+def new_class(label: int, n_exemplars: int, **options: Any) -> NewClass:
+    exemplars = [make_exemplar(1000 * label + number, **options) for number in range(n_exemplars)]
+    return NewClass(label, f"class {label}", "jpeg:75", exemplars)
+
+
+def plain(exemplar: Exemplar) -> tuple[Any, ...]:
+    """All that an exemplar is, to be compared."""
+    clip = exemplar.clip
+    assert (exemplar.frames.dtype, clip.unit.dtype, clip.position.dtype) == (np.int64,) * 3
+    return (
+        *(exemplar.key, exemplar.start_frame, exemplar.end_frame, exemplar.width, exemplar.height, clip.codec),
+        *(tuple(exemplar.frames.tolist()), tuple(clip.unit.tolist()), tuple(clip.position.tolist())),
+        tuple(clip.units),
+    )
+
+
+def expected_contents(classes: Sequence[NewClass]) -> Contents:
+    return {new.label: (new.name, new.encoding, [plain(exemplar) for exemplar in new.exemplars]) for new in classes}
+
+
+def contents(memory: MemoryStore) -> Contents:
+    """All that a memory holds, read exemplar by exemplar."""
+    return {
+        label: (
+            stored.name,
+            stored.encoding,
+            [plain(memory.exemplar(label, rank)) for rank in range(memory.n_exemplars(label))],
+        )
+        for label, stored in memory.classes.items()
+    }
+
+
+def contents_by_zarr(path: Path, **options: Any) -> Contents:
+    """The same as `contents`, by nothing but zarr and NumPy, as the documentation shows it."""
+    found: Contents = {}
+    for _, group in zarr.open_group(path, mode="r", **options)["classes"].groups():
+        payload, facts, keys = group["payload"][:], group["facts"][:], group["key"][:]
+        columns = group["facts"].attrs["columns"]
+        exemplars = []
+        # Without consolidated metadata the arrays of a class may shrink one after the other.
+        for row, numbers, key in zip(payload, facts, keys, strict="use_consolidated" not in options):
+            of = {name: numbers[first:end] for name, (first, end) in columns.items()}
+            n_frames = int((of["frames"] >= 0).sum())
+            ends = np.cumsum(of["unit_bytes"][of["unit_bytes"] >= 0])
+            units = [piece.tobytes() for piece in np.split(row, ends)[:-1]] if len(ends) else []
+            clip = EncodedClip(group.attrs["codec"], units, of["unit"][:n_frames], of["position"][:n_frames])
+            facts_of_one = [int(of[name][0]) for name in ("start_frame", "end_frame", "width", "height")]
+            start, end, width, height = facts_of_one
+            name = key.tobytes().rstrip(b"\0").decode()
+            exemplars.append(plain(Exemplar(name, start, end, of["frames"][:n_frames], clip, width, height)))
+        found[group.attrs["label"]] = (group.attrs["class_name"], group.attrs["encoding"], exemplars)
+    return found
+
+
+def files_of(path: Path) -> dict[str, int]:
+    """Every file below a folder, relative to it, and its bytes."""
+    found = {}
+    for place, _, names in os.walk(path):
+        for name in names:
+            file = os.path.join(place, name)
+            found[os.path.relpath(file, path)] = os.lstat(file).st_size
+    return found
+
+
+def folders_of(path: Path) -> set[str]:
+    return {os.path.relpath(place, path) for place, _, _ in os.walk(path)}
+
+
+def has_no_strays(path: Path) -> bool:
+    """There is not a file or folder besides those of the memory's classes; none is missing."""
+    files, folders = {"zarr.json", "classes/zarr.json"}, {".", "classes"}
+    for stored in MemoryStore.open(path).classes.values():
+        folders |= {stored.folder, *(f"{stored.folder}/{array}" for array in ("payload", "facts", "key"))}
+        files |= {f"{stored.folder}/{name}zarr.json" for name in ("", "payload/", "facts/", "key/")}
+        files |= {f"{stored.folder}/{array}/c.0.0" for array in ("facts", "key")}
+        files |= {f"{stored.folder}/payload/c.{rank}.0" for rank in range(stored.n_exemplars)}
+    assert set(files_of(path)) == files
+    assert folders_of(path) == folders
+    return True
+
+
+def digest(found: Contents) -> str:
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
+
+
+# One update of many kinds: two classes join, one is shrunk, one is dropped, one stays.
+OLD = [new_class(label, 3, unit_bytes=3000) for label in range(3)]
+ADDED = [new_class(label, 3, unit_bytes=3000) for label in (3, 4)]
+KEEP = {0: 1, 1: 0, 3: 2}
+
+
+def make_old(path: Path) -> None:
+    """The memory before the update."""
+    with MemoryWriter.open(path) as writer:
+        writer.update(OLD)
+
+
+def make_new(path: Path) -> None:
+    """Go on from wherever the update was stopped, or do all of it."""
+    with MemoryWriter.open(path) as writer:
+        if writer.memory.generation < 1:
+            writer.update(OLD)
+        if writer.memory.generation < 2:
+            writer.update(ADDED, KEEP)
+
+
+def bytes_of(path: Path) -> dict[str, bytes]:
+    """Every file below a folder, relative to it, and what it holds."""
+    return {file: (path / file).read_bytes() for file in files_of(path)}

@@ -1,0 +1,172 @@
+"""Damage to a memory is found by checksum and named, and everything else can be read and written all the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from memory_store_cases import contents_by_zarr, expected_contents, files_of, has_no_strays, new_class, plain
+
+from pipeline.errors import DatasetError, FrameDamagedError, VclimbError
+from vclimb.memory.accounting import measure
+from vclimb.memory.errors import ExemplarDamagedError
+from vclimb.memory.store import MemoryStore
+from vclimb.memory.writer import MemoryWriter
+
+EXPECTED = expected_contents([new_class(label, 3) for label in range(3)])
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Path:
+    path = tmp_path / "memory.zarr"
+    with MemoryWriter.open(path) as writer:
+        writer.update([new_class(label, 3) for label in range(3)])
+    return path
+
+
+def flip_a_bit(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    place = random.Random(str(file.name)).randrange(len(data) * 8)
+    data[place // 8] ^= 1 << place % 8
+    file.write_bytes(data)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def fill_with_zeros(file: Path) -> None:
+    """As some file systems leave a file after the power failed."""
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def delete(file: Path) -> None:
+    file.unlink()
+
+
+def put_a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def copy_another(file: Path) -> None:
+    """A whole chunk with a checksum that fits, but of another array."""
+    other = "key" if "payload" in file.parts else "payload"
+    file.write_bytes((file.parents[1] / other / "c.0.0").read_bytes())
+
+
+DAMAGES = [flip_a_bit, truncate, empty, fill_with_zeros, delete, put_a_folder, copy_another]
+
+
+def readable(memory: MemoryStore, but: set[tuple[int, int]]) -> bool:
+    """Every exemplar but some is what was stored, and those say that they aren't."""
+    for label in range(3):
+        for rank in range(memory.n_exemplars(label)):
+            if (label, rank) in but:
+                with pytest.raises(ExemplarDamagedError, match=f"class {label}"):
+                    memory.exemplar(label, rank)
+            else:
+                assert plain(memory.exemplar(label, rank)) == EXPECTED[label][2][rank]
+    return True
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_exemplar_is_named_and_the_rest_is_usable(memory_path: Path, damage: Callable[[Path], None]) -> None:
+    file = "classes/c0001g1/payload/c.2.0"
+    damage(memory_path / file)
+    memory = MemoryStore.open(memory_path)
+    (found,) = memory.verify()
+    assert (found.label, found.class_name, found.rank, found.key, found.file) == (1, "class 1", 2, "v_1002", file)
+    assert readable(memory, {(1, 2)})
+    with pytest.raises(FrameDamagedError) as caught:
+        memory.exemplar(1, 2)
+    for words in ("exemplar 2 of 'v_1002' of class 'class 1'", str(memory_path / file), found.reason):
+        assert words in str(caught.value)
+    assert str(found) == f"exemplar 2 of 'v_1002' of class 'class 1' ({file}): {found.reason}"
+    assert (measure(memory_path).videos, measure(memory_path).frames) == (9, 27)
+
+
+@pytest.mark.parametrize("array", ["facts", "key"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_facts_cost_their_class_alone(memory_path: Path, damage: Callable[[Path], None], array: str) -> None:
+    file = f"classes/c0002g1/{array}/c.0.0"
+    damage(memory_path / file)
+    memory = MemoryStore.open(memory_path)
+    found = [*memory.verify()]
+    assert [(one.label, one.rank, one.key, one.file) for one in found] == [(2, rank, None, file) for rank in range(3)]
+    assert readable(memory, {(2, rank) for rank in range(3)})
+    usage = measure(memory_path)
+    assert [one.is_damaged for one in usage.classes] == [False, False, True]
+    assert (usage.videos, usage.frames) == (9, 18)
+
+
+def test_a_folder_that_is_gone(memory_path: Path) -> None:
+    for file in files_of(memory_path):
+        if file.startswith("classes/c0000g1/"):
+            (memory_path / file).unlink()
+    for array in ("payload", "facts", "key", "."):
+        (memory_path / "classes/c0000g1" / array).rmdir()
+    assert readable(MemoryStore.open(memory_path), {(0, rank) for rank in range(3)})
+    with MemoryWriter.open(memory_path) as writer:
+        assert writer.size_if_kept({0: 0}) == sum(files_of(memory_path).values()) - dropped_index_bytes(memory_path)
+        writer.commit({0: 0})
+    assert has_no_strays(memory_path)
+
+
+def dropped_index_bytes(memory_path: Path) -> int:
+    """Bytes that the index names class 0 with."""
+    text = (memory_path / "zarr.json").read_text()
+    return text.index(',"classes/c0001g1"') - text.index(',"classes/c0000g1"')
+
+
+@pytest.mark.parametrize("damage", DAMAGES[:-2])
+def test_a_damaged_index_is_an_error_and_nothing_is_touched(memory_path: Path, damage: Callable[[Path], None]) -> None:
+    damage(memory_path / "zarr.json")
+    before = files_of(memory_path)
+    for opener in (MemoryStore.open, MemoryWriter.open):
+        with pytest.raises(VclimbError) as caught:
+            opener(memory_path)
+        assert any(words in str(caught.value) for words in ("is damaged", "is not a memory", "has classes but no"))
+    assert files_of(memory_path) == before
+
+
+def test_every_bit_of_the_index_counts(memory_path: Path) -> None:
+    root = memory_path / "zarr.json"
+    whole = root.read_bytes()
+    dice = random.Random(5)
+    for place in [*range(200 * 8), *(dice.randrange(len(whole) * 8) for _ in range(1000))]:
+        data = bytearray(whole)
+        data[place // 8] ^= 1 << place % 8
+        root.write_bytes(data)
+        with pytest.raises(DatasetError, match=r"is damaged|not a memory|is not known"):
+            MemoryStore.open(memory_path)
+
+
+def test_damage_can_be_dropped(memory_path: Path) -> None:
+    delete(memory_path / "classes/c0001g1/payload/c.2.0")
+    flip_a_bit(memory_path / "classes/c0002g1/facts/c.0.0")
+    with MemoryWriter.open(memory_path) as writer:
+        assert writer.size_if_kept() == sum(files_of(memory_path).values())
+        assert writer.exemplar_bytes(1)[2] == 0
+        predicted = writer.size_if_kept({1: 2, 2: 0})
+        writer.commit({1: 2, 2: 0})
+    assert sum(files_of(memory_path).values()) == predicted
+    assert list(MemoryStore.open(memory_path).verify()) == []
+    assert has_no_strays(memory_path)
+
+
+def test_metadata_of_a_node_is_put_right_by_the_next_writer(memory_path: Path) -> None:
+    whole = files_of(memory_path)
+    nodes = [file for file in whole if file.endswith("/zarr.json")]
+    for number, file in enumerate(nodes):
+        DAMAGES[number % 5](memory_path / file)
+    assert readable(MemoryStore.open(memory_path), set())
+    MemoryWriter.open(memory_path).close()
+    assert files_of(memory_path) == whole
+    assert contents_by_zarr(memory_path, use_consolidated=False) == EXPECTED

@@ -1,0 +1,124 @@
+"""A class on its way into the memory: its candidates are ranked, and encoded in that order for as long as they fit."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from pipeline.clips import Indices, InstanceProvider
+from pipeline.errors import FrameDamagedError
+from vclimb.memory.chunk_codec import encode_chunk
+from vclimb.memory.codec_frames import SourceFrames
+from vclimb.memory.codecs import parse_codec
+from vclimb.memory.exemplar import Exemplar
+from vclimb.memory.frame_choice import parse_frame_choice
+from vclimb.memory.settings import MemorySettings
+from vclimb.memory.video_choice import Candidates, Features, parse_video_choice
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClassCandidates:
+    """The instances of a new class, to choose exemplars from.
+
+    Attributes:
+        label: label id.
+        name: of the class.
+        items: (n,) item numbers of the provider.
+        groups: (n,) source groups, where they are known.
+        features: (n, D), where the choice of videos needs them.
+    """
+
+    label: int
+    name: str
+    items: Indices
+    groups: Sequence[str | None] | None = None
+    features: Features | None = None
+
+
+@dataclass
+class JoiningClass:
+    """A class whose candidates are encoded by rank.
+
+    Attributes:
+        settings: of the memory.
+        provider: of the candidates.
+        of: the class.
+        skipped: why candidates were passed over, as far as they were tried.
+    """
+
+    settings: MemorySettings
+    provider: InstanceProvider
+    of: ClassCandidates
+    skipped: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        facts, items = self.provider.items, self.of.items
+        starts = self.provider.start_frames[items].tolist()
+        parts = zip(facts.keys[items].tolist(), starts, facts.n_frames[items].tolist(), strict=True)
+        # Two instances of one video are two candidates.
+        self._names = [f"{key}:{start}-{start + n_frames}" for key, start, n_frames in parts]
+        self._codec = parse_codec(self.settings.codec)
+        self._frames = parse_frame_choice(self.settings.frame_choice, self.settings.frames, self.settings.seed)
+        choice = parse_video_choice(self.settings.video_choice, self.settings.seed)
+        self._ranking = choice.rank(Candidates(self._names, self.of.groups, self.of.features)).tolist()
+
+    @property
+    def encoding(self) -> str:
+        """Name of the codec."""
+        return str(self._codec)
+
+    @property
+    def costs(self) -> list[int]:
+        """What each candidate costs of a budget of videos or frames, by rank."""
+        n_frames = self.provider.items.n_frames[self.of.items]
+        return [self.settings.budget.cost(self._frames.n_chosen(int(n_frames[one])), 1) for one in self._ranking]
+
+    def encode(self, allowance: int | None, on_exemplar: Callable[[], None]) -> list[Exemplar]:
+        """The first exemplars of the ranking that can be read, as many as fit."""
+        exemplars: list[Exemplar] = []
+        spent = 0
+        for exemplar in self._encoded():
+            n_bytes = len(encode_chunk(b"".join(exemplar.clip.units))) if self.settings.budget.kind == "bytes" else 0
+            spent += self.settings.budget.cost(len(exemplar.frames), n_bytes)
+            if allowance is not None and spent > allowance:
+                break
+            exemplars.append(exemplar)
+            on_exemplar()
+        return exemplars
+
+    def _encoded(self) -> Iterator[Exemplar]:
+        """Exemplars in the order of the ranking, encoded by several threads a little ahead."""
+        n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with ThreadPoolExecutor(n_threads) as threads:
+            ahead: deque[Future[Exemplar]] = deque()
+            ranking = iter(self._ranking)
+            try:
+                while True:
+                    while len(ahead) < 2 * n_threads and (candidate := next(ranking, None)) is not None:
+                        ahead.append(threads.submit(self._encode, candidate))
+                    if not ahead:
+                        return
+                    try:
+                        yield ahead.popleft().result()
+                    except FrameDamagedError as error:
+                        log.warning("passed over as an exemplar: %s", error)
+                        self.skipped.append(str(error))
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _encode(self, candidate: int) -> Exemplar:
+        item = int(self.of.items[candidate])
+        n_frames, start = int(self.provider.items.n_frames[item]), int(self.provider.start_frames[item])
+        frames = self._frames.choose(
+            n_frames, self._names[candidate], lambda numbers: SourceFrames.read(self.provider, item, numbers).pixels
+        )
+        encoded = self._codec.encode(SourceFrames.read(self.provider, item, frames))
+        key = str(self.provider.items.keys[item])
+        return Exemplar(key, start, start + n_frames, start + frames, encoded.clip, encoded.width, encoded.height)
