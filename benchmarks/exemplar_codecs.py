@@ -1,6 +1,6 @@
 """Exemplar codecs side by side: bytes, quality and speed on the same frames of real videos.
 
-    python benchmarks/codecs.py JPEG_SHARDS [--videos 64] [--frames 8] [--short-side 128] [--codecs jpeg:75 h264:20 ...]
+    python benchmarks/exemplar_codecs.py JPEG_SHARDS [--videos 64] [--frames 8] [--short-side 128] [--codecs ...]
 
 JPEG_SHARDS is a prepared data set (codec jpeg). `frames` uniform frames of each of `videos` videos, spread over the
 classes, are encoded and decoded with every codec, at the stored size and scaled down. PSNR (RGB) and SSIM (luma) are

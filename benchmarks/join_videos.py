@@ -1,0 +1,50 @@
+"""Longer videos out of short ones of the same class, for benchmarks whose figures depend on length.
+
+    python benchmarks/join_videos.py VIDEOS OUT [--join 5] [--limit 60]
+
+VIDEOS is a data set in any layout that `vclimb prepare` reads, of videos of one size; OUT becomes class/NUMBER.mp4.
+J-HMDB's clips have up to 40 frames; 5 of them make a video as long as UCF101's (186 frames on average).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from pipeline.ffmpeg import find_ffmpeg
+from pipeline.sources import read_source
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--join", type=int, default=5)
+    parser.add_argument("--limit", type=int, default=60)
+    args = parser.parse_args()
+
+    of_class: dict[str, list[Path]] = defaultdict(list)
+    table = read_source(args.videos)
+    for video in table.videos:
+        of_class[video.instances[0].label].append(table.file(video))
+    joined = [
+        (label, number, paths[start : start + args.join])
+        for label, paths in sorted(of_class.items())
+        for number, start in enumerate(range(0, len(paths) - args.join + 1, args.join))
+    ]
+    for label, number, paths in joined[:: max(1, len(joined) // args.limit)][: args.limit]:
+        target = args.out / label / f"{number:03d}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as list_file:
+            list_file.writelines(f"file '{path.resolve()}'\n" for path in paths)
+            list_file.flush()
+            argv = [find_ffmpeg().path, "-nostdin", "-v", "error", "-y", "-f", "concat", "-safe", "0"]
+            argv += ["-i", list_file.name, "-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p", str(target)]
+            subprocess.run(argv, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The replay memory: what writing, reading and dropping exemplars costs, and whether replay keeps up with new data.
+
+    python benchmarks/memory.py JPEG_SHARDS [--exemplars 2000] [--frames 8] [--size 224] [--workers 2] [--rounds 3]
+
+JPEG_SHARDS is a prepared data set (codec jpeg). Exemplars are windows of its videos, in a memory on the disk that
+--folder names. First the store alone, by the clock, in one process: staging and committing (which syncs to the disk)
+all exemplars, reading them in random order with and without decoding, dropping half. Then, for every codec, the CPU
+stream of clips from the memory beside the same stream of the same clips from the shards, in turn: clips a second and
+the median of the rounds' ratios. `benchmarks/exemplar_codecs.py` has bytes, quality and speed of the codecs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.augment import Augmentation
+from pipeline.clips import ClipProvider, InstanceProvider
+from pipeline.cpu_stream import CpuClipStream
+from pipeline.dataset import Dataset, StoredInstance
+from pipeline.decode import decode_clip
+from pipeline.sampling import View
+from pipeline.stream import StreamSettings
+from vclimb.memory.budget import MemoryBudget
+from vclimb.memory.provider import ExemplarProvider
+from vclimb.memory.replay import ClassCandidates, MemorySettings, ReplayMemory
+from vclimb.memory.staging import NewClass
+from vclimb.memory.store import MemoryStore
+from vclimb.memory.writer import MemoryWriter
+from vclimb.throughput import endless, take
+
+CODECS = ("copy", "jpeg:75", "jpeg:75@128", "webp:75", "avif:60", "jxl:1", "h264:20", "h265:24", "av1:35", "raw")
+
+
+def windows(dataset: Dataset, count: int, n_frames: int) -> InstanceProvider:
+    """So many runs of 2 * n_frames frames, as many of each video as it takes."""
+    per_video = -(-count // len(dataset.videos))
+    runs = []
+    for number in range(per_video):
+        for video in dataset.videos:
+            start = number * max(1, (video.n_frames - 2 * n_frames) // per_video)
+            if start + 2 * n_frames <= video.n_frames:
+                runs.append(StoredInstance(video.key, video.labels[0], None, start, start + 2 * n_frames))
+    return InstanceProvider(dataset, sorted(runs[:count], key=lambda run: run.label))
+
+
+def fill(path: Path, provider: InstanceProvider, codec: str, n_frames: int) -> MemoryStore:
+    """A memory of all that a provider has."""
+    memory = ReplayMemory(path, MemorySettings(MemoryBudget("all"), frames=n_frames, codec=codec))
+    labels = provider.items.labels
+    new = [ClassCandidates(n, f"class {n}", np.flatnonzero(labels == n)) for n in np.unique(labels).tolist()]
+    memory.update(provider, new, [one.label for one in new])
+    return memory.open()
+
+
+def store_rates(folder: Path, memory: MemoryStore) -> None:
+    """Copy a memory exemplar by exemplar, read it, drop half of it, and print what each took."""
+    classes = [
+        NewClass(n, stored.name, stored.encoding, [memory.exemplar(n, rank) for rank in range(stored.n_exemplars)])
+        for n, stored in memory.classes.items()
+    ]
+    count = len(memory)
+    with MemoryWriter.open(folder / "copy.zarr") as writer:
+        start = time.perf_counter()
+        for new in classes:
+            writer.stage(new)
+        staged = time.perf_counter()
+        copy = writer.commit()
+        print(
+            f"write   {1e3 * (staged - start) / count:6.2f} ms an exemplar, and {time.perf_counter() - staged:.2f} s ",
+            end="",
+        )
+        print(f"to sync and commit {count} of them")
+        order = [(n, rank) for n, stored in copy.classes.items() for rank in range(stored.n_exemplars)]
+        random.Random(0).shuffle(order)
+        start = time.perf_counter()
+        for n, rank in order:
+            copy.exemplar(n, rank)
+        print(f"read    {count / (time.perf_counter() - start):6,.0f} exemplars/s on one core, checked")
+        start, frames = time.perf_counter(), 0
+        for n, rank in order:
+            exemplar = copy.exemplar(n, rank)
+            frames += len(decode_clip(exemplar.clip, exemplar.width, exemplar.height, str))
+        print(f"read and decode {frames / (time.perf_counter() - start):6,.0f} frames/s on one core")
+        start = time.perf_counter()
+        writer.commit({n: stored.n_exemplars // 2 for n, stored in copy.classes.items()})
+        print(f"drop    {1e3 * (time.perf_counter() - start) / (count // 2):6.2f} ms an exemplar, half of them")
+
+
+def clips_per_second(provider: ClipProvider, settings: StreamSettings, workers: int, steps: int) -> float:
+    """Of the CPU stream, after its workers have started."""
+    with CpuClipStream(provider, settings, workers=workers) as stream:
+        batches = endless(stream)
+        take(batches, 4)
+        start = time.perf_counter()
+        clips = sum(len(batch.keys) for batch in islice(batches, steps))
+        return clips / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards")
+    parser.add_argument("--exemplars", type=int, default=2000)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--codecs", nargs="+", default=CODECS)
+    parser.add_argument("--folder", type=Path, help="where memories are put, and removed again")
+    args = parser.parse_args()
+
+    provider = windows(Dataset.open(args.shards), args.exemplars, args.frames)
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        memory = fill(folder / "m.zarr", provider, "copy", args.frames)
+        print(f"{len(memory)} exemplars of {args.frames} frames, the shards' own JPEG files")
+        store_rates(folder, memory)
+
+        few = windows(Dataset.open(args.shards), 192, args.frames)
+        settings = StreamSettings(
+            16,
+            (View(n_frames=args.frames, random=False),),
+            Augmentation(size=args.size),
+            drop_last=True,
+            across_epochs=True,
+        )
+        print(f"\nclips/s of the CPU stream with {args.workers} workers, {args.frames} frames of {args.size} px")
+        print(f"{'codec':12} {'memory':>8} {'shards':>8} {'ratio':>6}  (low-high)")
+        for codec in args.codecs:
+            shutil.rmtree(folder / "m.zarr")
+            kept = ExemplarProvider(fill(folder / "m.zarr", few, codec, args.frames))
+            pairs = [
+                [clips_per_second(one, settings, args.workers, args.steps) for one in (kept, few)]
+                for _ in range(args.rounds)
+            ]
+            ratios = [ours / theirs for ours, theirs in pairs]
+            ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+            print(
+                f"{codec:12} {ours:8.1f} {theirs:8.1f} {statistics.median(ratios):6.2f}  "
+                f"({min(ratios):.2f}-{max(ratios):.2f})",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
