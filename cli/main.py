@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from cli import bench as bench_command
 from cli import inspect as inspect_command
 from cli import prepare as prepare_command
 from cli import synth as synth_command
@@ -22,6 +23,7 @@ app.command("prepare")(prepare_command.command)
 app.command("verify")(verify_command.command)
 app.command("inspect")(inspect_command.command)
 app.command("synth")(synth_command.synth)
+app.command("bench")(bench_command.command)
 
 
 def _print_version(wanted: bool) -> None:

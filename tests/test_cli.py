@@ -30,6 +30,7 @@ FLAGS = {
     "verify": "dataset --decode --no-decode --workers --json",
     "inspect": "dataset --contact-sheet --columns --json",
     "synth": "folder --classes --train --test --seed --json",
+    "bench": "dataset --frames --size --batch-size --model --decoder --workers --seconds --device --json",
 }
 
 
