@@ -1,25 +1,18 @@
-"""A memory holds what was put into it, rank by rank, takes the bytes that it says, and any zarr reader opens it."""
+"""A memory holds what was put into it, rank by rank, and any zarr reader opens it."""
 
 from __future__ import annotations
 
 import json
 import pickle
-import re
 import shutil
-import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from memory_store_cases import (
-    Contents,
     contents,
     contents_by_zarr,
     expected_contents,
@@ -31,134 +24,12 @@ from memory_store_cases import (
 )
 
 from pipeline.clips import EncodedClip
-from pipeline.errors import DatasetError, SettingsError, TargetBusyError, TargetError
+from pipeline.errors import DatasetError, SettingsError, TargetBusyError
 from vclimb.memory.errors import MemoryChangedError
 from vclimb.memory.exemplar import Exemplar
 from vclimb.memory.staging import NewClass
 from vclimb.memory.store import MemoryStore
 from vclimb.memory.writer import MemoryWriter
-
-LABELS = range(4)
-
-
-class MemoryMachine(RuleBasedStateMachine):
-    """Any sequence of updates against a dict that says what the memory should hold."""
-
-    @initialize()
-    def start(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.path = self.folder / "memory.zarr"
-        self.writer = MemoryWriter.open(self.path)
-        self.model: Contents = {}
-        self.number = 0
-
-    def _new(self, label: int, n_exemplars: int, n_frames: int, codec: str) -> NewClass:
-        exemplars = [make_exemplar(self.number + i, 1 + (n_frames + i) % 4, codec) for i in range(n_exemplars)]
-        self.number += n_exemplars
-        return NewClass(label, f"class {label}", f"{codec}:75", exemplars)
-
-    @rule(
-        sizes=st.dictionaries(st.sampled_from(LABELS), st.integers(1, 4), max_size=3),
-        n_frames=st.integers(0, 3),
-        codec=st.sampled_from(["jpeg", "h264"]),
-        keep=st.dictionaries(st.sampled_from(LABELS), st.integers(0, 5)),
-        reopens=st.booleans(),
-    )
-    def update(self, sizes: dict[int, int], n_frames: int, codec: str, keep: dict[int, int], reopens: bool) -> None:
-        added = [self._new(label, n, n_frames, codec) for label, n in sizes.items() if label not in self.model]
-        generation = self.writer.memory.generation
-        staged = {new.label: self.writer.stage(new) for new in added}
-        keep = {label: n for label, n in keep.items() if label in self.model or label in staged}
-        wanted = self.model | expected_contents(added)
-        wanted = {
-            label: (name, spec, all_[: keep.get(label, len(all_))]) for label, (name, spec, all_) in wanted.items()
-        }
-        wanted = {label: what for label, what in wanted.items() if what[2]}
-
-        predicted = self.writer.size_if_kept(keep)
-        parts = {label: self.writer.class_bytes(label, len(what[2])) for label, what in wanted.items()}
-        for label, one in staged.items():
-            assert len(one.exemplar_bytes) == sizes[label]
-            assert self.writer.exemplar_bytes(label) == one.exemplar_bytes
-        for label in (*self.writer.memory.classes, *staged):
-            overhead, costs = self.writer.costs(label)
-            totals = [self.writer.class_bytes(label, n) for n in range(1, len(costs) + 1)]
-            assert [*accumulate(costs, initial=overhead)][1:] == totals
-            assert min(overhead, *costs) > 0
-            assert self.writer.class_bytes(label, 0) == 0
-        empty = self.writer.empty_bytes
-        self.writer.commit(keep)
-
-        assert sum(files_of(self.path).values()) == predicted
-        if wanted != self.model:
-            assert self.writer.memory.generation == generation + 1
-            assert empty + sum(parts.values()) == predicted
-        else:
-            assert self.writer.memory.generation == generation
-        self.model = wanted
-        if reopens:
-            self.writer.close()
-            before = files_of(self.path)
-            self.writer = MemoryWriter.open(self.path)
-            assert files_of(self.path) == before
-
-    @rule(n_exemplars=st.integers(1, 3))
-    def think_better_of_it(self, n_exemplars: int) -> None:
-        free = [label for label in LABELS if label not in self.model]
-        if free:
-            self.writer.stage(self._new(free[0], n_exemplars, 1, "jpeg"))
-            self.writer.rollback()
-
-    @invariant()
-    def holds_what_it_should(self) -> None:
-        assert contents(self.writer.memory) == self.model
-        assert contents(MemoryStore.open(self.path)) == self.model
-        assert has_no_strays(self.path)
-        assert self.writer.size_if_kept() == sum(files_of(self.path).values())
-
-    def teardown(self) -> None:
-        if hasattr(self, "writer"):
-            self.writer.close()
-            assert contents_by_zarr(self.path) == self.model
-            assert contents_by_zarr(self.path, use_consolidated=False) == self.model
-            shutil.rmtree(self.folder)
-
-
-MemoryMachine.TestCase.settings = settings(
-    max_examples=12, stateful_step_count=8, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-test_any_sequence_of_updates = MemoryMachine.TestCase
-
-
-any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-any_key = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
-
-
-@st.composite
-def any_exemplar(draw: st.DrawFn) -> Exemplar:
-    """Also ones that no codec gives: no frames, empty units, several frames in several units in any order."""
-    start = draw(st.integers(0, 10**9))
-    numbers = draw(st.sets(st.integers(start, start + 30), max_size=5))
-    frames = np.array(sorted(numbers), np.int64)
-    units = draw(st.lists(st.binary(max_size=20) | st.just(bytes(9)), min_size=1, max_size=4))
-    unit = [draw(st.integers(0, len(units) - 1)) for _ in numbers]
-    position = [draw(st.integers(0, 11)) for _ in numbers]
-    clip = EncodedClip("h264", units, np.array(unit, np.int64), np.array(position, np.int64))
-    return Exemplar(
-        draw(any_key), start, start + 31, frames, clip, draw(st.integers(1, 9999)), draw(st.integers(1, 9999))
-    )
-
-
-@settings(max_examples=40, deadline=None)
-@given(name=any_text, encoding=any_text, exemplars=st.lists(any_exemplar(), min_size=1, max_size=4))
-def test_any_contents_come_back(name: str, encoding: str, exemplars: list[Exemplar]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "memory.zarr"
-        new = NewClass(7, name, encoding, exemplars)
-        with MemoryWriter.open(path) as writer:
-            writer.update([new])
-        assert contents(MemoryStore.open(path)) == expected_contents([new])
-        assert contents_by_zarr(path) == expected_contents([new])
 
 
 @pytest.fixture
@@ -301,64 +172,3 @@ def with_unit(label: int, unit: int) -> NewClass:
     one = make_exemplar(1)
     clip = EncodedClip("jpeg", one.clip.units, np.full(3, unit, np.int64), one.clip.position)
     return NewClass(label, "a", "jpeg", [Exemplar("k", one.start_frame, one.end_frame, one.frames, clip, 32, 24)])
-
-
-class TestPlaces:
-    def test_there_is_none(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("x")
-        for name, words in [("none", "doesn't exist"), ("", "is not a memory"), ("file", "is not a folder")]:
-            with pytest.raises(DatasetError, match=f"{words}; give the path of a `memory.zarr`"):
-                MemoryStore.open(tmp_path / name)
-        with pytest.raises(TargetError, match="can't be a folder"):
-            MemoryWriter.open(tmp_path / "file")
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
-
-    def test_another_format_or_version(self, memory_path: Path) -> None:
-        root = memory_path / "zarr.json"
-        whole = root.read_bytes()
-        for old, new, message in [
-            (b'"format_version":1', b'"format_version":2', "format version 2 is not known; this vclimb reads 1"),
-            (b'"vclimb memory"', b'"something else"', "a zarr group, but not a memory"),
-            (b'"shape":[3,', b'"shape":[2,', "damaged, or was changed by another program"),
-            (b'"generation":1', b'"generation":0', "damaged, or was changed by another program"),
-            (b'"checksum"', b'"checksun"', "damaged, or was changed by another program"),
-        ]:
-            root.write_bytes(whole.replace(old, new, 1))
-            before = files_of(memory_path)
-            for opener in (MemoryStore.open, MemoryWriter.open):
-                with pytest.raises(DatasetError, match=message):
-                    opener(memory_path)
-            assert files_of(memory_path) == before
-        root.write_bytes(whole)
-        MemoryWriter.open(memory_path).close()  # the lock was given back each time
-
-    def test_foreign_files_are_left_alone(self, memory_path: Path) -> None:
-        for name in ("notes.txt", "classes/notes.txt"):
-            (memory_path / name).write_text("mine")
-            with pytest.raises(TargetError, match=rf"no part of a memory \('{name}' and 0 more\); move it elsewhere"):
-                MemoryWriter.open(memory_path)
-            assert (memory_path / name).read_text() == "mine"
-            assert len(MemoryStore.open(memory_path)) == 9
-            (memory_path / name).unlink()
-
-    def test_classes_without_an_index_are_not_thrown_away(self, memory_path: Path) -> None:
-        (memory_path / "zarr.json").unlink()
-        before = files_of(memory_path)
-        with pytest.raises(TargetError, match=re.escape("has classes but no zarr.json")):
-            MemoryWriter.open(memory_path)
-        assert files_of(memory_path) == before
-
-    def test_a_folder_of_something_else(self, tmp_path: Path) -> None:
-        (tmp_path / "video.mp4").write_bytes(b"x")
-        with pytest.raises(TargetError, match="no part of a memory"):
-            MemoryWriter.open(tmp_path)
-        assert [path.name for path in tmp_path.iterdir()] == ["video.mp4"]
-
-    def test_many_classes_and_large_label_ids(self, tmp_path: Path) -> None:
-        labels = [0, 9_999, 10_000, 123_456]
-        with MemoryWriter.open(tmp_path / "m.zarr") as writer:
-            writer.update([new_class(label, 1) for label in labels])
-        with MemoryWriter.open(tmp_path / "m.zarr") as writer:
-            assert writer.commit({9_999: 0}).generation == 2
-        assert sorted(MemoryStore.open(tmp_path / "m.zarr").classes) == [0, 10_000, 123_456]
-        assert has_no_strays(tmp_path / "m.zarr")

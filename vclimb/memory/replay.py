@@ -152,32 +152,27 @@ class ReplayMemory:
         yield from (max(equal[one.of.label], sum(one.costs[: count[one.of.label]])) for one in joining)
 
     def _stored_costs(self, writer: MemoryWriter, seen: Sequence[int]) -> dict[int, list[int]]:
-        """What each exemplar of the classes seen costs, in the memory or staged; nothing of those that aren't there."""
-        costs: dict[int, list[int]] = {}
-        for label in seen:
-            there = label in writer.labels
-            pairs = zip(writer.kept_frames(label), writer.exemplar_bytes(label), strict=True) if there else ()
-            costs[label] = [self.settings.budget.cost(n_frames, n_bytes) for n_frames, n_bytes in pairs]
-        return costs
+        """What each exemplar of the classes seen costs, in the memory or staged; nothing of those that aren't there.
+
+        Not for a budget of bytes, where a class costs too.
+        """
+        cost = self.settings.budget.cost
+        return {
+            label: [cost(n_frames, 1) for n_frames in writer.kept_frames(label)] if label in writer.labels else []
+            for label in seen
+        }
 
     def _keep(self, writer: MemoryWriter, seen: Sequence[int]) -> dict[int, int]:
         """How many exemplars of each class, in the memory or staged, the budget allows."""
-        budget = self.settings.budget
-        costs = self._stored_costs(writer, seen)
-        overheads = [
-            writer.class_bytes(label, len(costs[label])) - sum(writer.exemplar_bytes(label)) if costs[label] else 0
-            for label in seen
-        ]
-        counts = budget.kept(
-            [costs[label] for label in seen],
-            granule=self.settings.granule,
-            root_bytes=writer.empty_bytes if budget.kind == "bytes" else 0,
-            class_bytes=overheads if budget.kind == "bytes" else None,
-            rebalance=self.settings.rebalance,
-        )
-        keep = {label: count for label, count in zip(seen, counts, strict=True) if costs[label]}
-        # A class's facts may compress worse when there are fewer of them, by some bytes.
-        while budget.kind == "bytes" and writer.size_if_kept(keep) > budget.amount and any(keep.values()):
-            largest = max(keep, key=lambda label: writer.class_bytes(label, keep[label]))
-            keep[largest] -= 1
-        return keep
+        budget, granule, rebalance = self.settings.budget, self.settings.granule, self.settings.rebalance
+        if budget.kind == "bytes":
+            of_class = [writer.costs(label) if label in writer.labels else (0, []) for label in seen]
+            counts = budget.kept(
+                [costs for _, costs in of_class],
+                root_bytes=writer.empty_bytes,
+                class_bytes=[overhead for overhead, _ in of_class],
+                rebalance=rebalance,
+            )
+        else:
+            counts = budget.kept([*self._stored_costs(writer, seen).values()], granule=granule, rebalance=rebalance)
+        return {label: count for label, count in zip(seen, counts, strict=True) if label in writer.labels}

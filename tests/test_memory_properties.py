@@ -1,0 +1,150 @@
+"""Any sequence of updates, and any contents: the memory holds what it should, in the bytes that it says."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from itertools import accumulate
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from memory_store_cases import (
+    Contents,
+    contents,
+    contents_by_zarr,
+    expected_contents,
+    files_of,
+    has_no_strays,
+    make_exemplar,
+)
+
+from pipeline.clips import EncodedClip
+from vclimb.memory.exemplar import Exemplar
+from vclimb.memory.staging import NewClass
+from vclimb.memory.store import MemoryStore
+from vclimb.memory.writer import MemoryWriter
+
+LABELS = range(4)
+
+
+class MemoryMachine(RuleBasedStateMachine):
+    """Any sequence of updates against a dict that says what the memory should hold."""
+
+    @initialize()
+    def start(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.path = self.folder / "memory.zarr"
+        self.writer = MemoryWriter.open(self.path)
+        self.model: Contents = {}
+        self.number = 0
+
+    def _new(self, label: int, n_exemplars: int, n_frames: int, codec: str) -> NewClass:
+        exemplars = [make_exemplar(self.number + i, 1 + (n_frames + i) % 4, codec) for i in range(n_exemplars)]
+        self.number += n_exemplars
+        return NewClass(label, f"class {label}", f"{codec}:75", exemplars)
+
+    @rule(
+        sizes=st.dictionaries(st.sampled_from(LABELS), st.integers(1, 4), max_size=3),
+        n_frames=st.integers(0, 3),
+        codec=st.sampled_from(["jpeg", "h264"]),
+        keep=st.dictionaries(st.sampled_from(LABELS), st.integers(0, 5)),
+        reopens=st.booleans(),
+    )
+    def update(self, sizes: dict[int, int], n_frames: int, codec: str, keep: dict[int, int], reopens: bool) -> None:
+        added = [self._new(label, n, n_frames, codec) for label, n in sizes.items() if label not in self.model]
+        generation = self.writer.memory.generation
+        staged = {new.label: self.writer.stage(new) for new in added}
+        keep = {label: n for label, n in keep.items() if label in self.model or label in staged}
+        wanted = self.model | expected_contents(added)
+        wanted = {
+            label: (name, spec, all_[: keep.get(label, len(all_))]) for label, (name, spec, all_) in wanted.items()
+        }
+        wanted = {label: what for label, what in wanted.items() if what[2]}
+
+        predicted = self.writer.size_if_kept(keep)
+        parts = {label: self.writer.class_bytes(label, len(what[2])) for label, what in wanted.items()}
+        for label, one in staged.items():
+            assert len(one.exemplar_bytes) == sizes[label]
+            assert self.writer.exemplar_bytes(label) == one.exemplar_bytes
+        for label in (*self.writer.memory.classes, *staged):
+            overhead, costs = self.writer.costs(label)
+            totals = [self.writer.class_bytes(label, n) for n in range(1, len(costs) + 1)]
+            assert [*accumulate(costs, initial=overhead)][1:] == totals
+            assert min(overhead, *costs) > 0
+            assert self.writer.class_bytes(label, 0) == 0
+        empty = self.writer.empty_bytes
+        self.writer.commit(keep)
+
+        assert sum(files_of(self.path).values()) == predicted
+        if wanted != self.model:
+            assert self.writer.memory.generation == generation + 1
+            assert empty + sum(parts.values()) == predicted
+        else:
+            assert self.writer.memory.generation == generation
+        self.model = wanted
+        if reopens:
+            self.writer.close()
+            before = files_of(self.path)
+            self.writer = MemoryWriter.open(self.path)
+            assert files_of(self.path) == before
+
+    @rule(n_exemplars=st.integers(1, 3))
+    def think_better_of_it(self, n_exemplars: int) -> None:
+        free = [label for label in LABELS if label not in self.model]
+        if free:
+            self.writer.stage(self._new(free[0], n_exemplars, 1, "jpeg"))
+            self.writer.rollback()
+
+    @invariant()
+    def holds_what_it_should(self) -> None:
+        assert contents(self.writer.memory) == self.model
+        assert contents(MemoryStore.open(self.path)) == self.model
+        assert has_no_strays(self.path)
+        assert self.writer.size_if_kept() == sum(files_of(self.path).values())
+
+    def teardown(self) -> None:
+        if hasattr(self, "writer"):
+            self.writer.close()
+            assert contents_by_zarr(self.path) == self.model
+            assert contents_by_zarr(self.path, use_consolidated=False) == self.model
+            shutil.rmtree(self.folder)
+
+
+MemoryMachine.TestCase.settings = settings(
+    max_examples=12, stateful_step_count=8, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+test_any_sequence_of_updates = MemoryMachine.TestCase
+
+
+any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+any_key = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@st.composite
+def any_exemplar(draw: st.DrawFn) -> Exemplar:
+    """Also ones that no codec gives: no frames, empty units, several frames in several units in any order."""
+    start = draw(st.integers(0, 10**9))
+    numbers = draw(st.sets(st.integers(start, start + 30), max_size=5))
+    frames = np.array(sorted(numbers), np.int64)
+    units = draw(st.lists(st.binary(max_size=20) | st.just(bytes(9)), min_size=1, max_size=4))
+    unit = [draw(st.integers(0, len(units) - 1)) for _ in numbers]
+    position = [draw(st.integers(0, 11)) for _ in numbers]
+    clip = EncodedClip("h264", units, np.array(unit, np.int64), np.array(position, np.int64))
+    return Exemplar(
+        draw(any_key), start, start + 31, frames, clip, draw(st.integers(1, 9999)), draw(st.integers(1, 9999))
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(name=any_text, encoding=any_text, exemplars=st.lists(any_exemplar(), min_size=1, max_size=4))
+def test_any_contents_come_back(name: str, encoding: str, exemplars: list[Exemplar]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "memory.zarr"
+        new = NewClass(7, name, encoding, exemplars)
+        with MemoryWriter.open(path) as writer:
+            writer.update([new])
+        assert contents(MemoryStore.open(path)) == expected_contents([new])
+        assert contents_by_zarr(path) == expected_contents([new])
