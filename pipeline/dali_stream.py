@@ -29,15 +29,15 @@ import torch.utils.dlpack
 from pipeline.clip_reader import ClipReader
 from pipeline.clips import ClipProvider
 from pipeline.errors import FrameDamagedError, SettingsError, VclimbError
-from pipeline.packing import BatchPacker, PackedBatch
+from pipeline.packing import BatchPacker, Bytes, PackedBatch
 from pipeline.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
 from pipeline.workers import BatchWorkers
 
 PREFETCHED_BATCHES = 3
 IN_DALI = 2
 
-_Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]
-"""Encoded frames (n, longest); crop from (n, 2) and to (n, 2), as rows and columns; mirrored or not (n,)."""
+_Part = tuple[Bytes | list[Bytes], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]
+"""Encoded frames, n or (n, longest); crop from (n, 2) and to (n, 2), as rows and columns; mirrored or not (n,)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class DaliSettings:
         cpu_share: share of the frames that the cores decode; the rest goes to the GPU. 1 without a GPU.
         hw_decoder_load: share of the GPU's frames that its JPEG engines take; CUDA kernels decode the rest.
         threads: of each pipeline.
-        readers: processes that read and pack encoded frames; 0 reads in DALI's own thread.
+        readers: processes that read and pack encoded frames, and decode those that DALI doesn't take; 0 reads in
+            DALI's own thread.
     """
 
     cpu_share: float = 1.0
@@ -68,7 +69,7 @@ class DaliClipStream(ClipStream):
     All of DALI is driven by one thread, so that the thread that trains only takes finished batches.
 
     Args:
-        provider: of encoded JPEG frames.
+        provider: of encoded frames. DALI decodes JPEG and PPM; `DaliSettings.readers` decode other codecs before it.
         settings: what to yield.
         device: `cuda[:n]`, or `cpu` for DALI's CPU pipeline.
         dali: where frames are decoded.
@@ -148,15 +149,15 @@ class DaliClipStream(ClipStream):
     def _next_part(self, feed: _Feed, lanes: list[_Lane], number: int) -> _Part:
         """What a lane decodes next: its share of the batch that follows the one it got last."""
         batch = feed.next_for(number)
-        if not len(batch.data):
+        if not len(batch.frames):
             return _nothing()
-        start, stop = _deal(len(batch.data), lanes)[number]
+        start, stop = _deal(len(batch.frames), lanes)[number]
         if start == stop:  # a pipeline takes no empty batch: decode a frame for nothing
             start, stop = 0, 1
         boxes = np.repeat(batch.plan.boxes, batch.counts, axis=0)[start:stop].astype(np.int32)
         flips = np.repeat(batch.plan.flips, batch.counts)[start:stop].astype(np.int32)
         top_left, sides = np.ascontiguousarray(boxes[:, [1, 0]]), np.ascontiguousarray(boxes[:, [3, 2]])
-        return batch.data[start:stop], top_left, top_left + sides, flips
+        return batch.frames.part(start, stop), top_left, top_left + sides, flips
 
     def _collect(self, lanes: list[_Lane], feed: _Feed) -> ClipBatch | None:
         """The next batch that all lanes have decoded; None after the last."""
@@ -166,7 +167,7 @@ class DaliClipStream(ClipStream):
             if not feed.under_way:
                 return None
             batch = feed.under_way.popleft()
-            shares = _deal(len(batch.data), lanes)
+            shares = _deal(len(batch.frames), lanes)
             flat = torch.cat(
                 [p[: stop - start] for p, (start, stop) in zip(parts, shares, strict=True) if p is not None]
             )

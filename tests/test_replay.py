@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,3 +221,23 @@ def test_classes_without_exemplars_are_named(
     memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(MemoryBudget("videos", 2)))
     memory.update(provider, [candidates(label, [label]) for label in range(3)], [0, 1, 2])
     assert "1 of 3 classes seen keep no exemplar (label id 2 is the first): 2v doesn't hold one of each" in caplog.text
+
+
+def test_the_documented_way_without_vclimb_reads_a_memory(
+    provider: InstanceProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = ReplayMemory(tmp_path / "memory.zarr", MemorySettings(MemoryBudget("all"), frames=3))
+    memory.update(provider, [candidates(0, range(6))], [0])
+    text = (Path(__file__).parents[1] / "docs" / "memory.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) == 2
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(snippets[0], names)
+    first = memory.open().exemplar(0, 0)
+    assert names["key"] == first.key
+    assert names["units"] == list(first.clip.units)
+    assert [frame for frame in names["frames"].tolist() if frame >= 0] == first.frames.tolist()
+    exec(snippets[1].replace("label=7", "label=0"), names)
+    assert names["exemplar"].key == first.key
+    assert names["damaged"] == []

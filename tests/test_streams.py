@@ -163,16 +163,6 @@ def test_h264_with_workers_gives_the_same_bits(h264_folder: Path) -> None:
         assert_same_bits(list(stream), list(reference))
 
 
-@pytest.mark.parametrize("readers", [0, 1])
-def test_dali_refuses_h264(h264_folder: Path, readers: int) -> None:
-    dali = DaliSettings(threads=1, readers=readers)
-    with (
-        DaliClipStream(provider_of(h264_folder), settings_of(), "cpu", dali) as stream,
-        pytest.raises(SettingsError, match="takes jpeg frames, not h264; use the decoder cpu"),
-    ):
-        list(stream)
-
-
 def test_codecs_mix_in_one_cpu_stream(jpeg_folder: Path, h264_folder: Path) -> None:
     joined = JoinedProviders([provider_of(h264_folder), provider_of(jpeg_folder), JpegsInMemory()])
     with CpuClipStream(joined, settings_of(views=CENTRES), workers=0) as stream:

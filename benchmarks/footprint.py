@@ -1,0 +1,111 @@
+"""What the CPU stream reads and holds while it runs through a data set that may be larger than the machine's memory.
+
+    python benchmarks/footprint.py SHARDS [--copies 80] [--folder DIR] [--size 112] [--workers 2]
+
+SHARDS is a prepared data set (codec jpeg). It is made larger by real copies of its shards in DIR, removed at the end.
+One epoch is run. Printed are the bytes that the workers read (all that they asked the system for) beside those of the
+frames they used, and the memory that is the processes' own (USS, so without the file system's cache) and the ring's, at
+the start, at the most and at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from pipeline.augment import Augmentation
+from pipeline.clips import InstanceProvider
+from pipeline.cpu_stream import CpuClipStream
+from pipeline.dataset import Dataset
+from pipeline.stream import BatchPlan, StreamSettings
+
+
+def multiplied(dataset: Dataset, copies: int, folder: Path) -> Dataset:
+    """A data set of so many copies of another one's shards."""
+    catalog, n_shards = dataset.catalog, max(dataset.catalog.shards) + 1
+    shards, videos, instances = {}, [], []
+    for copy in range(copies):
+        for number, files in catalog.shards.items():
+            stem = f"{files.tar.removesuffix('.tar')}-{copy:03d}"
+            shards[number + copy * n_shards] = replace(files, tar=f"{stem}.tar")
+            tar, _, frames = dataset.shard_paths(number)
+            shutil.copy(tar, folder / f"{stem}.tar")
+            shutil.copy(frames, folder / f"{stem}.frames.npy")
+        videos += [
+            row | {"key": f"{row['key']}-{copy}", "shard": row["shard"] + copy * n_shards} for row in catalog.videos
+        ]
+        instances += [row | {"key": f"{row['key']}-{copy}"} for row in catalog.instances]
+    storage = type(dataset.storage)(folder)  # type: ignore[call-arg]
+    return Dataset(storage, replace(catalog, shards=shards, videos=videos, instances=instances))
+
+
+def used_bytes(dataset: Dataset, provider: InstanceProvider, plan: BatchPlan) -> int:
+    """Bytes of the distinct frames of a batch."""
+    total = 0
+    for slot, item in enumerate(plan.items.tolist()):
+        sizes = dataset.frame_ranges(dataset.by_key[str(provider.items.keys[item])])[:, 1]
+        total += int(sizes[plan.distinct_frames(slot) + provider.start_frames[item]].sum())
+    return total
+
+
+def own_bytes() -> int:
+    """Memory of this process and all its children that nobody else has."""
+    me = psutil.Process()
+    return sum(process.memory_full_info().uss for process in [me, *me.children(recursive=True)])
+
+
+def bytes_asked() -> int:
+    """What the children have read so far."""
+    return sum(child.io_counters().read_chars for child in psutil.Process().children(recursive=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards")
+    parser.add_argument("--copies", type=int, default=80)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=64)
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        dataset = multiplied(Dataset.open(args.shards), args.copies, Path(name))
+        n_bytes = sum(path.stat().st_size for path in Path(name).iterdir())
+        print(f"{n_bytes / 2**30:.1f} GiB of shards, {psutil.virtual_memory().total / 2**30:.1f} GiB of memory")
+        provider = InstanceProvider(dataset, dataset.instances)
+        settings = StreamSettings(args.batch_size, augmentation=Augmentation(size=args.size), drop_last=True)
+        with CpuClipStream(provider, settings, workers=args.workers) as stream:
+            batches = iter(stream)
+            plans = [next(batches).plan for _ in range(10)]
+            first = most = last = own_bytes()
+            asked, start = bytes_asked(), time.perf_counter()
+            for number, batch in enumerate(batches):
+                plans.append(batch.plan)
+                if number % 20 == 0:
+                    last = own_bytes()
+                    most = max(most, last)
+            seconds = time.perf_counter() - start
+            asked = bytes_asked() - asked
+            print(f"{len(plans) * args.batch_size} clips, {(len(plans) - 10) * args.batch_size / seconds:.0f} clips/s")
+            print(
+                f"own memory of {1 + args.workers} processes and the fork server: {first / 2**20:.0f} MiB after 10 ",
+                end="",
+            )
+            print(f"batches, {most / 2**20:.0f} MiB at the most, {last / 2**20:.0f} MiB at the end")
+            print(f"of which a ring of {stream.host_bytes / 2**20:.0f} MiB is for decoded batches")
+        used = sum(used_bytes(dataset, provider, plan) for plan in plans[10:])
+        # What was decoded ahead of the tenth batch was read before.
+        per_clip = np.array([asked, used]) / ((len(plans) - 10) * args.batch_size)
+        print(f"read {per_clip[0]:,.0f} bytes a clip, of frames used {per_clip[1]:,.0f}: {asked / used:.3f}")
+
+
+if __name__ == "__main__":
+    main()

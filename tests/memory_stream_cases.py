@@ -1,0 +1,83 @@
+"""Memories of exemplars made from tiny videos, and clip streams that show them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from stream_cases import settings_of
+
+from pipeline.clips import ClipProvider, EncodedClip, InstanceProvider
+from pipeline.cpu_stream import CpuClipStream
+from pipeline.dali_stream import DaliClipStream, DaliSettings
+from pipeline.sampling import segment_centres
+from pipeline.stream import ClipBatch, ClipStream, StreamSettings
+from vclimb.memory.codec_frames import SourceFrames
+from vclimb.memory.codecs import parse_codec
+from vclimb.memory.exemplar import Exemplar
+from vclimb.memory.provider import ExemplarProvider
+from vclimb.memory.staging import NewClass
+from vclimb.memory.store import MemoryStore
+from vclimb.memory.writer import MemoryWriter
+
+Indices = npt.NDArray[np.int64]
+
+CODECS = ("copy", "jpeg:75", "webp:75", "avif:60", "jxl:1", "h264:20", "h265:24", "av1:35", "raw")
+
+
+def keep(path: Path, shards: InstanceProvider, codecs: dict[int, str], n_frames: int | None = 8) -> MemoryStore:
+    """A memory of all of a provider's items, some frames of each or all: label id -> codec."""
+    facts, classes = shards.items, []
+    for label, spec in codecs.items():
+        exemplars = []
+        for item in np.flatnonzero(facts.labels == label).tolist():
+            n = int(facts.n_frames[item])
+            frames = np.arange(n) if n_frames is None else np.unique(segment_centres(np.array(n), n_frames))
+            encoded = parse_codec(spec).encode(SourceFrames.read(shards, item, frames))
+            exemplars.append(Exemplar(str(facts.keys[item]), 0, n, frames, encoded.clip, encoded.width, encoded.height))
+        classes.append(NewClass(label, f"class{label}", spec, exemplars))
+    with MemoryWriter.open(path) as writer:
+        return writer.update(classes)
+
+
+def mixed_memory(path: Path, shards: InstanceProvider) -> MemoryStore:
+    """12 exemplars: 4 JPEG, 4 WebP of another size, and 4 H.264."""
+    return keep(path, shards, {0: "copy", 1: "webp:75@40", 2: "h264:20"})
+
+
+def cpu(provider: ClipProvider, settings: StreamSettings, workers: int = 0) -> CpuClipStream:
+    return CpuClipStream(provider, settings, workers=workers)
+
+
+def dali(provider: ClipProvider, settings: StreamSettings, readers: int = 0) -> DaliClipStream:
+    return DaliClipStream(provider, settings, "cpu", DaliSettings(threads=1, readers=readers))
+
+
+Open = Callable[[ClipProvider, StreamSettings, int], ClipStream]
+
+
+def epoch(open_stream: Open, provider: ClipProvider, processes: int = 0, **changes: Any) -> list[ClipBatch]:
+    with open_stream(provider, settings_of(**changes), processes) as stream:
+        return list(stream)
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    path.write_bytes(data)
+
+
+class Counting(ExemplarProvider):
+    """Counts how often each exemplar is read."""
+
+    def __init__(self, memory: MemoryStore) -> None:
+        super().__init__(memory)
+        self.reads: Counter[int] = Counter()
+
+    def read(self, item: int, frames: Indices) -> EncodedClip:
+        self.reads[item] += 1
+        return super().read(item, frames)

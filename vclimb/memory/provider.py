@@ -1,0 +1,83 @@
+"""Exemplars as a provider of encoded frames, so that replay and new data go through one clip stream."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.clips import EncodedClip, Indices, Items
+from pipeline.errors import SettingsError
+from vclimb.memory.errors import ExemplarDamagedError
+from vclimb.memory.store import MemoryStore
+
+log = logging.getLogger(__name__)
+
+
+class ExemplarProvider:
+    """All exemplars of a memory, by label id and rank. An item's frames are the ones that are kept, from 0.
+
+    Nothing is held open or kept between reads. It can be sent to processes, which then read the same generation of
+    the memory; what a writer has dropped meanwhile ends in a `MemoryChangedError`.
+
+    Args:
+        memory: opened for reading.
+        on_damaged_class: where keys and frame numbers of a class can't be read: `raise`, or `skip`, which leaves out
+            the class and logs a warning that names it. What to do where frames are damaged is the stream's to say.
+
+    Attributes:
+        items: facts about every exemplar.
+        codecs: (n,) of the frames of each, as `EncodedClip` names them.
+        damaged: why classes were left out.
+
+    Raises:
+        ExemplarDamagedError: a class can't be read, and isn't to be skipped.
+        SettingsError: there are no exemplars.
+    """
+
+    def __init__(self, memory: MemoryStore, on_damaged_class: str = "raise") -> None:
+        if on_damaged_class not in ("raise", "skip"):
+            raise SettingsError(f"on_damaged_class {on_damaged_class!r} is not known; allowed: raise, skip")
+        self.memory = memory
+        self.damaged: list[str] = []
+        labels = []
+        for label in sorted(memory.classes):
+            try:
+                memory.facts(label)
+            except ExemplarDamagedError as error:
+                if on_damaged_class == "raise":
+                    raise
+                self.damaged.append(str(error))
+                log.warning("class left out of replay: %s", error)
+            else:
+                labels.append(label)
+        if not labels:
+            reason = "none of its classes can be read" if self.damaged else "it is empty"
+            raise SettingsError(f"{memory.path} has no exemplars to replay: {reason}")
+        classes = [memory.facts(label) for label in labels]
+        counts = [len(facts) for facts in classes]
+        self._ranks = np.concatenate([np.arange(count) for count in counts])
+        self.codecs: npt.NDArray[np.str_] = np.repeat([memory.classes[label].codec for label in labels], counts)
+        self.items = Items(
+            keys=np.array([key for facts in classes for key in facts.keys]),
+            labels=np.repeat(np.array(labels, np.int64), counts),
+            n_frames=np.concatenate([facts.n_kept_frames for facts in classes]),
+            widths=np.concatenate([facts.column("width")[:, 0] for facts in classes]),
+            heights=np.concatenate([facts.column("height")[:, 0] for facts in classes]),
+        )
+
+    def read(self, item: int, frames: Indices) -> EncodedClip:
+        """The bytes of frames (T,) of an exemplar: of pictures only those asked for, of a video all.
+
+        Raises:
+            ExemplarDamagedError: they are not what was stored; names rank, key, class and file.
+            MemoryChangedError: the exemplar was dropped since the memory was opened.
+        """
+        clip = self.memory.exemplar(int(self.items.labels[item]), int(self._ranks[item])).clip
+        wanted, unit = np.unique(clip.unit[frames], return_inverse=True)
+        units = [clip.units[number] for number in wanted.tolist()]
+        return EncodedClip(clip.codec, units, unit.astype(np.int64), clip.position[frames])
+
+    def where(self, item: int, frame: int) -> str:
+        return f"frame {frame} of {self.memory.where(int(self.items.labels[item]), int(self._ranks[item]))}"
