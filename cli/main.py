@@ -6,6 +6,7 @@ import typer
 
 from cli import bench as bench_command
 from cli import inspect as inspect_command
+from cli import memory as memory_command
 from cli import prepare as prepare_command
 from cli import synth as synth_command
 from cli import verify as verify_command
@@ -24,6 +25,7 @@ app.command("verify")(verify_command.command)
 app.command("inspect")(inspect_command.command)
 app.command("synth")(synth_command.synth)
 app.command("bench")(bench_command.command)
+app.add_typer(memory_command.app, name="memory")
 
 
 def _print_version(wanted: bool) -> None:
