@@ -89,3 +89,40 @@ def run_ffmpeg_tool() -> Callable[..., None]:
 def make_video() -> Callable[..., Path]:
     """`make_video(path, *output_arguments, frames=12, size="64x48", fps=25) -> path`."""
     return _make_video
+
+
+@pytest.fixture(scope="session")
+def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 short videos of 3 classes; nobody may change them."""
+    from stream_cases import make_tiny_videos  # it needs this module
+
+    return make_tiny_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="session")
+def jpeg_folder(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny videos prepared as JPEG frames; damage a copy."""
+    from stream_cases import prepare_tiny
+
+    return prepare_tiny(tiny_videos, tmp_path_factory.mktemp("jpeg") / "tiny", "jpeg")
+
+
+@pytest.fixture(scope="session")
+def h264_folder(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny videos prepared as H.264; damage a copy."""
+    from stream_cases import prepare_tiny
+
+    return prepare_tiny(tiny_videos, tmp_path_factory.mktemp("h264") / "tiny", "h264")
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Path:
+    """A memory of classes 0, 1 and 2 with three exemplars each."""
+    from memory_store_cases import new_class
+
+    from vclimb.memory.writer import MemoryWriter
+
+    path = tmp_path / "memory.zarr"
+    with MemoryWriter.open(path) as writer:
+        writer.update([new_class(label, 3) for label in range(3)])
+    return path

@@ -18,14 +18,6 @@ from vclimb.memory.writer import MemoryWriter
 EXPECTED = expected_contents([new_class(label, 3) for label in range(3)])
 
 
-@pytest.fixture
-def memory_path(tmp_path: Path) -> Path:
-    path = tmp_path / "memory.zarr"
-    with MemoryWriter.open(path) as writer:
-        writer.update([new_class(label, 3) for label in range(3)])
-    return path
-
-
 def flip_a_bit(file: Path) -> None:
     data = bytearray(file.read_bytes())
     place = random.Random(str(file.name)).randrange(len(data) * 8)

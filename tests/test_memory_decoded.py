@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from memory_stream_cases import Counting, Open, cpu, dali, epoch, mixed_memory
-from stream_cases import make_tiny_videos, prepare_tiny, settings_of
+from stream_cases import settings_of
 from stream_contract import assert_same_bits, assert_same_picture
 
 from pipeline.clips import InstanceProvider, JoinedProviders
@@ -24,16 +24,6 @@ from vclimb.memory.errors import MemoryChangedError
 from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.store import MemoryStore
 from vclimb.memory.writer import MemoryWriter
-
-
-@pytest.fixture(scope="module")
-def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_videos(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def jpeg_folder(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_tiny(tiny_videos, tmp_path_factory.mktemp("jpeg") / "tiny", "jpeg")
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,6 @@ from vclimb.memory.store import MemoryStore
 from vclimb.memory.writer import MemoryWriter
 
 
-@pytest.fixture
-def memory_path(tmp_path: Path) -> Path:
-    """A memory of classes 0, 1 and 2 with three exemplars each."""
-    path = tmp_path / "memory.zarr"
-    with MemoryWriter.open(path) as writer:
-        writer.update([new_class(label, 3) for label in range(3)])
-    return path
-
-
 class TestPlaces:
     def test_there_is_none(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")

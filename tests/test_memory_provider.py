@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_store_cases import make_exemplar, new_class
 from memory_stream_cases import CODECS, Open, cpu, dali, epoch, flip_a_byte, keep, mixed_memory
-from stream_cases import CENTRES, TRAINING, make_tiny_videos, prepare_tiny, provider_of, settings_of
+from stream_cases import CENTRES, TRAINING, prepare_tiny, provider_of, settings_of
 from stream_contract import assert_same_bits, assert_same_picture, grandchildren
 
 from pipeline.clip_reader import ClipReader
@@ -31,16 +31,6 @@ from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.staging import NewClass
 from vclimb.memory.store import MemoryStore
 from vclimb.memory.writer import MemoryWriter
-
-
-@pytest.fixture(scope="module")
-def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_videos(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def jpeg_folder(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_tiny(tiny_videos, tmp_path_factory.mktemp("jpeg") / "tiny", "jpeg")
 
 
 @pytest.fixture(scope="module")

@@ -32,15 +32,6 @@ from vclimb.memory.store import MemoryStore
 from vclimb.memory.writer import MemoryWriter
 
 
-@pytest.fixture
-def memory_path(tmp_path: Path) -> Path:
-    """A memory of classes 0, 1 and 2 with three exemplars each."""
-    path = tmp_path / "memory.zarr"
-    with MemoryWriter.open(path) as writer:
-        writer.update([new_class(label, 3) for label in range(3)])
-    return path
-
-
 class TestReading:
     def test_zarr_opens_all_of_it_without_a_warning(self, memory_path: Path) -> None:
         expected = expected_contents([new_class(label, 3) for label in range(3)])

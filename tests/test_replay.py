@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stream_cases import make_tiny_videos, prepare_tiny, provider_of
+from stream_cases import prepare_tiny, provider_of
 
 from pipeline.clips import InstanceProvider
 from pipeline.decode import decode_clip
@@ -26,13 +26,8 @@ from vclimb.memory.store import MemoryStore
 
 
 @pytest.fixture(scope="module")
-def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_videos(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def provider(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> InstanceProvider:
-    return provider_of(prepare_tiny(tiny_videos, tmp_path_factory.mktemp("jpeg") / "tiny", "jpeg"))
+def provider(jpeg_folder: Path) -> InstanceProvider:
+    return provider_of(jpeg_folder)
 
 
 def candidates(label: int, items: Sequence[int]) -> ClassCandidates:

@@ -16,8 +16,6 @@ from stream_cases import (
     CENTRES,
     JpegsInMemory,
     all_instances,
-    make_tiny_videos,
-    prepare_tiny,
     provider_of,
     settings_of,
 )
@@ -32,21 +30,6 @@ from pipeline.errors import FrameDamagedError, SettingsError
 from pipeline.sampling import View
 from pipeline.stream import ClipBatch, ClipStream, StreamSettings
 from pipeline.workers import WorkerDiedError
-
-
-@pytest.fixture(scope="module")
-def tiny_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_videos(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def jpeg_folder(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_tiny(tiny_videos, tmp_path_factory.mktemp("jpeg") / "tiny", "jpeg")
-
-
-@pytest.fixture(scope="module")
-def h264_folder(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_tiny(tiny_videos, tmp_path_factory.mktemp("h264") / "tiny", "h264")
 
 
 class TestCpuInProcess(StreamContract):
