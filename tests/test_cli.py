@@ -31,6 +31,9 @@ FLAGS = {
     "inspect": "dataset --contact-sheet --columns --json",
     "synth": "folder --classes --train --test --seed --json",
     "bench": "dataset --frames --size --batch-size --model --decoder --workers --seconds --device --json",
+    "memory show": "memory --png --verify --json",
+    "memory pack": "dataset --budget --out -o --frames --codec --videos --frame-choice --rebalance --seed --split "
+    "--quality --png --json",
 }
 
 
@@ -51,8 +54,13 @@ def run(*arguments: str | Path) -> Result:
 
 
 def commands() -> dict[str, Any]:
-    group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    """All commands, those of a group by two words."""
+    top: Any = typer.main.get_command(app)
+    found: dict[str, Any] = {}
+    for name, command in top.commands.items():
+        within = getattr(command, "commands", None)
+        found |= {name: command} if within is None else {f"{name} {sub}": one for sub, one in within.items()}
+    return found
 
 
 def test_flags_are_those_that_users_know() -> None:
@@ -66,7 +74,7 @@ def test_flags_are_those_that_users_know() -> None:
 @pytest.mark.parametrize("name", FLAGS)
 def test_help_of_a_command_tells_of_every_flag(name: str) -> None:
     for help_flag in ("--help", "-h"):
-        result = run(name, help_flag)
+        result = run(*name.split(), help_flag)
         assert (result.exit_code, result.stderr) == (0, "")
         for word in FLAGS[name].split():
             if word.startswith("-") and not word.startswith("--no-"):  # those are cut short

@@ -82,6 +82,8 @@ class JoiningClass:
     def encode(self, allowance: int | None, on_exemplar: Callable[[], None]) -> list[Exemplar]:
         """The first exemplars of the ranking that can be read, as many as fit."""
         exemplars: list[Exemplar] = []
+        if allowance == 0:
+            return exemplars
         spent = 0
         for exemplar in self._encoded():
             n_bytes = len(encode_chunk(b"".join(exemplar.clip.units))) if self.settings.budget.kind == "bytes" else 0
