@@ -86,7 +86,7 @@ def test_help_of_a_command_tells_of_every_flag(name: str) -> None:
 def test_help_version_and_no_arguments() -> None:
     done = vclimb("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for name in FLAGS:
+    for name in {name.split()[0] for name in FLAGS}:
         assert re.search(rf"\b{name}\b", done.stdout)
     assert run("--version").stdout == f"vclimb {__version__}\n"
     assert "Usage: " in run().output
