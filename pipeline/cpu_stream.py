@@ -26,8 +26,9 @@ from pipeline.workers import TASKS_PER_WORKER, BatchWorkers, checked_workers
 
 log = logging.getLogger(__name__)
 
-# Parts of a batch: few, since the process that trains spends time on each; several, so that a batch comes early.
-_PARTS = 4
+# A batch is made in parts, so that it comes early; not in too many, for each costs the process that trains 0.2 ms.
+_MOST_PARTS = 4
+_PART_CLIPS = 16
 
 
 class CpuClipStream(ClipStream):
@@ -54,8 +55,8 @@ class CpuClipStream(ClipStream):
         self._n_workers = default_workers(self.device) if workers is None else checked_workers(workers)
         self._workers: BatchWorkers[Part, Sound | None] | None = None
         self._ring: SharedRing | None = None
-        self._part_clips = -(-settings.batch_size // _PARTS)
-        parts = -(-settings.batch_size // self._part_clips)
+        parts = max(1, min(_MOST_PARTS, settings.batch_size // _PART_CLIPS))
+        self._part_clips = -(-settings.batch_size // parts)
         # What can be in flight, and the batch whose copy may not have ended.
         self._n_slots = -(-TASKS_PER_WORKER * self._n_workers // parts) + 2
         self._upload = _Upload(self.device) if self.device.type == "cuda" else None

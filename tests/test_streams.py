@@ -44,6 +44,19 @@ class TestCpuWorkers(StreamContract):
         return CpuClipStream(provider, settings, workers=2)
 
 
+class TestCpuParts(StreamContract):
+    """Batches that are made in parts, as large ones are: here of 2, 2 and 1 clips."""
+
+    workers = 2
+
+    @pytest.fixture(autouse=True)
+    def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pipeline.cpu_stream._PART_CLIPS", 1)
+
+    def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
+        return CpuClipStream(provider, settings, workers=2)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 class TestCpuForGpu(StreamContract):
     """Decoded on the cores, copied to the GPU out of pinned memory."""
@@ -244,7 +257,7 @@ def test_what_a_stream_holds_is_what_it_says(jpeg_folder: Path) -> None:
     with CpuClipStream(provider, settings, workers=2) as stream:
         next(iter(stream))
         mappings = [m for m in psutil.Process().memory_maps(grouped=False) if "vclimb-clips" in m.path]
-        assert stream.host_bytes == 4 * 2 * clip_bytes
+        assert stream.host_bytes == (2 * 2 + 2) * 2 * clip_bytes  # two parts for each worker, a batch each, and two
         assert [m.size for m in mappings] == [-(-stream.host_bytes // 4096) * 4096]
     assert not [m for m in psutil.Process().memory_maps(grouped=False) if "vclimb-clips" in m.path]
 
