@@ -10,6 +10,7 @@ import torch
 from torchvision.transforms import v2
 
 from pipeline.errors import SettingsError
+from vclimb.tsm import shifted
 from vclimb.tsn import IMAGENET_MEAN, IMAGENET_STD, TSN, PixelNorm
 
 BACKBONE = "resnet10t.c3_in1k"
@@ -129,3 +130,57 @@ def test_a_file_that_holds_no_weights_of_the_backbone_is_refused(model: TSN, tmp
     for name in ("torn.safetensors", "torn.pth", "other.safetensors"):
         with pytest.raises(SettingsError, match=name):
             TSN(5, BACKBONE, str(tmp_path / name))
+
+
+# The head
+
+
+def test_a_grown_head_keeps_what_it_has_learned(clips: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    model = TSN(3, BACKBONE).eval()
+    with torch.inference_mode():
+        before = model(clips)
+    model.grow_head(5)
+    with torch.inference_mode():
+        after = model(clips)
+    assert after.shape == (3, 5)
+    torch.testing.assert_close(after[:, :3], before)
+    assert (after[:, 3:] != 0).all()
+    assert {name for name, _ in model.named_parameters() if name.startswith("head")} == {"head.weight", "head.bias"}
+    model.grow_head(5)
+    with pytest.raises(ValueError, match="a head of 5 outputs can't shrink to 4"):
+        model.grow_head(4)
+
+
+# Temporal shift
+
+
+def test_shifted_channels_are_those_of_the_neighbouring_frames() -> None:
+    """Against a transcription, element by element."""
+    features = torch.randn(2 * 3, 17, 2, 2, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros_like(features)
+    for clip in range(2):
+        for frame in range(3):
+            for channel in range(17):
+                source = frame + 1 if channel < 2 else frame - 1 if channel < 4 else frame
+                if 0 <= source < 3:
+                    expected[clip * 3 + frame, channel] = features[clip * 3 + source, channel]
+    assert torch.equal(shifted(features, 3), expected)
+
+
+@torch.inference_mode()
+def test_with_temporal_shift_the_order_of_frames_counts(clips: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    plain, shift = TSN(5, BACKBONE).eval(), TSN(5, BACKBONE, shift=True).eval()
+    for module in plain.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)  # fresh residual branches are switched off by zeros
+    shift.load_state_dict(plain.state_dict())
+    assert not torch.allclose(shift(clips), plain(clips))
+    assert not torch.allclose(shift(clips.flip(1)), shift(clips), rtol=1e-3)
+    torch.testing.assert_close(shift(clips[1:2]), shift(clips)[1:2], rtol=1e-4, atol=1e-5)
+    assert shift(clips[:, :2]).shape == (3, 5)
+    with pytest.raises(
+        SettingsError, match="residual blocks of a ResNet, and 'mobilenetv3"
+    ):
+        TSN(5, "mobilenetv3_small_050.lamb_in1k", shift=True)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipeline.errors import SettingsError
+from vclimb.tsm import TemporalShift
 
 # Mean and deviation of ImageNet's pixels, which every ImageNet backbone of timm's default recipes expects.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -38,20 +39,26 @@ class PixelNorm(nn.Module):
 
 
 class TSN(nn.Module):
-    """Backbone, average consensus over T frames, dropout and a linear head.
+    """Backbone, average consensus over T frames, dropout and a linear head that grows with the classes seen.
 
     Args:
-        n_classes: outputs of the head.
+        n_classes: outputs of the head, to begin with.
         backbone: any timm model with a pooled feature.
         weights: `pretrained` (from timm's hub), `none`, or a file of weights (safetensors or a state dict).
         dropout: on the averaged feature.
+        shift: temporal shift in the residual blocks; for ResNets.
 
     Raises:
-        SettingsError: no such backbone or weights.
+        SettingsError: no such backbone or weights, or one that takes no temporal shift.
     """
 
     def __init__(
-        self, n_classes: int, backbone: str = "resnet34.tv_in1k", weights: str = "none", dropout: float = 0.5
+        self,
+        n_classes: int,
+        backbone: str = "resnet34.tv_in1k",
+        weights: str = "none",
+        dropout: float = 0.5,
+        shift: bool = False,
     ) -> None:
         super().__init__()
         is_file = weights not in ("pretrained", "none")
@@ -64,6 +71,7 @@ class TSN(nn.Module):
         except (RuntimeError, OSError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
             reason = textwrap.shorten(str(error), 300)
             raise SettingsError(f"backbone {backbone!r} with weights {weights!r} can't be made: {reason}") from None
+        self._shift = TemporalShift(self.backbone, backbone) if shift else None
         self.normalise = PixelNorm()
         self.dropout = nn.Dropout(dropout)
         n_features: int = self.backbone.num_features  # type: ignore[assignment]
@@ -72,6 +80,8 @@ class TSN(nn.Module):
     def features(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W) uint8 -> (B, D), the mean of the frames' features."""
         batch, n_frames = clips.shape[:2]
+        if self._shift is not None:
+            self._shift.n_frames = n_frames
         frames = self.normalise(clips.flatten(0, 1))
         features: Tensor = self.backbone(frames)
         return features.view(batch, n_frames, -1).mean(1)
@@ -80,6 +90,22 @@ class TSN(nn.Module):
         """(B, T, 3, H, W) uint8 -> (B, n_classes) logits."""
         logits: Tensor = self.head(self.dropout(self.features(clips)))
         return logits
+
+    def grow_head(self, n_classes: int) -> None:
+        """Give the head more outputs. Those that are there keep their weights; new ones start as a new layer's do.
+
+        An optimiser made before doesn't know the new parameters.
+
+        Raises:
+            ValueError: fewer outputs than there are.
+        """
+        old = self.head
+        if n_classes < old.out_features:
+            raise ValueError(f"a head of {old.out_features} outputs can't shrink to {n_classes}")
+        self.head = nn.Linear(old.in_features, n_classes, device=old.weight.device, dtype=old.weight.dtype)
+        with torch.no_grad():
+            self.head.weight[: old.out_features] = old.weight
+            self.head.bias[: old.out_features] = old.bias
 
 
 def _load(backbone: nn.Module, file: str) -> None:
