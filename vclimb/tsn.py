@@ -74,8 +74,8 @@ class TSN(nn.Module):
         self._shift = TemporalShift(self.backbone, backbone) if shift else None
         self.normalise = PixelNorm()
         self.dropout = nn.Dropout(dropout)
-        n_features: int = self.backbone.num_features  # type: ignore[assignment]
-        self.head = nn.Linear(n_features, n_classes)
+        self.n_features: int = self.backbone.num_features  # type: ignore[assignment]
+        self.head = nn.Linear(self.n_features, n_classes)
 
     def features(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W) uint8 -> (B, D), the mean of the frames' features."""
@@ -88,7 +88,11 @@ class TSN(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W) uint8 -> (B, n_classes) logits."""
-        logits: Tensor = self.head(self.dropout(self.features(clips)))
+        return self.classify(self.features(clips))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(B, D) -> (B, n_classes) logits."""
+        logits: Tensor = self.head(self.dropout(features))
         return logits
 
     def grow_head(self, n_classes: int) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.errors import SettingsError
+from vclimb.durable import replace_file, sync, sync_all
 from vclimb.memory.chunk_codec import encode_chunk
-from vclimb.memory.durable import replace_file, sync, sync_all
 from vclimb.memory.exemplar import Exemplar
 from vclimb.memory.facts import ClassFacts
 from vclimb.memory.layout import ARRAYS, CLASSES, FACTS, KEY, NODE_FILE, ONLY_CHUNK, StoredClass, node_bytes

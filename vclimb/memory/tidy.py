@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.errors import TargetError
-from vclimb.memory.durable import draft_of, replace_file, replace_files
+from vclimb.durable import draft_of, replace_file, replace_files
 from vclimb.memory.layout import (
     ARRAYS,
     CLASS_FOLDER,

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from pipeline.errors import DatasetError, SettingsError, TargetBusyError, TargetError
 from pipeline.target import writable
-from vclimb.memory.durable import replace_file, sync
+from vclimb.durable import replace_file, sync
 from vclimb.memory.layout import (
     FACTS,
     KEY,

@@ -1,0 +1,174 @@
+"""Checkpoints: what comes back, what a kill or damage leaves, and that loading one runs nothing."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import TargetError
+from vclimb.training.checkpoint import (
+    KEPT,
+    CheckpointError,
+    checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+
+SIMPLE = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=8)
+TREES = st.recursive(
+    SIMPLE, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(tree=st.dictionaries(st.text(max_size=6), TREES, max_size=4))
+def test_plain_values_come_back(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = save_checkpoint(tmp_path_factory.mktemp("run"), 1, tree)
+    assert load_checkpoint(path) == tree
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def test_a_model_and_its_optimiser_go_on_bit_for_bit(tmp_path: Path) -> None:
+    def step(model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        loss = (model(torch.randn(4, 3)) ** 2).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    def made() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5), torch.nn.Dropout(0.5))
+        return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    torch.manual_seed(0)
+    model, optimiser = made()
+    step(model, optimiser)
+    tree = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "dice": torch.get_rng_state()}
+    save_checkpoint(tmp_path, 7, tree)
+    step(model, optimiser)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+
+    other, its_optimiser = made()
+    loaded = newest_checkpoint(tmp_path)
+    assert loaded is not None
+    assert same(loaded["optimiser"], tree["optimiser"]) is False  # the tree's tensors were trained on meanwhile
+    other.load_state_dict(loaded["model"])
+    its_optimiser.load_state_dict(loaded["optimiser"])
+    torch.set_rng_state(loaded["dice"])
+    step(other, its_optimiser)
+    assert same(dict(other.state_dict()), expected)
+
+
+def test_views_of_one_tensor_and_any_layout_come_back(tmp_path: Path) -> None:
+    base = torch.arange(24.0).view(1, 2, 3, 4)
+    tree = {
+        "shared": [base, base[:, 1], base.permute(0, 3, 1, 2)],
+        "last": torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+        "none": torch.empty(0),
+        "bf16": torch.randn(3).bfloat16(),
+        "numbered": {0: {"momentum_buffer": torch.ones(2)}, 1: {}},
+    }
+    assert same(load_checkpoint(save_checkpoint(tmp_path, 0, tree)), tree)
+
+
+def test_old_ones_go_and_strays_too(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-000001.new").write_bytes(b"half")
+    for step in range(5):
+        save_checkpoint(tmp_path, step, {"step": step})
+    assert [path.name for path in checkpoints(tmp_path)] == [f"checkpoint-{step:06d}.safetensors" for step in (3, 4)]
+    assert len(list(tmp_path.iterdir())) == KEPT
+    newest = newest_checkpoint(tmp_path)
+    assert newest == {"step": 4}
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "no state", "pickle"])
+def test_a_damaged_one_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
+    tree = {"weights": torch.randn(50), "step": 1}
+    save_checkpoint(tmp_path, 1, tree)
+    path = save_checkpoint(tmp_path, 2, {"weights": torch.randn(50), "step": 2})
+    data = path.read_bytes()
+    bad = {
+        "empty": b"",
+        "cut": data[:-20],
+        "no state": data.replace(b'"state"', b'"stale"'),
+        "pickle": pickle.dumps(tree),
+    }
+    path.write_bytes(bad[damage])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_checkpoint(path)
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest["step"] == 1
+    checkpoints(tmp_path)[0].write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be read"):
+        newest_checkpoint(tmp_path)
+    assert newest_checkpoint(tmp_path / "none") is None
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        load_checkpoint(tmp_path / "none.safetensors")
+
+
+def test_a_hostile_pickle_in_its_place_runs_nothing(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    (tmp_path / "checkpoint-000001.safetensors").write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(CheckpointError):
+        newest_checkpoint(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+import torch
+from vclimb.training import checkpoint
+
+real = Path.replace
+def replace(path, target):
+    if sys.argv[2] == "before":
+        os.kill(os.getpid(), 9)
+    real(path, target)
+    os.kill(os.getpid(), 9)
+folder = Path(sys.argv[1])
+checkpoint.save_checkpoint(folder, 1, {"weights": torch.ones(10), "step": 1})
+Path.replace = replace
+checkpoint.save_checkpoint(folder, 2, {"weights": torch.zeros(10), "step": 2})
+"""
+
+
+@pytest.mark.parametrize(("when", "step"), [("before", 1), ("after", 2)])
+def test_a_kill_leaves_the_old_or_the_new_one(tmp_path: Path, when: str, step: int) -> None:
+    done = subprocess.run([sys.executable, "-c", _KILLED, tmp_path, when], capture_output=True)
+    assert done.returncode == -9, done.stderr
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest["step"] == step
+    save_checkpoint(tmp_path, 3, {"step": 3})
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_what_it_does_not_take_is_refused(tmp_path: Path) -> None:
+    for wrong in ({"a": object()}, {"a": {1, 2}}, {1.5: "a"}, {None: 1}):
+        with pytest.raises(TypeError, match="a checkpoint takes"):
+            save_checkpoint(tmp_path, 0, wrong)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TargetError, match="can't be a folder"):
+        save_checkpoint(tmp_path / "file", 0, {})

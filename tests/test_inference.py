@@ -1,0 +1,82 @@
+"""Passes over items: in order, the same with any batch size, workers and ranks, and the model as it was afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stream_cases import JpegsInMemory, provider_of
+
+from pipeline.augment import Augmentation
+from pipeline.clips import InstanceProvider
+from pipeline.cpu_stream import CpuClipStream
+from pipeline.errors import FrameDamagedError
+from pipeline.sampling import View
+from pipeline.stream import StreamSettings
+from vclimb.training.inference import InferenceSettings, infer
+from vclimb.tsn import TSN
+
+CPU = torch.device("cpu")
+SETTINGS = InferenceSettings(n_frames=3, size=48, batch_size=5, workers=0)
+
+
+@pytest.fixture(scope="module")
+def model() -> TSN:
+    torch.manual_seed(0)
+    return TSN(4, "resnet10t.c3_in1k")
+
+
+@pytest.fixture(scope="module")
+def provider(jpeg_folder: Path) -> InstanceProvider:
+    return provider_of(jpeg_folder)
+
+
+def test_every_item_in_order_as_one_by_one(model: TSN, provider: InstanceProvider) -> None:
+    model.train()
+    outputs = infer(model, provider, "jpeg", SETTINGS, CPU)
+    assert model.training
+    assert outputs.items.tolist() == list(range(len(provider.items)))
+    assert outputs.labels.tolist() == provider.items.labels.tolist()
+    assert outputs.features.shape == (len(provider.items), model.n_features)
+    assert outputs.logits.shape == (len(provider.items), 4)
+    view = View(n_frames=3, random=False)
+    one_by_one = StreamSettings(1, (view,), Augmentation.evaluation(48), shuffle=False)
+    model.eval()
+    with CpuClipStream(provider, one_by_one, workers=0) as stream, torch.inference_mode():
+        logits = torch.cat([model(batch.frames) for batch in stream])
+    torch.testing.assert_close(outputs.logits, logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (64, 0), (4, 2)])
+def test_batches_and_workers_change_nothing(
+    model: TSN, provider: InstanceProvider, batch_size: int, workers: int
+) -> None:
+    settings = InferenceSettings(3, 48, batch_size, workers=workers)
+    seen: list[int] = []
+    outputs = infer(model, provider, "jpeg", settings, CPU, on_clips=seen.append)
+    expected = infer(model, provider, "jpeg", SETTINGS, CPU)
+    torch.testing.assert_close(outputs.features, expected.features, rtol=1e-4, atol=1e-4)
+    assert sum(seen) == len(provider.items)
+
+
+def test_two_ranks_together_see_each_item_once(model: TSN, provider: InstanceProvider) -> None:
+    ranks = [infer(model, provider, "jpeg", SETTINGS, CPU, rank, 2) for rank in (0, 1)]
+    whole = infer(model, provider, "jpeg", SETTINGS, CPU)
+    items = np.concatenate([outputs.items for outputs in ranks])
+    assert sorted(items) == whole.items.tolist()
+    together = torch.cat([outputs.logits for outputs in ranks])[np.argsort(items)]
+    torch.testing.assert_close(together, whole.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_rank_without_items_says_nothing(model: TSN) -> None:
+    outputs = infer(model, JpegsInMemory(1), "jpeg", SETTINGS, CPU, rank=1, world_size=2)
+    assert (len(outputs.items), outputs.features.shape, outputs.logits.shape) == (0, (0, model.n_features), (0, 4))
+
+
+def test_a_damaged_clip_is_an_error(model: TSN) -> None:
+    model.eval()
+    with pytest.raises(FrameDamagedError, match="memory/1"):
+        infer(model, JpegsInMemory(damaged=1), "jpeg", SETTINGS, CPU)
+    assert not model.training
