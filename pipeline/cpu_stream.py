@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from pipeline.batch_decoder import BatchDecoder, Part, PartDecoder, Sound, batch_bytes, views_of
+from pipeline.batch_memory import BatchMemory
 from pipeline.clip_reader import ClipReader
 from pipeline.clips import ClipProvider
 from pipeline.decode import Pixels
@@ -59,6 +60,7 @@ class CpuClipStream(ClipStream):
         self._part_clips = -(-settings.batch_size // parts)
         # What can be in flight, and the batch whose copy may not have ended.
         self._n_slots = -(-TASKS_PER_WORKER * self._n_workers // parts) + 2
+        self._memory = BatchMemory(batch_bytes(settings))
         self._upload = _Upload(self.device) if self.device.type == "cuda" else None
 
     @property
@@ -92,7 +94,7 @@ class CpuClipStream(ClipStream):
 
     def _in_process(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
         for plan in plans:
-            views = views_of(np.empty(batch_bytes(self.settings), np.uint8), self.settings, len(plan.items))
+            views = views_of(self._memory.take(), self.settings, len(plan.items))
             yield self._batch(views, self._decoder.fill(plan, views), None)
 
     def _in_workers(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
@@ -139,7 +141,8 @@ class CpuClipStream(ClipStream):
         if self._upload is not None:
             tensors, labels = self._upload.begin(tensors, labels, slot)
         elif slot is not None:
-            tensors = {name: frames.clone() for name, frames in tensors.items()}
+            copies = views_of(self._memory.take(), self.settings, len(items))
+            tensors = {name: torch.from_numpy(copies[name]).copy_(frames) for name, frames in tensors.items()}
         channels_first = {name: frames.permute(0, 1, 4, 2, 3) for name, frames in tensors.items()}
         return ClipBatch(channels_first, labels, facts.keys[items].tolist(), sound.plan)
 

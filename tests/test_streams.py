@@ -262,6 +262,31 @@ def test_what_a_stream_holds_is_what_it_says(jpeg_folder: Path) -> None:
     assert not [m for m in psutil.Process().memory_maps(grouped=False) if "vclimb-clips" in m.path]
 
 
+def test_what_is_kept_of_batches_does_not_keep_their_frames(jpeg_folder: Path) -> None:
+    """Small pieces that outlive a batch must not spoil the place that it lay in for the next."""
+    dataset = Dataset.open(jpeg_folder)
+    provider = InstanceProvider(dataset, all_instances(dataset) * 180)
+    settings = settings_of(batch_size=64, views=(View("clip", 8),), augmentation=Augmentation(size=112))
+    batch_bytes = 64 * 8 * 112 * 112 * 3
+    kept = []
+    with CpuClipStream(provider, settings, workers=2) as stream:
+        for batch in stream:
+            kept.append(batch.plan)
+            if len(kept) == 15:
+                before = psutil.Process().memory_info().rss
+    assert len(kept) >= 40
+    assert psutil.Process().memory_info().rss - before < 10 * batch_bytes
+
+
+def test_a_batch_that_is_held_is_not_written_to(jpeg_folder: Path) -> None:
+    provider, settings = provider_of(jpeg_folder), settings_of(batch_size=2)
+    with CpuClipStream(provider, settings, workers=2) as stream, CpuClipStream(provider, settings, workers=0) as other:
+        views = [batch.frames[0, 0].numpy() for batch in stream]
+        for batch, view in zip(other, views, strict=True):
+            np.testing.assert_array_equal(batch.frames[0, 0].numpy(), view)
+            del batch
+
+
 _ENDLESS = """
 import sys
 from stream_cases import provider_of, settings_of
