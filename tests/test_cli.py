@@ -34,6 +34,8 @@ FLAGS = {
     "memory show": "memory --png --verify --json",
     "memory pack": "dataset --budget --out -o --frames --codec --videos --frame-choice --rebalance --seed --split "
     "--quality --png --json",
+    "scenario show": "scenario --data --untrimmed --json",
+    "scenario export": "source --out -o --tasks --base --step --seed --split --test-share --untrimmed --json",
 }
 
 

@@ -1,0 +1,190 @@
+"""Scenarios as values and as JSON files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenario_cases import names, spans, task_of
+
+from pipeline.errors import TargetError
+from vclimb.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task, open_scenario
+from vclimb.scenario import write_scenario as write
+from vclimb.scenario.files import parse_scenario, scenario_text
+
+SMALL = Scenario("small", (task_of("b", "a"), task_of("c")), "a test")
+
+
+def test_label_ids_are_the_order_of_first_appearance() -> None:
+    assert SMALL.classes == ("b", "a", "c")
+    assert SMALL.label_ids == {"b": 0, "a": 1, "c": 2}
+    assert [task.classes for task in SMALL] == [("b", "a"), ("c",)]
+    assert len(SMALL) == 2
+    assert (SMALL.count("train"), SMALL.count("val"), SMALL.count("test")) == (6, 0, 3)
+    assert [one.video for one in SMALL.instances("test")] == ["b/v2", "a/v2", "c/v2"]
+
+
+def test_evaluation_is_on_test_then_val_then_an_error() -> None:
+    assert SMALL.evaluation_split == "test"
+    assert Scenario("v", (task_of("a", evaluate="val"),)).evaluation_split == "val"
+    with pytest.raises(ScenarioError, match="neither test nor val instances"):
+        _ = Scenario("n", (Task(("a",), (ScenarioInstance("v", "a"),)),)).evaluation_split
+
+
+def test_a_scenario_does_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SMALL.name = "x"  # type: ignore[misc]
+    assert hash(SMALL) == hash(Scenario("small", (task_of("b", "a"), task_of("c")), "a test"))
+
+
+def test_what_cannot_be_a_scenario_is_explained() -> None:
+    one = ScenarioInstance("v", "a")
+    cases: list[tuple[Any, str]] = [
+        (lambda: Scenario("x", ()), "'x' has no tasks"),
+        (lambda: Scenario(" ", (task_of("a"),)), "a scenario's name must be a text that isn't empty, not ' '"),
+        (lambda: Scenario("x", (task_of("a"), task_of("b", "a"))), r"class 'a' is listed twice \(task 1, 2\)"),
+        (lambda: Scenario("x", (Task(("a", "a"), (one,)),)), r"class 'a' is listed twice \(task 1\)"),
+        (lambda: Task((), ()), "a task has no classes"),
+        (lambda: Task(("a", "b"), (one,)), "class 'b' has no training instance"),
+        (lambda: Task(("a",), (one,), test=(ScenarioInstance("w", "z"),)), "test instance 'w' is of class 'z'"),
+        (lambda: ScenarioInstance("", "a"), "a video's name must be a text"),
+        (lambda: ScenarioInstance("\ud800", "a"), "half a surrogate pair"),
+        (lambda: ScenarioInstance("v", "a", group=""), "the group of video 'v' must be a text"),
+        (lambda: Seconds(-1.0, None), "start -1.0 s is not a time; allowed: 0 or more"),
+        (lambda: Seconds(0.0, float("nan")), "end nan s is not a time"),
+        (lambda: Frames(3, 3), r"frames \[3, 3\) hold none"),
+        (lambda: Frames(-1, 3), r"frames \[-1, 3\) hold none"),
+    ]
+    for make, message in cases:
+        with pytest.raises(ScenarioError, match=message):
+            make()
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    classes = draw(st.lists(names, min_size=1, max_size=6, unique=True))
+    cut = draw(st.integers(0, len(classes) - 1))
+    tasks = []
+    for of_task in filter(None, (classes[:cut], classes[cut:])):
+        some = st.lists(
+            st.builds(
+                ScenarioInstance,
+                names,
+                st.sampled_from(of_task),
+                st.one_of(spans, st.builds(lambda a, n: Frames(a, a + n), st.integers(0, 9), st.integers(1, 9))),
+                st.one_of(st.none(), names),
+            ),
+            max_size=4,
+        )
+        train = [ScenarioInstance("v", name) for name in of_task] + draw(some)
+        tasks.append(Task(tuple(of_task), tuple(train), tuple(draw(some)), tuple(draw(some))))
+    return Scenario(draw(names), tuple(tasks), draw(st.text(st.characters(codec="utf-8"), max_size=9)))
+
+
+@settings(deadline=None, max_examples=100)
+@given(scenarios())
+def test_json_gives_the_scenario_back(scenario: Scenario) -> None:
+    text = scenario_text(scenario)
+    assert parse_scenario(text) == scenario
+    assert scenario_text(parse_scenario(text)) == text
+    json.loads(text, parse_constant=pytest.fail)  # no NaN
+
+
+def test_a_file_gives_the_scenario_back(tmp_path: Path) -> None:
+    write(SMALL, tmp_path / "s.json")
+    assert open_scenario(tmp_path / "s.json") == SMALL
+    other = dataclasses.replace(SMALL, name="other")
+    write(other, tmp_path / "s.json")
+    assert open_scenario(tmp_path / "s.json").name == "other"
+    assert os.listdir(tmp_path) == ["s.json"]
+    instance_lines = [line for line in (tmp_path / "s.json").read_text().splitlines() if '"video"' in line]
+    assert len(instance_lines) == 9
+
+
+def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "notes.json").write_text('{"mine": 1}')
+    for place in (tmp_path / "notes.json", tmp_path):
+        with pytest.raises(TargetError, match="is there and is no scenario"):
+            write(SMALL, place)
+    assert (tmp_path / "notes.json").read_text() == '{"mine": 1}'
+    with pytest.raises(TargetError, match="can't be written: No such file"):
+        write(SMALL, tmp_path / "none" / "s.json")
+
+
+def changed(change: Any) -> str:
+    content = json.loads(scenario_text(SMALL))
+    change(content)
+    return json.dumps(content)
+
+
+def in_first_instance(**fields: Any) -> Any:
+    return lambda content: content["tasks"][0]["train"][0].update(fields)
+
+
+def without(content: dict[str, Any], name: str) -> None:
+    del content[name]
+
+
+BAD_FILES = {
+    "other json": (lambda c: (c.clear(), c.update(database={})), 'its "format" is None, not "vclimb-scenario"'),
+    "version": (lambda c: c.update(format_version=2), "has format version 2; this vclimb reads version 1"),
+    "version by name": (lambda c: c.update(format_version="1"), "has format version '1'"),
+    "unknown field": (lambda c: c.update(seed=1), "has the field 'seed'; allowed: format, format_version, name"),
+    "no tasks": (lambda c: without(c, "tasks"), "tasks must be a list [...], not null"),
+    "no name": (lambda c: without(c, "name"), "name must be a text, not null"),
+    "empty tasks": (lambda c: c.update(tasks=[]), "has no tasks"),
+    "a task is no object": (lambda c: c["tasks"].append(3), "task 3: a task must be an object {...}, not 3"),
+    "unknown split": (
+        lambda c: c["tasks"][1].update(valid=[]),
+        "task 2 has the field 'valid'; allowed: classes, train",
+    ),
+    "class is no text": (lambda c: c["tasks"][0].update(classes=[1, "a"]), "task 1: a class name must be a text"),
+    "class is a list": (lambda c: c["tasks"][0].update(classes=[["b"]]), "must be a text that isn't empty, not a list"),
+    "other class": (in_first_instance(**{"class": "z"}), "task 1: train instance 'b/v0' is of class 'z'"),
+    "no video": (in_first_instance(video=None), "task 1, train instance 1: a video's name must be a text"),
+    "unknown instance field": (in_first_instance(label="a"), "train instance 1 has the field 'label'; allowed: video"),
+    "both spans": (in_first_instance(seconds=[0, 1], frames=[0, 1]), "has seconds and frames"),
+    "one second": (in_first_instance(seconds=[1]), "seconds must be two values, [start, end], not 1"),
+    "seconds as text": (in_first_instance(seconds=["1", 2]), "'1' is no number of seconds"),
+    "true seconds": (in_first_instance(seconds=[True, 2]), "True is no number of seconds"),
+    "huge seconds": (in_first_instance(seconds=[0, 10**400]), "a int is no number of seconds"),
+    "infinite": (in_first_instance(seconds=[0, float("inf")]), "end inf s is not a time"),
+    "negative": (in_first_instance(seconds=[-1, 2]), "start -1.0 s is not a time"),
+    "fractions of frames": (in_first_instance(frames=[0.5, 2]), "frames [0.5, 2] must be two whole numbers"),
+    "no frames": (in_first_instance(frames=[2, 2]), "frames [2, 2) hold none"),
+    "seconds is no list": (in_first_instance(seconds=None), "seconds must be a list [...], not null"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_malformed_json_is_one_clear_error(change: Any, message: str, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(changed(change))
+    with pytest.raises(ScenarioError) as caught:
+        open_scenario(tmp_path / "s.json")
+    assert message in str(caught.value)
+    assert "s.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"a": ' * 100_000, b'{"name": "\\ud800"}', b"{\xff", b"{]"])
+def test_what_is_no_json_is_one_clear_error(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_bytes(content)
+    with pytest.raises(ScenarioError, match=r"s\.json"):
+        open_scenario(tmp_path / "s.json")
+
+
+def test_places_and_uses_that_make_no_sense_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="can't be read: No such file"):
+        open_scenario(tmp_path / "none.json")
+    with pytest.raises(ScenarioError, match="can't be read: Is a directory"):
+        open_scenario(tmp_path)
+    write(SMALL, tmp_path / "s.json")
+    with pytest.raises(ScenarioError, match="only a pickle can be untrimmed"):
+        open_scenario(tmp_path / "s.json", untrimmed=True)
+    (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "s.json").read_bytes())
+    assert open_scenario(tmp_path / "bom.json") == SMALL

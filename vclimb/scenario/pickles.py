@@ -1,0 +1,224 @@
+"""The benchmark's official task files, read without trusting them.
+
+They are pickles: `{"train", "val"[, "test"]} -> list of tasks -> {class name: list of items}`, where an item is a stem
+(`v_Surfing_g22_c02`: UCF101, Kinetics) or a dict of texts (ActivityNet: a segment of a video).
+
+Unpickling runs whatever a file asks for, so nothing is unpickled before every opcode of the file is known to build a
+list, a dict, a text or a number. The unpickler refuses the rest once more.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.sources.splits import SPLITS
+from vclimb.scenario.scenario import Scenario, ScenarioError, ScenarioInstance, Seconds, Task, brief
+
+MAX_FILE_BYTES = 64 * 2**20
+# Kinetics-700 has 650,000. A small file can list more only by naming one list again and again.
+MAX_INSTANCES = 2_000_000
+# No tuples and sets: hashing deeply nested ones overflows the interpreter's stack. No bytes: memory for them is
+# allocated by what the file claims.
+_BUILDS_PLAIN_VALUES = """
+    PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
+    EMPTY_LIST APPEND APPENDS LIST EMPTY_DICT DICT SETITEM SETITEMS
+    PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET
+"""
+_OPCODES = frozenset(_BUILDS_PLAIN_VALUES.split())
+_PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
+_UCF101_STEM = re.compile(r"(v_\w+_g\d+)_c\d+")
+
+
+def read_pickle(path: Path | str, untrimmed: bool = False) -> Scenario:
+    """The scenario of an official task file. Classes are in the order of its training split.
+
+    Segments are kept as they are listed. ActivityNet's files list 1,164 training segments that end after their video
+    (the released code cuts them there, and so does `matching`) and 12 that are empty (there they vanish, as do all of
+    under 8 frames; `matching` leaves out the empty ones by name).
+
+    Untrimmed, as the released code's `train_per_noise = val_per_noise = 1`: a video all of whose listed segments are
+    of one class, and not all empty, is one instance that spans all of it.
+
+    Args:
+        path: the file.
+        untrimmed: take whole videos rather than segments.
+
+    Raises:
+        ScenarioError: it holds anything but lists, dicts, texts and numbers, is damaged, or isn't a task file.
+    """
+    path = Path(path)
+    return parse_task_file(_read(path), str(path), path.stem, untrimmed)
+
+
+def parse_task_file(data: bytes, where: str, name: str, untrimmed: bool = False) -> Scenario:
+    """The scenario of the bytes of a task file; see `read_pickle`.
+
+    Args:
+        where: its place, for errors.
+        name: of the scenario; `_untrimmed` is added where it is.
+    """
+    splits = _check_layout(load_plain(data, where), where)
+    items = (item for tasks in splits.values() for task in tasks for of_class in task.values() for item in of_class)
+    if untrimmed and not all(isinstance(item, dict) for item in items):
+        raise ScenarioError(f"{where} lists whole videos, not segments: there is nothing to untrim; leave that out")
+    found = {split: [_instances(task, f"{where}: {split}") for task in tasks] for split, tasks in splits.items()}
+    if untrimmed:
+        found = {split: _untrimmed(tasks) for split, tasks in found.items()}
+    try:
+        tasks = tuple(
+            Task(tuple(classes), **{split: found[split][number] for split in found})
+            for number, classes in enumerate(splits["train"])
+        )
+        origin = f"the benchmark's task file {name}" + (", untrimmed" if untrimmed else "")
+        return Scenario(name + ("_untrimmed" if untrimmed else ""), tasks, origin)
+    except ScenarioError as error:
+        raise ScenarioError(f"{where}: {error}") from None
+
+
+def load_plain(data: bytes, where: str) -> Any:
+    """Unpickle lists, dicts, texts and numbers; anything else is refused before it could have any effect.
+
+    Args:
+        data: the pickle.
+        where: its place, for errors.
+
+    Raises:
+        ScenarioError: it holds anything else, is damaged, or has more behind its end.
+    """
+    end = 0
+    try:
+        for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
+            if opcode.name not in _OPCODES:
+                what = f" ({brief(argument)})" if argument is not None else ""
+                raise ScenarioError(
+                    f"{where}: byte {position} is the pickle opcode {opcode.name}{what}; a task file holds only lists, "
+                    "dicts, texts and numbers. What else a pickle holds can run code, so nothing of it was loaded"
+                )
+            if opcode.name in _PUTS and int(str(argument)) > count:  # a table of so many is allocated at once
+                raise ScenarioError(f"{where}: byte {position} numbers an object {argument}; the file is damaged")
+            end = (position or 0) + 1  # the last opcode, STOP, is one byte
+        if end != len(data):
+            raise ScenarioError(f"{where}: {len(data) - end:,} bytes follow the end of the pickle; it is damaged")
+        return _PlainUnpickler(io.BytesIO(data)).load()
+    except ScenarioError:
+        raise
+    # What a damaged file makes of the unpickler: keys that can't be hashed, texts that don't decode, empty stacks ...
+    except (
+        pickle.UnpicklingError,
+        ValueError,
+        TypeError,
+        LookupError,
+        EOFError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        MemoryError,
+        AssertionError,
+    ) as error:
+        raise ScenarioError(
+            f"{where}: neither a JSON scenario nor a whole pickle ({type(error).__name__}: {str(error)[:200]}); fetch "
+            "the file again"
+        ) from None
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} is not a list, dict, text or number")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError("objects outside the file are not read")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ScenarioError(f"scenario {str(path)!r} can't be read: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ScenarioError(f"{path} is larger than any task file: over {MAX_FILE_BYTES // 2**20} MiB; is it the one?")
+    return data
+
+
+def _check_layout(content: Any, where: str) -> dict[str, list[dict[str, list[Any]]]]:
+    """The splits of a task file, whose nesting, counts and classes are as they must be."""
+    if not isinstance(content, dict) or "train" not in content or not set(content) <= set(SPLITS):
+        keys = f" of {', '.join(map(brief, list(content)[:4]))}" if isinstance(content, dict) else ""
+        raise ScenarioError(
+            f"{where}: no task file: it holds a {type(content).__name__}{keys}; a dict of train, val and test is needed"
+        )
+    n_instances = 0
+    for split, tasks in content.items():
+        if not isinstance(tasks, list) or len(tasks) != len(_list(content["train"], f"{where}: train")):
+            raise ScenarioError(f"{where}: {split} must be a list of as many tasks as train has")
+        for number, task in enumerate(tasks):
+            place = f"{where}: {split}, task {number + 1}"
+            if not isinstance(task, dict):
+                raise ScenarioError(f"{place} must be a dict of classes, not a {type(task).__name__}")
+            if split != "train" and task.keys() != content["train"][number].keys():
+                raise ScenarioError(f"{place} has other classes than the same task of train")
+            n_instances += sum(len(_list(items, f"{place}, class {brief(name)}")) for name, items in task.items())
+            if n_instances > MAX_INSTANCES:
+                raise ScenarioError(f"{where}: lists over {MAX_INSTANCES:,} instances, which no task file does")
+    return content
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ScenarioError(f"{where} must be a list, not a {type(value).__name__}")
+    return value
+
+
+def _instances(task: dict[str, list[Any]], where: str) -> tuple[ScenarioInstance, ...]:
+    return tuple(_instance(item, label, where) for label, items in task.items() for item in items)
+
+
+def _instance(item: Any, label: str, where: str) -> ScenarioInstance:
+    try:
+        if isinstance(item, str):
+            recording = _UCF101_STEM.fullmatch(item)
+            return ScenarioInstance(item, label, group=None if recording is None else recording[1])
+        if isinstance(item, dict):
+            return ScenarioInstance(item.get("filename"), label, Seconds(_time(item, "t_start"), _time(item, "t_end")))  # type: ignore[arg-type]
+        raise ScenarioError(f"an item is a {type(item).__name__}; allowed: a file's stem, or a dict of texts")
+    except ScenarioError as error:
+        raise ScenarioError(f"{where}, class {brief(label)}: {error}") from None
+
+
+def _time(item: dict[str, Any], name: str) -> float:
+    text = item.get(name)
+    try:
+        seconds = float(text) if isinstance(text, str) else math.nan
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ScenarioError(f"{name} of {brief(item.get('filename'))} is {brief(text)}; seconds, as a text, are needed")
+    return seconds
+
+
+def _untrimmed(tasks: list[tuple[ScenarioInstance, ...]]) -> list[tuple[ScenarioInstance, ...]]:
+    """One instance for each video of a single class that has a segment which isn't empty."""
+    labels: dict[str, set[str]] = {}
+    covered: set[str] = set()
+    for task in tasks:
+        for one in task:
+            labels.setdefault(one.video, set()).add(one.label)
+            if isinstance(one.span, Seconds) and not one.span.is_empty:
+                covered.add(one.video)
+    taken: set[str] = set()
+
+    def whole(task: tuple[ScenarioInstance, ...]) -> Iterator[ScenarioInstance]:
+        for one in task:
+            if one.video in covered and len(labels[one.video]) == 1 and one.video not in taken:
+                taken.add(one.video)
+                yield ScenarioInstance(one.video, one.label)
+
+    return [tuple(whole(task)) for task in tasks]
