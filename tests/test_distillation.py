@@ -1,0 +1,256 @@
+"""The distillation losses, held against slow transcriptions of their formulas in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vclimb.methods.distillation import (
+    bic_loss,
+    bic_weight,
+    binary_cross_entropy,
+    icarl_classification,
+    icarl_distillation,
+    icarl_loss,
+    lwf_distillation,
+    lwf_targets,
+    soft_cross_entropy,
+)
+
+quickly = settings(deadline=None, max_examples=50)
+Doubles = npt.NDArray[np.float64]
+seeds = st.integers(0, 2**31)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def drawn(seed: int, n_samples: int = 4, n_classes: int = 5, n_old: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (B, C), old logits (B, n_old) and labels (B,)."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(n_samples, n_classes, generator=generator)
+    old_logits = 4 * torch.randn(n_samples, n_old, generator=generator)
+    return logits, old_logits, torch.randint(n_classes, (n_samples,), generator=generator)
+
+
+def softened(row: Doubles, temperature: float) -> Doubles:
+    """Li and Hoiem's way: probabilities to the power of 1 / T, and normalised again."""
+    probabilities = np.exp(row) / np.exp(row).sum()
+    powers = probabilities ** (1 / temperature)
+    return np.asarray(powers / powers.sum())
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def slow_lwf(logits: Tensor, old_logits: Tensor, temperature: float) -> float:
+    n_old, total = old_logits.shape[1], 0.0
+    for new, old in zip(logits.double().numpy(), old_logits.double().numpy(), strict=True):
+        now, before = softened(new[:n_old], temperature), softened(old, temperature)
+        total += -sum(before[k] * math.log(now[k]) for k in range(n_old))
+    return total / len(logits)
+
+
+def slow_icarl(logits: Tensor, labels: Tensor, old_logits: Tensor | None) -> tuple[float, float]:
+    """Algorithm 3: the classification and the distillation part, over samples and classes."""
+    n_old = 0 if old_logits is None else old_logits.shape[1]
+    classification = distillation = 0.0
+    for sample, row in enumerate(logits.double().tolist()):
+        for y, logit in enumerate(row):
+            g = sigmoid(logit)
+            if y >= n_old:
+                classification -= math.log(g) if int(labels[sample]) == y else math.log(1 - g)
+            elif old_logits is not None:
+                q = sigmoid(float(old_logits[sample, y]))
+                distillation -= q * math.log(g) + (1 - q) * math.log(1 - g)
+    return classification / len(logits), distillation / len(logits)
+
+
+def slow_cross_entropy(logits: Tensor, labels: Tensor) -> float:
+    rows = logits.double().numpy()
+    return float(np.mean([-math.log(softened(row, 1)[int(y)]) for row, y in zip(rows, labels, strict=True)]))
+
+
+class TestLwf:
+    @quickly
+    @given(seeds, st.floats(0.5, 8))
+    def test_as_its_formula(self, seed: int, temperature: float) -> None:
+        logits, old_logits, _ = drawn(seed)
+        expected = slow_lwf(logits, old_logits, temperature)
+        assert lwf_distillation(logits, old_logits, temperature).item() == pytest.approx(expected, rel=1e-5)
+
+    def test_by_hand(self) -> None:
+        """Old 9 : 1 is 3 : 1 at temperature 2; the new one says 1 : 1, and something of a third class."""
+        old_logits = torch.tensor([[math.log(9), 0.0]])
+        assert lwf_targets(old_logits).tolist() == [pytest.approx([3 / 4, 1 / 4])]
+        assert lwf_distillation(torch.tensor([[0.0, 0.0, 7.0]]), old_logits).item() == pytest.approx(math.log(2))
+
+    @quickly
+    @given(seeds)
+    def test_it_is_least_where_the_models_agree(self, seed: int) -> None:
+        logits, old_logits, _ = drawn(seed)
+        agreeing = old_logits + 3.0  # a softmax doesn't see what is added to all
+        entropy = slow_lwf(old_logits, old_logits, 2)
+        assert lwf_distillation(agreeing, old_logits).item() == pytest.approx(entropy, rel=1e-5)
+        assert lwf_distillation(logits, old_logits).item() >= entropy - 1e-5
+
+    def test_stored_targets_are_as_good_as_the_old_model(self) -> None:
+        logits, old_logits, _ = drawn(1)
+        stored = soft_cross_entropy(logits[:, :3], lwf_targets(old_logits), 2)
+        assert torch.equal(stored, lwf_distillation(logits, old_logits))
+
+    def test_samples_without_a_target_count_in_the_mean_alone(self) -> None:
+        """What the benchmark's code makes of samples that `drop_last` left out."""
+        logits, old_logits, _ = drawn(2)
+        targets = lwf_targets(old_logits)
+        targets[:2] = 0
+        expected = slow_lwf(logits[2:], old_logits[2:], 2) / 2
+        assert soft_cross_entropy(logits[:, :3], targets, 2).item() == pytest.approx(expected, rel=1e-5)
+
+
+class TestIcarl:
+    @quickly
+    @given(seeds)
+    def test_as_algorithm_3(self, seed: int) -> None:
+        logits, old_logits, labels = drawn(seed)
+        classification, distillation = slow_icarl(logits, labels, old_logits)
+        assert icarl_classification(logits, labels, 3).item() == pytest.approx(classification, rel=1e-4)
+        assert icarl_distillation(logits, old_logits).item() == pytest.approx(distillation, rel=1e-4)
+        whole = classification + distillation
+        assert icarl_loss(logits, labels, old_logits).item() == pytest.approx(whole, rel=1e-4)
+        assert icarl_loss(logits, labels, old_logits, "mean").item() == pytest.approx(whole / 5, rel=1e-4)
+
+    def test_the_first_task_has_no_distillation(self) -> None:
+        logits, _, labels = drawn(3)
+        assert icarl_loss(logits, labels).item() == pytest.approx(slow_icarl(logits, labels, None)[0], rel=1e-5)
+
+    def test_by_hand(self) -> None:
+        """One old class, on which the old model said 3/4 and the new one says 1/2; two new classes, the first right."""
+        logits, old_logits = torch.tensor([[0.0, math.log(4), 0.0]]), torch.tensor([[math.log(3)]])
+        classification = -math.log(4 / 5) - math.log(1 / 2)
+        assert icarl_classification(logits, torch.tensor([1]), 1).item() == pytest.approx(classification)
+        assert icarl_distillation(logits, old_logits).item() == pytest.approx(math.log(2))
+
+    def test_an_exemplar_is_a_negative_of_new_classes_and_its_label_is_not_used(self) -> None:
+        logits, old_logits, _ = drawn(4, n_samples=1)
+        first, second = (icarl_loss(logits, torch.tensor([label]), old_logits) for label in (0, 2))
+        assert first.item() == second.item()
+        (gradient,) = torch.autograd.grad(icarl_classification(logits.requires_grad_(), torch.tensor([0]), 3), logits)
+        assert (gradient[0, 3:] > 0).all()
+        assert (gradient[0, :3] == 0).all()
+
+    def test_samples_without_a_target_push_old_classes_down(self) -> None:
+        """What the benchmark's code makes of samples that `drop_last` left out."""
+        logits = torch.zeros(1, 2, requires_grad=True)
+        (gradient,) = torch.autograd.grad(binary_cross_entropy(logits, torch.zeros(1, 2)), logits)
+        assert gradient.tolist() == [[0.5, 0.5]]
+
+
+class TestBic:
+    @quickly
+    @given(seeds)
+    def test_as_equation_3(self, seed: int) -> None:
+        logits, old_logits, labels = drawn(seed)
+        classification = torch.nn.functional.cross_entropy(logits, labels)
+        expected = 3 / 5 * slow_lwf(logits, old_logits, 2) + 2 / 5 * slow_cross_entropy(logits, labels)
+        assert bic_loss(classification, logits, old_logits).item() == pytest.approx(expected, rel=1e-5)
+
+    def test_the_first_task_is_classification_alone(self) -> None:
+        logits, _, _ = drawn(5)
+        assert bic_loss(torch.tensor(1.25), logits, None).item() == 1.25
+        assert bic_weight(0, 10) == 0
+
+    def test_the_weight_is_the_share_of_old_classes(self) -> None:
+        assert bic_weight(20, 10) == pytest.approx(2 / 3)
+        with pytest.raises(ValueError, match="3 old and 0 new classes"):
+            bic_weight(3, 0)
+
+
+Distillation = Callable[[Tensor, Tensor], Tensor]
+both = pytest.mark.parametrize("distillation", [lwf_distillation, icarl_distillation])
+
+
+@both
+@quickly
+@given(seed=seeds)
+def test_no_gradient_where_the_models_agree(distillation: Distillation, seed: int) -> None:
+    logits, _, _ = drawn(seed)
+    logits.requires_grad_()
+    (gradient,) = torch.autograd.grad(distillation(logits, logits.detach()[:, :3]), logits)
+    assert gradient.abs().max() < 1e-6
+    other = logits.detach()[:, :3] + torch.tensor([1.0, 0.0, -1.0])
+    (gradient,) = torch.autograd.grad(distillation(logits, other), logits)
+    assert gradient.abs().max() > 1e-6
+
+
+@both
+def test_the_old_model_learns_nothing(distillation: Distillation) -> None:
+    logits, old_logits, _ = drawn(6)
+    old_logits.requires_grad_()
+    assert not distillation(logits, old_logits).requires_grad
+    before = old_logits.detach().clone()
+    distillation(logits.requires_grad_(), old_logits).backward()  # type: ignore[no-untyped-call]
+    assert old_logits.grad is None
+    assert torch.equal(old_logits, before)
+    assert logits.grad is not None
+    assert (logits.grad[:, 3:] == 0).all()
+
+
+@both
+def test_extreme_logits_give_numbers(distillation: Distillation) -> None:
+    logits = torch.tensor([[1e4, -1e4, 0.0], [-3e4, 3e4, 1.0]], requires_grad=True)
+    loss = distillation(logits, torch.tensor([[-1e4, 1e4], [3e4, -3e4]]))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+
+
+@both
+def test_losses_of_bfloat16_logits_are_float32(distillation: Distillation) -> None:
+    logits, old_logits = (part.bfloat16() for part in drawn(7)[:2])
+    loss = distillation(logits, old_logits)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(distillation(logits.double(), old_logits.double()).item(), rel=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert distillation(logits, old_logits).item() == loss.item()
+
+
+def test_an_empty_batch_costs_nothing() -> None:
+    weights = torch.ones(2, 5, requires_grad=True)
+    logits, old_logits, labels = torch.empty(0, 2) @ weights, torch.empty(0, 3), torch.empty(0, dtype=torch.int64)
+    for loss in (lwf_distillation(logits, old_logits), icarl_loss(logits, labels, old_logits)):
+        (gradient,) = torch.autograd.grad(loss, weights, retain_graph=True)
+        assert loss.item() == 0
+        assert (gradient == 0).all()
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    logits, old_logits, labels = drawn(8)
+    with pytest.raises(ValueError, match=r"old logits \(3, 3\) don't fit logits \(4, 5\)"):
+        lwf_distillation(logits, old_logits[:3])
+    with pytest.raises(ValueError, match="5 old classes don't fit into 3"):
+        icarl_distillation(old_logits, logits)
+    with pytest.raises(ValueError, match="temperature 0 is out of range; allowed: above 0"):
+        lwf_distillation(logits, old_logits, 0)
+    with pytest.raises(ValueError, match=r"labels \(3,\) and 3 old classes don't fit logits \(4, 5\)"):
+        icarl_loss(logits, labels[:3], old_logits)
+    with pytest.raises(ValueError, match="over classes 'max' is not known; allowed: sum, mean"):
+        icarl_loss(logits, labels, old_logits, "max")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"targets \(4, 3\) don't fit logits \(4, 5\)"):
+        soft_cross_entropy(logits, old_logits)
+    with pytest.raises(ValueError, match=r"targets \(4, 3\) don't fit logits \(4, 5\)"):
+        binary_cross_entropy(logits, old_logits)

@@ -1,0 +1,151 @@
+"""The nearest-mean-of-exemplars classifier, held against a slow transcription of iCaRL's algorithm 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pipeline.errors import VclimbError
+from vclimb.methods.prototypes import ClassMeans, NearestMean
+
+quickly = settings(deadline=None, max_examples=50)
+Doubles = npt.NDArray[np.float64]
+seeds = st.integers(0, 2**31)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def drawn(seed: int, n_samples: int = 30, n_classes: int = 4, n_features: int = 6) -> tuple[Tensor, Tensor]:
+    """Features (n, D) and labels (n,), of which each class has some."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n_samples) % n_classes
+    centres = torch.randn(n_classes, n_features, generator=generator)
+    return centres[labels] + torch.randn(n_samples, n_features, generator=generator), labels
+
+
+def trained(features: Tensor, labels: Tensor, n_classes: int = 4) -> NearestMean:
+    means = ClassMeans(n_classes, features.shape[1])
+    means.update(features, labels)
+    return means.classifier()
+
+
+def slow_distances(exemplars: Tensor, labels: Tensor, features: Tensor) -> Doubles:
+    """(n, C) squared distances of features of length 1 to the means of length 1 of exemplars of length 1."""
+
+    def unit(row: Doubles) -> Doubles:
+        return row / math.sqrt(sum(value * value for value in row))
+
+    distances = np.empty((len(features), int(labels.max()) + 1))
+    for label in range(distances.shape[1]):
+        own = [unit(row) for row, y in zip(exemplars.double().numpy(), labels.tolist(), strict=True) if y == label]
+        mean = unit(np.sum(own, axis=0) / len(own))
+        for number, row in enumerate(features.double().numpy()):
+            distances[number, label] = sum((a - b) ** 2 for a, b in zip(unit(row), mean, strict=True))
+    return distances
+
+
+@quickly
+@given(seeds)
+def test_as_algorithm_1(seed: int) -> None:
+    exemplars, labels = drawn(seed)
+    features, _ = drawn(seed + 1)
+    classifier = trained(exemplars, labels)
+    distances = slow_distances(exemplars, labels, features)
+    np.testing.assert_allclose(-classifier.scores(features).numpy(), distances, atol=2e-6)
+    chosen = classifier.predict(features).numpy()
+    assert (distances[np.arange(len(chosen)), chosen] <= distances.min(axis=1) + 1e-5).all()
+
+
+def test_by_hand() -> None:
+    """Lengths don't count: the mean of (9, 0) and (0, 1) has the direction of (1, 1)."""
+    exemplars = torch.tensor([[9.0, 0.0], [0.0, 1.0], [0.0, -5.0]])
+    classifier = trained(exemplars, torch.tensor([0, 0, 1]), 2)
+    half = math.sqrt(1 / 2)
+    assert classifier.means.tolist() == [pytest.approx([half, half]), pytest.approx([0, -1])]
+    scores = classifier.scores(torch.tensor([[3.0, 0.0]]))
+    assert scores.tolist() == [pytest.approx([-(2 - 2 * half), -2.0])]
+    assert classifier.predict(torch.tensor([[3.0, 0.0], [1.0, -9.0]])).tolist() == [0, 1]
+
+
+@quickly
+@given(seeds, st.lists(st.integers(-20, 20), min_size=30, max_size=30))
+def test_the_length_of_features_changes_nothing(seed: int, exponents: list[int]) -> None:
+    """Powers of two, which no rounding sees."""
+    exemplars, labels = drawn(seed)
+    features, _ = drawn(seed + 1)
+    lengths = torch.tensor([2.0**exponent for exponent in exponents])[:, None]
+    scaled = trained(exemplars * lengths, labels)
+    assert torch.equal(scaled.means, trained(exemplars, labels).means)
+    assert torch.equal(scaled.scores(features * lengths), scaled.scores(features))
+
+
+@quickly
+@given(seeds, st.integers(1, 30))
+def test_batches_and_processes_change_nothing(seed: int, size: int) -> None:
+    exemplars, labels = drawn(seed)
+    parts = [ClassMeans(4, 6), ClassMeans(4, 6)]
+    for number, start in enumerate(range(0, 30, size)):
+        parts[number % 2].update(exemplars[start : start + size], labels[start : start + size])
+    parts[0].sums += parts[1].sums
+    parts[0].counts += parts[1].counts
+    whole = trained(exemplars, labels)
+    torch.testing.assert_close(parts[0].classifier().means, whole.means, atol=1e-7, rtol=0)
+
+
+def test_a_class_without_exemplars_is_never_predicted() -> None:
+    classifier = trained(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 2]), 4)
+    assert classifier.present.tolist() == [True, False, True, False]
+    scores = classifier.scores(torch.tensor([[-1.0, -1.0]]))
+    assert scores.isinf().tolist() == [[False, True, False, True]]
+    assert set(classifier.predict(drawn(0, n_features=2)[0]).tolist()) <= {0, 2}
+
+
+def test_features_come_from_autocast_and_with_gradients() -> None:
+    """Distances are taken in float32: in bfloat16 these two classes could not be told apart."""
+    exemplars = torch.tensor([[1.0, 0.0], [1.0, 0.001]], requires_grad=True)
+    classifier = trained(exemplars, torch.tensor([0, 1]), 2)
+    assert not classifier.means.requires_grad
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = classifier.scores(exemplars)
+        assert scores.dtype == torch.float32
+        assert classifier.predict(exemplars).tolist() == [0, 1]
+    assert trained(drawn(1)[0].bfloat16(), drawn(1)[1]).means.dtype == torch.float32
+
+
+def test_an_empty_batch_and_features_of_zeros() -> None:
+    means = ClassMeans(2, 3)
+    means.update(torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
+    means.update(torch.tensor([[0.0, 0.0, 0.0], [0.0, 2.0, 0.0]]), torch.tensor([0, 1]))
+    classifier = means.classifier()
+    assert classifier.means.tolist() == [[0, 0, 0], [0, 1, 0]]
+    assert classifier.scores(torch.empty(0, 3)).shape == (0, 2)
+    assert classifier.predict(torch.zeros(1, 3)).tolist() == [0]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    means = ClassMeans(2, 3)
+    with pytest.raises(VclimbError, match="no class has exemplars"):
+        means.classifier()
+    with pytest.raises(ValueError, match=r"features \(1, 4\) and labels \(1,\) don't fit; needs \(B, 3\) and \(B,\)"):
+        means.update(torch.zeros(1, 4), torch.tensor([0]))
+    with pytest.raises(ValueError, match="label 2 is out of range; allowed: 0 to 1"):
+        means.update(torch.zeros(1, 3), torch.tensor([2]))
+    means.update(torch.tensor([[1.0, 0.0, 0.0], [math.nan, 0.0, 0.0]]), torch.tensor([0, 1]))
+    with pytest.raises(VclimbError, match="features of 1 classes hold NaN or infinity, label id 1 is the first"):
+        means.classifier()
+    with pytest.raises(ValueError, match=r"features \(1, 2\) don't fit; needs \(B, 3\)"):
+        trained(torch.ones(4, 3), torch.arange(4)).scores(torch.ones(1, 2))

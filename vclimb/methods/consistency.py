@@ -1,0 +1,59 @@
+"""Temporal consistency: a clip and its down-sampled self are to be classified alike.
+
+Source: Villa et al., "vCLIMB", CVPR 2022: L = (1 - l) * CE(F(X), y) + l * CE(F(Xd), y), where Xd is X
+seen through the K frames that a memory would keep (a stream's `View(seen_frames=K)`).
+
+The benchmark's code has the same formula and other clips in it: it takes frame numbers below K, meant for the kept
+frames, from the whole video, so Xd is the first K frames. Xd of a sample from the memory, and of a video of no more
+than K frames, is all zeros after the pixels' normalisation: an even clip of ImageNet's mean colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from pipeline.errors import SettingsError
+
+Classification = Callable[[Tensor, Tensor], Tensor]
+"""Logits (B, C) and labels (B,) int64 -> a number."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Softmax cross-entropy, a float32 number: the mean over samples, 0 for an empty batch.
+
+    Args:
+        logits: (B, C).
+        labels: (B,) int64.
+    """
+    return nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / max(len(logits), 1)
+
+
+def temporal_consistency(
+    logits: Tensor,
+    down_sampled_logits: Tensor,
+    labels: Tensor,
+    weight: float = 0.5,
+    classification: Classification = cross_entropy,
+) -> Tensor:
+    """(1 - weight) * classification(F(X), y) + weight * classification(F(Xd), y), a float32 number.
+
+    Args:
+        logits: (B, C), F(X).
+        down_sampled_logits: (B, C), F(Xd).
+        labels: (B,) int64.
+        weight: l, from 0 (X alone) to 1 (Xd alone).
+        classification: a method's own loss on labels. Its distillation is no part of this.
+
+    Raises:
+        SettingsError: the weight is out of range.
+    """
+    if not 0 <= weight <= 1:
+        raise SettingsError(f"weight {weight} of temporal consistency is out of range; allowed: 0 to 1")
+    if logits.shape != down_sampled_logits.shape:
+        raise ValueError(
+            f"logits {tuple(down_sampled_logits.shape)} of the down-sampled clips don't fit {tuple(logits.shape)}"
+        )
+    whole, down_sampled = classification(logits, labels), classification(down_sampled_logits, labels)
+    return (1 - weight) * whole.float() + weight * down_sampled.float()

@@ -1,0 +1,108 @@
+"""The nearest-mean-of-exemplars classifier of iCaRL.
+
+Source: Rebuffi et al., CVPR 2017, algorithm 1 and section 2: features have length 1, and so do the means of the
+exemplars' features. The benchmark's code computes the same, one video at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import VclimbError
+
+
+class ClassMeans:
+    """Sums of the classes' features, taken in batches; from them, the classifier.
+
+    Sums are float64, in which the order of batches changes about the 16th digit.
+
+    Args:
+        n_classes: label ids are 0 to n_classes - 1.
+        n_features: D.
+        device: that features come on.
+
+    Attributes:
+        sums: (n_classes, D) float64, of features of length 1.
+        counts: (n_classes,) int64. Both add up over processes.
+    """
+
+    def __init__(self, n_classes: int, n_features: int, device: torch.device | str = "cpu") -> None:
+        if n_classes < 1 or n_features < 1:
+            raise ValueError(f"{n_classes} classes and {n_features} features; needs 1 or more of each")
+        self.sums = torch.zeros(n_classes, n_features, dtype=torch.float64, device=device)
+        self.counts = torch.zeros(n_classes, dtype=torch.int64, device=device)
+
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Add a batch; it may be empty.
+
+        Args:
+            features: (B, D) floating, of any length.
+            labels: (B,) integer.
+
+        Raises:
+            ValueError: shapes don't fit, or a label is out of range.
+        """
+        if features.ndim != 2 or features.shape[1] != self.sums.shape[1] or labels.shape != features.shape[:1]:
+            raise ValueError(
+                f"features {tuple(features.shape)} and labels {tuple(labels.shape)} don't fit; needs "
+                f"(B, {self.sums.shape[1]}) and (B,)"
+            )
+        labels = labels.to(self.counts.device, torch.int64)
+        outside = (labels < 0) | (labels >= len(self.counts))
+        if outside.any():
+            raise ValueError(f"label {int(labels[outside][0])} is out of range; allowed: 0 to {len(self.counts) - 1}")
+        unit = nn.functional.normalize(features.detach().to(self.sums), dim=1)
+        self.sums.index_add_(0, labels, unit)
+        self.counts.index_add_(0, labels, torch.ones_like(labels))
+
+    def classifier(self) -> NearestMean:
+        """The classifier of the classes that have samples.
+
+        Raises:
+            VclimbError: there are none, or a mean holds NaN or infinity.
+        """
+        present = self.counts > 0
+        if not present.any():
+            raise VclimbError("no class has exemplars; nearest-mean classification needs a memory that holds some")
+        bad = ~self.sums.isfinite().all(1)
+        if bad.any():
+            raise VclimbError(
+                f"features of {int(bad.sum())} classes hold NaN or infinity, label id {int(bad.nonzero()[0])} is the "
+                "first: the model has probably diverged; train it with a lower learning rate"
+            )
+        # The mean has the direction of the sum.
+        return NearestMean(nn.functional.normalize(self.sums, dim=1).float(), present)
+
+
+@dataclass(frozen=True, eq=False)
+class NearestMean:
+    """Each sample belongs to the class whose mean is nearest to its feature of length 1.
+
+    Attributes:
+        means: (n_classes, D) float32, of length 1.
+        present: (n_classes,) bool: classes that have a mean; others are never predicted.
+    """
+
+    means: Tensor
+    present: Tensor
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Minus the squared distance to each class' mean: (B, n_classes) float32; -inf for a class without one.
+
+        Args:
+            features: (B, D) floating, of any length.
+        """
+        if features.ndim != 2 or features.shape[1] != self.means.shape[1]:
+            raise ValueError(f"features {tuple(features.shape)} don't fit; needs (B, {self.means.shape[1]})")
+        with torch.autocast(features.device.type, enabled=False):  # distances differ in digits that bfloat16 hasn't
+            unit = nn.functional.normalize(features.float(), dim=1)
+            # Squared distances of vectors of length 1; a feature of zeros is as far from all.
+            distances = 2 - 2 * unit @ self.means.T
+        return (-distances).masked_fill(~self.present, -torch.inf)
+
+    def predict(self, features: Tensor) -> Tensor:
+        """(B,) int64 label ids from features (B, D); the first of equally near classes."""
+        return self.scores(features).argmax(1)
