@@ -180,7 +180,5 @@ def test_with_temporal_shift_the_order_of_frames_counts(clips: torch.Tensor) -> 
     assert not torch.allclose(shift(clips.flip(1)), shift(clips), rtol=1e-3)
     torch.testing.assert_close(shift(clips[1:2]), shift(clips)[1:2], rtol=1e-4, atol=1e-5)
     assert shift(clips[:, :2]).shape == (3, 5)
-    with pytest.raises(
-        SettingsError, match="residual blocks of a ResNet, and 'mobilenetv3"
-    ):
+    with pytest.raises(SettingsError, match="residual blocks of a ResNet, and 'mobilenetv3"):
         TSN(5, "mobilenetv3_small_050.lamb_in1k", shift=True)
