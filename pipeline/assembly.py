@@ -22,6 +22,7 @@ from pipeline.plan import PlannedVideo
 from pipeline.shard import ShardWriter, publish, write_atomically
 from pipeline.shard_job import ShardJob
 from pipeline.sources.table import Instance, printable_path
+from pipeline.worker import file_sha256
 
 RECORDS = "records"
 _PLACE = ("shard", "offset", "first_frame")
@@ -41,6 +42,16 @@ class ShardAssembly:
     def is_done(self, index: int) -> bool:
         """Whether a video's part is there."""
         return self._job.part(index).with_suffix(".json").exists()
+
+    def discard_unsound_parts(self) -> None:
+        """Remove parts of an earlier run that aren't what their json says, so that they are made again.
+
+        Parts aren't synced to the disk as they are made: after a power cut a file may be there without its content.
+        """
+        for index in range(len(self._job.shard.videos)):
+            part = self._job.part(index)
+            if self.is_done(index) and not _is_sound(part):
+                part.with_suffix(".json").unlink()
 
     def part_done(self) -> ShardRecord | None:
         """Append every video that is now in turn. After the last one, publish and give the record."""
@@ -114,6 +125,22 @@ class ShardAssembly:
         write_atomically(job.work / RECORDS / f"{job.shard.number:06d}.json", record)
         shutil.rmtree(job.part(0).parent)
         return self._record
+
+
+def _is_sound(part: Path) -> bool:
+    try:
+        made = json.loads(part.with_suffix(".json").read_bytes())
+        if "error" in made:
+            return True
+        stored = made["stored"]
+        frames = np.load(part.with_suffix(".frames.npy"))
+        return bool(
+            frames.shape == (stored["n_frames"], 3)
+            and (frames[:, 1] > 0).all()
+            and file_sha256(part.with_suffix(".mp4")) == stored["sha256"]
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return False
 
 
 def frame_range(instance: Instance, fps: Fraction, n_frames: int) -> tuple[int, int]:

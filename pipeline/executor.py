@@ -112,6 +112,7 @@ class LocalExecutor:
         todo: deque[_Batch] = deque()
         n_tasks = 0
         for number, job in enumerate(jobs):
+            assemblies[number].discard_unsound_parts()
             left_over: list[int] = []  # an earlier run may have left parts
             missing: list[int] = []
             for index in range(len(job.shard.videos)):
