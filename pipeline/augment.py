@@ -50,7 +50,7 @@ class Augmentation:
             raise SettingsError(f"size {self.size} is out of range; allowed: 8 to 1024 px")
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise SettingsError(f"scales {self.scales} are out of range; allowed: above 0, up to 1")
-        if self.resize_to < self.size:
+        if self.crop != "multiscale" and self.resize_to < self.size:
             raise SettingsError(
                 f"resize to {self.resize_to} px can't hold a crop of {self.size} px; allowed: {self.size} up"
             )

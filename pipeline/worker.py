@@ -122,7 +122,10 @@ def transcode_tasks(tasks: Sequence[VideoTask]) -> None:
                 write_part_record(task.part, _transcode_alone(task))
     except OSError as error:
         if error.errno in _TARGET_ERRNOS:
-            raise TargetError(f"can't write {error.filename or tasks[0].part.parent}: {error.strerror}") from None
+            raise TargetError(
+                f"can't write {error.filename or tasks[0].part.parent}: {error.strerror}; see to that and run the same "
+                "command again"
+            ) from None
         raise
 
 

@@ -154,7 +154,10 @@ def test_half_of_the_clips_are_mirrored_and_others_in_each_epoch() -> None:
         ({"scales": ()}, "scales () are out of range; allowed: above 0, up to 1"),
         ({"scales": (1.0, 0.0)}, "scales (1.0, 0.0) are out of range; allowed: above 0, up to 1"),
         ({"scales": (1.1,)}, "scales (1.1,) are out of range; allowed: above 0, up to 1"),
-        ({"size": 224, "resize_to": 223}, "resize to 223 px can't hold a crop of 224 px; allowed: 224 up"),
+        (
+            {"size": 224, "resize_to": 223, "crop": "random"},
+            "resize to 223 px can't hold a crop of 224 px; allowed: 224 up",
+        ),
     ],
 )
 def test_augmentations_that_make_no_sense_are_refused(wrong: dict[str, object], says: str) -> None:

@@ -87,7 +87,7 @@ class BenchSettings:
         batch_size = self.batch_size
         if batch_size is None:
             batch_size = GPU_BATCH_CLIPS if device.type == "cuda" else max(2, n_cores())
-        augmentation = Augmentation(self.size, resize_to=max(256, self.size))
+        augmentation = Augmentation(self.size)
         return StreamSettings(batch_size, (View(n_frames=self.n_frames),), augmentation, drop_last=True)
 
 
