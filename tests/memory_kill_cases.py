@@ -20,7 +20,7 @@ from memory_store_cases import (
     make_old,
 )
 
-from vclimb.memory import durable
+from vclimb import durable
 from vclimb.memory.store import MemoryStore
 
 REMOVALS = ("unlink", "rmdir")

@@ -26,6 +26,7 @@ plain_names = st.lists(plain_part, min_size=1, max_size=4).map("/".join)
 @example("..")
 @example("../../etc/passwd")
 @example("-rf/--x")
+@example(":_-*_/0")
 @example("\ud800")
 @example("漢" * 200)
 def test_a_key_is_safe(name: str) -> None:

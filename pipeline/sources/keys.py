@@ -34,7 +34,7 @@ def make_key(name: str) -> str:
     """
     parts = [part.lstrip("-") or "_" for part in _UNSAFE.sub("_", name).split("/") if part]
     if len(parts) > 1 and _META_FOLDER.fullmatch(parts[0]):
-        parts[0] = parts[0].strip("_") or "_"
+        parts[0] = parts[0].strip("_-") or "_"
     key = "/".join(parts) or "_"
     if key == name and len(key) <= MAX_KEY_BYTES:
         return key
