@@ -16,8 +16,9 @@ from pipeline.probe import MAX_PIXELS
 
 Pixels = npt.NDArray[np.uint8]
 
-# codec: (FFmpeg's decoder, the shortest side in pixels that its encoders take)
-VIDEO_DECODERS = {"h264": ("h264", 2), "hevc": ("hevc", 16), "av1": ("libdav1d", 16)}
+# codec: (FFmpeg's decoder, the shortest side in pixels that its encoders take, what sides are multiples of). x264 looks
+# beyond pictures of other sides into memory that nobody has written: one in a hundred encodings came out different.
+VIDEO_DECODERS = {"h264": ("h264", 16, 16), "hevc": ("hevc", 16, 2), "av1": ("libdav1d", 16, 2)}
 # A unit that ends an HEVC stream. FFmpeg's decoder makes up what a last picture lacks, and says nothing; so we look.
 END_OF_HEVC = b"\x00\x00\x00\x01\x4a\x01"
 
@@ -40,7 +41,8 @@ def coded_side(codec: str, side: int) -> int:
     Colour has half the resolution, so that sides are even, and encoders have a smallest side; the rest of the picture,
     at the right and the bottom, isn't part of the frame.
     """
-    return max(VIDEO_DECODERS[codec][1], side + side % 2)
+    _, shortest, multiple = VIDEO_DECODERS[codec]
+    return max(shortest, -(-side // multiple) * multiple)
 
 
 def decode_stream(

@@ -574,7 +574,7 @@ def test_stopped_packing_leaves_an_empty_memory_and_can_be_done_again(prepared: 
     assert (command.process.returncode, stdout) == (130, "")
     assert stderr == f"stopped. Nothing is half made: {path} holds all that was packed, or nothing.\n"
     assert command.wait_until_alone() == []
-    assert set(files_of(path)) == {"zarr.json", "classes/zarr.json"}
+    assert {"zarr.json"} <= set(files_of(path)) <= {"zarr.json", "classes/zarr.json"}
     assert pack(prepared, path, "--budget", "all", "--frames", "2")["totals"]["exemplars"] == 12
 
 
