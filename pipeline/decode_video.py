@@ -16,8 +16,8 @@ from pipeline.probe import MAX_PIXELS
 
 Pixels = npt.NDArray[np.uint8]
 
-# codec: (FFmpeg's decoder, the shortest side in pixels that its encoders take, what sides are multiples of). x264 looks
-# beyond pictures of other sides into memory that nobody has written: one in a hundred encodings came out different.
+# codec: (FFmpeg's decoder, the shortest side in pixels that its encoders take, what sides are multiples of). H.264 is
+# coded in squares of 16 pixels: as in the shards, no stream needs cropping by its decoder.
 VIDEO_DECODERS = {"h264": ("h264", 16, 16), "hevc": ("hevc", 16, 2), "av1": ("libdav1d", 16, 2)}
 # A unit that ends an HEVC stream. FFmpeg's decoder makes up what a last picture lacks, and says nothing; so we look.
 END_OF_HEVC = b"\x00\x00\x00\x01\x4a\x01"
