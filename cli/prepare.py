@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json
+from pipeline.cores import available_cores
 from pipeline.encode import CODECS, EncodeSettings
 from pipeline.errors import SettingsError
 from pipeline.executor import LocalExecutor
@@ -86,7 +86,7 @@ def command(
         if timeout is not None and not 0 < timeout < math.inf:
             raise SettingsError(f"--timeout {timeout:g} is out of range; allowed: above 0 s")
         options = PrepareOptions(parse_size(shard_size), _positive("limit", limit), retry_failed, timeout)
-        n_workers = _positive("workers", workers) or len(os.sched_getaffinity(0))
+        n_workers = _positive("workers", workers) or available_cores()
         ffmpeg = find_ffmpeg()
         require_encoder(ffmpeg, "mjpeg" if codec == "jpeg" else "libx264")
         table = read_source(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.console import explain_errors, out, plain, print_json, progress
+from pipeline.cores import available_cores
 from pipeline.ffmpeg import find_ffmpeg
 from pipeline.synth.dataset import MAX_CLASSES, MIN_CLASSES, SynthSettings, SynthSummary, write_dataset
 
@@ -38,7 +38,7 @@ def synth(
                 folder,
                 settings,
                 find_ffmpeg(),
-                n_workers=len(os.sched_getaffinity(0)),
+                n_workers=available_cores(),
                 on_clip=lambda done, total: bar.update(task, completed=done, total=total),
             )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json, progress
 from pipeline.catalog import read_header
+from pipeline.cores import available_cores
 from pipeline.storage import LocalStorage
 from pipeline.verify import Report, verify
 
@@ -28,7 +28,7 @@ def command(
         total = read_header(LocalStorage(dataset))["totals"]["videos"]
         with progress("videos", quiet=as_json) as bar:
             task = bar.add_task("decoding" if decode else "checking", total=total, note="")
-            return verify(dataset, decode, workers or len(os.sched_getaffinity(0)), lambda n: bar.advance(task, n))
+            return verify(dataset, decode, workers or available_cores(), lambda n: bar.advance(task, n))
 
     report = explain_errors(work, "Nothing was changed.")
     if as_json:

@@ -7,7 +7,6 @@ pickle and no thread of its own, so that it is free to launch kernels.
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from pipeline.batch_decoder import BatchDecoder, Part, PartDecoder, Sound, batch
 from pipeline.batch_memory import BatchMemory
 from pipeline.clip_reader import ClipReader
 from pipeline.clips import ClipProvider
+from pipeline.cores import available_cores
 from pipeline.decode import Pixels
 from pipeline.shared_ring import PinningError, SharedRing
 from pipeline.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
@@ -190,7 +190,7 @@ class _Upload:
 
 def default_workers(device: torch.device) -> int:
     """One for each core; two cores are left to the process that drives a GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return max(1, cores - 2) if device.type == "cuda" else cores
 
 

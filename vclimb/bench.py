@@ -6,7 +6,6 @@ turn, in several rounds, so that a machine that becomes slower meanwhile changes
 
 from __future__ import annotations
 
-import os
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import torch
 from pipeline.augment import Augmentation
 from pipeline.choose import DECODERS, choose_decoder, open_stream
 from pipeline.clips import InstanceProvider
+from pipeline.cores import available_cores
 from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError, VclimbError
 from pipeline.sampling import View
@@ -73,7 +73,7 @@ class BenchSettings:
     @property
     def gulp_batches(self) -> int:
         """Batches to take from a stream at a time: more than it holds decoded ahead."""
-        return max(8, 4 + (n_cores() if self.workers is None else self.workers))
+        return max(8, 4 + (available_cores() if self.workers is None else self.workers))
 
     def find_device(self) -> torch.device:
         """The device asked for. Raises SettingsError where it isn't there."""
@@ -86,7 +86,7 @@ class BenchSettings:
         """What every decoder yields: TSN's training clips in full batches."""
         batch_size = self.batch_size
         if batch_size is None:
-            batch_size = GPU_BATCH_CLIPS if device.type == "cuda" else max(2, n_cores())
+            batch_size = GPU_BATCH_CLIPS if device.type == "cuda" else max(2, available_cores())
         augmentation = Augmentation(self.size)
         return StreamSettings(batch_size, (View(n_frames=self.n_frames),), augmentation, drop_last=True)
 
@@ -127,7 +127,7 @@ def bench(folder: str, settings: BenchSettings, on_figure: OnFigure) -> BenchRep
         codec=codec,
         n_instances=len(dataset.instances),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        n_cores=n_cores(),
+        n_cores=available_cores(),
         model=settings.model,
         batch_clips=clips.batch_size,
         clip_frames=settings.n_frames,
@@ -158,11 +158,6 @@ def usable_decoders(asked: tuple[str, ...], codec: str, device: torch.device) ->
         except SettingsError as error:
             skipped[decoder] = str(error)
     return usable, skipped
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def rate(step: Callable[[], int], seconds: float, device: torch.device) -> float:

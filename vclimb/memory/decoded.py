@@ -21,6 +21,7 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.clips import EncodedClip, Indices
+from pipeline.cores import available_cores
 from pipeline.decode import decode_clip, ppm_header
 from pipeline.errors import FrameDamagedError, SettingsError
 from pipeline.packing import DALI_CODECS
@@ -109,7 +110,7 @@ class DecodedExemplars:
         with writable(folder):
             self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - `close` closes it
             try:
-                with ThreadPoolExecutor(threads or _n_cores()) as pool:
+                with ThreadPoolExecutor(threads or available_cores()) as pool:
                     reasons = list(pool.map(self._decode, cached.tolist()))
             except BaseException:
                 self._file.close()
@@ -203,7 +204,3 @@ def _write(file: int, data: bytes, offset: int) -> None:
     while left:
         written = os.pwrite(file, left, offset)
         left, offset = left[written:], offset + written
-
-
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

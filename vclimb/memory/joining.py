@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from pipeline.clips import Indices, InstanceProvider
+from pipeline.cores import available_cores
 from pipeline.errors import FrameDamagedError
 from vclimb.memory.chunk_codec import encode_chunk
 from vclimb.memory.codec_frames import SourceFrames
@@ -96,7 +96,7 @@ class JoiningClass:
 
     def _encoded(self) -> Iterator[Exemplar]:
         """Exemplars in the order of the ranking, encoded by several threads a little ahead."""
-        n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        n_threads = available_cores()
         with ThreadPoolExecutor(n_threads) as threads:
             ahead: deque[Future[Exemplar]] = deque()
             ranking = iter(self._ranking)
