@@ -174,10 +174,10 @@ def test_disk_that_is_full_at_any_point(source: Path, undisturbed: dict[str, str
 
 @pytest.fixture(scope="module")
 def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Videos that take ffmpeg about a second each."""
+    """Videos that take ffmpeg some seconds each, so that none is done before a signal comes."""
     folder = tmp_path_factory.mktemp("long")
     for name in "abc":
-        make_video(folder / "class" / f"{name}.mp4", "-preset", "ultrafast", frames=100, size="640x480")
+        make_video(folder / "class" / f"{name}.mp4", "-preset", "ultrafast", frames=300, size="640x480")
     return folder
 
 
