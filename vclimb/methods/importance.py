@@ -103,12 +103,17 @@ def output_sensitivity(model: nn.Module, batches: Batches, chunk_size: int = 8) 
     return _sum_over_samples(model, batches, own, squared_norm, torch.abs, chunk_size)
 
 
-def released_fisher(model: nn.Module, batches: Batches) -> Parameters:
+def released_fisher(
+    model: nn.Module, batches: Batches, summed: Callable[[Parameters], Parameters] = dict
+) -> Parameters:
     """EWC's importance as the benchmark's code has it: the square of the gradient summed over all batches.
 
     Samples' gradients cancel in the sum before they are squared, and it grows with the number of batches.
+
+    Args:
+        summed: adds the gradients of several processes up.
     """
-    gradients = released_gradient(model, batches, nn.functional.cross_entropy)
+    gradients = summed(released_gradient(model, batches, nn.functional.cross_entropy))
     return {name: gradient.square() for name, gradient in gradients.items()}
 
 
@@ -200,6 +205,27 @@ def anchored(
             raise ValueError(f"{name!r} had an importance after the task before, and has none now")
         _first_rows(name, total[name], earlier).add_(earlier, alpha=decay)
     return Anchor(total, {name: parameters[name].detach().float().clone() for name in total})
+
+
+def joined_anchors(earlier: Anchor, newest: Anchor) -> Anchor:
+    """Two penalties as one: their sum is, up to a constant, a penalty around the mean that importance weights.
+
+    a (x - u)^2 + b (x - v)^2 = (a + b) (x - (a u + b v) / (a + b))^2 + constant: so a penalty for each task, as EWC
+    has it, takes the memory of one. Where both importances are 0 the newest value stays. Rows that a head has got
+    since are the newest's alone.
+    """
+    importance, values = {}, {}
+    for name, own in newest.importance.items():
+        total, mean = own.clone(), newest.values[name].clone()
+        if name in earlier.importance:
+            rows = len(earlier.values[name]) if own.ndim else None
+            part = slice(rows) if rows is not None else ...
+            _first_rows(name, total, earlier.importance[name]).add_(earlier.importance[name])
+            both = total[part]
+            shift = earlier.importance[name] * (earlier.values[name] - mean[part])
+            mean[part] += torch.where(both > 0, shift / both.clamp_min(torch.finfo(both.dtype).tiny), 0.0)
+        importance[name], values[name] = total, mean
+    return Anchor(importance, values)
 
 
 def quadratic_penalty(model: nn.Module, anchors: Sequence[Anchor], strength: float) -> Tensor:

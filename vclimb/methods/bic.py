@@ -1,0 +1,112 @@
+"""BiC: distillation, then a scale and an offset for the newest classes, fitted on a hold-out (Wu et al., CVPR 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.dice import bits
+from vclimb.methods.bias import BiasCorrection, HoldOut, hold_out, released_fit, released_hold_out
+from vclimb.methods.distillation import TEMPERATURE, bic_loss
+from vclimb.methods.method import Indices, Method, MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
+from vclimb.methods.old_model import OldModel
+from vclimb.tsn import TSN
+
+
+@dataclass(frozen=True)
+class BiCConfig(MethodConfig):
+    """Settings of BiC.
+
+    Attributes:
+        hold_out: share of an old class's exemplars that is kept for the bias (section 3.2: 1 in 10).
+        temperature: of the distillation (equation 1).
+        bias_decay: towards scale 1 and offset 0, in the fit.
+        bias_epochs: of the released protocol's fit by SGD.
+        bias_batch_size: likewise.
+    """
+
+    hold_out: float = 0.1
+    temperature: float = TEMPERATURE
+    bias_decay: float = 1e-3
+    bias_epochs: int = 50
+    bias_batch_size: int = 50
+
+
+class BiC(Method):
+    """Stage 1 trains the network without the hold-out; stage 2 fits the newest classes' two numbers on it."""
+
+    name = "bic"
+    Config = BiCConfig
+    replays = True
+
+    def __init__(self, config: BiCConfig, released: bool = False, consistency: float = 0.0) -> None:
+        super().__init__(config, released, consistency)
+        self._old = OldModel()
+        self._correction = BiasCorrection()
+        self._before = BiasCorrection()
+
+    def begin_task(self, task: TaskInfo, model: TSN) -> None:
+        if task.number:
+            self._old.keep(model)
+        self._before = self._correction
+        self._correction = self._correction.next_task(task.n_new, keep=self.released)
+
+    def training_items(self, task: TaskInfo, data: TaskData) -> Indices | None:
+        return self._hold_out(task, data).training if task.number else None
+
+    def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
+        old = self._old.logits(batch.clips)
+        corrected = None if old is None else self._before(old)
+        classification = self.classified(outputs, batch.labels)
+        return {"bic": bic_loss(classification, outputs.logits, corrected, self.config.temperature)}
+
+    def end_task(self, task: TaskInfo, model: TSN, data: TaskData) -> None:
+        if not task.number:
+            return
+        outputs = data.outputs(self._hold_out(task, data).held_out)
+        labels = torch.from_numpy(outputs.labels)
+        if self.released:
+            self._correction = released_fit(self._correction, self._batches(outputs.logits, labels, data.seed))
+        else:
+            self._correction = self._correction.fitted(outputs.logits, labels, self.config.bias_decay)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return self._correction(logits)
+
+    def _hold_out(self, task: TaskInfo, data: TaskData) -> HoldOut:
+        if self.released:
+            return released_hold_out(data.labels, self.config.hold_out)
+        return hold_out(data.labels, data.names, task.n_old, self.config.hold_out, data.seed)
+
+    def _batches(self, logits: Tensor, labels: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
+        """The hold-out in a new order each epoch, in batches."""
+        size = self.config.bias_batch_size
+        for epoch in range(self.config.bias_epochs):
+            order = torch.from_numpy(np.argsort(bits(seed, epoch, np.arange(len(labels))), kind="stable"))
+            for start in range(0, len(order), size):
+                chosen = order[start : start + size]
+                yield logits[chosen], None, labels[chosen]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**self._old.state_dict(), "correction": _tree(self._correction), "before": _tree(self._before)}
+
+    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
+        self._old.load_state_dict(state, model)
+        self._correction, self._before = _correction(state["correction"]), _correction(state["before"])
+
+
+def _tree(correction: BiasCorrection) -> dict[str, Any]:
+    return {
+        "n_classes": list(correction.n_classes),
+        "scales": list(correction.scales),
+        "offsets": list(correction.offsets),
+    }
+
+
+def _correction(tree: dict[str, Any]) -> BiasCorrection:
+    return BiasCorrection(tuple(tree["n_classes"]), tuple(tree["scales"]), tuple(tree["offsets"]))

@@ -1,0 +1,70 @@
+"""Learning without forgetting: what the old model says of the new clips is kept (Li and Hoiem, ECCV 2016)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from vclimb.methods.consistency import cross_entropy
+from vclimb.methods.distillation import TEMPERATURE, lwf_distillation
+from vclimb.methods.method import Method, MethodConfig, StepBatch, StepOutputs, TaskInfo, Terms
+from vclimb.methods.old_model import OldModel
+from vclimb.tsn import TSN
+
+
+@dataclass(frozen=True)
+class LwFConfig(MethodConfig):
+    """Settings of LwF.
+
+    Attributes:
+        weight: lambda_o of the distillation (section 3: 1).
+        temperature: of the distillation (section 3: 2).
+    """
+
+    weight: float = 1.0
+    temperature: float = TEMPERATURE
+
+
+class LwF(Method):
+    """Cross-entropy over the new classes' outputs, and distillation of the old classes' from the old model.
+
+    The paper has an output layer for each task, so its classification is a softmax over the new classes alone.
+    The released code has one over all classes, and its distillation changes nothing (`lwf_distillation`).
+    """
+
+    name = "lwf"
+    Config = LwFConfig
+
+    def __init__(self, config: LwFConfig, released: bool = False, consistency: float = 0.0) -> None:
+        super().__init__(config, released, consistency)
+        self._old = OldModel()
+        self._n_old = 0
+
+    def begin_task(self, task: TaskInfo, model: TSN) -> None:
+        self._n_old = task.n_old
+        if task.number:
+            self._old.keep(model)
+
+    def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
+        terms = {
+            "classification": self.classified(
+                outputs, batch.labels, cross_entropy if self.released else self._of_new_classes
+            )
+        }
+        old = self._old.logits(batch.clips)
+        if old is not None:
+            distillation = self.config.weight * lwf_distillation(outputs.logits, old, self.config.temperature)
+            terms["distillation"] = distillation.detach() if self.released else distillation
+        return terms
+
+    def _of_new_classes(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits[:, self._n_old :], labels - self._n_old)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"n_old": self._n_old, **self._old.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
+        self._n_old = state["n_old"]
+        self._old.load_state_dict(state, model)
