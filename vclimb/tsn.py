@@ -106,7 +106,8 @@ class TSN(nn.Module):
         old = self.head
         if n_classes < old.out_features:
             raise ValueError(f"a head of {old.out_features} outputs can't shrink to {n_classes}")
-        self.head = nn.Linear(old.in_features, n_classes, device=old.weight.device, dtype=old.weight.dtype)
+        # Drawn on the CPU, so that a seed means the same on every device.
+        self.head = nn.Linear(old.in_features, n_classes, dtype=old.weight.dtype).to(old.weight.device)
         with torch.no_grad():
             self.head.weight[: old.out_features] = old.weight
             self.head.bias[: old.out_features] = old.bias

@@ -1,0 +1,118 @@
+"""What a network says of items, on every process alike, and the classifiers that it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.clips import ClipProvider, Indices
+from vclimb.methods.method import Method
+from vclimb.methods.prototypes import ClassMeans, NearestMean
+from vclimb.metrics import PredictionCounts
+from vclimb.training.inference import InferenceSettings, Outputs, infer
+from vclimb.training.processes import Processes
+from vclimb.tsn import TSN
+
+LINEAR = "linear"
+NEAREST_MEAN = "nearest_mean"
+
+OnClips = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Passes of a network over items.
+
+    Attributes:
+        settings: how clips are shown.
+        codec: of the data set.
+        processes: that share the items.
+    """
+
+    settings: InferenceSettings
+    codec: str
+    processes: Processes
+
+    def own(self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
+        """Of this process' share of the items."""
+        processes = self.processes
+        return infer(
+            model,
+            provider,
+            self.codec,
+            self.settings,
+            processes.device,
+            processes.rank,
+            processes.world_size,
+            on_clips,
+        )
+
+    def all(self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
+        """Of all items in their order, on every process."""
+        shares = self.processes.gather(self.own(model, provider, on_clips))
+        order = np.argsort(np.concatenate([share.items for share in shares]), kind="stable")
+        return Outputs(
+            items=np.concatenate([share.items for share in shares])[order],
+            labels=np.concatenate([share.labels for share in shares])[order],
+            features=torch.cat([share.features for share in shares])[order],
+            logits=torch.cat([share.logits for share in shares])[order],
+        )
+
+    def class_means(
+        self, model: TSN, provider: ClipProvider, n_classes: int, on_clips: OnClips | None = None
+    ) -> NearestMean:
+        """The nearest-mean classifier of a provider's items, on every process.
+
+        Raises:
+            VclimbError: the features aren't finite.
+        """
+        own = self.own(model, provider, on_clips)
+        device = self.processes.device
+        means = ClassMeans(n_classes, model.n_features, device)
+        means.update(own.features.to(device), torch.from_numpy(own.labels).to(device))
+        self.processes.sum(means.sums)
+        self.processes.sum(means.counts)
+        return means.classifier()
+
+    def counts(
+        self,
+        model: TSN,
+        provider: ClipProvider,
+        tasks: Indices,
+        method: Method,
+        nearest: NearestMean | None,
+        n_classes: int,
+        n_tasks: int,
+        on_clips: OnClips | None = None,
+    ) -> dict[str, PredictionCounts]:
+        """Predictions of each classifier on items, counted over all processes.
+
+        Args:
+            tasks: (n,) number of each item's task.
+            nearest: the nearest-mean classifier, where there is one.
+            n_classes: of the scenario.
+            n_tasks: of the scenario.
+
+        Raises:
+            VclimbError: scores hold NaN.
+        """
+        own = self.own(model, provider, on_clips)
+        device = self.processes.device
+        scores: dict[str, Tensor] = {LINEAR: method.scores(own.logits)}
+        if nearest is not None:
+            scores[NEAREST_MEAN] = nearest.scores(own.features.to(device))
+        counted = {}
+        for name, of_classifier in scores.items():
+            counts = PredictionCounts(n_classes, n_tasks, device)
+            counts.update(
+                of_classifier.to(device),
+                torch.from_numpy(own.labels).to(device),
+                torch.from_numpy(tasks[own.items]).to(device),
+            )
+            self.processes.sum(counts.state)
+            counted[name] = counts
+        return counted

@@ -1,0 +1,150 @@
+"""The folder of a run: settings, metrics, events, memory and checkpoints. A study reads nothing else.
+
+runs/NAME/
+  config.toml      all settings
+  metrics.json     what is known so far, replaced whole after each task; `complete` after the last
+  events.jsonl     what happened when
+  memory.zarr      the replay memory, of methods that replay
+  checkpoints/     at most two; after the last task the model alone
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DatasetError, TargetBusyError, TargetError
+from pipeline.target import writable
+from vclimb.durable import draft_of, replace_file
+from vclimb.training.config import RunConfig, read_config
+from vclimb.training.values import flat
+
+CONFIG = "config.toml"
+METRICS = "metrics.json"
+EVENTS = "events.jsonl"
+MEMORY = "memory.zarr"
+CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
+METRICS_FORMAT = "vclimb-metrics"
+METRICS_VERSION = 1
+
+# What doesn't change a run's result, and may differ when it is resumed.
+_FREE = ("data", "compute.", "log.")
+
+
+class RunFolder:
+    """A run's folder.
+
+    Args:
+        path: of it.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def memory(self) -> Path:
+        return self.path / MEMORY
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / CONFIG).exists()
+
+    def config(self) -> RunConfig:
+        """The settings of the run.
+
+        Raises:
+            SettingsError: there is no run, or its settings are damaged.
+        """
+        return read_config(self.path / CONFIG)
+
+    def metrics(self) -> dict[str, Any] | None:
+        """What is known of the run; None before the first task's end.
+
+        Raises:
+            DatasetError: the file is damaged.
+        """
+        try:
+            metrics = json.loads((self.path / METRICS).read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{self.path / METRICS} can't be read: {error}") from None
+        if not isinstance(metrics, dict) or metrics.get("format") != METRICS_FORMAT:
+            raise DatasetError(f"{self.path / METRICS} is no file of metrics that vclimb wrote")
+        return metrics
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has ended as it should."""
+        metrics = self.metrics()
+        return metrics is not None and bool(metrics["complete"])
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for this process; the lock ends with the process, however that ends.
+
+        Raises:
+            TargetBusyError: another process trains in it.
+            TargetError: it can't be made, or holds something else.
+        """
+        with writable(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise TargetBusyError(
+                    f"another run is training in {self.path}; wait for it to end, or choose another folder"
+                ) from None
+            drafts = {draft_of(self.path / name).name for name in (CONFIG, METRICS)}  # of a run that was killed
+            foreign = sorted(set(os.listdir(self.path)) - drafts)
+            if foreign and not self.exists:
+                raise TargetError(
+                    f"{self.path} holds files that are not a run ({foreign[0]!r} and {len(foreign) - 1} more); choose "
+                    "an empty or a new folder"
+                )
+            yield
+        finally:
+            os.close(handle)
+
+    def begin(self, config: RunConfig, resume: bool) -> None:
+        """Write the settings of a new run, or check that they are those of the one that is there.
+
+        Raises:
+            TargetError: there is a run already, and it isn't to be resumed; or its settings differ.
+        """
+        if not self.exists:
+            with writable(self.path):
+                replace_file(self.path / CONFIG, config.to_toml().encode())
+            return
+        if not resume:
+            raise TargetError(f"{self.path} holds a run already; go on with it by --resume, or choose another folder")
+        before, now = flat(self.config().to_table()), flat(config.to_table())
+        changed = [
+            f"{name} is {before.get(name, 'not set')!r} there and {now.get(name, 'not set')!r} now"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name) and not name.startswith(_FREE)
+        ]
+        if changed:
+            raise TargetError(
+                f"{self.path} holds a run with other settings: {'; '.join(changed)}. Resume it without changing them, "
+                "or choose another folder"
+            )
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Replace the metrics, at once or not at all."""
+        text = json.dumps({"format": METRICS_FORMAT, "format_version": METRICS_VERSION, **metrics}, indent=1)
+        with writable(self.path):
+            replace_file(self.path / METRICS, text.encode())
