@@ -10,6 +10,7 @@ from cli import memory as memory_command
 from cli import prepare as prepare_command
 from cli import scenario as scenario_command
 from cli import synth as synth_command
+from cli import train as train_command
 from cli import verify as verify_command
 from vclimb import __version__
 
@@ -26,6 +27,7 @@ app.command("verify")(verify_command.command)
 app.command("inspect")(inspect_command.command)
 app.command("synth")(synth_command.synth)
 app.command("bench")(bench_command.command)
+app.command("train")(train_command.command)
 app.add_typer(memory_command.app, name="memory")
 app.add_typer(scenario_command.app, name="scenario")
 

@@ -76,6 +76,8 @@ class View:
         stride: frames apart, for `dense`.
         seen_frames: K; the frames are drawn from the K frames that a memory would keep (the down-sampled clip
             of temporal consistency). None: from all frames.
+        seen: which K those are: `centres` of K segments, as the memory has them, or the `first`, as the benchmark's
+            released code has them for temporal consistency.
     """
 
     name: str = "clip"
@@ -84,10 +86,13 @@ class View:
     random: bool = True
     stride: int = 2
     seen_frames: int | None = None
+    seen: Literal["centres", "first"] = "centres"
 
     def __post_init__(self) -> None:
         if self.sampling not in ("segments", "dense"):
             raise SettingsError(f"sampling {self.sampling!r} is not known; allowed: segments, dense")
+        if self.seen not in ("centres", "first"):
+            raise SettingsError(f"seen frames {self.seen!r} are not known; allowed: centres, first")
         for name, value in (("frames", self.n_frames), ("stride", self.stride), ("seen frames", self.seen_frames)):
             if value is not None and value < 1:
                 raise SettingsError(f"{name} {value} is out of range; allowed: 1 or more")
@@ -96,10 +101,15 @@ class View:
         """The frame numbers of clips: (B, T) for items (B,) of n_frames (B,) frames each."""
         choose_from = np.asarray(n_frames, np.int64)
         if self.seen_frames is not None:
-            kept = segment_centres(choose_from, self.seen_frames)
+            kept = self._kept(choose_from, self.seen_frames)
             positions = self._positions(seed, epoch, items, np.full_like(choose_from, self.seen_frames))
             return np.take_along_axis(kept, positions, axis=-1)
         return self._positions(seed, epoch, items, choose_from)
+
+    def _kept(self, n_frames: Indices, count: int) -> Indices:
+        if self.seen == "first":
+            return np.minimum(np.arange(count), n_frames[..., None] - 1)
+        return segment_centres(n_frames, count)
 
     def _positions(self, seed: int, epoch: int, items: Indices, n_frames: Indices) -> Indices:
         items = np.asarray(items, np.int64)

@@ -34,13 +34,14 @@ class CheckpointError(DatasetError):
     """A checkpoint is missing, or isn't as it was written."""
 
 
-def save_checkpoint(folder: Path, step: int, tree: dict[str, Any]) -> Path:
-    """Write the checkpoint of a step, and remove all but the newest `KEPT`.
+def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int | None = None) -> Path:
+    """Write the checkpoint of a step, and remove all but the newest.
 
     Args:
         folder: of the run's checkpoints.
         step: a number that grows.
         tree: of dicts with text keys, lists, tensors, numbers, text, booleans and None.
+        kept: checkpoints that are left, this one included; None: `KEPT`.
 
     Returns:
         the file.
@@ -59,7 +60,7 @@ def save_checkpoint(folder: Path, step: int, tree: dict[str, Any]) -> Path:
         sync(draft)
         draft.replace(path)
         sync(folder)
-        for old in checkpoints(folder)[:-KEPT]:
+        for old in checkpoints(folder)[: -(KEPT if kept is None else kept)]:
             old.unlink(missing_ok=True)
         for stray in folder.glob("checkpoint-*.new"):
             stray.unlink(missing_ok=True)

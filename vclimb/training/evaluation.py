@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from pipeline.clips import ClipProvider, Indices
-from vclimb.methods.method import Method
 from vclimb.methods.prototypes import ClassMeans, NearestMean
 from vclimb.metrics import PredictionCounts
 from vclimb.training.inference import InferenceSettings, Outputs, infer
@@ -83,7 +82,7 @@ class Inference:
         model: TSN,
         provider: ClipProvider,
         tasks: Indices,
-        method: Method,
+        scores_of: Callable[[Tensor], Tensor],
         nearest: NearestMean | None,
         n_classes: int,
         n_tasks: int,
@@ -93,6 +92,7 @@ class Inference:
 
         Args:
             tasks: (n,) number of each item's task.
+            scores_of: the linear classifier's scores from the head's logits.
             nearest: the nearest-mean classifier, where there is one.
             n_classes: of the scenario.
             n_tasks: of the scenario.
@@ -102,7 +102,7 @@ class Inference:
         """
         own = self.own(model, provider, on_clips)
         device = self.processes.device
-        scores: dict[str, Tensor] = {LINEAR: method.scores(own.logits)}
+        scores: dict[str, Tensor] = {LINEAR: scores_of(own.logits)}
         if nearest is not None:
             scores[NEAREST_MEAN] = nearest.scores(own.features.to(device))
         counted = {}

@@ -49,7 +49,6 @@ class TrainingItems:
     Attributes:
         provider: of new instances, then exemplars.
         new: of the new instances alone.
-        exemplars: of the memory alone; None without.
         names: (n,) of the items, each once.
         is_replay: (n,) bool: exemplars.
         groups: of the new instances: videos cut from one recording share it; None: unknown.
@@ -58,7 +57,6 @@ class TrainingItems:
 
     provider: ClipProvider
     new: InstanceProvider
-    exemplars: ClipProvider | None
     names: list[str]
     is_replay: npt.NDArray[np.bool_]
     groups: list[str | None]
@@ -84,7 +82,7 @@ class TrainingItems:
             labels: label ids of the classes.
             classes: names by label id.
         """
-        first = {name: item for item, name in reversed(list(enumerate(self._instance_names())))}
+        first = {name: item for item, name in reversed(list(enumerate(self.instance_names())))}
         once = np.zeros(len(self.new.items), np.bool_)
         once[list(first.values())] = True
         found = []
@@ -93,7 +91,7 @@ class TrainingItems:
             found.append(ClassCandidates(label, classes[label], items, [self.groups[item] for item in items.tolist()]))
         return found
 
-    def _instance_names(self) -> list[str]:
+    def instance_names(self) -> list[str]:
         facts = self.new.items
         spans = zip(facts.keys.tolist(), self.new.start_frames.tolist(), facts.n_frames.tolist(), strict=True)
         labels = facts.labels.tolist()
@@ -121,25 +119,48 @@ def training_items(
     items = TrainingItems(
         provider=new,
         new=new,
-        exemplars=None,
         names=[],
         is_replay=np.zeros(len(instances), np.bool_),
         groups=[dataset.by_key[instance.key].group for instance in instances],
     )
-    names = items._instance_names()
+    names = items.instance_names()
     if memory is not None and len(memory):
-        stored = ExemplarProvider(memory, on_damaged_class="skip")
-        exemplars: ExemplarProvider | DecodedExemplars = stored
-        if not set(stored.codecs.tolist()) <= set(DALI_CODECS):
-            exemplars = decoded = items._open.enter_context(DecodedExemplars(stored, cache_bytes))
-            items.decoding = decoded.cost
-        items.exemplars = exemplars
+        found = items._open.enter_context(exemplar_items(memory, cache_bytes))
+        exemplars, items.decoding = found.provider, found.cost
         items.provider = JoinedProviders([new, exemplars])
         n_exemplars = len(exemplars.items)
         items.is_replay = np.concatenate([items.is_replay, np.ones(n_exemplars, np.bool_)])
         names += _exemplar_names(memory, exemplars.items)
     items.names = _unique(names)
     return items
+
+
+@dataclass(frozen=True)
+class ExemplarItems:
+    """All exemplars of a memory, decoded ahead where their codec is slow to decode. Close it after its streams."""
+
+    provider: ExemplarProvider | DecodedExemplars
+    cost: DecodingCost | None
+
+    def __enter__(self) -> ExemplarItems:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if isinstance(self.provider, DecodedExemplars):
+            self.provider.close()
+
+
+def exemplar_items(memory: MemoryStore, cache_bytes: int) -> ExemplarItems:
+    """All exemplars of a memory; classes that can't be read are left out, with a warning.
+
+    Args:
+        cache_bytes: of exemplars that are decoded ahead.
+    """
+    stored = ExemplarProvider(memory, on_damaged_class="skip")
+    if set(stored.codecs.tolist()) <= set(DALI_CODECS):
+        return ExemplarItems(stored, None)
+    decoded = DecodedExemplars(stored, cache_bytes)
+    return ExemplarItems(decoded, decoded.cost)
 
 
 def evaluation_items(

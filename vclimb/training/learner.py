@@ -120,10 +120,10 @@ class Learner:
         self._optimizer.step()
         return {name: value.detach() for name, value in (terms | penalty).items()}
 
-    def state_dict(self) -> dict[str, Any]:
-        """The network, and the optimiser within a task."""
+    def state_dict(self, with_optimizer: bool) -> dict[str, Any]:
+        """The network, and the optimiser where it is asked for and there is one."""
         state: dict[str, Any] = {"model": self.model.state_dict(), "n_classes": self.model.head.out_features}
-        if self._optimizer is not None:
+        if with_optimizer and self._optimizer is not None:
             state["optimizer"] = self._optimizer.state_dict()
         return state
 

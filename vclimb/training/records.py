@@ -59,7 +59,9 @@ class Records:
         later = self.forward[1:]
         return float(np.mean([before - initial for before, initial in later])) if later else None
 
-    def to_metrics(self, config: RunConfig, scenario: Scenario, dataset: str, classifier: str, device: str) -> Any:
+    def to_metrics(
+        self, config: RunConfig, scenario: Scenario, dataset: str, classifier: str, device: str
+    ) -> dict[str, Any]:
         """The content of `metrics.json`."""
         reported = classifier if classifier in self.matrices else next(iter(self.matrices))
         counts = self.counts[reported]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks a run to stop where it can be resumed without loss, the second stops it at once."""
+"""Ctrl-C and SIGTERM: the first asks a run to stop where nothing is lost, the second stops it at once."""
 
 from __future__ import annotations
 

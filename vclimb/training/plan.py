@@ -1,0 +1,2 @@
+def plan_of(config):
+    raise NotImplementedError

@@ -1,0 +1,61 @@
+"""The items of a task as a method sees them: batches for importances, outputs on chosen items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import Tensor
+
+from pipeline.augment import Augmentation
+from pipeline.choose import open_stream
+from pipeline.clips import Indices
+from pipeline.sampling import View
+from pipeline.stream import StreamSettings
+from vclimb.methods.method import TaskInfo
+from vclimb.training.context import RunContext
+from vclimb.training.inference import Outputs
+from vclimb.training.items import ChosenItems, TrainingItems
+
+
+class RunTaskData:
+    """Implements `methods.method.TaskData`."""
+
+    def __init__(self, run: RunContext, items: TrainingItems, info: TaskInfo) -> None:
+        self._run = run
+        self._items = items
+        self._info = info
+        self.labels: Indices = items.labels
+        self.names = items.names
+        self.seed = run.config.seed
+
+    def batches(self, training_clips: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        run, config = self._run, self._run.config
+        size = config.model.size
+        settings = StreamSettings(
+            batch_size=max(1, config.training.batch_size // run.processes.world_size),
+            views=(View(n_frames=config.model.clip_frames, random=training_clips),),
+            augmentation=Augmentation(size) if training_clips else Augmentation.evaluation(size),
+            seed=run.seed(self._info.number, 2),
+            shuffle=False,
+            rank=run.processes.rank,
+            world_size=run.processes.world_size,
+            on_bad_frame="skip",
+        )
+        tell = run.progress("importance", len(self._items.new.items))
+        compute = config.compute
+        stream, _ = open_stream(
+            self._items.new, run.codec, settings, run.processes.device, compute.decoder, compute.workers
+        )
+        with stream:
+            for batch in stream:
+                yield batch.frames, batch.labels
+                tell(len(batch.keys))
+
+    def outputs(self, items: Indices) -> Outputs:
+        tell = self._run.progress("hold-out", len(items))
+        found = self._run.inference.all(self._run.learner.model, ChosenItems(self._items.provider, items), tell)
+        return Outputs(np.asarray(items)[found.items], found.labels, found.features, found.logits)
+
+    def sum_over_processes(self, tensor: Tensor) -> Tensor:
+        return self._run.processes.sum(tensor)

@@ -1,0 +1,196 @@
+"""The training of one task: epochs of a clip stream, from its begin or from where a checkpoint left it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.augment import Augmentation
+from pipeline.choose import open_stream
+from pipeline.clips import Indices
+from pipeline.errors import VclimbError
+from pipeline.sampling import View
+from pipeline.stream import ClipStream, StreamSettings
+from vclimb.training.assessment import selection_score
+from vclimb.training.context import RunContext, TaskState
+from vclimb.training.items import ChosenItems, TrainingItems
+from vclimb.training.learner import learning_rate
+from vclimb.training.phases import IdleClock
+
+CLIP, DOWN_SAMPLED = "clip", "down_sampled"
+_MEAN_COLOUR = (124, 116, 104)  # of ImageNet: 0 after the pixels' normalisation
+
+
+class TaskTraining:
+    """Trains the network on a task.
+
+    Args:
+        run: all that is shared.
+        state: of the task.
+        items: to train on.
+        chosen: which of them; None: all.
+        save: writes a checkpoint.
+    """
+
+    def __init__(
+        self,
+        run: RunContext,
+        state: TaskState,
+        items: TrainingItems,
+        chosen: Indices | None,
+        save: Callable[[ClipStream], None],
+    ) -> None:
+        self._run, self._state, self._items, self._save = run, state, items, save
+        self._chosen = np.arange(len(items)) if chosen is None else chosen
+        self._provider = items.provider if chosen is None else ChosenItems(items.provider, chosen)
+        self._n_epochs = run.config.training.epochs_of(state.info.number)
+        self._saved_at = time.monotonic()
+
+    def train(self, optimizer: dict[str, Any] | None) -> None:
+        """All epochs that are left.
+
+        Args:
+            optimizer: the learner's state, where training goes on from a checkpoint.
+
+        Raises:
+            KeyboardInterrupt: the run was asked to stop.
+            VclimbError: training has diverged.
+        """
+        run, state, compute = self._run, self._state, self._run.config.compute
+        idle = state.idle = IdleClock(run.processes.device)
+        stream, choice = open_stream(
+            self._provider, run.codec, self._settings(), run.processes.device, compute.decoder, compute.workers
+        )
+        run.log.event("decoder", task=state.info.number, decoder=choice.decoder, reason=choice.reason)
+        with stream:
+            run.learner.begin_task()
+            if state.stream is not None and optimizer is not None:
+                run.learner.load_optimizer(optimizer)
+                stream.load_state_dict({"epoch": state.stream["epoch"], "position": state.stream["position"]})
+            while (epoch := stream.state_dict()["epoch"]) < self._n_epochs:
+                start = time.perf_counter()
+                losses = self._epoch(stream, idle)
+                seconds = time.perf_counter() - start
+                idle.end_epoch(seconds)
+                state.clock.add("train", seconds)
+                self._tell(epoch, losses, seconds)
+                self._select(epoch)
+                if time.monotonic() - self._saved_at > compute.checkpoint_seconds:
+                    self._checkpoint(stream)
+            state.skipped += stream.skipped
+        run.learner.end_task()
+        if state.best is not None:
+            run.learner.load_model(state.best["network"])
+
+    def _settings(self) -> StreamSettings:
+        run, config = self._run, self._run.config
+        views = [View(CLIP, config.model.clip_frames)]
+        if config.consistency.weight:
+            views.append(
+                View(
+                    DOWN_SAMPLED,
+                    config.model.clip_frames,
+                    seen_frames=config.consistency_frames,
+                    seen="first" if run.method.released else "centres",
+                )
+            )
+        return StreamSettings(
+            batch_size=config.training.batch_size // run.processes.world_size,
+            views=tuple(views),
+            augmentation=Augmentation(config.model.size),
+            seed=run.seed(self._state.info.number),
+            rank=run.processes.rank,
+            world_size=run.processes.world_size,
+            on_bad_frame="skip",
+            across_epochs=True,
+        )
+
+    def _epoch(self, stream: ClipStream, idle: IdleClock) -> dict[str, float]:
+        """The rest of an epoch; the means of the loss' terms over it."""
+        run, size = self._run, self._run.config.training.batch_size
+        n_batches, n_items = len(stream), len(self._provider.items)
+        totals: dict[str, Tensor] = {}
+        seen = 0
+        waiting = time.perf_counter()
+        for batch in stream:
+            idle.waited(time.perf_counter() - waiting)
+            plan = batch.plan
+            down = batch.views.get(DOWN_SAMPLED)
+            if down is not None and run.method.released:
+                down = self._released_down_sampled(down, self._chosen[plan.items])
+            with idle.step():
+                terms = run.learner.step(
+                    run.method,
+                    batch.views[CLIP],
+                    down,
+                    batch.labels,
+                    n_global=min(size, n_items - plan.position * size),
+                    progress=(plan.epoch + plan.position / n_batches) / self._n_epochs,
+                )
+            for name, value in terms.items():
+                totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * len(batch.keys)
+            seen += len(batch.keys)
+            self._state.steps += 1
+            run.log.advance("training", plan.epoch * n_batches + plan.position + 1, self._n_epochs * n_batches)
+            if run.stop.is_set:
+                if run.processes.world_size == 1:  # several may be a step apart, and can't say so alone
+                    self._checkpoint(stream)
+                raise KeyboardInterrupt
+            waiting = time.perf_counter()
+        return self._means(totals, seen)
+
+    def _means(self, totals: dict[str, Tensor], seen: int) -> dict[str, float]:
+        """Means of the terms over the clips of all processes."""
+        device = self._run.processes.device
+        sums = torch.stack([torch.tensor(float(seen), device=device), *(value.float() for value in totals.values())])
+        n_clips, *values = self._run.processes.sum(sums).tolist()
+        means = {name: value / max(n_clips, 1) for name, value in zip(totals, values, strict=True)}
+        if bad := [name for name, mean in means.items() if not np.isfinite(mean)]:
+            raise VclimbError(
+                f"the loss ({bad[0]}) is {means[bad[0]]}: training has diverged; take a lower training.learning_rate "
+                f"than {self._run.config.training.learning_rate:g}, or a weaker penalty"
+            )
+        return means
+
+    def _released_down_sampled(self, clips: Tensor, shown: Indices) -> Tensor:
+        """The released code's down-sampled clips: of exemplars, and of short videos, an even mean colour."""
+        short = self._items.provider.items.n_frames[shown] <= self._run.config.consistency_frames
+        blank = torch.from_numpy(self._items.is_replay[shown] | short).to(clips.device)
+        colour = torch.tensor(_MEAN_COLOUR, dtype=clips.dtype, device=clips.device).view(1, 1, 3, 1, 1)
+        return torch.where(blank.view(-1, 1, 1, 1, 1), colour, clips)
+
+    def _select(self, epoch: int) -> None:
+        """Keep the network of the best epoch so far, if one is to be selected."""
+        run, state = self._run, self._state
+        if run.config.training.select == "last":
+            return
+        with state.clock.phase("select"):
+            score = selection_score(run, state.info.number)
+        if state.best is None or score > state.best["score"]:
+            network = run.learner.state_dict(with_optimizer=False)
+            network["model"] = {name: value.clone() for name, value in network["model"].items()}
+            state.best = {"score": score, "epoch": epoch, "network": network}
+
+    def _checkpoint(self, stream: ClipStream) -> None:
+        with self._state.clock.phase("checkpoint"):
+            self._save(stream)
+        self._saved_at = time.monotonic()
+
+    def _tell(self, epoch: int, losses: dict[str, float], seconds: float) -> None:
+        number, training = self._state.info.number, self._run.config.training
+        self._run.log.event(
+            "epoch",
+            task=number,
+            n_tasks=len(self._run.sizes),
+            epoch=epoch,
+            epochs=self._n_epochs,
+            epochs_before=sum(training.epochs_of(task) for task in range(number)),
+            losses=losses,
+            learning_rate=learning_rate(training, (epoch + 1) / self._n_epochs),
+            seconds=seconds,
+        )
