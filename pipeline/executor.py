@@ -7,7 +7,6 @@ the videos of several shards at once, so that one shard keeps all workers busy.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -71,7 +70,7 @@ class LocalExecutor:
         context = multiprocessing.get_context("spawn")
         started, report = context.Pipe(duplex=False)
         others = {child.pid for child in multiprocessing.active_children()}
-        pool = ProcessPool(max(1, workers), initializer=_start_worker, initargs=(report,), context=context)
+        pool = ProcessPool(max(1, workers), initializer=start_worker, initargs=(report,), context=context)
         try:
             if workers:
                 with interrupts_held():
@@ -174,11 +173,6 @@ class _Batch:
 
     job: int
     videos: tuple[int, ...]
-
-
-def _start_worker(report: Connection) -> None:
-    start_worker()
-    report.send(os.getpid())
 
 
 def _wait_for_starting(started: Connection, others: set[int | None]) -> None:

@@ -10,12 +10,14 @@ import ctypes
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import resource
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +69,21 @@ class VideoTask:
         return self.scratch / f"{self.part.parent.name}-{self.part.name}.mp4"
 
 
-def start_worker() -> None:
-    """Initialise a worker: die with the run, leave Ctrl-C to it, and stay within a bounded memory."""
+def start_worker(report: Connection) -> None:
+    """Initialise a worker: die with the run, leave Ctrl-C to it, and stay within a bounded memory.
+
+    Args:
+        report: takes this process's id once all of that is so.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop_at_once)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() == 1:  # the run died before we asked to be told
+        run = multiprocessing.parent_process()
+        if run is None or os.getppid() != run.pid:  # it died before we asked to be told; in a container it may be 1
             os._exit(1)
     resource.setrlimit(resource.RLIMIT_DATA, (WORKER_DATA_BYTES, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    report.send(os.getpid())
 
 
 def _stop_at_once(_number: int, _frame: object) -> None:
