@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dataset_cases import RunningCommand
+from processes_left import processes_of_run
 from video_cases import make_video as _make_video
 from video_cases import run_ffmpeg_tool as _run_ffmpeg_tool
 
@@ -18,6 +22,36 @@ from pipeline.ffmpeg import Ffmpeg, find_ffmpeg
 from pipeline.prepare import PrepareOptions, Summary, prepare
 from pipeline.sources.keys import keys_of_paths
 from pipeline.sources.table import Instance, SourceTable, SourceVideo, by_class_and_key
+
+# In the environment of every process that a run of the tests starts, so that those it leaves behind are found.
+RUN = "VCLIMB_TEST_RUN"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """See that commands can be stopped by Ctrl-C, and that each process can be told to be of this run."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what it runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):
+        os.environ[RUN] = f"{os.getpid()}-{time.time_ns()}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that outlives the tests is a failure: it may hold their output open, and who reads that waits."""
+    if hasattr(session.config, "workerinput") or not session.config.pluginmanager.hasplugin("dsession"):
+        return  # without xdist this process itself is the parent of what a stream keeps, such as the fork server
+    left = processes_of_run(f"{RUN}={os.environ[RUN]}", patience_seconds=15)
+    for process, command in left:
+        print(f"\nstill running after the tests: {process.pid} {command}")
+        process.kill()
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def _commands_end_with_their_test() -> Iterator[None]:
+    yield
+    RunningCommand.end_all()
 
 
 class SilentReporter:

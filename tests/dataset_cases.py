@@ -7,14 +7,17 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
+import pytest
 from video_cases import make_video
 
 from pipeline.assembly import ShardAssembly
@@ -122,10 +125,32 @@ def command_environment() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 
 
-def vclimb(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the real command to its end."""
+def vclimb(*arguments: str | Path, run_by: Sequence[str] = (), **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the real command to its end. `run_by` goes before it, such as `OBEYING_PERMISSIONS`."""
     options = {"capture_output": True, "text": True, "timeout": 60, "env": command_environment(), **options}
-    return subprocess.run([VCLIMB, *map(str, arguments)], check=False, **options)
+    return subprocess.run([*run_by, VCLIMB, *map(str, arguments)], check=False, **options)
+
+
+# Runs a command for which file permissions count, even root's: without these two capabilities it is treated as anyone.
+# (Dropped by a process of their own: code that runs between fork and exec may wait for a lock of one of our threads.)
+OBEYING_PERMISSIONS = (
+    sys.executable,
+    "-ISc",
+    """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+    if os.geteuid() == 0 and ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+        sys.exit(77)
+os.execvp(sys.argv[1], sys.argv[1:])
+""",
+)
+
+
+def require_permissions_to_count() -> None:
+    """Skip the test if this root may not give up its right to read and write anything."""
+    if subprocess.run([*OBEYING_PERMISSIONS, "true"], check=False).returncode:
+        pytest.skip("root may not give up its right to read and write anything here")
 
 
 def vclimb_json(*arguments: str | Path) -> Any:
@@ -138,10 +163,23 @@ def vclimb_json(*arguments: str | Path) -> Any:
 class RunningCommand:
     """The real command, started in a session of its own as a terminal would, and all processes it starts."""
 
+    _started: ClassVar[list[RunningCommand]] = []
+
     def __init__(self, *arguments: str | Path) -> None:
         command = [str(VCLIMB), *map(str, arguments)]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(command, env=command_environment(), start_new_session=True, **pipes)
+        self._started.append(self)
+
+    @classmethod
+    def end_all(cls) -> None:
+        """End what a test that failed has left running."""
+        while cls._started:
+            command = cls._started.pop()
+            for process in command.family():
+                with suppress(psutil.Error):
+                    process.kill()
+            command.process.communicate()
 
     def family(self) -> list[psutil.Process]:
         """The processes of the command's session that are still alive, itself included."""

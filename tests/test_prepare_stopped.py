@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import ctypes
 import glob
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from dataset_cases import RunningCommand, command_environment, digests, make_source, prepare_table, vclimb, vclimb_json
+from dataset_cases import (
+    OBEYING_PERMISSIONS,
+    RunningCommand,
+    command_environment,
+    digests,
+    make_source,
+    prepare_table,
+    require_permissions_to_count,
+    vclimb,
+    vclimb_json,
+)
 from video_cases import make_video
 
 from pipeline.sources import read_source
 from pipeline.target import WORK
 
 SHARD_SIZE = "20KB"
-_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
 
 
 @pytest.fixture(scope="module")
@@ -53,25 +61,9 @@ def explained(done: subprocess.CompletedProcess[str], *words: str) -> bool:
     return True
 
 
-def without_right_to_override() -> None:
-    """Make file permissions count for root too."""
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
-            if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
-                raise OSError(ctypes.get_errno(), "prctl")
-
-
-def require_permissions_to_count() -> None:
-    try:
-        subprocess.run(["true"], preexec_fn=without_right_to_override, check=True)
-    except subprocess.SubprocessError:
-        pytest.skip("this root may not give up its right to write anywhere")
-
-
 def test_read_only_target(source: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
     require_permissions_to_count()
-    rights: dict[str, Callable[[], None]] = {"preexec_fn": without_right_to_override}
+    rights: dict[str, Any] = {"run_by": OBEYING_PERMISSIONS}
     new, finished = tmp_path / "new", tmp_path / "data"
     new.mkdir(mode=0o555)
     assert explained(
@@ -242,6 +234,18 @@ def test_workers_stopped_while_they_start_stop_the_run(source: Path, tmp_path: P
         assert "stopped. What is done is kept" in stderr
     assert "Traceback" not in stderr
     assert run.wait_until_alone() == []
+
+
+def test_the_first_process_of_a_container_may_prepare(
+    source: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    """Its workers' parent is process 1, as that of workers is whose run has died elsewhere."""
+    alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("being process 1 takes the right to unshare")
+    done = vclimb(*prepare_arguments(source, tmp_path / "data"), run_by=alone)
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "data") == undisturbed
 
 
 def run_is_writing(out: Path) -> list[Path]:
