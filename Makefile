@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
 READY := $(VENV)/.ready
+# Both start hundreds of processes; where Python is told to keep nothing compiled, each would compile vclimb anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint clean
 
