@@ -74,20 +74,18 @@ def print_plan(plan: dict[str, Any]) -> None:
         f"{plan['scenario']['n_classes']} classes, data set {plain(plan['dataset'])}"
     )
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for name in ("task", "classes", "clips", "replayed", "steps", "memory after", "expected bytes", "evaluated"):
+    for name in ("task", "classes", "clips", "replayed", "steps", "evaluated", "memory: videos", "frames", "bytes"):
         table.add_column(name, justify="right")
     for task in plan["tasks"]:
         memory = task["memory"]
-        kept = "-" if memory is None else f"{memory['videos']:,} videos, {memory['frames']:,} frames"
         table.add_row(
             str(task["task"] + 1),
             str(task["classes"]),
             f"{task['train_instances']:,}",
             f"{task['replay_exemplars']:,}",
             f"{task['steps']:,}",
-            kept,
-            "-" if memory is None else f"{memory['bytes']:,}",
             f"{task['evaluation_instances']:,}",
+            *("-" if memory is None else f"{memory[name]:,}" for name in ("videos", "frames", "bytes")),
         )
     out.print(table)
     out.print(f"{plan['steps']:,} steps, {plan['training_clips']:,} clips in all; nothing was trained")

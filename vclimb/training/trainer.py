@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import SettingsError, VclimbError
+from pipeline.errors import VclimbError
 from pipeline.sizes import parse_size
 from pipeline.stream import ClipStream
 from vclimb.memory.replay import UpdateReport
 from vclimb.methods.method import TaskInfo
 from vclimb.training.assessment import evaluate, forward_accuracies
 from vclimb.training.checkpoint import newest_checkpoint, save_checkpoint
+from vclimb.training.checks import check_settings
 from vclimb.training.context import RunContext, TaskState
 from vclimb.training.items import TrainingItems, training_items
 from vclimb.training.records import Records, memory_facts
@@ -48,7 +49,7 @@ class Trainer:
         self._run, self._folder = run, folder
         self._records = Records(run.sizes)
         self._loaded: dict[str, Any] | None = None
-        check_settings(run)
+        check_settings(run.config, run.method, run.scenario, run.processes.world_size)
 
     def train(self) -> dict[str, Any]:
         """Train what is left; the content of `metrics.json`.
@@ -241,32 +242,3 @@ class Trainer:
         """Count what happens within to a phase; ends here if the run was asked to stop."""
         self._run.stop.check()
         return state.clock.phase(name)
-
-
-def check_settings(run: RunContext) -> None:
-    """Refuse settings that don't go together, before anything is done.
-
-    Raises:
-        SettingsError: they don't.
-    """
-    config, name, world_size = run.config, run.method.name, run.processes.world_size
-    if config.training.batch_size % world_size:
-        raise SettingsError(
-            f"training.batch_size {config.training.batch_size} can't be shared by {world_size} processes; allowed: "
-            f"multiples of {world_size}"
-        )
-    if run.method.replays and config.memory.budget == "none":
-        raise SettingsError(
-            f"method {name} replays, and memory.budget is none; give it a memory, such as --memory 2020v or 64MB"
-        )
-    if not run.method.replays and config.memory.budget != "none":
-        raise SettingsError(
-            f"method {name} keeps no memory, and memory.budget is {config.memory.budget!r}; leave it out, or take a "
-            "method that replays: naive, icarl or bic"
-        )
-    own_val = run.scenario.evaluation_split == "test" and run.scenario.count("val")
-    if config.training.select == "best" and not own_val:
-        raise SettingsError(
-            "training.select best needs a validation split beside the one that is reported, and scenario "
-            f"{run.scenario.name!r} has none; take last, or best-reported to do as the released code does"
-        )

@@ -1,0 +1,39 @@
+"""Settings that are each allowed, but not together."""
+
+from __future__ import annotations
+
+from pipeline.errors import SettingsError
+from vclimb.methods.method import Method
+from vclimb.scenario import Scenario
+from vclimb.training.config import RunConfig
+
+
+def check_settings(config: RunConfig, method: Method, scenario: Scenario, world_size: int) -> None:
+    """Refuse settings that don't go together, before anything is done.
+
+    Args:
+        world_size: processes that share a batch.
+
+    Raises:
+        SettingsError: they don't.
+    """
+    if config.training.batch_size % world_size:
+        raise SettingsError(
+            f"training.batch_size {config.training.batch_size} can't be shared by {world_size} processes; allowed: "
+            f"multiples of {world_size}"
+        )
+    if method.replays and config.memory.budget == "none":
+        raise SettingsError(
+            f"method {method.name} replays, and memory.budget is none; give it a memory, such as --memory 2020v or 64MB"
+        )
+    if not method.replays and config.memory.budget != "none":
+        raise SettingsError(
+            f"method {method.name} keeps no memory, and memory.budget is {config.memory.budget!r}; leave it out, or "
+            "take a method that replays: naive, icarl or bic"
+        )
+    own_val = scenario.evaluation_split == "test" and scenario.count("val")
+    if config.training.select == "best" and not own_val:
+        raise SettingsError(
+            "training.select best needs a validation split beside the one that is reported, and scenario "
+            f"{scenario.name!r} has none; take last, or best-reported to do as the released code does"
+        )
