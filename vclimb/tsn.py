@@ -14,22 +14,29 @@ from torch import Tensor, nn
 from pipeline.errors import SettingsError
 from vclimb.tsm import TemporalShift
 
-# Mean and deviation of ImageNet's pixels, which every ImageNet backbone of timm's default recipes expects.
+# Mean and deviation of ImageNet's pixels: what a backbone expects that doesn't say otherwise.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+Channels = tuple[float, float, float]
+
 
 class PixelNorm(nn.Module):
-    """uint8 RGB frames to the backbone's input range, on the device they are on."""
+    """uint8 RGB frames to the backbone's input range, on the device they are on.
+
+    Args:
+        mean: of pixels from 0 to 1, by channel.
+        std: their deviation.
+    """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD) -> None:
         super().__init__()
-        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-        self.register_buffer("mean", (255 * mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1), persistent=False)
+        means, deviations = torch.tensor(mean), torch.tensor(std)
+        self.register_buffer("mean", (255 * means).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", (1 / (255 * deviations)).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 -> float of the autocast type, channels last."""
@@ -72,7 +79,8 @@ class TSN(nn.Module):
             reason = textwrap.shorten(str(error), 300)
             raise SettingsError(f"backbone {backbone!r} with weights {weights!r} can't be made: {reason}") from None
         self._shift = TemporalShift(self.backbone, backbone) if shift else None
-        self.normalise = PixelNorm()
+        expected = getattr(self.backbone, "pretrained_cfg", None) or {}  # what its weights were trained with
+        self.normalise = PixelNorm(expected.get("mean", IMAGENET_MEAN), expected.get("std", IMAGENET_STD))
         self.dropout = nn.Dropout(dropout)
         self.n_features: int = self.backbone.num_features  # type: ignore[assignment]
         self.head = nn.Linear(self.n_features, n_classes)

@@ -23,7 +23,6 @@ from vclimb.training.learner import learning_rate
 from vclimb.training.phases import IdleClock
 
 CLIP, DOWN_SAMPLED = "clip", "down_sampled"
-_MEAN_COLOUR = (124, 116, 104)  # of ImageNet: 0 after the pixels' normalisation
 
 
 class TaskTraining:
@@ -161,7 +160,7 @@ class TaskTraining:
         """The released code's down-sampled clips: of exemplars, and of short videos, an even mean colour."""
         short = self._items.provider.items.n_frames[shown] <= self._run.config.consistency_frames
         blank = torch.from_numpy(self._items.is_replay[shown] | short).to(clips.device)
-        colour = torch.tensor(_MEAN_COLOUR, dtype=clips.dtype, device=clips.device).view(1, 1, 3, 1, 1)
+        colour = self._run.learner.model.normalise.mean.round().to(clips.dtype)  # 0 after the normalisation
         return torch.where(blank.view(-1, 1, 1, 1, 1), colour, clips)
 
     def _select(self, epoch: int) -> None:
