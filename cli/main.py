@@ -11,6 +11,7 @@ from cli import inspect as inspect_command
 from cli import memory as memory_command
 from cli import prepare as prepare_command
 from cli import scenario as scenario_command
+from cli import show as show_command
 from cli import synth as synth_command
 from cli import train as train_command
 from cli import verify as verify_command
@@ -30,6 +31,7 @@ app.command("inspect")(inspect_command.command)
 app.command("synth")(synth_command.synth)
 app.command("bench")(bench_command.command)
 app.command("train")(train_command.command)
+app.command("show")(show_command.command)
 app.add_typer(memory_command.app, name="memory")
 app.add_typer(scenario_command.app, name="scenario")
 
