@@ -31,6 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """See that commands can be stopped by Ctrl-C, and that each process can be told to be of this run."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what it runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Read when torch is loaded: processes share the cores, and threads that spin while they wait take them from others.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = f"{os.getpid()}-{time.time_ns()}"
 
@@ -160,3 +163,11 @@ def memory_path(tmp_path: Path) -> Path:
     with MemoryWriter.open(path) as writer:
         writer.update([new_class(label, 3) for label in range(3)])
     return path
+
+
+@pytest.fixture(scope="session")
+def synth_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn data set that a tiny network can train on; see `training_cases`."""
+    from training_cases import make_synth_shards  # loads torch, which most tests don't need
+
+    return make_synth_shards(tmp_path_factory.mktemp("training"))

@@ -1,0 +1,73 @@
+"""Runs that are small enough to be trained in a test: a drawn data set, a tiny network, an epoch or two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dataset_cases import vclimb
+
+from vclimb.training.checkpoint import checkpoints, load_checkpoint
+from vclimb.training.config import RunConfig, make_config
+
+TINY_BACKBONE = "test_resnet.r160_in1k"
+# Without batch normalisation or dropout, a batch gives the same gradient in one process and in two.
+STATELESS_BACKBONE = "test_vit.r160_in1k"
+REPLAYING = ("naive", "icarl", "bic")
+METHODS = ("finetune", "naive", "ewc", "mas", "lwf", "icarl", "bic", "joint")
+
+_TABLE: dict[str, Any] = {
+    "scenario": {"tasks": 3},
+    "model": {"backbone": TINY_BACKBONE, "weights": "none", "clip_frames": 2, "size": 32},
+    "training": {"epochs": 1, "batch_size": 8, "learning_rate": 0.01},
+    "compute": {"device": "cpu", "decoder": "cpu", "workers": 0},
+}
+
+
+def make_synth_shards(folder: Path) -> Path:
+    """A drawn data set of 6 classes, 4 clips each for training and 2 for test, prepared at 48 px."""
+    videos, shards = folder / "videos", folder / "synth"
+    done = vclimb("synth", videos, "--classes", "6", "--train", "4", "--test", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    done = vclimb("prepare", videos, "--out", shards, "--short-side", "48", "--workers", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    return shards
+
+
+def tiny_config(shards: Path, method: str = "naive", *assignments: str) -> RunConfig:
+    """Settings of a run of 3 tasks of 2 classes; methods that replay keep 6 videos of 2 frames."""
+    table: dict[str, Any] = {"data": str(shards), "method": {"name": method}}
+    if method in REPLAYING:
+        table["memory"] = {"budget": "12v", "frames": 2}
+    return make_config(_TABLE, table, assignments=assignments)
+
+
+def write_config(config: RunConfig, folder: Path) -> Path:
+    """Settings as a file."""
+    path = folder / "settings.toml"
+    path.write_text(config.to_toml(), "utf-8")
+    return path
+
+
+def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics without what a clock says."""
+    timed = {"seconds", "loader_wait_share", "gpu_idle_share"}
+    tasks = [{name: value for name, value in task.items() if name not in timed} for task in metrics["tasks"]]
+    return {**{name: value for name, value in metrics.items() if name not in timed}, "tasks": tasks}
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """The metrics of a run's folder."""
+    return dict(json.loads((run / "metrics.json").read_text("utf-8")))
+
+
+def events_of(run: Path) -> list[dict[str, Any]]:
+    """The events of a run's folder."""
+    return [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+
+
+def final_network(run: Path) -> dict[str, Any]:
+    """Tensors of the network that a complete run leaves."""
+    (path,) = checkpoints(run / "checkpoints")
+    return dict(load_checkpoint(path)["model"])
