@@ -12,6 +12,7 @@ from cli import memory as memory_command
 from cli import prepare as prepare_command
 from cli import scenario as scenario_command
 from cli import show as show_command
+from cli import study as study_command
 from cli import synth as synth_command
 from cli import train as train_command
 from cli import verify as verify_command
@@ -34,6 +35,7 @@ app.command("train")(train_command.command)
 app.command("show")(show_command.command)
 app.add_typer(memory_command.app, name="memory")
 app.add_typer(scenario_command.app, name="scenario")
+app.add_typer(study_command.app, name="study")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,160 @@
+"""`vclimb study`: many runs that differ in a few settings, and one report of what they say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.console import EXIT_FAILED, err, explain_errors, plain, print_json, progress
+from cli.study_table import print_estimate, print_summary
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from vclimb.study.cells import Cell
+    from vclimb.study.definition import Study
+    from vclimb.study.estimate import Estimate
+    from vclimb.study.executor import RunOutcome
+    from vclimb.study.run import StudySummary
+
+app = typer.Typer(
+    name="study",
+    no_args_is_help=True,
+    help="What does each byte of memory buy? Run many settings, and read one report.",
+)
+
+
+@app.command("run")
+def run(
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A study as TOML, or a preset: memory-vs-frames, codecs, paper-table-a, paper-table-b, paper-table-c."
+        ),
+    ],
+    data: Annotated[str, typer.Option(help="A prepared data set, e.g. shards/NAME.")],
+    target: Annotated[Path, typer.Option("--out", "-o", help="The study's folder, e.g. studies/NAME.")],
+    axis: Annotated[
+        list[str] | None,
+        typer.Option("--axis", metavar="NAME=V,V", help="Vary a setting, e.g. frames=1,8,all; may be repeated."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of all runs, e.g. model.size=112; may be repeated."),
+    ] = None,
+    budgets: Annotated[
+        str | None, typer.Option(help="Budgets that all cells share: 1MB,2MB or 2%,5% of the training data.")
+    ] = None,
+    equal: Annotated[
+        str | None, typer.Option(help="What is equal in all cells: bytes, videos, frames, or several.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time, also on one GPU. Default: one for each GPU.")
+    ] = None,
+    gpus: Annotated[str, typer.Option(help="GPUs to spread runs over, e.g. 0,1; auto: all that are visible.")] = "auto",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells, their expected time and bytes; run nothing.")
+    ] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="For --dry-run: training clips a second of one run, as `vclimb bench` measures."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what became of each run (or the plan) as JSON.")
+    ] = False,
+) -> None:
+    """Run what a study still needs. A run that is complete is never run again, whatever was killed when.
+
+    Runs that fail are named, and don't stop the others. The exit status is 1 if one failed.
+    """
+
+    def work() -> Estimate | tuple[list[Cell], StudySummary]:
+        from pipeline.dataset import Dataset
+        from vclimb.study.definition import read_study
+        from vclimb.study.estimate import estimate
+        from vclimb.study.executor import LocalExecutor
+        from vclimb.study.folder import StudyFolder
+        from vclimb.study.gpus import gpus_of
+        from vclimb.study.preflight import data_totals, preflight
+        from vclimb.study.run import run_study, shared_cores
+
+        asked: Study = read_study(study).with_flags(axis or (), set_ or (), _listed(budgets), _listed(equal))
+        dataset = Dataset.open(data)
+        where = os.path.abspath(data) if os.path.exists(data) else data
+        cells = asked.expand(where, data_totals(dataset) if asked.constraints.needs_totals else None)
+        used = gpus_of(gpus)
+        n_jobs = jobs or max(1, len(used))
+        folder = StudyFolder(target)
+        if dry_run:
+            return estimate(cells, folder, n_jobs, rate)
+        preflight(cells, dataset)
+        if not as_json:
+            on = f"{len(used)} GPUs" if used else "the CPU"
+            err.print(f"study [bold]{plain(asked.name)}[/]: {len(cells)} runs, {n_jobs} at a time on {on}")
+        each = shared_cores(n_jobs)
+        with folder.held(), _Progress(cells, quiet=as_json) as bar:
+            executor = LocalExecutor(folder, n_jobs, used, each, bar.waits)
+            return cells, run_study(cells, asked.to_toml(), folder, executor, each, retry_failed, bar.shows, bar.ended)
+
+    result = explain_errors(work, f"Runs go on where they were: run the same command again. Folder: {target}")
+    if not isinstance(result, tuple):
+        print_json(result.to_json()) if as_json else print_estimate(result)
+        return
+    cells, summary = result
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        print_summary(target, cells, summary)
+    if not summary.is_complete:
+        raise typer.Exit(EXIT_FAILED)
+
+
+class _Progress:
+    """All runs as one bar on stderr, and a line for each that has ended."""
+
+    def __init__(self, cells: list[Cell], quiet: bool) -> None:
+        from vclimb.study.cells import settings_of
+        from vclimb.study.naming import label, varied
+
+        settings = [settings_of(cell) for cell in cells]
+        names = [*varied(settings), "seed"]
+        self._labels = {cell.run_id: label(one, names) for cell, one in zip(cells, settings, strict=True)}
+        self._quiet = quiet
+        self._bar = progress("runs", quiet)
+        self._task = self._bar.add_task("running", total=None, note="")
+        self._ended = 0
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def shows(self, shares: dict[str, float]) -> None:
+        n_running = sum(0 < share < 1 for share in shares.values())
+        self._bar.update(self._task, completed=sum(shares.values()), total=len(shares), note=f"{n_running} under way")
+
+    def waits(self, job: Any) -> None:
+        if not self._quiet:
+            err.print(
+                f"[yellow]waiting[/] for {self._named(job.run_id)}: a process of an earlier study is still ending"
+            )
+
+    def ended(self, cell: Cell, outcome: RunOutcome) -> None:
+        if self._quiet:
+            return
+        name = self._named(cell.run_id)
+        if outcome.how == "failed":
+            err.print(f"[red]failed[/]   {name}: {plain(outcome.error)}")
+        else:
+            err.print(f"{outcome.how} {name}")
+
+    def _named(self, run_id: str) -> str:
+        return f"{run_id} ({plain(self._labels[run_id])})"
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return () if text is None else tuple(part.strip() for part in text.split(",") if part.strip())

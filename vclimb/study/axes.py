@@ -1,0 +1,73 @@
+"""What a study may vary: settings of a run by their dotted names, with short ones for those that most studies vary."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+from pipeline.errors import SettingsError
+from vclimb.training.values import Table
+
+SHORT = {
+    "method": "method.name",
+    "frames": "memory.frames",
+    "budget": "memory.budget",
+    "codec": "memory.codec",
+    "frame_choice": "memory.frame_choice",
+    "video_choice": "memory.video_choice",
+    "tc": "consistency.weight",
+    "epochs": "training.epochs",
+    "tasks": "scenario.tasks",
+    "backbone": "model.backbone",
+    "size": "model.size",
+}
+"""Short name -> setting."""
+
+_NO_AXIS = ("data", "compute.", "log.")
+
+
+def setting_names(kind: Any = None, prefix: str = "") -> list[str]:
+    """Dotted names of all settings of a run, `method.name` for the method's."""
+    from vclimb.training.config import RunConfig  # loads torch
+
+    kind = RunConfig if kind is None else kind
+    hints = get_type_hints(kind)
+    names: list[str] = []
+    for field in fields(kind):
+        full = prefix + field.name
+        if is_dataclass(hints[field.name]):
+            names += setting_names(hints[field.name], full + ".")
+        else:
+            names.append("method.name" if full == "method" else full)
+    return names
+
+
+def setting_name(name: str) -> str:
+    """The dotted name that a short or a dotted one means.
+
+    Raises:
+        SettingsError: there is no such setting (the nearest name is suggested), or it changes no result.
+    """
+    full = SHORT.get(name, name)
+    known = setting_names()
+    if full not in known and not full.startswith("method."):
+        near = difflib.get_close_matches(name, [*SHORT, *known], 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise SettingsError(
+            f"axis {name!r} is not known; {hint}allowed: {', '.join([*SHORT, 'seed'])}, and any other setting of a run "
+            "by its dotted name, such as training.learning_rate"
+        )
+    if full.startswith(_NO_AXIS):
+        raise SettingsError(f"axis {name!r} changes no result, so it can't be varied; set it in [base] or by --set")
+    return full
+
+
+def nested(name: str, value: Any) -> Table:
+    """A setting by its dotted name as nested tables. A method that is a table has settings of its own."""
+    if name == "method.name" and isinstance(value, Mapping):
+        name = "method"
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return dict(value)

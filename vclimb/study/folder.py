@@ -1,0 +1,178 @@
+"""The folder of a study.
+
+studies/NAME/
+  study.toml       the study as it was run last
+  cells.json       run id -> settings of each of its cells
+  runs/ID/         the folder of a run, as `vclimb train` writes it
+  configs/ID.toml  what a run was started with
+  logs/ID.txt      what a run wrote to stderr
+  failures/ID.json why a run failed
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import TargetBusyError, TargetError
+from pipeline.target import writable
+from vclimb.durable import replace_file
+
+STUDY, CELLS, RUNS, CONFIGS, LOGS, FAILURES = "study.toml", "cells.json", "runs", "configs", "logs", "failures"
+_METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed.
+
+    Attributes:
+        error: a line.
+        exit_status: of the process; negative: the signal that ended it.
+        tail: the last lines of its stderr.
+        attempts: how often it was tried.
+        time: seconds since 1970.
+        settings: of the run, dotted name -> value.
+    """
+
+    error: str
+    exit_status: int
+    tail: str
+    attempts: int
+    time: float
+    settings: Mapping[str, Any]
+
+
+class StudyFolder:
+    """A study's folder.
+
+    Args:
+        path: of it.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def run(self, run_id: str) -> Path:
+        return self.path / RUNS / run_id
+
+    def config(self, run_id: str) -> Path:
+        return self.path / CONFIGS / f"{run_id}.toml"
+
+    def log(self, run_id: str) -> Path:
+        return self.path / LOGS / f"{run_id}.txt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for this process; the lock ends with the process, however that ends.
+
+        Raises:
+            TargetBusyError: another `study run` works in it.
+            TargetError: it can't be made, or holds something else.
+        """
+        with writable(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDONLY)
+        try:
+            if not locked(handle):
+                raise TargetBusyError(
+                    f"another study is running in {self.path}; wait for it to end, or choose another folder"
+                )
+            names = set(os.listdir(self.path))
+            if names and not names & {STUDY, RUNS}:
+                raise TargetError(
+                    f"{self.path} holds files that are not a study ({min(names)!r} and {len(names) - 1} more); choose "
+                    "an empty or a new folder"
+                )
+            with writable(self.path):
+                for name in (RUNS, CONFIGS, LOGS, FAILURES):
+                    (self.path / name).mkdir(exist_ok=True)
+            yield
+        finally:
+            os.close(handle)
+
+    def write_study(self, toml: str, cells: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say what the study is; its runs follow."""
+        with writable(self.path):
+            replace_file(self.path / STUDY, toml.encode())
+            replace_file(self.path / CELLS, json.dumps(cells, indent=1).encode())
+
+    def cells(self) -> dict[str, dict[str, Any]]:
+        """Run id -> settings of the cells of the study that was run last; empty where that isn't known."""
+        cells = _json(self.path / CELLS)
+        return cells if isinstance(cells, dict) else {}
+
+    def is_complete(self, run_id: str) -> bool:
+        """Whether a run has ended as it should."""
+        metrics = _json(self.run(run_id) / _METRICS)
+        return isinstance(metrics, dict) and metrics.get("complete") is True
+
+    def is_running(self, run_id: str) -> bool:
+        """Whether a process trains in a run's folder."""
+        try:
+            handle = os.open(self.run(run_id), os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return not locked(handle)
+        finally:
+            os.close(handle)
+
+    def failures(self) -> dict[str, Failure]:
+        """Run id -> why it failed."""
+        found = {}
+        for path in sorted((self.path / FAILURES).glob("*.json")):
+            stored = _json(path)
+            try:
+                found[path.stem] = Failure(**stored)
+            except TypeError:  # half written, or of another version
+                found[path.stem] = Failure("the record of this failure is damaged", 1, "", 1, 0.0, {})
+        return found
+
+    def record_failure(self, run_id: str, error: str, exit_status: int, settings: Mapping[str, Any]) -> Failure:
+        """Remember that a run failed, and why."""
+        before = self.failures().get(run_id)
+        attempts = 1 + (before.attempts if before else 0)
+        failure = Failure(error, exit_status, self.tail(run_id), attempts, time.time(), dict(settings))
+        with writable(self.path):
+            replace_file(self.path / FAILURES / f"{run_id}.json", json.dumps(asdict(failure), indent=1).encode())
+        return failure
+
+    def forget_failure(self, run_id: str) -> None:
+        """A run that failed before is complete now."""
+        (self.path / FAILURES / f"{run_id}.json").unlink(missing_ok=True)
+
+    def tail(self, run_id: str, lines: int = 20) -> str:
+        """The last lines that a run wrote to stderr."""
+        try:
+            text = self.log(run_id).read_text("utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def complete(self, run_ids: Iterable[str]) -> set[str]:
+        """Those of the runs that are complete."""
+        return {run_id for run_id in run_ids if self.is_complete(run_id)}
+
+
+def locked(handle: int) -> bool:
+    """Take the lock of an open folder, if nobody has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None

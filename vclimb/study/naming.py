@@ -1,0 +1,69 @@
+"""Names for people: of settings, and of cells by what sets them apart. Loads nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_FREE = ("data", "compute.", "log.")
+SEED = "seed"
+_TITLES = {
+    "method.name": "method",
+    "memory.frames": "frames per video",
+    "memory.budget": "budget",
+    "memory.codec": "codec",
+    "memory.frame_choice": "choice of frames",
+    "memory.video_choice": "choice of videos",
+    "consistency.weight": "TC weight",
+    "training.epochs": "epochs",
+    "scenario.tasks": "tasks",
+    "model.backbone": "backbone",
+    "model.size": "pixels",
+}
+
+
+def changes_no_result(setting: str) -> bool:
+    """Whether a setting is about where a run is computed, not what."""
+    return setting.startswith(_FREE)
+
+
+def title(setting: str) -> str:
+    """What a setting is called on an axis or in a table."""
+    return _TITLES.get(setting, setting)
+
+
+def short(setting: str, value: Any) -> str:
+    """A setting's value, short and with what it is of."""
+    if value is None:
+        return f"{title(setting)} -"
+    if setting == "method.name" or setting in ("memory.budget", "memory.codec"):
+        return str(value)
+    if setting == "memory.frames":
+        return "K all" if value == "all" else f"K {value}"
+    if setting == "consistency.weight":
+        return f"TC {value:g}" if isinstance(value, int | float) and value else "no TC"
+    if isinstance(value, float):
+        return f"{title(setting)} {value:g}"
+    return f"{title(setting)} {value}"
+
+
+def value_text(value: Any) -> str:
+    """A value alone."""
+    if value is None:
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the settings that differ between cells, in the order in which people ask for them."""
+    names = list(dict.fromkeys(name for one in settings for name in one))
+    differing = [name for name in names if len({repr(one.get(name)) for one in settings}) > 1]
+    order = [*_TITLES]
+    differing = [name for name in differing if not changes_no_result(name) and name != SEED]
+    return sorted(differing, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:
+    """A cell in a few words: what sets it apart."""
+    words = [short(name, settings[name]) for name in names if settings.get(name) is not None]
+    return ", ".join(words) or str(settings.get("method.name", "run"))

@@ -1,0 +1,77 @@
+"""What no run of a study could take, found before any is started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.clips import InstanceProvider
+from pipeline.dataset import Dataset
+from pipeline.errors import SettingsError, VclimbError
+from vclimb.memory.codec_frames import SourceFrames
+from vclimb.memory.codecs import parse_codec
+from vclimb.methods.registry import parse_method
+from vclimb.scenario import Scenario, match
+from vclimb.study.cells import Cell
+from vclimb.study.constraints import DataTotals
+from vclimb.training.checks import check_settings
+from vclimb.training.config import ModelConfig, ScenarioConfig
+from vclimb.training.run import find_scenario
+from vclimb.training.values import suggestion
+
+
+def data_totals(dataset: Dataset) -> DataTotals:
+    """What the training part of a data set holds, or all of it where it has no splits."""
+    has_splits = any(one.split == "train" for one in dataset.instances)
+    chosen = [one for one in dataset.instances if one.split == "train" or not has_splits]
+    of_key = {video.key: video for video in dataset.videos}
+    frames = sum(one.end_frame - one.start_frame for one in chosen)
+    n_bytes = sum(of_key[key].bytes for key in {one.key for one in chosen})
+    return DataTotals(len(chosen), frames, n_bytes)
+
+
+def preflight(cells: Sequence[Cell], dataset: Dataset) -> None:
+    """Check everything that can be checked without training: scenarios, models, codecs, and what goes together.
+
+    Raises:
+        VclimbError: a cell couldn't be run.
+    """
+    scenarios: dict[ScenarioConfig, Scenario] = {}
+    models: set[ModelConfig] = set()
+    codecs: set[str] = set()
+    for cell in cells:
+        config = cell.config
+        kind, of_method = parse_method(config.method)
+        method = kind(of_method, config.protocol == "released", config.consistency.weight)
+        try:
+            if config.scenario not in scenarios:
+                scenario = find_scenario(config.scenario, dataset)
+                match(scenario, dataset, config.scenario.allow_missing)
+                scenarios[config.scenario] = scenario
+            check_settings(config, method, scenarios[config.scenario], 1)
+            if config.model not in models:
+                _check_model(config.model)
+                models.add(config.model)
+            if method.replays and config.memory.codec not in codecs:
+                _check_codec(config.memory.codec, dataset)
+                codecs.add(config.memory.codec)
+        except VclimbError as error:
+            raise type(error)(f"cell {cell.run_id} ({config.method['name']}): {error}") from None
+
+
+def _check_model(config: ModelConfig) -> None:
+    import timm
+
+    name = config.backbone.partition(".")[0]
+    known = timm.list_models()
+    if name not in known:
+        near = suggestion(name, dict.fromkeys(known)).partition("allowed: ")[0]
+        raise SettingsError(f"model.backbone {config.backbone!r} is not known; {near}allowed: any model of timm")
+    if config.weights not in ("pretrained", "none") and not Path(config.weights).is_file():
+        raise SettingsError(f"model.weights {config.weights!r} is not a file; allowed: pretrained, none, or a file")
+
+
+def _check_codec(name: str, dataset: Dataset) -> None:
+    """Encode a frame: `copy` can't take the frames of every data set."""
+    provider = InstanceProvider(dataset, dataset.instances[:1])
+    parse_codec(name).encode(SourceFrames.read(provider, 0, provider.items.n_frames[:1] // 2))

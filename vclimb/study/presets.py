@@ -1,0 +1,66 @@
+"""Studies by name. The data set's own settings (model, epochs, scenario) come from flags or a file that names one."""
+
+from __future__ import annotations
+
+from pipeline.errors import SettingsError
+from vclimb.training.values import Table, suggestion
+
+_FRAMES = [1, 2, 4, 8, 16, "all"]
+# Villa et al., section 5: regularisation methods are trained with Adagrad, in larger batches.
+_REGULARISED = {"training.batch_size": 64, "training.optimizer": "adagrad"}
+_EWC = {"method": {"name": "ewc", "strength": 3e3}, "training.epochs": 30, **_REGULARISED}
+_MAS = {"method": {"name": "mas", "strength": 3e5}, "training.epochs": 20, **_REGULARISED}
+
+PRESETS: dict[str, Table] = {
+    # How many frames of a video to keep, at equal bytes and at equal videos.
+    "memory-vs-frames": {
+        "name": "memory-vs-frames",
+        "base": {"method": "naive", "scenario": {"tasks": 10}},
+        "axes": {"memory.frames": _FRAMES, "seed": [0, 1]},
+        "constraints": {"equal": ["bytes", "videos"], "budgets": ["2%", "5%", "10%"]},
+    },
+    # How to encode them, at equal bytes.
+    "codecs": {
+        "name": "codecs",
+        "base": {"method": "naive", "scenario": {"tasks": 10}, "memory": {"frames": 8}},
+        "axes": {
+            "memory.codec": ["copy", "jpeg:75", "jpeg:50", "jpeg:75@128", "webp:75", "webp:75@128", "h264:28"],
+            "seed": [0, 1],
+        },
+        "constraints": {"equal": "bytes", "budgets": ["2%"]},
+    },
+    # Baselines: the memory holds whole videos.
+    "paper-table-a": {
+        "name": "paper-table-a",
+        "base": {"scenario": {"tasks": 10}, "memory": {"budget": "2020v", "frames": "all"}},
+        "cells": [_EWC, _MAS, {"method": "naive"}, {"method": "icarl"}, {"method": "bic"}],
+    },
+    # Fewer frames of each video, with temporal consistency and without.
+    "paper-table-b": {
+        "name": "paper-table-b",
+        "base": {"method": "icarl", "scenario": {"tasks": 10}, "memory": {"budget": "2020v"}},
+        "axes": {"memory.frames": [4, 8, 16, "all"], "consistency.weight": [0.0, 0.5]},
+    },
+    # The same for untrimmed and trimmed videos: needs ActivityNet's task file.
+    "paper-table-c": {
+        "name": "paper-table-c",
+        "base": {"method": "icarl", "memory": {"budget": "4000v"}},
+        "axes": {
+            "scenario.untrimmed": [True, False],
+            "memory.frames": [4, 8, 16],
+            "consistency.weight": [0.0, 0.5],
+        },
+    },
+}
+"""Name -> content of a study's file."""
+
+
+def preset_table(name: str) -> Table:
+    """The content of a preset.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise SettingsError(f"preset {name!r} is not known; {suggestion(name, PRESETS)}")
+    return PRESETS[name]
