@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from dataset_cases import RunningCommand, digests, make_source, prepare_table, vclimb_json
+from dataset_cases import RunningCommand, digests, make_source, prepare_table
 
+from pipeline.executor import LocalExecutor
 from pipeline.sources import read_source
 from pipeline.target import WORK
 
@@ -24,23 +26,41 @@ def gone(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("damage", [cut_short, zeroed, gone])
-def test_parts_without_their_content_are_made_again(tmp_path: Path, damage: object) -> None:
-    assert callable(damage)
-    source = make_source(tmp_path / "raw" / "source", classes=3, videos_per_class=8)
-    prepare_table(read_source(source), tmp_path / "undisturbed" / "data")
-    out = tmp_path / "cut" / "data"
-    arguments: list[str | Path] = ["prepare", source, "--out", out, "--workers", "2"]
-    run = RunningCommand(*arguments)
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_source(tmp_path_factory.mktemp("raw") / "source", classes=3, videos_per_class=8)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("undisturbed") / "data"
+    prepare_table(read_source(source), out)
+    return digests(out)
+
+
+@pytest.fixture(scope="module")
+def killed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves that is killed when some parts are done."""
+    out = tmp_path_factory.mktemp("killed") / "data"
+    run = RunningCommand("prepare", source, "--out", out, "--workers", "2")
     assert run.wait_until(lambda: len(list(out.glob(f"{WORK}/[0-9]*/*.json"))) >= 6)
     run.process.kill()
     run.process.communicate(timeout=30)
     assert run.wait_until_alone() == []
+    return out
+
+
+@pytest.mark.parametrize("damage", [cut_short, zeroed, gone])
+def test_parts_without_their_content_are_made_again(
+    source: Path, undisturbed: dict[str, str], killed: Path, tmp_path: Path, damage: object
+) -> None:
+    assert callable(damage)
+    out = shutil.copytree(killed, tmp_path / "data")
     stored = sorted(path for path in out.glob(f"{WORK}/[0-9]*/*.json") if "stored" in json.loads(path.read_text()))
     assert len(stored) >= 4
     damage(stored[0].with_suffix(".mp4"))
     damage(stored[1].with_suffix(".frames.npy"))
     if damage is not gone:
         damage(stored[2])
-    assert vclimb_json(*arguments)["failed_now"] == []
-    assert digests(out) == digests(tmp_path / "undisturbed" / "data")
+    assert prepare_table(read_source(source), out, executor=LocalExecutor(2)).failed_now == []
+    assert digests(out) == undisturbed
