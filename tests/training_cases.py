@@ -13,7 +13,7 @@ from vclimb.training.config import RunConfig, make_config
 
 TINY_BACKBONE = "test_resnet.r160_in1k"
 # Without batch normalisation or dropout, a batch gives the same gradient in one process and in two.
-STATELESS_BACKBONE = "test_vit.r160_in1k"
+STATELESS_BACKBONE = "test_convnext.r160_in1k"
 REPLAYING = ("naive", "icarl", "bic")
 METHODS = ("finetune", "naive", "ewc", "mas", "lwf", "icarl", "bic", "joint")
 

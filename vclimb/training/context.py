@@ -32,6 +32,7 @@ class TaskState:
         info: which one.
         phase: from where a checkpoint goes on: `train`, `memory`, or `complete` after the last task.
         stream: {epoch, position} of its clips, if training has begun.
+        replayed: exemplars that it is trained on.
         steps: taken so far.
         skipped: clips that were replaced, as their bytes are damaged.
         clock: what its phases took.
@@ -42,6 +43,7 @@ class TaskState:
     info: TaskInfo
     phase: str = "train"
     stream: dict[str, int] | None = None
+    replayed: int = 0
     steps: int = 0
     skipped: int = 0
     clock: PhaseClock = field(default_factory=PhaseClock)

@@ -76,7 +76,7 @@ class Trainer:
         classes = list(run.scenario.tasks[info.number].classes)
         run.log.event("task", task=info.number, n_tasks=len(run.sizes), classes=classes)
         with self._phase(state, "items"):
-            items = self._items(info.number)
+            items = self._items(state)
         try:
             if state.phase == TRAIN:
                 self._train(state, items)
@@ -90,7 +90,7 @@ class Trainer:
             "task": info.number,
             "classes": classes,
             "train_instances": len(items.new.items),
-            "replay_exemplars": int(items.is_replay.sum()),
+            "replay_exemplars": state.replayed,
             "epochs": run.config.training.epochs_of(info.number),
             "selected_epoch": None if state.best is None else state.best["epoch"],
             "steps": state.steps,
@@ -103,11 +103,15 @@ class Trainer:
         self._records.add(counted, record)
         return self._end(state)
 
-    def _items(self, number: int) -> TrainingItems:
-        run = self._run
-        memory = run.stored_memory() if number else None
+    def _items(self, state: TaskState) -> TrainingItems:
+        """What the task is trained on; after its training, when the memory may have its classes, without exemplars."""
+        run, number = self._run, state.info.number
+        memory = run.stored_memory() if number and state.phase == TRAIN else None
         cache_bytes = parse_size(run.config.memory.cache)
-        return training_items(run.dataset, run.matched, number, memory, run.method.all_data, cache_bytes)
+        items = training_items(run.dataset, run.matched, number, memory, run.method.all_data, cache_bytes)
+        if state.phase == TRAIN:
+            state.replayed = int(items.is_replay.sum())
+        return items
 
     def _train(self, state: TaskState, items: TrainingItems) -> None:
         run, info = self._run, state.info
@@ -202,7 +206,12 @@ class Trainer:
         run.learner.load_model(tree)
         run.method.load_state_dict(tree["method"], run.learner.model)
         state = TaskState(
-            TaskInfo(tree["task"], run.sizes), tree["phase"], tree["stream"], tree["steps"], tree["skipped"]
+            TaskInfo(tree["task"], run.sizes),
+            tree["phase"],
+            tree["stream"],
+            tree["replayed"],
+            tree["steps"],
+            tree["skipped"],
         )
         state.best, state.clock.seconds = tree["best"], tree["seconds"]
         if state.stream is not None:
@@ -225,6 +234,7 @@ class Trainer:
             "task": state.info.number,
             "phase": phase,
             "stream": None if at is None else {"epoch": at["epoch"], "position": at["position"]},
+            "replayed": state.replayed,
             "steps": state.steps,
             "skipped": state.skipped + (0 if stream is None else stream.skipped),
             "seconds": state.clock.seconds,

@@ -1,0 +1,181 @@
+"""A run that is killed, wherever, goes on and ends with the same metrics and the same network, bit for bit."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from dataset_cases import RunningCommand, command_environment, vclimb
+from training_cases import comparable, events_of, final_network, read_metrics, tiny_config, write_config
+
+from pipeline.errors import TargetBusyError, TargetError
+from vclimb.training.config import read_config
+from vclimb.training.run import train
+from vclimb.training.run_folder import RunFolder
+
+METHOD = "bic"  # it has every kind of state: an old model, a correction, a hold-out, a memory
+SETTINGS = ("training.epochs=2", "consistency.weight=0.5", "compute.checkpoint_seconds=0")
+
+# Kills its own process without warning in the n-th call of a function of the real command.
+KILL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_train_resume import kill_in
+kill_in(*sys.argv[2:4], int(sys.argv[4]), sys.argv[5])
+sys.argv = ["vclimb", *sys.argv[6:]]
+from cli.main import main
+main()
+"""
+
+
+def kill_in(module: str, name: str, call: int, when: str) -> None:
+    """Let the n-th call of a function kill this process, `before` or `after` it does its work."""
+    owner: Any = importlib.import_module(module)
+    *path, last = name.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    inner, calls = getattr(owner, last), itertools.count(1)
+
+    def killing(*args: Any, **kwargs: Any) -> Any:
+        number = next(calls)
+        if number == call and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = inner(*args, **kwargs)
+        if number == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, last, killing)
+
+
+MOMENTS = [
+    pytest.param("vclimb.training.learner", "Learner.step", 3, "after", id="in the first task"),
+    pytest.param("vclimb.training.learner", "Learner.step", 9, "before", id="in the middle of a later epoch"),
+    pytest.param("vclimb.methods.bic", "BiC.end_task", 2, "before", id="after the training of a task"),
+    pytest.param("vclimb.memory.writer", "MemoryWriter.stage", 3, "after", id="while a memory is written"),
+    pytest.param("vclimb.memory.writer", "MemoryWriter.commit", 2, "before", id="before a memory changes"),
+    pytest.param("vclimb.memory.writer", "MemoryWriter.commit", 2, "after", id="after a memory has changed"),
+    pytest.param("vclimb.training.evaluation", "Inference.class_means", 2, "before", id="in an evaluation"),
+    pytest.param("vclimb.training.evaluation", "Inference.counts", 2, "after", id="after an evaluation"),
+    pytest.param("vclimb.training.checkpoint", "sync", 5, "before", id="in the middle of a checkpoint"),
+    pytest.param("vclimb.training.run_folder", "RunFolder.write_metrics", 3, "before", id="before the last metrics"),
+]
+
+
+@pytest.fixture(scope="module")
+def settings(synth_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_config(tiny_config(synth_shards, METHOD, *SETTINGS), tmp_path_factory.mktemp("settings"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = vclimb("train", "--config", settings, "--out", run, "--json", timeout=120)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def assert_same(run: Path, undisturbed: Path) -> None:
+    assert comparable(read_metrics(run)) == comparable(read_metrics(undisturbed))
+    network, expected = final_network(run), final_network(undisturbed)
+    assert network.keys() == expected.keys()
+    assert all(torch.equal(network[name], expected[name]) for name in expected)
+    kept = {path.name for path in run.iterdir()}
+    assert kept == {path.name for path in undisturbed.iterdir()}
+
+
+@pytest.mark.parametrize(("module", "name", "call", "when"), MOMENTS)
+def test_killed_and_resumed(
+    module: str, name: str, call: int, when: str, settings: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """A fork of this process is killed, and this process goes on: no start of a command takes seconds."""
+    run, config = tmp_path / "run", read_config(settings)
+    pid = os.fork()
+    if not pid:
+        try:
+            kill_in(module, name, call, when)
+            train(config, run)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status), "it was not killed: the moment never came"
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert not (run / "metrics.json").exists() or not read_metrics(run)["complete"]
+    train(config, run, resume=True)
+    assert_same(run, undisturbed)
+
+
+@pytest.mark.parametrize(("module", "name", "call", "when"), [MOMENTS[1], MOMENTS[5], MOMENTS[6]])
+def test_the_real_command_killed_and_resumed(
+    module: str, name: str, call: int, when: str, settings: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    command = ["train", "--config", str(settings), "--out", str(run), "--json"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILL, str(Path(__file__).parent), module, name, str(call), when, *command],
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = vclimb("train", "--resume", "--out", run, "--json", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert_same(run, undisturbed)
+
+
+def test_ctrl_c_stops_between_two_steps_and_loses_nothing(settings: Path, undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    started = RunningCommand("train", "--config", settings, "--out", run)
+
+    def has_trained() -> bool:
+        return (run / "events.jsonl").exists() and any(event["event"] == "epoch" for event in events_of(run))
+
+    assert started.wait_until(has_trained)
+    os.killpg(started.process.pid, signal.SIGINT)
+    _, errors = started.process.communicate(timeout=30)
+    assert started.process.returncode == 130, errors
+    assert f"vclimb train --resume --out {run}" in errors
+    assert "Traceback" not in errors
+    assert not started.wait_until_alone()
+    done = vclimb("train", "--resume", "--out", run, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert_same(run, undisturbed)
+
+
+def test_a_complete_run_is_left_as_it_is(settings: Path, undisturbed: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
+    metrics = train(read_config(settings), undisturbed, resume=True)
+    assert metrics == read_metrics(undisturbed)
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")} == before
+
+
+def test_a_run_isnt_overwritten_nor_resumed_with_other_settings(settings: Path, undisturbed: Path) -> None:
+    config = read_config(settings)
+    with pytest.raises(TargetError, match="holds a run already; go on with it by --resume"):
+        train(config, undisturbed)
+    longer = replace(config, training=replace(config.training, epochs=3))
+    with pytest.raises(TargetError, match=r"training\.epochs is 2 there and 3 now"):
+        train(longer, undisturbed, resume=True)
+
+
+def test_two_runs_dont_share_a_folder(settings: Path, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run").held(), pytest.raises(TargetBusyError, match="another run is training in"):
+        train(read_config(settings), tmp_path / "run")
+
+
+def test_a_folder_of_other_things_is_refused(settings: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(TargetError, match=r"'notes\.txt'"):
+        train(read_config(settings), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
