@@ -19,8 +19,8 @@ class RunLog:
     def event(self, event: str, **facts: Any) -> None:
         """Something happened; facts are plain values.
 
-        Events: `run` (begun or resumed), `task`, `epoch`, `phase` (ended, with its seconds), `evaluated`, `checkpoint`,
-        `warning`, `complete`.
+        Events: `run` (begun or resumed), `task`, `first_step` (of a task's training), `epoch`, `phase` (ended, with its
+        seconds), `evaluated`, `checkpoint`, `warning`, `complete`.
         """
 
     def advance(self, what: str, done: int, total: int) -> None:

@@ -118,6 +118,8 @@ class TaskTraining:
         waiting = time.perf_counter()
         for batch in stream:
             idle.waited(time.perf_counter() - waiting)
+            if not self._state.steps:
+                run.log.event("first_step", task=self._state.info.number)
             plan = batch.plan
             down = batch.views.get(DOWN_SAMPLED)
             if down is not None and run.method.released:

@@ -1,0 +1,243 @@
+"""The table of results: every method, with and without temporal consistency, over seeds; a few runs at a time.
+
+    python benchmarks/results.py shards/jhmdb21 --weights tf_efficientnet_lite0_in1k.safetensors --out runs/results
+    python benchmarks/results.py --out runs/results --table        # of the runs that are there
+
+Runs are `vclimb train` commands, in folders of their own: one that is complete is not run again. The seed of a run is
+also that of its order of classes, so that the spread holds both. Seed 0 of all methods comes first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+METHODS = ("finetune", "ewc", "mas", "lwf", "naive", "icarl", "bic", "joint")
+REPLAY = ("naive", "icarl", "bic")
+REGULARISED = ("ewc", "mas")
+CONSISTENCY = (0.0, 0.5)
+COMMON = (
+    "model.backbone=tf_efficientnet_lite0.in1k",
+    "model.clip_frames=8",
+    "model.size=112",
+    "training.batch_size=32",
+    "compute.decoder=cpu",
+    "compute.forward_transfer=false",
+)
+SLOWEST_FIRST = ("joint", "icarl", "bic", "naive", "mas", "ewc", "lwf", "finetune")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run: its folder's name, and the settings that it has besides the common ones."""
+
+    name: str
+    settings: tuple[str, ...]
+
+
+def cell(options: argparse.Namespace, method: str, consistency: float, seed: int, *more: str, tag: str = "") -> Cell:
+    settings = [
+        f"method.name={method}",
+        f"consistency.weight={consistency}",
+        f"seed={seed}",
+        f"scenario.seed={seed}",
+        f"scenario.tasks={options.tasks}",
+        f"training.epochs={options.epochs}",
+        f"training.learning_rate={options.learning_rate}",
+    ]
+    if method in REPLAY:
+        settings += [f"memory.budget={options.memory}", "memory.frames=8"]
+    if method in REGULARISED:
+        strength = options.ewc if method == "ewc" else options.mas
+        settings += [f"method.strength={strength:g}"]
+        if options.adagrad:
+            settings += ["training.optimizer=adagrad", f"training.learning_rate={options.adagrad}"]
+    name = f"{method}{'+tc' if consistency else ''}{tag}-s{seed}"
+    return Cell(name, (*settings, *more))
+
+
+def table_cells(options: argparse.Namespace) -> list[Cell]:
+    """Seed by seed, the slow methods first, as they would else be what is waited for at the end."""
+    return [
+        cell(options, method, consistency, seed)
+        for seed in options.seeds
+        for consistency, method in itertools.product(reversed(CONSISTENCY), SLOWEST_FIRST)
+        if method in options.methods
+    ]
+
+
+def tuning_cells(options: argparse.Namespace) -> list[Cell]:
+    """On an order of classes that is not in the table: learning rates, and the strengths of EWC and MAS."""
+    seed, found = 100, []
+    for rate in (0.003, 0.01, 0.03):
+        for method in ("joint", "icarl", "naive"):
+            found.append(cell(options, method, 0.0, seed, f"training.learning_rate={rate}", tag=f"-lr{rate:g}"))
+    for method, strengths in (("ewc", (3e2, 3e3, 3e4, 3e5)), ("mas", (3e0, 3e2, 3e3, 3e5))):
+        for strength in strengths:
+            found.append(cell(options, method, 0.0, seed, f"method.strength={strength:g}", tag=f"-l{strength:g}"))
+    return found
+
+
+class Runs:
+    """Runs that go on side by side, each a process; cards are dealt out in turn.
+
+    Args:
+        until: on `time.monotonic`; what still runs then is ended.
+    """
+
+    def __init__(self, options: argparse.Namespace, until: float) -> None:
+        self._options, self._until = options, until
+        self._going: dict[int, tuple[subprocess.Popen[bytes], Cell, float]] = {}
+        self.seconds: dict[str, float] = {}
+        self.failed: list[str] = []
+
+    def all(self, cells: Sequence[Cell]) -> None:
+        waiting = [one for one in cells if not _complete(self._options.out / one.name)]
+        while (waiting or self._going) and time.monotonic() < self._until:
+            for slot in range(self._options.jobs):
+                if slot not in self._going and waiting:
+                    one = waiting.pop(0)
+                    self._going[slot] = (self._start(one, slot), one, time.monotonic())
+            time.sleep(0.2)
+            self._reap()
+        for process, _, _ in self._going.values():
+            process.send_signal(signal.SIGKILL)
+        for process, one, _ in self._going.values():
+            process.wait()
+            self.failed.append(f"{one.name} (time was up)")
+        self.failed += [f"{one.name} (not begun)" for one in waiting]
+        self._going.clear()
+
+    def _start(self, one: Cell, slot: int) -> subprocess.Popen[bytes]:
+        options, folder = self._options, self._options.out / one.name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        settings = (*COMMON, f"model.weights={options.weights}", f"compute.workers={options.workers}", *one.settings)
+        command = [sys.executable, "-m", "cli", "train", str(options.data), "--out", str(folder), "--resume", "--json"]
+        command += itertools.chain.from_iterable(("--set", setting) for setting in (*settings, *options.set))
+        environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+        if options.cards > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = str(slot % options.cards)
+        with open(folder.parent / f"{one.name}.log", "wb") as log:
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+    def _reap(self) -> None:
+        for slot, (process, one, start) in list(self._going.items()):
+            status = process.poll()
+            if status is None:
+                continue
+            del self._going[slot]
+            self.seconds[one.name] = time.monotonic() - start
+            text = f"{one.name}: {self.seconds[one.name]:.0f} s"
+            if status:
+                self.failed.append(f"{one.name} (exit status {status})")
+                text = (self._options.out / f"{one.name}.log").read_text()[-1500:] + f"\n{one.name}: FAILED"
+            else:
+                metrics = _metrics(self._options.out / one.name)
+                text += f", Acc {100 * metrics['acc']:.1f}, BWF {100 * metrics['bwf']:.1f}"
+            print(text, flush=True)
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / "metrics.json").exists() and bool(_metrics(folder)["complete"])
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "metrics.json").read_text()))
+
+
+def complete_runs(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name without its seed, and metrics, of each complete run in a folder."""
+    for path in sorted(out.glob("*/metrics.json")):
+        metrics = _metrics(path.parent)
+        if metrics["complete"]:
+            yield path.parent.name.rpartition("-s")[0], metrics
+
+
+def print_table(out: Path) -> None:
+    """The table as Markdown: means over seeds, and their sample standard deviation, in percent."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for name, metrics in complete_runs(out):
+        found[name].append(metrics)
+    print("| method | Acc | BWF | average incremental | Acc + TC | BWF + TC | average incremental + TC | seeds |")
+    print("|---|---|---|---|---|---|---|---|")
+    rows = [*METHODS, *sorted(set(found) - {f"{m}{t}" for m in METHODS for t in ("", "+tc")})]
+    for name in rows:
+        parts = [name]
+        for runs in (found[name], found[f"{name}+tc"]):
+            parts += [_spread(runs, key) for key in ("acc", "bwf", "average_incremental_accuracy")]
+        if any(found[one] for one in (name, f"{name}+tc")):
+            print("| " + " | ".join(parts) + f" | {len(found[name])}, {len(found[name + '+tc'])} |")
+
+
+def _spread(runs: Sequence[dict[str, Any]], key: str) -> str:
+    values = [100 * float(run[key]) for run in runs]
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def print_gaps(out: Path) -> None:
+    """Of each run: the time between tasks, from the last epoch's end to the next task's first step, and its share."""
+    for path in sorted(out.glob("*/events.jsonl")):
+        events = [json.loads(line) for line in path.read_text().splitlines()]
+        epochs = [event for event in events if event["event"] == "epoch"]
+        if not epochs or events[-1]["event"] != "complete":
+            continue
+        firsts = {event["task"]: event["time"] for event in events if event["event"] == "first_step"}
+        gaps = [
+            firsts[after["task"]] - before["time"]
+            for before, after in itertools.pairwise(epochs)
+            if after["task"] != before["task"] and after["task"] in firsts
+        ]
+        total = events[-1]["time"] - events[0]["time"]
+        print(f"{path.parent.name}: {total:.1f} s, {sum(gaps):.1f} s ({100 * sum(gaps) / total:.1f} %) between tasks")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", type=Path, help="a prepared data set")
+    parser.add_argument("--out", type=Path, default=Path("runs/results"), help="folder of the runs")
+    parser.add_argument("--weights", default="pretrained", help="of the backbone: a file, or timm's from its hub")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--tasks", type=int, default=7)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--learning-rate", type=float, default=0.01)
+    parser.add_argument("--memory", default="105v")
+    parser.add_argument("--ewc", type=float, default=3e3, help="strength of EWC")
+    parser.add_argument("--mas", type=float, default=3e5, help="strength of MAS")
+    parser.add_argument("--adagrad", type=float, default=1e-3, help="learning rate of EWC's and MAS' Adagrad; 0: SGD")
+    parser.add_argument("--jobs", type=int, default=4, help="runs side by side")
+    parser.add_argument("--cards", type=int, default=1, help="GPUs that they share")
+    parser.add_argument("--workers", type=int, default=1, help="decoding processes of a run")
+    parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="end by then, whatever is left")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
+    parser.add_argument("--tune", action="store_true", help="learning rates and strengths, on another order of classes")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    if not options.table:
+        if options.data is None:
+            parser.error("name a prepared data set, such as shards/jhmdb21")
+        runs = Runs(options, time.monotonic() + options.limit_seconds)
+        runs.all(tuning_cells(options) if options.tune else table_cells(options))
+        for text in runs.failed:
+            print(f"missing: {text}")
+    print_table(options.out)
+    print_gaps(options.out)
+
+
+if __name__ == "__main__":
+    main()
