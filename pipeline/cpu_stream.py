@@ -117,7 +117,7 @@ class CpuClipStream(ClipStream):
             if self._upload is not None:
                 self._upload.wait(slot)
             starts = range(0, max(1, n_clips), self._part_clips)
-            parts = [Part(_cut(plan, start, start + self._part_clips), slot, start, n_clips) for start in starts]
+            parts = [Part(plan.part(start, start + self._part_clips), slot, start, n_clips) for start in starts]
             asked.append((slot, plan, parts))
             yield from parts
 
@@ -192,13 +192,6 @@ def default_workers(device: torch.device) -> int:
     """One for each core; two cores are left to the process that drives a GPU."""
     cores = available_cores()
     return max(1, cores - 2) if device.type == "cuda" else cores
-
-
-def _cut(plan: BatchPlan, start: int, stop: int) -> BatchPlan:
-    frames = {name: numbers[start:stop] for name, numbers in plan.frames.items()}
-    return replace(
-        plan, items=plan.items[start:stop], frames=frames, boxes=plan.boxes[start:stop], flips=plan.flips[start:stop]
-    )
 
 
 def _joined(plan: BatchPlan, parts: list[Part], answers: list[Sound | None]) -> Sound:

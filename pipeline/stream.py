@@ -9,8 +9,9 @@ from __future__ import annotations
 import abc
 import logging
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import GEN_CLOSED, getgeneratorstate
+from itertools import pairwise
 from typing import Self, TypedDict
 
 import numpy as np
@@ -23,6 +24,10 @@ from pipeline.errors import SettingsError
 from pipeline.sampling import View, epoch_order, rank_share
 
 log = logging.getLogger(__name__)
+
+# Batches that are planned in one go: the numbers of a few clips take NumPy as long as those of a few hundred, and it
+# is the process that trains that waits for them.
+_PLANNED_BATCHES = 16
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,17 @@ class BatchPlan:
     frames: dict[str, Indices]
     boxes: Boxes
     flips: npt.NDArray[np.bool_]
+
+    def part(self, start: int, stop: int) -> BatchPlan:
+        """The clips [start, stop) of the batch."""
+        frames = {name: numbers[start:stop] for name, numbers in self.frames.items()}
+        return replace(
+            self,
+            items=self.items[start:stop],
+            frames=frames,
+            boxes=self.boxes[start:stop],
+            flips=self.flips[start:stop],
+        )
 
     def distinct_frames(self, slot: int) -> Indices:
         """The frames that a clip's views need, in rising order, each once."""
@@ -232,8 +248,12 @@ class ClipStream(abc.ABC):
         """Of the rest of an epoch, and of all that follow it where the stream decodes across epochs."""
         while True:
             batches = self._deal(epoch)
-            for position in range(start, len(batches)):
-                yield plan_items(self.provider.items, self.settings, epoch, position, batches[position])
+            for first in range(start, len(batches), _PLANNED_BATCHES):
+                chosen = batches[first : first + _PLANNED_BATCHES]
+                together = plan_items(self.provider.items, self.settings, epoch, first, np.concatenate(chosen))
+                bounds = np.cumsum([0, *map(len, chosen)]).tolist()
+                for position, (begin, end) in enumerate(pairwise(bounds), first):
+                    yield replace(together.part(begin, end), position=position)
             if not self.settings.across_epochs:
                 return
             epoch, start = epoch + 1, 0

@@ -9,13 +9,14 @@ waiting for file descriptors from a worker that has gone.)
 from __future__ import annotations
 
 import multiprocessing
+import selectors
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pickle import PicklingError
 from types import ModuleType
@@ -68,6 +69,9 @@ class BatchWorkers(Generic[Task, Made]):
         self._make = make
         self._n_workers = checked_workers(workers)
         self._workers: list[_Worker] = []
+        # Kept for the workers' life: `multiprocessing.connection.wait` makes one each time, which takes longer than
+        # all the rest of an answer, and it is the process that trains that waits.
+        self._selector: selectors.BaseSelector | None = None
 
     def run(self, tasks: Iterator[Task]) -> Generator[Made, None, None]:
         """What `make` gives for each task, in order; at most `TASKS_PER_WORKER` a worker are ahead of what was taken.
@@ -117,12 +121,12 @@ class BatchWorkers(Generic[Task, Made]):
     def _answers(self) -> dict[int, Any]:
         """Number and answer of each task that is done; waits for one."""
         answers = {}
-        by_pipe = {worker.pipe: worker for worker in self._workers if worker.asked}
+        assert self._selector is not None
         try:
-            for pipe in wait(list(by_pipe)):
-                assert isinstance(pipe, Connection)
-                answer = pipe.recv()
-                answers[by_pipe[pipe].asked.popleft()] = answer
+            for key, _ in self._selector.select():
+                worker: _Worker = key.data
+                answer = worker.pipe.recv()
+                answers[worker.asked.popleft()] = answer
         except (EOFError, ConnectionError):
             raise self._died() from None
         except BaseException:  # interrupted in the middle of an answer: the next one can't be told from its rest
@@ -139,15 +143,21 @@ class BatchWorkers(Generic[Task, Made]):
             return
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["pipeline.batch_decoder"])
+        self._selector = selectors.DefaultSelector()
         for number in range(self._n_workers):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, self._make), name=f"clips-{number}", daemon=True)
             _start_process(process)
             theirs.close()
-            self._workers.append(_Worker(process, ours))
+            worker = _Worker(process, ours)
+            self._workers.append(worker)
+            self._selector.register(ours, selectors.EVENT_READ, worker)
 
     def close(self) -> None:
         """End the workers. They start again if another epoch is run."""
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
         for worker in self._workers:
             worker.pipe.close()
         for worker in self._workers:
