@@ -286,6 +286,8 @@ def make_config(*tables: Mapping[str, Any], assignments: tuple[str, ...] = ()) -
     table = merged(*tables, *(parse_assignment(text) for text in assignments))
     if isinstance(table.get("method"), str):  # method = "icarl" is short for a table with its name
         table["method"] = {"name": table["method"]}
+    if isinstance(table.get("method"), Mapping):
+        table["method"] = {"name": "naive", **table["method"]}
     if "data" not in table:
         raise SettingsError("no data set was given; name a prepared one, such as shards/NAME")
     return from_table(RunConfig, table)

@@ -93,7 +93,7 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def suggestion(name: str, known: Mapping[str, Any]) -> str:
     """What may have been meant by an unknown name, and what is allowed."""
     near = difflib.get_close_matches(name, known, 1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"allowed: {', '.join(known)}"
+    return (f"did you mean {near[0]!r}? " if near else "") + f"allowed: {', '.join(known) or 'none'}"
 
 
 def _full(where: str, name: str) -> str:

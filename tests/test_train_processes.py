@@ -1,0 +1,109 @@
+"""Two processes that share every batch give what one gives: the same items, gradients, memory and metrics."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from dataset_cases import command_environment
+from training_cases import (
+    STATELESS_BACKBONE,
+    comparable,
+    events_of,
+    final_network,
+    read_metrics,
+    tiny_config,
+    write_config,
+)
+
+from pipeline.dataset import Dataset
+from pipeline.errors import SettingsError
+from vclimb.methods.registry import parse_method
+from vclimb.scenario import match
+from vclimb.training.checks import check_settings
+from vclimb.training.config import RunConfig
+from vclimb.training.run import find_scenario, train
+
+# Nothing in this network depends on which clips a process sees together. 9 exemplars and 8 clips don't come out even.
+SETTINGS = (f"model.backbone={STATELESS_BACKBONE}", "model.dropout=0.0", "training.epochs=2")
+EXACT = 1e-5
+
+
+def config_of(shards: Path, method: str) -> RunConfig:
+    memory = ("memory.budget=9v", "consistency.weight=0.5") if method in ("icarl", "bic", "naive") else ()
+    return tiny_config(shards, method, *SETTINGS, *memory)
+
+
+def in_two_processes(config: RunConfig, out: Path) -> None:
+    """Train in two forks of this process, joined as torchrun joins them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    joined = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    forks = []
+    for rank in range(2):
+        if not (pid := os.fork()):
+            try:
+                os.environ |= {**joined, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                train(config, out)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        forks.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in forks] == [0, 0]
+
+
+def losses_of(run: Path) -> list[float]:
+    return [value for event in events_of(run) if event["event"] == "epoch" for value in event["losses"].values()]
+
+
+def assert_agree(one: Path, two: Path) -> None:
+    assert comparable(read_metrics(two)) == comparable(read_metrics(one))
+    assert losses_of(two) == pytest.approx(losses_of(one), rel=1e-4)
+    alone, shared = final_network(one), final_network(two)
+    for name, expected in alone.items():
+        torch.testing.assert_close(shared[name], expected, rtol=0, atol=EXACT)
+
+
+@pytest.mark.parametrize("method", ["ewc", "bic", "joint"])
+def test_two_processes_agree_with_one(method: str, synth_shards: Path, tmp_path: Path) -> None:
+    config = config_of(synth_shards, method)
+    train(config, tmp_path / "one")
+    in_two_processes(config, tmp_path / "two")
+    assert_agree(tmp_path / "one", tmp_path / "two")
+
+
+def test_torchrun_agrees_with_one_process(synth_shards: Path, tmp_path: Path) -> None:
+    """The real command, started as on several GPUs; with batches of which one process has none."""
+    config = config_of(synth_shards, "icarl")
+    one: dict[str, Any] = train(config, tmp_path / "one")
+    assert one["tasks"][2]["train_instances"] + one["tasks"][2]["replay_exemplars"] == 17  # in batches of 8: 8, 8, 1
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cli"]
+    done = subprocess.run(
+        [*launch, "train", "--config", write_config(config, tmp_path), "--out", tmp_path / "two", "--json"],
+        cwd=Path(__file__).parent.parent,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"complete": true') == 1
+    assert_agree(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_batch_must_be_shared_evenly(synth_shards: Path) -> None:
+    config = tiny_config(synth_shards, "finetune", "training.batch_size=7")
+    dataset = Dataset.open(config.data)
+    matched = match(find_scenario(config.scenario, dataset), dataset)
+    kind, settings = parse_method(config.method)
+    check_settings(config, kind(settings), matched.scenario, 1)
+    with pytest.raises(SettingsError, match=r"training\.batch_size 7 can't be shared by 2 processes; allowed: mult"):
+        check_settings(config, kind(settings), matched.scenario, 2)
