@@ -19,6 +19,7 @@ from vclimb.methods.importance import (
     Parameters,
     anchored,
     fisher_diagonal,
+    joined_anchors,
     output_sensitivity,
     quadratic_penalty,
     released_fisher,
@@ -364,3 +365,30 @@ class TestPenalty:
             Anchor({"bias": torch.ones(4)}, {})
         with pytest.raises(ValueError, match=r"'bias' \(4,\) has importances \(3,\)"):
             Anchor({"bias": torch.ones(3)}, {"bias": torch.ones(4)})
+
+
+class TestJoinedAnchors:
+    def test_has_the_gradient_of_the_two_penalties(self) -> None:
+        """A head that has grown by a row between the two; importances of 0 among them."""
+        torch.manual_seed(1)
+        model = nn.Linear(3, 2)
+        earlier = anchored(model, {"weight": torch.rand(2, 3).round(decimals=1), "bias": torch.rand(2)})
+        grown = nn.Linear(3, 3)
+        importance = {"weight": torch.rand(3, 3), "bias": torch.zeros(3)}
+        newest = anchored(grown, importance)
+        moved = nn.Linear(3, 3)
+        separate = torch.autograd.grad(quadratic_penalty(moved, [earlier, newest], 0.7), [*moved.parameters()])
+        joined = joined_anchors(earlier, newest)
+        together = torch.autograd.grad(quadratic_penalty(moved, [joined], 0.7), [*moved.parameters()])
+        for one, other in zip(separate, together, strict=True):
+            torch.testing.assert_close(one, other)
+
+    def test_leaves_its_arguments_and_keeps_what_mattered_to_neither(self) -> None:
+        model = nn.Linear(1, 1, bias=False)
+        earlier = Anchor({"weight": torch.zeros(1, 1)}, {"weight": torch.full((1, 1), 5.0)})
+        newest = anchored(model, {"weight": torch.zeros(1, 1)})
+        before = newest.values["weight"].clone()
+        joined = joined_anchors(earlier, newest)
+        assert torch.equal(joined.values["weight"], before)
+        assert torch.equal(newest.values["weight"], before)
+        assert joined.importance["weight"].item() == 0
