@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import EXIT_FAILED, err, explain_errors, plain, print_json, progress
+from cli.study_answer import print_capacities, print_report, report_json
 from cli.study_table import print_estimate, print_summary
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    from vclimb.study.capacity import Capacity
     from vclimb.study.cells import Cell
     from vclimb.study.definition import Study
     from vclimb.study.estimate import Estimate
     from vclimb.study.executor import RunOutcome
+    from vclimb.study.report import Report
     from vclimb.study.run import StudySummary
 
 app = typer.Typer(
@@ -109,6 +112,67 @@ def run(
         print_summary(target, cells, summary)
     if not summary.is_complete:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command("report")
+def report(
+    study: Annotated[Path, typer.Argument(help="The study's folder, e.g. studies/NAME, or any folder of run folders.")],
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write to. Default: the study's folder.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Read run folders, and write report.html (which needs no network), results.parquet, results.csv and plots.
+
+    It prints the best cell for each budget, and what the next doubling of bytes buys.
+    """
+
+    def work() -> Report:
+        from vclimb.study.report import write_report
+
+        return write_report(study, target)
+
+    written = explain_errors(work, "Nothing is half written.")
+    if as_json:
+        print_json(report_json(written))
+    else:
+        print_report(written)
+
+
+@app.command("plan")
+def plan(
+    budget: Annotated[str, typer.Option(help="E.g. 64MB (on disk), 2020v (videos), 16160f (frames).")],
+    data: Annotated[str, typer.Option(help="A prepared data set, e.g. shards/NAME.")],
+    codecs: Annotated[
+        str | None, typer.Option(help="Codecs to compare, e.g. copy,jpeg:75@128. Default: eight.")
+    ] = None,
+    frames: Annotated[str, typer.Option(help="Frames of a video to compare.")] = "1,2,4,8,16,all",
+    sample: Annotated[int, typer.Option(min=1, help="Videos that are encoded to measure bytes a frame.")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+) -> None:
+    """Without training: how many videos and frames a budget holds, for each codec and number of frames.
+
+    Bytes a frame are measured on a sample of the training videos.
+    """
+
+    def work() -> list[Capacity]:
+        from pipeline.dataset import Dataset
+        from vclimb.memory.budget import MemoryBudget
+        from vclimb.memory.frame_choice import parse_frame_count
+        from vclimb.study.capacity import CODECS, capacities
+
+        counts = [parse_frame_count(text) for text in _listed(frames)]
+        names = _listed(codecs) or CODECS
+        with progress("choices", quiet=as_json) as bar:
+            task = bar.add_task("encoding a sample", total=len(counts) * len(names), note="")
+            parsed = MemoryBudget.parse(budget)
+            return capacities(Dataset.open(data), parsed, names, counts, sample, lambda: bar.advance(task))
+
+    found = explain_errors(work, "Nothing was changed.")
+    if as_json:
+        print_json({"budget": budget, "data": data, "sample": sample, "choices": [one.to_json() for one in found]})
+    else:
+        print_capacities(budget, found)
 
 
 class _Progress:
