@@ -1,0 +1,246 @@
+"""`vclimb study run` with real runs: stopped, killed and resumed; a run that fails stops no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from dataset_cases import RunningCommand
+from training_cases import TINY_BACKBONE, make_synth_shards
+from typer.testing import CliRunner
+
+from cli.main import app
+from vclimb.study.executor import LocalExecutor
+from vclimb.study.folder import StudyFolder
+from vclimb.study.gpus import gpus_of
+
+STUDY = f"""
+name = "six"
+
+[base]
+scenario.tasks = 2
+model = {{ backbone = "{TINY_BACKBONE}", weights = "none", clip_frames = 2, size = 32 }}
+training = {{ epochs = 1, batch_size = 8 }}
+compute = {{ device = "cpu", decoder = "cpu", workers = 0 }}
+
+[[cells]]
+method = "naive"
+frames = 1
+budget = "30kB"
+
+[[cells]]
+method = "naive"
+frames = 2
+budget = "30kB"
+
+[[cells]]
+method = "finetune"
+
+[axes]
+seed = [0, 1]
+"""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_synth_shards(tmp_path_factory.mktemp("synth"))
+
+
+def study(*arguments: str | Path, fails: bool) -> str:
+    """What the command prints. It runs in this process, which has loaded torch already; its runs don't."""
+    done = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"}).invoke(app, [*map(str, arguments)])
+    assert done.exit_code == int(fails), done.output
+    return done.stdout
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Processes that train into a study's folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            if process.status() != psutil.STATUS_ZOMBIE and "train" in words and any(str(folder) in w for w in words):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until_none(folder: Path, timeout_seconds: float = 20) -> list[psutil.Process]:
+    deadline = time.monotonic() + timeout_seconds
+    while (left := processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    try:
+        lines = (run / "events.jsonl").read_text("utf-8").split("\n")[:-1]
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines]
+
+
+def complete_runs(out: Path) -> dict[str, int]:
+    """Complete runs, and when their metrics were written last."""
+    found = {}
+    for path in out.glob("runs/*/metrics.json"):
+        if json.loads(path.read_text("utf-8"))["complete"]:
+            found[path.parent.name] = path.stat().st_mtime_ns
+    return found
+
+
+def under_way(out: Path) -> bool:
+    """Whether a run trains, and has not ended."""
+    return any(
+        any(event["event"] == "task" for event in of) and of[-1]["event"] != "complete"
+        for of in map(events, out.glob("runs/*"))
+    )
+
+
+@pytest.mark.timeout(230)
+def test_study_is_stopped_killed_and_resumed(shards: Path, tmp_path: Path) -> None:
+    toml, out = tmp_path / "six.toml", tmp_path / "study"
+    toml.write_text(STUDY, "utf-8")
+    arguments = ["study", "run", toml, "--data", shards, "--out", out, "--jobs", "2"]
+
+    first = RunningCommand(*arguments)
+    assert first.wait_until(lambda: bool(complete_runs(out)), 150)
+    first.wait_until(lambda: under_way(out), 60)
+    asked = time.monotonic()
+    first.process.send_signal(signal.SIGINT)
+    _, said = first.process.communicate(timeout=30)
+    assert first.process.returncode == 130, said
+    assert time.monotonic() - asked < 15
+    assert "run the same command again" in said
+    assert processes_of(out) == []
+    before = complete_runs(out)
+    assert 1 <= len(before) < 6
+
+    second = RunningCommand(*arguments)
+    assert second.wait_until(lambda: under_way(out) and bool(processes_of(out)), 150)
+    second.process.send_signal(signal.SIGKILL)
+    second.process.wait()
+    assert not first.family()
+    # At once: runs that have not ended yet are waited for, not started a second time.
+    summary = json.loads(study(*arguments, "--json", fails=False))
+    assert wait_until_none(out) == []
+    after = complete_runs(out)
+    assert len(after) == 6
+    assert {run: after[run] for run in before} == before
+    assert summary["is_complete"]
+    assert set(summary["complete_before"]) | set(summary["ran"]) == set(after)
+    for run in after:
+        kinds = [event["event"] for event in events(out / "runs" / run)]
+        assert kinds.count("complete") == 1
+        assert kinds.count("evaluated") == 2
+
+
+@pytest.mark.timeout(230)
+def test_a_run_that_fails_stops_no_other(shards: Path, tmp_path: Path) -> None:
+    weights, toml, out = tmp_path / "weights.safetensors", tmp_path / "two.toml", tmp_path / "study"
+    weights.write_bytes(b"these are no weights")
+    base = STUDY.partition("[[cells]]")[0]
+    toml.write_text(f'{base}[axes]\nmodel.weights = ["{weights}", "none"]\nmethod = ["finetune"]\n', "utf-8")
+    arguments = ["study", "run", toml, "--data", shards, "--out", out, "--jobs", "2"]
+    said = study(*arguments, fails=True)
+    assert "1 of 2 runs are complete" in said
+    assert "can't be made" in said
+    assert "Traceback" not in said
+    (complete,) = complete_runs(out)
+    marks = {path: path.stat().st_mtime_ns for path in (out / "runs" / complete).glob("*.*")}
+
+    again = json.loads(study(*arguments, "--json", fails=True))
+    (run_id,) = again["failed_before"]
+    assert (again["ran"], again["failed"], again["complete_before"]) == ([], {}, [complete])
+    retried = json.loads(study(*arguments, "--json", "--retry-failed", fails=True))
+    assert list(retried["failed"]) == [run_id]
+    record = json.loads((out / "failures" / f"{run_id}.json").read_text("utf-8"))
+    assert (record["attempts"], record["exit_status"]) == (2, 1)
+    assert "can't be made" in record["tail"]
+    assert {path: path.stat().st_mtime_ns for path in marks} == marks
+
+    assert "1 failed" in study("study", "report", out, fails=False)
+    page = (out / "report.html").read_text("utf-8")
+    assert run_id in page
+    assert "can&#39;t be made" in page
+
+
+def test_two_studies_at_once_are_refused(shards: Path, tmp_path: Path) -> None:
+    toml = tmp_path / "six.toml"
+    toml.write_text(STUDY, "utf-8")
+    with StudyFolder(tmp_path / "study").held():
+        done = CliRunner(env={"COLUMNS": "400"}).invoke(
+            app, ["study", "run", str(toml), "--data", str(shards), "--out", str(tmp_path / "study")]
+        )
+    assert done.exit_code == 1
+    assert f"error: another study is running in {tmp_path / 'study'}" in done.stderr
+    assert processes_of(tmp_path / "study") == []
+
+
+def test_dry_run_says_cells_time_and_bytes(shards: Path, tmp_path: Path) -> None:
+    toml = tmp_path / "six.toml"
+    toml.write_text(STUDY, "utf-8")
+    arguments = ["study", "run", toml, "--data", shards, "--out", tmp_path / "study", "--dry-run", "--rate", "10"]
+    said = study(*arguments, fails=False)
+    assert "6 runs, 1 at a time" in said
+    assert "at 10 training clips a second, as --rate says" in said
+    plan = json.loads(study(*arguments, "--json", fails=False))
+    assert [cell["state"] for cell in plan["cells"]] == ["to do"] * 6
+    assert 0 < plan["memory_bytes"] <= 4 * 30_000
+    assert plan["seconds"] == pytest.approx(sum(cell["training_clips"] for cell in plan["cells"]) / 10)
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("frames = 1\n", "frmes = 1\n"), "axis 'frmes' is not known; did you mean 'frames'?"),
+        (("frames = 1\n", "frames = 0\n"), "frames per video 0 is out of range"),
+        (("[base]", "[bse]"), "'bse' is not part of a study; did you mean 'base'?"),
+        ((TINY_BACKBONE, "resnt18"), "did you mean 'resnet18'?"),
+        (('weights = "none"', 'weights = "nowhere.pt"'), "model.weights 'nowhere.pt' is not a file"),
+        (("scenario.tasks = 2", "scenario.tasks = 99"), "99"),
+        (('budget = "30kB"', 'budget = "30"'), "budget '30' is not understood"),
+    ],
+)
+def test_what_no_run_could_take_is_refused(shards: Path, tmp_path: Path, change: tuple[str, str], reason: str) -> None:
+    toml = tmp_path / "six.toml"
+    assert change[0] in STUDY
+    toml.write_text(STUDY.replace(*change), "utf-8")
+    done = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"}).invoke(
+        app, ["study", "run", str(toml), "--data", str(shards), "--out", str(tmp_path / "study")]
+    )
+    assert done.exit_code == 1
+    assert "error: " in done.output
+    assert reason in done.output
+    assert not (tmp_path / "study").exists()
+
+
+def test_runs_share_cores_and_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = LocalExecutor(StudyFolder(tmp_path), 4, ("0", "2"), threads=3)
+    environments = [executor._environment(slot) for slot in range(4)]
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in environments] == ["0", "2", "0", "2"]
+    assert {environment["OMP_NUM_THREADS"] for environment in environments} == {"3"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert gpus_of("auto") == ("3", "5")
+    assert gpus_of("1, 0") == ("1", "0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus_of("auto") == ()
+
+
+def test_a_run_whose_study_is_gone_never_starts(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    command = [sys.executable, "-m", "vclimb.study.child", str(gone.pid), "train", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ}, timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert not (tmp_path / "run").exists()
