@@ -44,14 +44,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def jpeg_set(source: Path, tmp_path_factory: pytest.TempPathFactory, prepare_folder: Any) -> Dataset:
     out = tmp_path_factory.mktemp("jpeg") / "data"
-    prepare_folder(source, out, executor=InlineExecutor(), shard_bytes=40_000)
+    prepare_folder(source, out, executor=InlineExecutor(), shard_bytes=10_000)
     return Dataset.open(out)
 
 
 @pytest.fixture(scope="module")
 def h264_set(source: Path, tmp_path_factory: pytest.TempPathFactory, prepare_folder: Any) -> Dataset:
     out = tmp_path_factory.mktemp("h264") / "data"
-    prepare_folder(source, out, executor=InlineExecutor(), codec="h264", shard_bytes=20_000)
+    prepare_folder(source, out, executor=InlineExecutor(), codec="h264", shard_bytes=4_000)
     return Dataset.open(out)
 
 
