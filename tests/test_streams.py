@@ -245,7 +245,7 @@ def test_workers_run_the_main_module_only_for_what_is_defined_there(
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,  # each of three processes imports torch
     )
     assert (done.returncode, done.stdout) == (0, prints), done.stderr
 
