@@ -15,27 +15,32 @@ if TYPE_CHECKING:
     from vclimb.study.estimate import Estimate
     from vclimb.study.run import StudySummary
 
+# Where they stand above short values.
+_HEADS = {"memory.frames": "K", "consistency.weight": "TC"}
+
 
 def print_estimate(estimate: Estimate) -> None:
     """The cells, what their memories will hold, and how long it will take."""
     from vclimb.study.cells import settings_of
     from vclimb.study.naming import title, value_text, varied
+    from vclimb.study.svg import size_label
 
     settings = [settings_of(one.cell) for one in estimate.cells]
     names = [*varied(settings), "seed"]
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("run")
+    table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column("run", no_wrap=True)
     for name in names:
-        table.add_column(plain(title(name)))
+        table.add_column(plain(_HEADS.get(name, title(name))))
     for name in ("videos", "frames", "bytes", "clips", "time"):
-        table.add_column(name, justify="right")
-    table.add_column("state")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for one, values in zip(estimate.cells, settings, strict=True):
         memory = one.memory
         table.add_row(
             one.cell.run_id,
             *(plain(value_text(values.get(name))) for name in names),
-            *("-" if memory is None else f"{memory[name]:,}" for name in ("videos", "frames", "bytes")),
+            *("-" if memory is None else f"{memory[name]:,}" for name in ("videos", "frames")),
+            "-" if memory is None else size_label(memory["bytes"]),
             f"{one.clips:,}",
             duration(one.seconds) if one.state != "complete" else "-",
             one.state,

@@ -138,7 +138,7 @@ class Study:
             constraints["reference_frames"] = limits.reference_frames
         table: Table = {"name": self.name, "base": self.base, "axes": self.axes}
         if self.cells:
-            table["cells"] = list(self.cells)
+            table["cells"] = [merged(*(nested(name, value) for name, value in cell.items())) for cell in self.cells]
         return tomli_w.dumps({**table, "constraints": constraints})
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pipeline.errors import SettingsError
 from vclimb.training.values import Table, suggestion
 
+# What a class can't use of its share goes to others: else coarse exemplars would use less of an equal budget.
+_EVEN = {"rebalance": True}
 _FRAMES = [1, 2, 4, 8, 16, "all"]
 # Villa et al., section 5: regularisation methods are trained with Adagrad, in larger batches.
 _REGULARISED = {"training.batch_size": 64, "training.optimizer": "adagrad"}
@@ -15,14 +17,14 @@ PRESETS: dict[str, Table] = {
     # How many frames of a video to keep, at equal bytes and at equal videos.
     "memory-vs-frames": {
         "name": "memory-vs-frames",
-        "base": {"method": "naive", "scenario": {"tasks": 10}},
+        "base": {"method": "naive", "scenario": {"tasks": 10}, "memory": _EVEN},
         "axes": {"memory.frames": _FRAMES, "seed": [0, 1]},
         "constraints": {"equal": ["bytes", "videos"], "budgets": ["2%", "5%", "10%"]},
     },
     # How to encode them, at equal bytes.
     "codecs": {
         "name": "codecs",
-        "base": {"method": "naive", "scenario": {"tasks": 10}, "memory": {"frames": 8}},
+        "base": {"method": "naive", "scenario": {"tasks": 10}, "memory": {"frames": 8, **_EVEN}},
         "axes": {
             "memory.codec": ["copy", "jpeg:75", "jpeg:50", "jpeg:75@128", "webp:75", "webp:75@128", "h264:28"],
             "seed": [0, 1],

@@ -1,0 +1,206 @@
+"""What a study's file, presets and flags mean: cells, constraints, names of runs."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import SettingsError
+from vclimb.study.constraints import Constraints, DataTotals
+from vclimb.study.definition import Study, parse_axis, read_study
+from vclimb.study.presets import PRESETS
+
+BASE: dict[str, Any] = {"method": "naive", "scenario": {"tasks": 2}, "memory": {"budget": "1MB"}}
+TOTALS = DataTotals(videos=1000, frames=40_000, bytes=123_456_789)
+
+
+def cells(table: dict[str, Any], data: str = "shards/x") -> list[Any]:
+    return Study.parse(table).expand(data, TOTALS)
+
+
+def test_grid_is_every_combination_and_first_seeds_come_first() -> None:
+    found = cells({"base": BASE, "axes": {"frames": [1, 8, "all"], "tc": [0.0, 0.5], "seed": [3, 1]}})
+    assert len({cell.run_id for cell in found}) == 12
+    assert [cell.config.seed for cell in found] == [3] * 6 + [1] * 6
+    assert {cell.config.memory.frames for cell in found} == {1, 8, "all"}
+
+
+def test_short_and_dotted_names_mean_the_same() -> None:
+    names = {"method": "method.name", "frames": "memory.frames", "codec": "memory.codec", "tc": "consistency.weight"}
+    values: dict[str, list[Any]] = {"method": ["naive"], "frames": [2], "codec": ["raw"], "tc": [0.5]}
+    short = cells({"base": BASE, "axes": values})
+    dotted = cells({"base": BASE, "axes": {names[name]: of for name, of in values.items()}})
+    nested = cells(
+        {
+            "base": BASE,
+            "axes": {"method": {"name": ["naive"]}, "memory": {"frames": [2], "codec": ["raw"]}}
+            | {"consistency": {"weight": [0.5]}},
+        }
+    )
+    assert [cell.run_id for cell in short] == [cell.run_id for cell in dotted] == [cell.run_id for cell in nested]
+
+
+def test_list_of_cells_and_axes_together() -> None:
+    found = cells(
+        {
+            "base": BASE,
+            "cells": [{"frames": 1}, {"frames": 4, "codec": "raw"}, {"method": {"name": "icarl"}}],
+            "axes": {"seed": [0, 1]},
+        }
+    )
+    assert len(found) == 6
+    assert {(c.config.method["name"], c.config.memory.frames, c.config.memory.codec) for c in found} == {
+        ("naive", 1, "copy"),
+        ("naive", 4, "raw"),
+        ("icarl", 8, "copy"),
+    }
+
+
+def test_methods_without_a_memory_count_once() -> None:
+    found = cells(
+        {
+            "base": {"scenario": {"tasks": 2}},
+            "axes": {"method": ["naive", "finetune"], "frames": [1, 8]},
+            "constraints": {"budgets": ["1MB", "2MB"]},
+        }
+    )
+    assert sorted(cell.config.method["name"] for cell in found) == ["finetune"] + ["naive"] * 4
+    assert next(c for c in found if c.config.method["name"] == "finetune").config.memory.budget == "none"
+
+
+def test_run_ids_depend_on_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {"base": BASE, "axes": {"frames": [1]}}
+    (before,) = cells(table)
+    (moved,) = cells(table, "/elsewhere/x")
+    (computed,) = cells({**table, "base": {**BASE, "compute": {"workers": 3}, "log": {"tensorboard": True}}})
+    (other,) = cells({**table, "base": {**BASE, "training": {"epochs": 3}}})
+    assert before.run_id == moved.run_id == computed.run_id != other.run_id
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    (tmp_path / "b.pt").write_bytes(b"weights")
+    ids = []
+    for name in ("a.pt", "b.pt"):
+        (cell,) = cells({**table, "base": {**BASE, "model": {"weights": str(tmp_path / name)}}})
+        ids.append(cell.run_id)
+    assert ids[0] == ids[1] != before.run_id
+    (tmp_path / "b.pt").write_bytes(b"others")
+    (cell,) = cells({**table, "base": {**BASE, "model": {"weights": str(tmp_path / "b.pt")}}})
+    assert cell.run_id not in ids
+
+
+@pytest.mark.parametrize(
+    ("constraints", "budgets"),
+    [
+        ({"equal": "bytes", "budgets": ["1MB", "2MB"]}, ["1MB", "2MB"]),
+        ({"equal": "bytes", "budgets": ["5%"]}, ["6200kB"]),
+        ({"equal": ["bytes", "videos"], "budgets": ["5%"]}, ["6200kB", "50v"]),
+        ({"equal": "frames", "budgets": ["10%"]}, ["4000f"]),
+        ({"equal": "frames", "budgets": ["100v"], "reference_frames": 8}, ["800f"]),
+        ({"equal": ["videos", "frames"], "budgets": ["100v", "800f"]}, ["100v", "800f"]),
+        ({"equal": "bytes"}, ["1MB"]),
+    ],
+)
+def test_constraints_give_budgets(constraints: dict[str, Any], budgets: list[str]) -> None:
+    found = cells({"base": BASE, "axes": {"frames": [1, 8]}, "constraints": constraints})
+    assert [cell.config.memory.budget for cell in found] == budgets * 2
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ({"axis": {}}, "'axis' is not part of a study; did you mean 'axes'?"),
+        ({"axes": {"framse": [1]}}, "axis 'framse' is not known; did you mean 'frames'?"),
+        ({"axes": {"memory.frmes": [1]}}, "did you mean 'memory.frames'?"),
+        ({"axes": {"frames": 1}}, "axis 'frames' is 1; it needs a list of values"),
+        ({"axes": {"frames": []}}, "axis 'frames' is []; it needs a list"),
+        ({"axes": {"compute.workers": [1]}}, "axis 'compute.workers' changes no result"),
+        ({"axes": {"data": ["x"]}}, "axis 'data' changes no result"),
+        ({"axes": {"method": ["icral"]}}, "did you mean 'icarl'?"),
+        ({"axes": {"method.strenth": [1.0]}, "base": {"method": "ewc"}}, "did you mean 'strength'?"),
+        ({"axes": {"codec": ["jpge:75"]}}, "did you mean jpeg?"),
+        ({"axes": {"tc": [2.0]}}, "setting 'consistency.weight' is 2, out of range"),
+        ({"axes": {"frames": [1]}, "base": {"method": "naive"}}, "give the study budgets"),
+        ({"axes": {"frames": [1]}, "constraints": {"equl": "bytes"}}, "did you mean 'equal'?"),
+        ({"axes": {"frames": [1]}, "constraints": {"equal": "byte"}}, "did you mean 'bytes'?"),
+        (
+            {"axes": {"budget": ["9v"]}, "constraints": {"equal": "bytes"}},
+            "counts videos, but the constraint keeps bytes",
+        ),
+        ({"axes": {"frames": [1]}, "constraints": {"budgets": ["5%"]}}, "is a percentage of what?"),
+        ({"axes": {"frames": [1]}, "constraints": {"equal": "bytes", "budgets": ["0%"]}}, "out of range"),
+        ({"axes": {"seed": list(range(10_001))}}, "10,001 cells; allowed: 10,000"),
+        ({"base": {}}, "the study varies nothing"),
+        ({"preset": "codes"}, "preset 'codes' is not known; did you mean 'codecs'?"),
+        ({"axes": [1]}, "'axes' of a study is [1]"),
+        ({"cells": [1]}, "write each as [[cells]]"),
+    ],
+)
+def test_what_is_not_allowed_is_explained(table: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        cells({"base": BASE, **table})
+    assert reason in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_expand(name: str) -> None:
+    study = read_study(name)
+    found = study.expand("shards/x", TOTALS)
+    n_cells = {"memory-vs-frames": 72, "codecs": 14, "paper-table-a": 5, "paper-table-b": 8, "paper-table-c": 12}
+    assert len(found) == n_cells[name]
+
+
+def test_a_file_may_change_a_preset(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'preset = "memory-vs-frames"\n[base]\nscenario.tasks = 3\n[axes]\n"memory.frames" = [1, 2]\n', "utf-8"
+    )
+    study = read_study(str(path))
+    assert study.name == "memory-vs-frames"
+    assert len(study.expand("shards/x", TOTALS)) == 2 * 2 * 6
+
+
+def test_flags_do_what_a_file_does() -> None:
+    by_flags = read_study("memory-vs-frames").with_flags(
+        ["frames=1,all", "seed=0"], ["training.epochs=3"], ["1MB"], ["bytes"]
+    )
+    found = by_flags.expand("shards/x")
+    assert {cell.config.memory.frames for cell in found} == {1, "all"}
+    assert {cell.config.training.epochs for cell in found} == {3}
+    assert {cell.config.memory.budget for cell in found} == {"1MB"}
+    assert parse_axis("tc=0,0.5") == ("consistency.weight", [0, 0.5])
+    for text in ("frames", "frames=", "frmes=1"):
+        with pytest.raises(SettingsError):
+            parse_axis(text)
+
+
+def test_a_study_is_written_so_that_it_reads_back() -> None:
+    study = Study.parse(
+        {
+            "name": "x",
+            "base": BASE,
+            "cells": [{"method": {"name": "ewc", "strength": 3.0}}, {"method": "naive"}],
+            "axes": {"frames": [1, "all"]},
+            "constraints": {"equal": "frames", "budgets": ["9v"], "reference_frames": 2},
+        }
+    )
+    again = Study.parse(tomllib.loads(study.to_toml()))
+    assert [c.run_id for c in again.expand("y")] == [c.run_id for c in study.expand("y")]
+
+
+def test_studies_in_docs_expand() -> None:
+    docs = Path(__file__).parents[1] / "docs" / "studies"
+    weights = "model.weights=none"  # the file isn't in the repository
+    counts = {}
+    for path in sorted(docs.glob("*.toml")):
+        counts[path.stem] = len(read_study(str(path)).with_flags(assignments=[weights]).expand("shards/x", TOTALS))
+    assert counts["jhmdb21"] == 6 * 3 * 2 * 2 * 2
+    assert counts["jhmdb21-codecs"] > 0
+
+
+def test_constraints_without_a_kind_take_any_budget() -> None:
+    constraints = Constraints.parse({"budgets": ["1MB", "20v"]})
+    applied = constraints.apply({"memory": {"frames": 2}}, None)
+    assert [table["memory"]["budget"] for table in applied] == ["1MB", "20v"]
