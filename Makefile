@@ -16,14 +16,16 @@ $(READY): pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# The main job on a small built-in data set: draw videos, prepare them, look at the result, train over three tasks.
+# The main job on a small built-in data set: draw videos, prepare them, look at the result, train over three tasks, study.
 demo: $(READY)
 	$(VENV)/bin/vclimb synth $(DEMO)/videos
 	$(VENV)/bin/vclimb prepare $(DEMO)/videos --out $(DEMO)/shards/synth
 	$(VENV)/bin/vclimb verify $(DEMO)/shards/synth --decode
 	$(VENV)/bin/vclimb inspect $(DEMO)/shards/synth --contact-sheet $(DEMO)/contact-sheet.png
-	$(VENV)/bin/vclimb train $(DEMO)/shards/synth --config docs/demo-run.toml --method naive --memory 48v --out $(DEMO)/run --resume
+	$(VENV)/bin/vclimb train $(DEMO)/shards/synth --config docs/demo/run.toml --method icarl --memory 48v --out $(DEMO)/run --resume
 	$(VENV)/bin/vclimb show $(DEMO)/run --png $(DEMO)/run.png
+	$(VENV)/bin/vclimb study run docs/demo/study.toml --data $(DEMO)/shards/synth --out $(DEMO)/study --jobs 2
+	$(VENV)/bin/vclimb study report $(DEMO)/study
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
