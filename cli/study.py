@@ -147,6 +147,9 @@ def plan(
         str | None, typer.Option(help="Codecs to compare, e.g. copy,jpeg:75@128. Default: eight.")
     ] = None,
     frames: Annotated[str, typer.Option(help="Frames of a video to compare.")] = "1,2,4,8,16,all",
+    rebalance: Annotated[
+        bool, typer.Option("--rebalance", help="Give others what a class can't use of its share.")
+    ] = False,
     sample: Annotated[int, typer.Option(min=1, help="Videos that are encoded to measure bytes a frame.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
@@ -166,7 +169,8 @@ def plan(
         with progress("choices", quiet=as_json) as bar:
             task = bar.add_task("encoding a sample", total=len(counts) * len(names), note="")
             parsed = MemoryBudget.parse(budget)
-            return capacities(Dataset.open(data), parsed, names, counts, sample, lambda: bar.advance(task))
+            dataset = Dataset.open(data)
+            return capacities(dataset, parsed, names, counts, sample, rebalance, lambda: bar.advance(task))
 
     found = explain_errors(work, "Nothing was changed.")
     if as_json:

@@ -55,6 +55,7 @@ def capacities(
     codecs: Sequence[str] = CODECS,
     frames: Sequence[FrameCount] = FRAMES,
     sample: int = 12,
+    rebalance: bool = False,
     on_choice: Callable[[], None] = lambda: None,
 ) -> list[Capacity]:
     """What a budget holds once all classes are learned, in equal shares of the classes as in training.
@@ -62,6 +63,7 @@ def capacities(
     Args:
         dataset: opened for reading; its training part is what may be kept.
         sample: so many videos, spread over the classes, are encoded to measure bytes a frame.
+        rebalance: what classes can't use of their share goes to others.
         on_choice: called after each.
 
     Raises:
@@ -78,7 +80,7 @@ def capacities(
     for codec in codecs:
         for count in frames:
             bytes_per_frame = _bytes_per_frame(dataset, sampled, codec, count)
-            found.append(_held(chosen, budget, codec, count, bytes_per_frame))
+            found.append(_held(chosen, budget, codec, count, bytes_per_frame, rebalance))
             on_choice()
     return found
 
@@ -100,7 +102,12 @@ def _bytes_per_frame(dataset: Dataset, sampled: Sequence[StoredInstance], codec_
 
 
 def _held(
-    chosen: Sequence[StoredInstance], budget: MemoryBudget, codec: str, count: FrameCount, bytes_per_frame: float
+    chosen: Sequence[StoredInstance],
+    budget: MemoryBudget,
+    codec: str,
+    count: FrameCount,
+    bytes_per_frame: float,
+    rebalance: bool,
 ) -> Capacity:
     choice = parse_frame_choice("uniform", count)
     of_class: dict[str, list[int]] = {}
@@ -110,7 +117,8 @@ def _held(
     sizes = [[int(n * bytes_per_frame) + _EXEMPLAR_BYTES for n in own] for own in lengths]
     costs = [[budget.cost(n, size) for n, size in zip(*pair, strict=True)] for pair in zip(lengths, sizes, strict=True)]
     granule = count if budget.kind == "frames" and isinstance(count, int) else 1
-    kept = budget.kept(costs, granule=granule, root_bytes=_CLASS_BYTES, class_bytes=[_CLASS_BYTES] * len(costs))
+    overheads = [_CLASS_BYTES] * len(costs)
+    kept = budget.kept(costs, granule=granule, root_bytes=_CLASS_BYTES, class_bytes=overheads, rebalance=rebalance)
     n_frames = sum(sum(own[:n]) for own, n in zip(lengths, kept, strict=True))
     n_bytes = _CLASS_BYTES + sum(_CLASS_BYTES * (n > 0) + sum(own[:n]) for own, n in zip(sizes, kept, strict=True))
     return Capacity(codec, count, bytes_per_frame, sum(kept), n_frames, n_bytes, len(chosen))

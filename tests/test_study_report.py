@@ -1,0 +1,285 @@
+"""Reports from run folders alone: figures, plots, tables, answers; and whatever names hold comes out as text."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from study_cases import CLASSES_PER_TASK, JHMDB, N_TASKS, made_metrics, made_study, write_run
+from typer.testing import CliRunner
+
+from cli.main import app
+from pipeline.errors import DatasetError
+from vclimb.memory.report import MEMORY_NAME
+from vclimb.study.answer import answer, rows
+from vclimb.study.definition import Study
+from vclimb.study.groups import Layout, Spread
+from vclimb.study.published import published
+from vclimb.study.report import write_report
+from vclimb.study.results import read_results
+
+SMALL: dict[str, Any] = {
+    "base": {"method": "naive", "scenario": {"tasks": N_TASKS}},
+    "axes": {"frames": [1, 8], "seed": [0, 1]},
+    "constraints": {"equal": "bytes", "budgets": ["500kB", "1MB"]},
+}
+HOSTILE = """<script>alert(1)</script> "quoted' & 🎬 ]]> <!-- </title></svg> {{ 7 * 7 }}"""
+
+
+class Page(HTMLParser):
+    """The elements of a page, and the text that a reader sees."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attrs)
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.links += [given["href"] or ""] if "href" in given else []
+        self.sources += [given["src"] or ""] if "src" in given else []
+        assert not [name for name in given if name.startswith("on")], attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study of J-HMDB-21 with made results; nobody may change it."""
+    return made_study(tmp_path_factory.mktemp("made") / "jhmdb21", JHMDB).path
+
+
+def test_page_needs_nothing_else_and_every_plot_is_drawn(study: Path, tmp_path: Path) -> None:
+    report = write_report(study, tmp_path)
+    text = report.page.read_text("utf-8")
+    page = Page(text)
+    assert len(text) < 3_000_000
+    assert page.tags.count("svg") == report.n_plots == len(list((tmp_path / "plots").glob("*.svg"))) >= 20
+    assert len(page.ids) == len(set(page.ids))
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert all(link.startswith("#") for link in page.links)
+    assert all(source.startswith("data:") for source in page.sources)
+    assert not re.search(r"(src|href)=.https?:|@import|url\(", text)
+    for words in ("memory on disk", "frames in memory", "BWF", "Pareto front", "Accuracy after each task", "budget"):
+        assert words in page.text
+    for picture in (tmp_path / "plots").glob("*.svg"):
+        root = ElementTree.fromstring(picture.read_text("utf-8"))
+        assert root.tag.endswith("svg")
+        assert "NaN" not in picture.read_text("utf-8").replace("aria", "")
+    assert page.tags.count("tr") > 72
+    assert "vclimb train --config" in page.text
+    assert 'codec = "copy"' in page.text
+
+
+def test_tables_hold_a_row_for_each_run(study: Path, tmp_path: Path) -> None:
+    write_report(study, tmp_path)
+    table = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    assert len(table) == len(written) == len(list((study / "runs").iterdir()))
+    for row, text in zip(table, written, strict=True):
+        metrics = json.loads((study / "runs" / row["run"] / "metrics.json").read_text("utf-8"))
+        assert row["acc"] == pytest.approx(metrics["acc"])
+        assert float(text["bwf"]) == pytest.approx(metrics["bwf"])
+        assert len(row["acc_after_each_task"]) == N_TASKS
+        assert row["state"] == text["state"] == "complete"
+    assert {row["memory.frames"] for row in table} == {"1", "2", "4", "8", "16", "all"}
+
+
+def test_front_holds_what_nothing_smaller_beats(study: Path) -> None:
+    layout = Layout.of(read_results(study).complete)
+    assert layout.series == "memory.frames"
+    assert layout.panels == ("method.name", "consistency.weight")
+    assert layout.budgets == ("500kB", "1MB", "2MB")
+    assert layout.series_values == ["K 1", "K 2", "K 4", "K 8", "K 16", "K all"]
+    assert len(layout.references) == 2  # finetune, with TC and without
+    front = layout.front()
+    assert front
+    for group in layout.groups:
+        beaten = [g for g in layout.groups if g.bytes.mean <= group.bytes.mean and g.acc.mean > group.acc.mean]
+        assert (group in front) <= (not beaten)
+    assert max(layout.groups, key=lambda group: group.acc.mean) in front
+
+
+def test_answer_says_the_best_and_what_a_doubling_buys(study: Path) -> None:
+    layout = Layout.of(read_results(study).complete)
+    found = answer(layout)
+    assert list(found.best) == ["500kB", "1MB", "2MB"]
+    for budget, group in found.best.items():
+        assert group.acc.mean == max(g.acc.mean for g in layout.at_budget(budget))
+    assert [(step.of, step.to) for step in found.doublings] == [("500kB", "1MB"), ("1MB", "2MB")]
+    for step in found.doublings:
+        gain = 100 * (found.best[step.to].acc.mean - found.best[step.of].acc.mean)
+        assert step.points == pytest.approx(gain / step.doublings)
+        assert "seeds' spread" in step.verdict
+    assert rows(layout, found)[-1].doubling == "-"
+
+
+def test_a_difference_within_the_seeds_spread_is_said_to_be() -> None:
+    assert Spread.of([0.5, 0.6]).overlaps(Spread.of([0.58, 0.7]))
+    assert not Spread.of([0.5, 0.6]).overlaps(Spread.of([0.61, 0.7]))
+    assert Spread.of([float("nan")]).n == 0
+
+
+def test_command_prints_the_answer(study: Path, tmp_path: Path) -> None:
+    runner = CliRunner(env={"COLUMNS": "300", "NO_COLOR": "1"})
+    done = runner.invoke(app, ["study", "report", str(study), "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "points a doubling" in done.output
+    assert str(tmp_path / "report.html") in done.output
+    done = runner.invoke(app, ["study", "report", str(study), "--out", str(tmp_path), "--json"])
+    said = json.loads(done.output)
+    assert said["complete"] == 148
+    assert set(said["best"]) == {"500kB", "1MB", "2MB"}
+
+
+def test_copied_run_folders_alone_are_enough(study: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    for run in list((study / "runs").iterdir())[:6]:
+        (copied / run.name).mkdir(parents=True)
+        for name in ("config.toml", "metrics.json"):
+            shutil.copy(run / name, copied / run.name)
+    report = write_report(copied)
+    assert len(report.results.complete) == 6
+    assert "has no memory.zarr" in report.page.read_text("utf-8")
+
+
+def test_damaged_and_unfinished_runs_are_borne(tmp_path: Path) -> None:
+    folder = made_study(tmp_path / "study", SMALL)
+    first, second, third, *_ = sorted((folder.path / "runs").iterdir())
+    (first / "metrics.json").write_text("{", "utf-8")
+    (second / "config.toml").write_text("=", "utf-8")
+    metrics = json.loads((third / "metrics.json").read_text("utf-8"))
+    metrics |= {"complete": False, "R": metrics["R"][:2]}
+    (third / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    report = write_report(folder.path)
+    assert len(report.results.complete) == 6
+    text = Page(report.page.read_text("utf-8")).text
+    assert f"{third.name}, " in text
+    assert "unfinished, 2 tasks are done" in text
+
+
+def test_nothing_to_report_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="holds no runs"):
+        read_results(tmp_path)
+    done = CliRunner().invoke(app, ["study", "report", str(tmp_path / "nowhere")])
+    assert done.exit_code == 1
+    assert "error: " in done.output
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_failed_cells_are_named_and_no_run_at_all_is_borne(tmp_path: Path) -> None:
+    folder = made_study(tmp_path / "study", SMALL)
+    for run in (folder.path / "runs").iterdir():
+        shutil.rmtree(run)
+    folder.log("0123456789ab").write_text(f"some line\nerror: {HOSTILE}\n", "utf-8")
+    folder.record_failure("0123456789ab", HOSTILE, 1, {"method.name": HOSTILE, "seed": 3})
+    report = write_report(folder.path)
+    page = Page(report.page.read_text("utf-8"))
+    assert HOSTILE in page.text
+    assert "0123456789ab" in page.text
+    assert page.tags.count("script") == 1
+
+
+def test_whatever_names_hold_comes_out_as_text(tmp_path: Path) -> None:
+    place = tmp_path / "<script>alert(2)<" / 'it\'s "here" & 🎬'
+    classes = [f"{HOSTILE} {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
+    cells = Study.parse(SMALL).expand(f"shards/{HOSTILE}")
+    for cell in cells:
+        metrics = made_metrics(cell, classes, dataset=HOSTILE)
+        metrics["device"] = metrics["scenario"]["name"] = metrics["scenario"]["origin"] = HOSTILE
+        run = write_run(place / "runs" / cell.run_id, cell, metrics)
+        text = (run / "config.toml").read_text("utf-8")
+        # A name that no command would take, but a file may hold.
+        own = HOSTILE if cell.config.memory.frames == 1 else "plain"
+        text = text.replace('codec = "copy"', f"codec = {json.dumps(own, ensure_ascii=False)}")
+        (run / "config.toml").write_text(text, "utf-8")
+    report = write_report(place)
+    page = Page(report.page.read_text("utf-8"))
+    assert page.tags.count("script") == 1
+    assert page.tags.count("title") == 1 + sum(page_tips(path) for path in (place / "plots").glob("*.svg"))
+    assert f"{HOSTILE} 0" in page.text
+    assert place.name in page.text
+    assert "{{ 7 * 7 }}" in page.text
+    for path in (place / "plots").glob("*.svg"):
+        root = ElementTree.fromstring(path.read_text("utf-8"))
+        assert not [element for element in root.iter() if element.tag.endswith("script")]
+        if path.stem == "acc-bytes":
+            assert "<script>alert(1)</script>" in "".join(root.itertext())
+
+
+def page_tips(path: Path) -> int:
+    return sum(element.tag.endswith("title") for element in ElementTree.fromstring(path.read_text("utf-8")).iter())
+
+
+def test_memories_at_hand_are_shown(tmp_path: Path, memory_path: Path) -> None:
+    folder = made_study(tmp_path / "study", SMALL)
+    run = sorted((folder.path / "runs").iterdir())[0]
+    shutil.copytree(memory_path, run / MEMORY_NAME)
+    report = write_report(folder.path)
+    page = Page(report.page.read_text("utf-8"))
+    assert page.sources
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
+    (run / MEMORY_NAME / "zarr.json").write_text("{", "utf-8")
+    assert "it can't be read" in Page(write_report(folder.path).page.read_text("utf-8")).text
+
+
+@pytest.mark.parametrize(
+    ("origin", "n_classes", "frames", "theirs"),
+    [
+        ("the benchmark's task file UCF101_data", 101, 8, {81.12, 80.97, 9.51}),
+        ("the benchmark's task file Kinetics_data", 400, "all", {32.04, 36.54}),
+        ("made from data set ucf101", 101, 8, set()),
+        ("the benchmark's task file X", 42, 8, set()),
+    ],
+)
+def test_published_figures_stand_beside_ours(
+    tmp_path: Path, origin: str, n_classes: int, frames: Any, theirs: set[float]
+) -> None:
+    videos = {101: 2020, 400: 8000}.get(n_classes, 100)
+    table = {"base": {"method": "icarl"}, "axes": {"frames": [frames]}, "constraints": {"budgets": [f"{videos}v"]}}
+    (cell,) = Study.parse(table).expand("shards/x")
+    metrics = made_metrics(cell, [f"c{n}" for n in range(21)])
+    metrics["scenario"] |= {"origin": origin, "n_tasks": 10, "classes": [f"c{n}" for n in range(n_classes)]}
+    write_run(tmp_path / "runs" / cell.run_id, cell, metrics)
+    groups = Layout.of(read_results(tmp_path).complete).groups
+    found = published(groups)
+    assert theirs <= {row.acc for row in found}
+    assert bool(found) == bool(theirs)
+    if theirs:
+        assert {row.name for row in found if row.ours} == {
+            f"icarl, {'all frames' if frames == 'all' else f'K {frames}'}"
+        }
+        assert "(theirs)" in Page(write_report(tmp_path).page.read_text("utf-8")).text
+
+
+def test_reporting_loads_no_torch(study: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.argv = ["vclimb", "study", "report", {str(study)!r}, "--out", {str(tmp_path)!r}]
+from cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+assert "torch" not in sys.modules, "torch was loaded"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
