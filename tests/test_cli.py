@@ -31,10 +31,11 @@ FLAGS = {
     "inspect": "dataset --contact-sheet --columns --json",
     "synth": "folder --classes --train --test --seed --json",
     "bench": "dataset --frames --size --batch-size --model --decoder --workers --seconds --device --json",
-    "train": "data --out -o --scenario --tasks --method --memory --frames --codec --tc --epochs --seed --preset --config "
-    "--set --allow-missing --resume --dry-run --json",
+    "train": "data --out -o --scenario --tasks --method --memory --frames --codec --tc --epochs --seed --preset "
+    "--config --set --allow-missing --resume --dry-run --json",
     "show": "run --png --json",
-    "study run": "study --data --out -o --axis --set --budgets --equal --jobs --gpus --retry-failed --dry-run --rate --json",
+    "study run": "study --data --out -o --axis --set --budgets --equal --jobs --gpus --retry-failed --dry-run "
+    "--rate --json",
     "study report": "study --out -o --json",
     "study plan": "--budget --data --codecs --frames --rebalance --sample --json",
     "memory show": "memory --png --verify --json",
