@@ -13,8 +13,8 @@ from torch import Tensor
 from pipeline.dice import bits
 from vclimb.methods.bias import BiasCorrection, HoldOut, hold_out, released_fit, released_hold_out
 from vclimb.methods.distillation import TEMPERATURE, bic_loss
-from vclimb.methods.method import Indices, Method, MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
-from vclimb.methods.old_model import OldModel
+from vclimb.methods.method import Indices, MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
+from vclimb.methods.old_model import DistillingMethod
 from vclimb.tsn import TSN
 
 
@@ -37,7 +37,7 @@ class BiCConfig(MethodConfig):
     bias_batch_size: int = 50
 
 
-class BiC(Method):
+class BiC(DistillingMethod):
     """Stage 1 trains the network without the hold-out; stage 2 fits the newest classes' two numbers on it."""
 
     name = "bic"
@@ -46,13 +46,11 @@ class BiC(Method):
 
     def __init__(self, config: BiCConfig, released: bool = False, consistency: float = 0.0) -> None:
         super().__init__(config, released, consistency)
-        self._old = OldModel()
         self._correction = BiasCorrection()
         self._before = BiasCorrection()
 
     def begin_task(self, task: TaskInfo, model: TSN) -> None:
-        if task.number:
-            self._old.keep(model)
+        super().begin_task(task, model)
         self._before = self._correction
         self._correction = self._correction.next_task(task.n_new, keep=self.released)
 
@@ -93,10 +91,10 @@ class BiC(Method):
                 yield logits[chosen], None, labels[chosen]
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self._old.state_dict(), "correction": _tree(self._correction), "before": _tree(self._before)}
+        return {**super().state_dict(), "correction": _tree(self._correction), "before": _tree(self._before)}
 
     def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
-        self._old.load_state_dict(state, model)
+        super().load_state_dict(state, model)
         self._correction, self._before = _correction(state["correction"]), _correction(state["before"])
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from vclimb.methods.consistency import cross_entropy
 from vclimb.methods.distillation import icarl_classification, icarl_distillation
-from vclimb.methods.method import Method, MethodConfig, StepBatch, StepOutputs, TaskInfo, Terms
-from vclimb.methods.old_model import OldModel
-from vclimb.tsn import TSN
+from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
+from vclimb.methods.old_model import DistillingMethod
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class ICaRLConfig(MethodConfig):
     over_classes: Literal["sum", "mean"] = "sum"
 
 
-class ICaRL(Method):
+class ICaRL(DistillingMethod):
     """A sigmoid for each class: new classes learn their labels, old ones what the old model said.
 
     The released code has a softmax cross-entropy over all classes in place of the first, and chooses exemplars
@@ -41,13 +40,6 @@ class ICaRL(Method):
     def __init__(self, config: ICaRLConfig, released: bool = False, consistency: float = 0.0) -> None:
         super().__init__(config, released, consistency)
         self.video_choice = "nearest" if released else "herding"
-        self._old = OldModel()
-        self._n_old = 0
-
-    def begin_task(self, task: TaskInfo, model: TSN) -> None:
-        self._n_old = task.n_old
-        if task.number:
-            self._old.keep(model)
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         n_classes = outputs.logits.shape[1] if self.config.over_classes == "mean" else 1
@@ -60,10 +52,3 @@ class ICaRL(Method):
 
     def _of_new_classes(self, logits: Tensor, labels: Tensor) -> Tensor:
         return icarl_classification(logits, labels, self._n_old)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"n_old": self._n_old, **self._old.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
-        self._n_old = state["n_old"]
-        self._old.load_state_dict(state, model)

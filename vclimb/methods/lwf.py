@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from vclimb.methods.consistency import cross_entropy
 from vclimb.methods.distillation import TEMPERATURE, lwf_distillation
-from vclimb.methods.method import Method, MethodConfig, StepBatch, StepOutputs, TaskInfo, Terms
-from vclimb.methods.old_model import OldModel
-from vclimb.tsn import TSN
+from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
+from vclimb.methods.old_model import DistillingMethod
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class LwFConfig(MethodConfig):
     temperature: float = TEMPERATURE
 
 
-class LwF(Method):
+class LwF(DistillingMethod):
     """Cross-entropy over the new classes' outputs, and distillation of the old classes' from the old model.
 
     The paper has an output layer for each task, so its classification is a softmax over the new classes alone.
@@ -36,16 +34,6 @@ class LwF(Method):
 
     name = "lwf"
     Config = LwFConfig
-
-    def __init__(self, config: LwFConfig, released: bool = False, consistency: float = 0.0) -> None:
-        super().__init__(config, released, consistency)
-        self._old = OldModel()
-        self._n_old = 0
-
-    def begin_task(self, task: TaskInfo, model: TSN) -> None:
-        self._n_old = task.n_old
-        if task.number:
-            self._old.keep(model)
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         terms = {
@@ -61,10 +49,3 @@ class LwF(Method):
 
     def _of_new_classes(self, logits: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(logits[:, self._n_old :], labels - self._n_old)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"n_old": self._n_old, **self._old.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
-        self._n_old = state["n_old"]
-        self._old.load_state_dict(state, model)

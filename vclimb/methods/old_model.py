@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vclimb.methods.method import Method, TaskInfo
 from vclimb.tsn import TSN
 
 
@@ -39,3 +40,24 @@ class OldModel:
         old.head = nn.Linear(columns, rows, device=model.head.weight.device)
         old.load_state_dict(state["old_model"])
         self._model = old.eval().requires_grad_(False)
+
+
+class DistillingMethod(Method):
+    """A method that keeps what the model answered before the task, from the second task on."""
+
+    def __init__(self, config: Any, released: bool = False, consistency: float = 0.0) -> None:
+        super().__init__(config, released, consistency)
+        self._old = OldModel()
+        self._n_old = 0
+
+    def begin_task(self, task: TaskInfo, model: TSN) -> None:
+        self._n_old = task.n_old
+        if task.number:
+            self._old.keep(model)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"n_old": self._n_old, **self._old.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
+        self._n_old = state["n_old"]
+        self._old.load_state_dict(state, model)
