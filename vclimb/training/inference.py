@@ -15,6 +15,7 @@ from pipeline.choose import open_stream
 from pipeline.clips import ClipProvider
 from pipeline.sampling import View
 from pipeline.stream import StreamSettings
+from vclimb.training.layout import laid_out
 from vclimb.tsn import TSN
 
 
@@ -96,8 +97,8 @@ def infer(
         stream, _ = open_stream(provider, codec, clips, device, settings.decoder, settings.workers)
         with stream, torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16 and device.type == "cuda"):
             for batch in stream:
-                if n_clips := len(batch.keys):
-                    of_batch = model.features(_of_one_shape(batch.frames, settings.batch_size))[:n_clips]
+                if len(batch.keys):
+                    of_batch = model.features(laid_out(batch.frames, len(batch.keys) == settings.batch_size))
                     features.append(of_batch.float().cpu())
                     logits.append(model.classify(of_batch).float().cpu())
                     items.append(batch.plan.items)
@@ -112,14 +113,3 @@ def infer(
         features=torch.cat(features) if features else torch.empty(0, model.n_features),
         logits=torch.cat(logits) if logits else torch.empty(0, model.head.out_features),
     )
-
-
-def _of_one_shape(frames: Tensor, batch_size: int) -> Tensor:
-    """On a GPU: the last clips of a pass made up to a whole batch by empty ones.
-
-    cuDNN plans each convolution anew for each size of a batch. That takes seconds in each process, far longer than the
-    few clips that a last batch holds; in evaluation mode no clip depends on another.
-    """
-    if frames.device.type != "cuda" or len(frames) == batch_size:
-        return frames
-    return torch.cat([frames, frames.new_zeros(batch_size - len(frames), *frames.shape[1:])])

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vclimb.methods.method import Method, StepBatch, StepOutputs
 from vclimb.training.config import ModelConfig, RunConfig, TrainingConfig
+from vclimb.training.layout import joined, laid_out
 from vclimb.training.processes import Processes
 from vclimb.tsn import TSN
 
@@ -50,7 +51,7 @@ class Learner:
         self._network: nn.Module = self.model
 
     def _place(self) -> None:
-        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.to(self.device)  # its weights take the layout of the clips, `laid_out`
         if self._config.compute.compile:
             self.model.backbone.compile()
 
@@ -103,8 +104,10 @@ class Learner:
             down_sampled = None if down_sampled is None else clips
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self._config.training, progress)
+        whole = len(labels) * self._processes.world_size == self._config.training.batch_size
+        clips = laid_out(clips, whole)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            both = clips if down_sampled is None else torch.cat([clips, down_sampled])
+            both = clips if down_sampled is None else joined(clips, laid_out(down_sampled, whole))
             logits: Tensor = self._network(both)
             parts = logits.split(len(clips))  # type: ignore[no-untyped-call]
             outputs = StepOutputs(parts[0], None if down_sampled is None else parts[1])
