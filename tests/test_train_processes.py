@@ -26,9 +26,14 @@ from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError
 from vclimb.methods.registry import parse_method
 from vclimb.scenario import match
+from vclimb.training.assessment import evaluate
+from vclimb.training.checkpoint import newest_checkpoint
 from vclimb.training.checks import check_settings
 from vclimb.training.config import RunConfig
-from vclimb.training.run import find_scenario, train
+from vclimb.training.processes import Processes
+from vclimb.training.run import find_scenario, make_context, train
+from vclimb.training.run_folder import RunFolder
+from vclimb.training.stopping import StopRequest
 
 # Nothing in this network depends on which clips a process sees together. 9 exemplars and 8 clips don't come out even.
 SETTINGS = (f"model.backbone={STATELESS_BACKBONE}", "model.dropout=0.0", "training.epochs=2")
@@ -77,6 +82,22 @@ def test_two_processes_agree_with_one(method: str, synth_shards: Path, tmp_path:
     train(config, tmp_path / "one")
     in_two_processes(config, tmp_path / "two")
     assert_agree(tmp_path / "one", tmp_path / "two")
+
+
+def test_what_two_processes_report_is_what_their_network_gives(synth_shards: Path, tmp_path: Path) -> None:
+    """With batch normalisation, whose statistics each process gathers from its own share."""
+    config = tiny_config(synth_shards, "finetune", "training.epochs=3")
+    in_two_processes(config, tmp_path / "two")
+    dataset = Dataset.open(config.data)
+    matched = match(find_scenario(config.scenario, dataset), dataset)
+    alone = Processes(0, 1, torch.device("cpu"))
+    context = make_context(config, RunFolder(tmp_path / "two"), dataset, matched, alone, StopRequest())
+    tree = newest_checkpoint(tmp_path / "two" / "checkpoints")
+    assert tree is not None
+    context.learner.load_model(tree)
+    counts = evaluate(context, 2)["linear"]
+    assert counts.confusion().tolist() == read_metrics(tmp_path / "two")["confusion"]
+    assert counts.accuracy_per_task().tolist() == read_metrics(tmp_path / "two")["R"][2]
 
 
 def test_torchrun_agrees_with_one_process(synth_shards: Path, tmp_path: Path) -> None:

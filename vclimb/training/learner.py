@@ -72,9 +72,12 @@ class Learner:
         self._network = self.model
         if self._processes.world_size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            # Evaluation takes the buffers of the bare network: rank 0's are every process's.
             self._network = DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=True)
         self.model.train()
+
+    def end_epoch(self) -> None:
+        """Batch statistics that each process gathered from its own share become rank 0's, as DDP has them."""
+        self._processes.copy_from_first(self.model.buffers())
 
     def end_task(self) -> None:
         """The optimiser's memory is given back."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -59,6 +59,12 @@ class Processes:
             dist.broadcast_object_list(values, src=0)
             value = values[0]
         return value  # type: ignore[return-value]
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Make rank 0's tensors every process's, in place."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
     def barrier(self) -> None:
         """Wait for all."""

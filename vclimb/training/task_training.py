@@ -74,6 +74,7 @@ class TaskTraining:
             while (epoch := stream.state_dict()["epoch"]) < self._n_epochs:
                 start = time.perf_counter()
                 losses = self._epoch(stream, idle)
+                run.learner.end_epoch()
                 seconds = time.perf_counter() - start
                 idle.end_epoch(seconds)
                 state.clock.add("train", seconds)
