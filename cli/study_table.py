@@ -15,14 +15,11 @@ if TYPE_CHECKING:
     from vclimb.study.estimate import Estimate
     from vclimb.study.run import StudySummary
 
-# Where they stand above short values.
-_HEADS = {"memory.frames": "K", "consistency.weight": "TC"}
-
 
 def print_estimate(estimate: Estimate) -> None:
     """The cells, what their memories will hold, and how long it will take."""
     from vclimb.study.cells import settings_of
-    from vclimb.study.naming import title, value_text, varied
+    from vclimb.study.naming import head, value_text, varied
     from vclimb.study.svg import size_label
 
     settings = [settings_of(one.cell) for one in estimate.cells]
@@ -30,7 +27,7 @@ def print_estimate(estimate: Estimate) -> None:
     table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column("run", no_wrap=True)
     for name in names:
-        table.add_column(plain(_HEADS.get(name, title(name))))
+        table.add_column(plain(head(name)))
     for name in ("videos", "frames", "bytes", "clips", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)

@@ -12,14 +12,15 @@ from pipeline.clips import InstanceProvider
 from pipeline.dataset import Dataset, StoredInstance
 from pipeline.errors import SettingsError
 from vclimb.memory.budget import MemoryBudget
+from vclimb.memory.chunk_codec import encode_chunk
 from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import parse_codec
 from vclimb.memory.frame_choice import FrameCount, parse_frame_choice
 
 CODECS = ("copy", "jpeg:75", "jpeg:50", "jpeg:75@128", "webp:75", "webp:75@128", "h264:28", "h264:28@128")
 FRAMES: tuple[FrameCount, ...] = (1, 2, 4, 8, 16, "all")
-# Of a memory, beside its frames: metadata of each class and of the whole, and a row of facts for each exemplar.
-_CLASS_BYTES, _EXEMPLAR_BYTES = 4000, 30
+# Of a memory, beside its frames: metadata of the whole and of each class, and a row of facts for each exemplar.
+_ROOT_BYTES, _CLASS_BYTES, _EXEMPLAR_BYTES = 400, 2950, 25
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Capacity:
     Attributes:
         codec: how exemplars are encoded.
         frames: K, frames of a video.
-        bytes_per_frame: of the encoded frames, measured on the sample.
+        bytes_per_frame: of the encoded frames as the memory's files hold them, measured on the sample.
         videos: that the budget holds.
         kept_frames: of them all.
         bytes: that they take.
@@ -96,7 +97,7 @@ def _bytes_per_frame(dataset: Dataset, sampled: Sequence[StoredInstance], codec_
 
         numbers = choice.choose(int(provider.items.n_frames[item]), str(provider.items.keys[item]), pixels)
         encoded = codec.encode(SourceFrames.read(provider, item, numbers))
-        n_bytes += sum(map(len, encoded.clip.units))
+        n_bytes += len(encode_chunk(b"".join(encoded.clip.units)))
         n_frames += len(numbers)
     return n_bytes / n_frames
 
@@ -118,7 +119,7 @@ def _held(
     costs = [[budget.cost(n, size) for n, size in zip(*pair, strict=True)] for pair in zip(lengths, sizes, strict=True)]
     granule = count if budget.kind == "frames" and isinstance(count, int) else 1
     overheads = [_CLASS_BYTES] * len(costs)
-    kept = budget.kept(costs, granule=granule, root_bytes=_CLASS_BYTES, class_bytes=overheads, rebalance=rebalance)
+    kept = budget.kept(costs, granule=granule, root_bytes=_ROOT_BYTES, class_bytes=overheads, rebalance=rebalance)
     n_frames = sum(sum(own[:n]) for own, n in zip(lengths, kept, strict=True))
-    n_bytes = _CLASS_BYTES + sum(_CLASS_BYTES * (n > 0) + sum(own[:n]) for own, n in zip(sizes, kept, strict=True))
+    n_bytes = _ROOT_BYTES + sum(_CLASS_BYTES * (n > 0) + sum(own[:n]) for own, n in zip(sizes, kept, strict=True))
     return Capacity(codec, count, bytes_per_frame, sum(kept), n_frames, n_bytes, len(chosen))

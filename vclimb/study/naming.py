@@ -32,6 +32,11 @@ def title(setting: str) -> str:
     return _TITLES.get(setting, setting)
 
 
+def head(setting: str) -> str:
+    """The same as a heading above short values."""
+    return {"memory.frames": "K", "consistency.weight": "TC"}.get(setting, title(setting))
+
+
 def short(setting: str, value: Any) -> str:
     """A setting's value, short and with what it is of."""
     if value is None:

@@ -17,7 +17,7 @@ from vclimb.durable import replace_file
 from vclimb.study.answer import Answer, answer, frugal_sentence, rows
 from vclimb.study.groups import Group, Layout, budget_order
 from vclimb.study.heat_map import heat_map
-from vclimb.study.naming import SEED, label, title, value_text, varied
+from vclimb.study.naming import SEED, head, label, title, value_text, varied
 from vclimb.study.plots import ACC, BWF, BYTES, FRAMES, dots, over_tasks, scatter, series_lines, spread_text
 from vclimb.study.published import published, source
 from vclimb.study.results import RunResult, StudyResults, read_results
@@ -152,7 +152,7 @@ def _page(results: StudyResults, layout: Layout, found: Answer, pictures: dict[s
         answer=rows(layout, found),
         frugal=frugal_sentence(layout, found),
         pictures=defaultdict(list, {k: [Markup(one.svg) for one in v] for k, v in pictures.items()}),  # noqa: S704  # `Svg` escapes
-        columns=[title(name) for name in columns],
+        columns=[head(name) for name in columns],
         cells=[_cell(layout, group, found, columns) for group in [*layout.groups, *layout.references]],
         has_series=layout.series is not None,
         series=title(layout.series) if layout.series else "",

@@ -1,0 +1,121 @@
+"""The report in a real browser: no error in its console, every plot drawn, the table sorts, and it fits any width."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from study_cases import JHMDB, made_study
+
+from vclimb.study.report import write_report
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser is installed (looked for {', '.join(NAMES)})")
+
+# Looks at the page as a reader would, and tells what it saw.
+PROBE = """
+<script>
+addEventListener("load", () => {
+  const seen = {errors: window.seenErrors, svgs: [], sorted: {}};
+  for (const svg of document.querySelectorAll("svg")) {
+    const box = svg.getBoundingClientRect();
+    seen.svgs.push({width: box.width, height: box.height, marks: svg.querySelectorAll("circle, polygon, rect").length,
+      small: [...svg.querySelectorAll("text")].filter((t) => t.getBoundingClientRect().height < 6).length});
+  }
+  const table = document.querySelector("table.sortable");
+  const heads = [...table.tHead.rows[0].cells];
+  const column = heads.findIndex((head) => head.textContent === "Acc");
+  const values = () => [...table.tBodies[0].rows].map((row) => row.cells[column].dataset.value);
+  for (const order of ["descending", "ascending"]) {
+    heads[column].querySelector("button").click();
+    seen.sorted[order] = values();
+    seen.aria = heads[column].getAttribute("aria-sort");
+  }
+  const mark = document.querySelector("svg .tip");
+  const place = mark.getBoundingClientRect();
+  mark.dispatchEvent(new PointerEvent("pointerenter", {clientX: place.x, clientY: place.y}));
+  seen.tip = document.getElementById("tip").hidden ? "" : document.getElementById("tip").textContent;
+  seen.width = innerWidth;
+  seen.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  parent.postMessage(JSON.stringify(seen), "*");
+});
+</script>
+"""
+# A window is never narrower than 500 pixels; a frame in it is as narrow as a telephone.
+FRAME = """<!doctype html><body>
+<script>addEventListener("message", (event) => document.body.setAttribute("data-seen", event.data));</script>
+<iframe src="NAME" style="border: 0; width: WIDTHpx; height: 900px"></iframe>
+"""
+WATCH = "<script>window.seenErrors = []; addEventListener('error', (e) => window.seenErrors.push(e.message));</script>"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(made_study(tmp_path_factory.mktemp("made") / "jhmdb21", JHMDB).path).page
+
+
+def browse(page: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    assert BROWSER is not None
+    profile = page.parent / "profile"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
+    flags += ["--enable-logging=stderr", "--no-first-run", "--disable-extensions", "--disable-dev-shm-usage"]
+    command = [BROWSER, *flags, *arguments, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
+
+
+def look(page: Path, width: int) -> tuple[dict[str, Any], str]:
+    """What the probe saw, and what the browser logged."""
+    probed = page.with_name(f"probed{width}.html")
+    text = page.read_text("utf-8").replace("<head>", "<head>" + WATCH, 1).replace("</body>", PROBE + "</body>", 1)
+    probed.write_text(text, "utf-8")
+    framed = page.with_name(f"framed{width}.html")
+    framed.write_text(FRAME.replace("NAME", probed.name).replace("WIDTH", str(width)), "utf-8")
+    done = browse(framed, f"--window-size={width + 100},1000", "--virtual-time-budget=5000", "--dump-dom")
+    found = re.search(r'data-seen="([^"]*)"', done.stdout)
+    assert found, done.stderr[-2000:]
+    return json.loads(html.unescape(found[1])), done.stderr
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_page_works_in_a_browser(page: Path, width: int) -> None:
+    seen, logged = look(page, width)
+    assert seen["errors"] == []
+    assert "CONSOLE" not in logged, logged
+    assert len(seen["svgs"]) == page.read_text("utf-8").count("<svg ")
+    for svg in seen["svgs"]:
+        assert svg["width"] > 200
+        assert svg["height"] > 80
+        assert svg["marks"] > 5
+        assert svg["small"] == 0
+    down = [float(value) for value in seen["sorted"]["descending"]]
+    up = [float(value) for value in seen["sorted"]["ascending"]]
+    assert len(down) == len(up) > 70
+    assert down == sorted(down, reverse=True)
+    assert up == sorted(up)
+    assert seen["aria"] == "ascending"
+    assert "Acc" in seen["tip"]
+    assert "runs " in seen["tip"]
+    assert seen["width"] == width
+    assert seen["overflow"] <= 0  # nothing but wide tables scrolls sideways, and these by themselves
+
+
+def test_page_can_be_printed(page: Path, tmp_path: Path) -> None:
+    target = tmp_path / "report.pdf"
+    browse(page, f"--print-to-pdf={target}")
+    assert target.read_bytes()[:5] == b"%PDF-"
+
+
+def test_page_is_not_blank(page: Path, tmp_path: Path) -> None:
+    target = tmp_path / "page.png"
+    browse(page, "--window-size=1400,1600", f"--screenshot={target}")
+    colours = Image.open(target).convert("RGB").getcolors(2**24)
+    assert colours is not None
+    assert len(colours) > 100

@@ -1,0 +1,71 @@
+"""What a budget would hold is close to what packing a memory shows that it holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from training_cases import make_synth_shards
+from typer.testing import CliRunner
+
+from cli.main import app
+from pipeline.dataset import Dataset
+from pipeline.errors import SettingsError
+from vclimb.memory.budget import MemoryBudget
+from vclimb.memory.frame_choice import parse_frame_count
+from vclimb.memory.pack import Packing
+from vclimb.memory.report import MemoryReport
+from vclimb.memory.settings import MemorySettings
+from vclimb.study.capacity import capacities
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return Dataset.open(make_synth_shards(tmp_path_factory.mktemp("synth")))
+
+
+@pytest.mark.parametrize("codec", ["copy", "webp:75", "h264:28"])
+@pytest.mark.parametrize("frames", ["1", "4", "all"])
+def test_plan_is_close_to_a_packed_memory(dataset: Dataset, tmp_path: Path, codec: str, frames: str) -> None:
+    count = parse_frame_count(frames)
+    budget = MemoryBudget.parse("250kB")
+    (found,) = capacities(dataset, budget, [codec], [count], sample=24, rebalance=True)
+    settings = MemorySettings(budget, count, codec=codec, rebalance=True)
+    Packing(dataset).pack(tmp_path / "m.zarr", settings)
+    usage = MemoryReport.of(tmp_path / "m.zarr").usage
+    assert found.videos_in_data == 24
+    assert found.bytes <= 250_000
+    if usage.videos == 24:
+        assert found.videos == 24
+        assert found.bytes == pytest.approx(usage.files.apparent, rel=0.05)
+    else:  # which videos are kept, and how long they are, is chance
+        assert found.kept_frames == pytest.approx(usage.frames, rel=0.25)
+
+
+def test_budgets_in_videos_and_frames_say_their_bytes(dataset: Dataset) -> None:
+    videos, frames = (
+        capacities(dataset, MemoryBudget.parse(text), ["copy"], [4], sample=6)[0] for text in ("12v", "48f")
+    )
+    assert (videos.videos, videos.kept_frames) == (frames.videos, frames.kept_frames) == (12, 48)
+    assert videos.bytes > 48 * videos.bytes_per_frame
+
+
+def test_command_prints_videos_and_frames(dataset: Dataset) -> None:
+    runner = CliRunner(env={"COLUMNS": "80", "NO_COLOR": "1"})
+    arguments = ["study", "plan", "--budget", "150kB", "--data", str(dataset.folder), "--codecs", "copy,raw"]
+    done = runner.invoke(app, [*arguments, "--frames", "1,all"])
+    assert done.exit_code == 0, done.output
+    assert "K all" in done.output
+    said = json.loads(runner.invoke(app, [*arguments, "--frames", "1,all", "--json"]).stdout)
+    assert [(one["codec"], one["frames"]) for one in said["choices"]] == [
+        ("copy", 1), ("copy", "all"), ("raw", 1), ("raw", "all"),
+    ]  # fmt: skip
+    wrong = runner.invoke(app, [*arguments[:-1], "jpge:75"])
+    assert wrong.exit_code == 1
+    assert "did you mean jpeg?" in wrong.output.replace("\n", " ")
+
+
+def test_a_budget_that_holds_no_memory_is_refused(dataset: Dataset) -> None:
+    with pytest.raises(SettingsError, match="allow more"):
+        capacities(dataset, MemoryBudget.parse("100B"), ["copy"], [1])
