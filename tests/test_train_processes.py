@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from dataset_cases import command_environment
+from safetensors.torch import load_file, save_file
 from training_cases import (
     STATELESS_BACKBONE,
     comparable,
@@ -27,13 +28,10 @@ from pipeline.errors import SettingsError
 from vclimb.methods.registry import parse_method
 from vclimb.scenario import match
 from vclimb.training.assessment import evaluate
-from vclimb.training.checkpoint import newest_checkpoint
 from vclimb.training.checks import check_settings
 from vclimb.training.config import RunConfig
-from vclimb.training.processes import Processes
-from vclimb.training.run import find_scenario, make_context, train
-from vclimb.training.run_folder import RunFolder
-from vclimb.training.stopping import StopRequest
+from vclimb.training.context import RunContext
+from vclimb.training.run import find_scenario, train
 
 # Nothing in this network depends on which clips a process sees together. 9 exemplars and 8 clips don't come out even.
 SETTINGS = (f"model.backbone={STATELESS_BACKBONE}", "model.dropout=0.0", "training.epochs=2")
@@ -84,20 +82,21 @@ def test_two_processes_agree_with_one(method: str, synth_shards: Path, tmp_path:
     assert_agree(tmp_path / "one", tmp_path / "two")
 
 
-def test_what_two_processes_report_is_what_their_network_gives(synth_shards: Path, tmp_path: Path) -> None:
+def test_both_processes_evaluate_one_network(
+    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With batch normalisation, whose statistics each process gathers from its own share."""
-    config = tiny_config(synth_shards, "finetune", "training.epochs=3")
-    in_two_processes(config, tmp_path / "two")
-    dataset = Dataset.open(config.data)
-    matched = match(find_scenario(config.scenario, dataset), dataset)
-    alone = Processes(0, 1, torch.device("cpu"))
-    context = make_context(config, RunFolder(tmp_path / "two"), dataset, matched, alone, StopRequest())
-    tree = newest_checkpoint(tmp_path / "two" / "checkpoints")
-    assert tree is not None
-    context.learner.load_model(tree)
-    counts = evaluate(context, 2)["linear"]
-    assert counts.confusion().tolist() == read_metrics(tmp_path / "two")["confusion"]
-    assert counts.accuracy_per_task().tolist() == read_metrics(tmp_path / "two")["R"][2]
+
+    def watched(run: RunContext, task: int) -> Any:
+        save_file(run.learner.model.state_dict(), tmp_path / f"{task}-{run.processes.rank}.safetensors")
+        return evaluate(run, task)
+
+    monkeypatch.setattr("vclimb.training.trainer.evaluate", watched)
+    in_two_processes(tiny_config(synth_shards, "finetune"), tmp_path / "two")
+    for task in range(3):
+        first, second = (load_file(tmp_path / f"{task}-{rank}.safetensors") for rank in range(2))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_torchrun_agrees_with_one_process(synth_shards: Path, tmp_path: Path) -> None:
