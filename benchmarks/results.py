@@ -66,8 +66,11 @@ def cell(options: argparse.Namespace, method: str, consistency: float, seed: int
         settings += [f"method.strength={strength:g}"]
         if options.adagrad:
             settings += ["training.optimizer=adagrad", f"training.learning_rate={options.adagrad}"]
-    name = f"{method}{'+tc' if consistency else ''}{tag}-s{seed}"
-    return Cell(name, (*settings, *more))
+    return Cell(_name(f"{method}{tag}", consistency, seed), (*settings, *more))
+
+
+def _name(method: str, consistency: float, seed: int) -> str:
+    return f"{method}{'+tc' if consistency else ''}-s{seed}"
 
 
 def table_cells(options: argparse.Namespace) -> list[Cell]:
@@ -76,6 +79,7 @@ def table_cells(options: argparse.Namespace) -> list[Cell]:
         cell(options, method, consistency, seed)
         for consistency, seed, method in itertools.product(CONSISTENCY, options.seeds, SLOWEST_FIRST)
         if method in options.methods
+        if not options.only or _name(method, consistency, seed) in options.only
     ]
 
 
@@ -213,6 +217,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/results"), help="folder of the runs")
     parser.add_argument("--weights", default="pretrained", help="of the backbone: a file, or timm's from its hub")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="of these runs, such as icarl+tc-s0")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tasks", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=15)
