@@ -149,6 +149,25 @@ def test_errors_are_one_line_and_leave_nothing(arguments: list[str], says: str, 
     assert not (tmp_path / "run").exists()
 
 
+def test_missing_videos_stop_a_run_unless_allowed(settings: Path, synth_shards: Path, tmp_path: Path) -> None:
+    assert run("scenario", "export", synth_shards, "--tasks", "3", "-o", tmp_path / "s.json").exit_code == 0
+    text = (tmp_path / "s.json").read_text()
+    (tmp_path / "s.json").write_text(text.replace('"video": "', '"video": "gone_', 1))
+    table = read_table(settings)
+    del table["scenario"]["tasks"]
+    write_config(make_config(table, {"scenario": {"file": str(tmp_path / "s.json")}}), tmp_path)
+    train_it = ["train", "--config", tmp_path / "settings.toml", "--out", tmp_path / "run"]
+    stopped = run(*train_it)
+    assert stopped.exit_code == 1
+    assert "1 of the 36 instances" in stopped.stderr
+    assert "gone_" in stopped.stderr
+    assert not (tmp_path / "run").exists()
+    done = run(*train_it, "--allow-missing")
+    assert done.exit_code == 0, done.output
+    assert "gone_" in done.stderr
+    assert read_metrics(tmp_path / "run")["scenario"]["left_out"] == {"missing": 1}
+
+
 def test_a_run_needs_a_folder(settings: Path) -> None:
     done = run("train", "--config", settings)
     assert done.exit_code == 1

@@ -77,7 +77,10 @@ class TSN(nn.Module):
                 _load(self.backbone, weights)
         except (RuntimeError, OSError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
             reason = textwrap.shorten(str(error), 300)
-            raise SettingsError(f"backbone {backbone!r} with weights {weights!r} can't be made: {reason}") from None
+            hint = "; without a network, give their file, or none" if weights == "pretrained" else ""
+            raise SettingsError(
+                f"backbone {backbone!r} with weights {weights!r} can't be made: {reason}{hint}"
+            ) from None
         self._shift = TemporalShift(self.backbone, backbone) if shift else None
         expected = getattr(self.backbone, "pretrained_cfg", None) or {}  # what its weights were trained with
         self.normalise = PixelNorm(expected.get("mean", IMAGENET_MEAN), expected.get("std", IMAGENET_STD))

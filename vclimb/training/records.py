@@ -11,7 +11,7 @@ import numpy as np
 from vclimb import __version__
 from vclimb.memory.accounting import MemoryUsage
 from vclimb.metrics import AccuracyMatrix, PredictionCounts
-from vclimb.scenario import Scenario
+from vclimb.scenario import MatchedScenario
 from vclimb.training.config import RunConfig
 
 
@@ -60,9 +60,10 @@ class Records:
         return float(np.mean([before - initial for before, initial in later])) if later else None
 
     def to_metrics(
-        self, config: RunConfig, scenario: Scenario, dataset: str, classifier: str, device: str
+        self, config: RunConfig, matched: MatchedScenario, dataset: str, classifier: str, device: str
     ) -> dict[str, Any]:
         """The content of `metrics.json`."""
+        scenario = matched.scenario
         reported = classifier if classifier in self.matrices else next(iter(self.matrices))
         counts = self.counts[reported]
         return {
@@ -75,6 +76,7 @@ class Records:
                 "n_tasks": len(scenario),
                 "classes": list(scenario.classes),
                 "evaluation_split": scenario.evaluation_split,
+                "left_out": matched.counts(),
             },
             "method": config.method["name"],
             "protocol": config.protocol,

@@ -12,6 +12,7 @@ from pipeline.errors import SettingsError
 from vclimb.memory.replay import ReplayMemory
 from vclimb.methods.registry import parse_method
 from vclimb.scenario import MatchedScenario, Scenario, TaskPlan, match, open_scenario, scenario_of_dataset
+from vclimb.scenario.matching import summary
 from vclimb.training.config import RunConfig, ScenarioConfig
 from vclimb.training.context import RunContext
 from vclimb.training.evaluation import Inference
@@ -56,6 +57,8 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
             return metrics
         stack.enter_context(stop.listening())
         context.log = stack.enter_context(_logs(config, folder, processes, run_log))
+        if matched.left_out:
+            context.log.event("warning", text=f"left out of {matched.scenario.name}: {summary(matched.left_out)}")
         return trainer.train()
 
 

@@ -68,7 +68,7 @@ class Trainer:
     def _metrics(self) -> dict[str, Any]:
         run, device = self._run, self._run.processes.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        return self._records.to_metrics(run.config, run.scenario, run.dataset.name, run.method.classifier, name)
+        return self._records.to_metrics(run.config, run.matched, run.dataset.name, run.method.classifier, name)
 
     def _task(self, state: TaskState) -> TaskState | None:
         """A task, or what is left of it; then the next one."""
