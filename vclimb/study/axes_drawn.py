@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from vclimb.study.groups import Spread
 from vclimb.study.svg import DASHES, FAINT, INK, RULE, Scale, Svg, cut, width_of
 
 LEGEND_ROW = 17.0
@@ -86,6 +87,39 @@ def framed(width: float, height: float, title: str, keys: Sequence[Key], heading
             x += _key_width(key)
         y += LEGEND_ROW
     return Plot(svg, left, width - 14, top, top - 26 + height - 40)
+
+
+def spread_bar(svg: Svg, x: float, scale: Scale, spread: Spread, colour: str) -> None:
+    """The seeds' range."""
+    if spread.n < 2 or spread.low == spread.high:
+        return
+    low, high = scale(spread.low), scale(spread.high)
+    svg.add(
+        "path",
+        d=f"M{x:.1f} {low:.1f}V{high:.1f}M{x - 3:.1f} {low:.1f}h6M{x - 3:.1f} {high:.1f}h6",
+        stroke=colour,
+        stroke_width=1.3,
+        fill="none",
+    )
+
+
+def polyline(svg: Svg, places: Sequence[tuple[float, float]], colour: str, dash: int) -> None:
+    """A line through places."""
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    svg.add(
+        "polyline",
+        points=points,
+        fill="none",
+        stroke=colour,
+        stroke_width=1.8,
+        stroke_dasharray=DASHES[dash % len(DASHES)] or None,
+    )
+
+
+def empty(plot: Plot, why: str) -> str:
+    """A frame in which nothing is drawn, and why."""
+    plot.svg.text((plot.left + plot.right) / 2, (plot.top + plot.bottom) / 2, why, 13, "middle", FAINT)
+    return plot.svg.done()
 
 
 def legend_rows(keys: Sequence[Key], width: float) -> list[list[Key]]:

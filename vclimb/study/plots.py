@@ -6,17 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vclimb.study.axes_drawn import Key, Plot, framed
-from vclimb.study.groups import BUDGET, Group, Layout, Spread, best
-from vclimb.study.naming import label
-from vclimb.study.results import RunResult
+from vclimb.study.axes_drawn import Key, Plot, empty, framed, polyline, spread_bar
+from vclimb.study.groups import Group, Layout, Spread
 from vclimb.study.svg import (
     DASHES,
     FAINT,
     INK,
     PALETTE,
     Scale,
-    Svg,
     count_label,
     cut,
     linear_scale,
@@ -101,7 +98,7 @@ def scatter(layout: Layout, x: Figure, y: Figure, with_front: bool = False) -> s
     plot = framed(500, 350, f"{y.title} against {x.title}", keys)
     svg = plot.svg
     if not groups:
-        return _empty(plot, "no run with a memory has ended")
+        return empty(plot, "no run with a memory has ended")
     xs = log_scale([x.of(g).mean for g in groups], plot.left, plot.right)
     ys = _y_scale(plot, [y.of(g) for g in [*groups, *layout.references]], y)
     plot.y_axis(ys, y.title, percent_label)
@@ -121,7 +118,7 @@ def scatter(layout: Layout, x: Figure, y: Figure, with_front: bool = False) -> s
         colour = of_panel[layout.panel_of(group)] if many else PALETTE[layout.series_of(group) % len(PALETTE)]
         px, py = place[id(group)]
         svg.begin(tip(layout, group), group.anchor)
-        _bar(svg, px, ys, y.of(group), colour)
+        spread_bar(svg, px, ys, y.of(group), colour)
         if group in front:
             svg.add("circle", cx=px, cy=py, r=9, fill="none", stroke=INK, stroke_width=1.4)
         svg.marker(layout.series_of(group), px, py, colour)
@@ -142,7 +139,7 @@ def series_lines(layout: Layout, panel: str, x: Figure, y: Figure, scales: Seque
     plot = framed(400, 270, f"{y.title} against {x.title}: {panel}", keys, panel)
     shown = [g for g in scales if x.of(g).mean > 0 and y.of(g).n]
     if not groups:
-        return _empty(plot, "no run has ended")
+        return empty(plot, "no run has ended")
     xs = log_scale([x.of(g).mean for g in shown], plot.left, plot.right)
     ys = _y_scale(plot, [y.of(g) for g in [*shown, *layout.references]], y)
     plot.y_axis(ys, y.title, percent_label)
@@ -153,46 +150,12 @@ def series_lines(layout: Layout, panel: str, x: Figure, y: Figure, scales: Seque
         line = sorted((g for g in groups if layout.series_of(g) == number), key=lambda g: x.of(g).mean)
         places = [(_dodged(xs(x.of(g).mean), layout, g, room / 2), ys(y.of(g).mean)) for g in line]
         colour = PALETTE[number % len(PALETTE)]
-        _polyline(plot.svg, places, colour, number)
+        polyline(plot.svg, places, colour, number)
         for group, (px, py) in zip(line, places, strict=True):
             plot.svg.begin(tip(layout, group), group.anchor)
-            _bar(plot.svg, px, ys, y.of(group), colour)
+            spread_bar(plot.svg, px, ys, y.of(group), colour)
             plot.svg.marker(number, px, py, colour)
             plot.svg.end()
-    return plot.svg.done()
-
-
-def over_tasks(
-    layout: Layout, budget: str, title: str, curve: Callable[[RunResult], list[float]], percent_of: str = "%"
-) -> str:
-    """At a budget, the best cell of each panel and every reference, task by task."""
-    shown: list[tuple[Group, str, int]] = []
-    of_panel = colours(layout)
-    for panel in layout.panel_names:
-        top = best(g for g in layout.at_budget(budget) if layout.panel_of(g) == panel)
-        if top is not None:
-            shown.append((top, of_panel[panel], layout.series_of(top)))
-    shown += [(group, FAINT, 5 + number) for number, group in enumerate(layout.references)]
-    names = [_without_budget(layout, group) for group, _, _ in shown]
-    keys = [Key(name, colour, mark, k) for k, (name, (_, colour, mark)) in enumerate(zip(names, shown, strict=True))]
-    plot = framed(400, 250, f"{title}, {budget}", keys, budget)
-    curves = [group.curve(curve) for group, _, _ in shown]
-    values = [v for line in curves for spread in line if spread.n for v in (spread.low, spread.high)]
-    if not values:
-        return _empty(plot, "nothing was measured")
-    n_tasks = max(map(len, curves))
-    xs = Scale(0.6, n_tasks + 0.4, plot.left, plot.right)
-    ys = linear_scale(values, plot.bottom, plot.top)
-    plot.y_axis(ys, f"{title} ({percent_of})", percent_label)
-    plot.x_axis(xs, "task", lambda tick: f"{tick:.0f}", list(range(1, n_tasks + 1)))
-    for number, ((group, colour, mark), line) in enumerate(zip(shown, curves, strict=True)):
-        places = [(xs(task + 1), ys(s.mean), s) for task, s in enumerate(line) if s.n]
-        _polyline(plot.svg, [(px, py) for px, py, _ in places], colour, number)
-        plot.svg.begin(tip(layout, group), group.anchor)
-        for px, py, spread in places:
-            _bar(plot.svg, px, ys, spread, colour)
-            plot.svg.marker(mark, px, py, colour, 4)
-        plot.svg.end()
     return plot.svg.done()
 
 
@@ -206,7 +169,7 @@ def dots(layout: Layout, budget: str, y: Figure) -> str:
     left = min(150.0, 16 + max(width_of(name, 12) for name in names))
     plot = framed(500, 66 + 30 * len(names), f"{y.title}, {budget}", keys, budget, left)
     if not groups:
-        return _empty(plot, "no run has ended")
+        return empty(plot, "no run has ended")
     spreads = [y.of(g) for g in groups]
     xs = linear_scale([v for s in spreads for v in (s.low, s.high)], plot.left + 10, plot.right - 6)
     plot.x_axis(xs, y.title, percent_label)
@@ -224,10 +187,6 @@ def dots(layout: Layout, budget: str, y: Figure) -> str:
             plot.svg.marker(which, xs(spread.mean), py, colour)
             plot.svg.end()
     return plot.svg.done()
-
-
-def _without_budget(layout: Layout, group: Group) -> str:
-    return label(group.settings, [name for name in layout.names_of(group) if name != BUDGET])
 
 
 def _y_scale(plot: Plot, spreads: Sequence[Spread], y: Figure) -> Scale:
@@ -250,32 +209,6 @@ def _dodged(x: float, layout: Layout, group: Group, room: float) -> float:
     place = layout.series_of(group) * n_panels + layout.panel_names.index(layout.panel_of(group))
     n_places = n_series * n_panels
     return x + (place - (n_places - 1) / 2) / max(1, n_places - 1) * min(room, 9.0 * n_places)
-
-
-def _bar(svg: Svg, x: float, scale: Scale, spread: Spread, colour: str) -> None:
-    """The seeds' range."""
-    if spread.n < 2 or spread.low == spread.high:
-        return
-    low, high = scale(spread.low), scale(spread.high)
-    svg.add(
-        "path",
-        d=f"M{x:.1f} {low:.1f}V{high:.1f}M{x - 3:.1f} {low:.1f}h6M{x - 3:.1f} {high:.1f}h6",
-        stroke=colour,
-        stroke_width=1.3,
-        fill="none",
-    )
-
-
-def _polyline(svg: Svg, places: Sequence[tuple[float, float]], colour: str, dash: int) -> None:
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    svg.add(
-        "polyline",
-        points=points,
-        fill="none",
-        stroke=colour,
-        stroke_width=1.8,
-        stroke_dasharray=DASHES[dash % len(DASHES)] or None,
-    )
 
 
 def _reference_keys(layout: Layout) -> list[Key]:
@@ -316,8 +249,3 @@ def _name_front(layout: Layout, plot: Plot, front: Sequence[tuple[Group, float, 
 
 def _meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _empty(plot: Plot, why: str) -> str:
-    plot.svg.text((plot.left + plot.right) / 2, (plot.top + plot.bottom) / 2, why, 13, "middle", FAINT)
-    return plot.svg.done()

@@ -18,12 +18,13 @@ from vclimb.study.answer import Answer, answer, frugal_sentence, rows
 from vclimb.study.groups import Group, Layout, budget_order
 from vclimb.study.heat_map import heat_map
 from vclimb.study.naming import SEED, head, label, title, value_text, varied
-from vclimb.study.plots import ACC, BWF, BYTES, FRAMES, dots, over_tasks, scatter, series_lines, spread_text
+from vclimb.study.plots import ACC, BWF, BYTES, FRAMES, dots, scatter, series_lines, spread_text
 from vclimb.study.published import published, source
 from vclimb.study.results import RunResult, StudyResults, read_results
 from vclimb.study.sheets import contact_sheets
 from vclimb.study.svg import size_label
 from vclimb.study.tables import write_tables
+from vclimb.study.task_plots import over_tasks
 
 PAGE, PLOTS = "report.html", "plots"
 
@@ -145,7 +146,7 @@ def _page(results: StudyResults, layout: Layout, found: Answer, pictures: dict[s
     return template.render(
         style=Markup(files.joinpath("report.css").read_text("utf-8")),  # noqa: S704  # ours
         script=Markup(files.joinpath("report.js").read_text("utf-8")),  # noqa: S704  # ours
-        name=results.path.resolve().name,
+        name=results.name,
         facts=_facts(results, layout),
         classes=_classes(results),
         counts=_counts(results),
@@ -154,7 +155,7 @@ def _page(results: StudyResults, layout: Layout, found: Answer, pictures: dict[s
         pictures=defaultdict(list, {k: [Markup(one.svg) for one in v] for k, v in pictures.items()}),  # noqa: S704  # `Svg` escapes
         columns=[head(name) for name in columns],
         cells=[_cell(layout, group, found, columns) for group in [*layout.groups, *layout.references]],
-        has_series=layout.series is not None,
+        many_panels=len(layout.panel_names) > 1,
         series=title(layout.series) if layout.series else "",
         published=published([*layout.groups, *layout.references]),
         source=source(),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DatasetError
-from vclimb.study.folder import RUNS, Failure, StudyFolder
+from vclimb.study.folder import RUNS, STUDY, Failure, StudyFolder
 from vclimb.study.naming import changes_no_result
 from vclimb.training.values import flat
 
@@ -103,6 +103,15 @@ class StudyResults:
     runs: tuple[RunResult, ...]
     failures: Mapping[str, Failure]
     waiting: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """Of the study, or of its folder where that isn't known."""
+        try:
+            name = tomllib.loads((self.path / STUDY).read_text("utf-8")).get("name")
+        except (OSError, ValueError):
+            name = None
+        return name if isinstance(name, str) and name.strip() else self.path.resolve().name
 
     @property
     def complete(self) -> list[RunResult]:
