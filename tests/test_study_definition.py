@@ -162,6 +162,14 @@ def test_a_file_may_change_a_preset(tmp_path: Path) -> None:
     assert len(study.expand("shards/x", TOTALS)) == 2 * 2 * 6
 
 
+def test_a_scenario_from_a_file_takes_the_place_of_the_presets() -> None:
+    by_flags = read_study("paper-table-a").with_flags(assignments=["scenario.file=UCF101_data.pkl"])
+    by_file = Study.parse({"preset": "paper-table-a", "base": {"scenario": {"file": "UCF101_data.pkl"}}})
+    for study in (by_flags, by_file):
+        for cell in study.expand("shards/x"):
+            assert (cell.config.scenario.file, cell.config.scenario.tasks) == ("UCF101_data.pkl", None)
+
+
 def test_flags_do_what_a_file_does() -> None:
     by_flags = read_study("memory-vs-frames").with_flags(
         ["frames=1,all", "seed=0"], ["training.epochs=3"], ["1MB"], ["bytes"]

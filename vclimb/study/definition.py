@@ -55,7 +55,8 @@ class Study:
                 raise SettingsError(f"{one!r} is not part of a study; {suggestion(one, _NAMES)}")
         if "preset" in table:
             preset = preset_table(str(table["preset"]))
-            return cls.parse(merged(preset, {k: v for k, v in table.items() if k != "preset"}), name)
+            own = {one: value for one, value in table.items() if one != "preset"}
+            return cls.parse(merged({**preset, "base": _beneath(preset["base"], own.get("base"))}, own), name)
         for part, kind in (("base", Mapping), ("axes", Mapping), ("constraints", Mapping), ("cells", list)):
             if not isinstance(table.get(part, kind() if kind is list else {}), kind):
                 raise SettingsError(f"{part!r} of a study is {table[part]!r}; write [{part}] or [[cells]]")
@@ -88,7 +89,8 @@ class Study:
         Raises:
             SettingsError: one isn't understood.
         """
-        base = merged(self.base, *(parse_assignment(text) for text in assignments))
+        above = merged(*(parse_assignment(text) for text in assignments))
+        base = merged(_beneath(self.base, above), above)
         given = dict(parse_axis(text) for text in axes)
         limits = self.constraints
         if budgets or equal:
@@ -181,6 +183,15 @@ def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(method, Mapping) or "name" not in method:
         return flat(table)
     return {"method": method, **flat({name: value for name, value in table.items() if name != "method"})}
+
+
+def _beneath(base: Table, above: Any) -> Table:
+    """Settings over which others are laid: a scenario from a file takes the place of one that is dealt out."""
+    scenario = above.get("scenario") if isinstance(above, Mapping) else None
+    if not isinstance(scenario, Mapping) or "file" not in scenario or not isinstance(base.get("scenario"), Mapping):
+        return base
+    kept = {name: value for name, value in base["scenario"].items() if name not in ("tasks", "base", "step")}
+    return {**base, "scenario": kept}
 
 
 def _with_method(base: Table) -> Table:
