@@ -80,7 +80,7 @@ def run(
         from vclimb.study.executor import LocalExecutor
         from vclimb.study.folder import StudyFolder
         from vclimb.study.gpus import gpus_of
-        from vclimb.study.preflight import data_totals, preflight
+        from vclimb.study.preflight import data_content, data_totals, preflight
         from vclimb.study.run import run_study, shared_cores
 
         asked: Study = read_study(study).with_flags(axis or (), set_ or (), _listed(budgets), _listed(equal))
@@ -98,6 +98,7 @@ def run(
             err.print(f"study [bold]{plain(asked.name)}[/]: {len(cells)} runs, {n_jobs} at a time on {on}")
         each = shared_cores(n_jobs)
         with folder.held(), _Progress(cells, quiet=as_json) as bar:
+            folder.check_data(dataset.name, data_content(dataset))
             executor = LocalExecutor(folder, n_jobs, used, each, bar.waits)
             return cells, run_study(cells, asked.to_toml(), folder, executor, each, retry_failed, bar.shows, bar.ended)
 

@@ -18,9 +18,12 @@ from training_cases import TINY_BACKBONE, make_synth_shards
 from typer.testing import CliRunner
 
 from cli.main import app
+from pipeline.dataset import Dataset
+from pipeline.errors import TargetError
 from vclimb.study.executor import LocalExecutor
 from vclimb.study.folder import StudyFolder
 from vclimb.study.gpus import gpus_of
+from vclimb.study.preflight import data_content
 
 STUDY = f"""
 name = "six"
@@ -184,6 +187,16 @@ def test_two_studies_at_once_are_refused(shards: Path, tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert f"error: another study is running in {tmp_path / 'study'}" in done.stderr
     assert processes_of(tmp_path / "study") == []
+
+
+def test_runs_of_two_data_sets_are_kept_apart(shards: Path, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    dataset = Dataset.open(shards)
+    with folder.held():
+        folder.check_data(dataset.name, data_content(dataset))
+        folder.check_data("moved", data_content(Dataset.open(shards)))
+        with pytest.raises(TargetError, match="has other videos; choose another folder"):
+            folder.check_data(dataset.name, "another")
 
 
 def test_dry_run_says_cells_time_and_bytes(shards: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 studies/NAME/
   study.toml       the study as it was run last
+  data.json        which data set its runs are of
   cells.json       run id -> settings of each of its cells
   runs/ID/         the folder of a run, as `vclimb train` writes it
   configs/ID.toml  what a run was started with
@@ -25,7 +26,8 @@ from pipeline.errors import TargetBusyError, TargetError
 from pipeline.target import writable
 from vclimb.durable import replace_file
 
-STUDY, CELLS, RUNS, CONFIGS, LOGS, FAILURES = "study.toml", "cells.json", "runs", "configs", "logs", "failures"
+STUDY, CELLS, DATA, RUNS = "study.toml", "cells.json", "data.json", "runs"
+CONFIGS, LOGS, FAILURES = "configs", "logs", "failures"
 _METRICS = "metrics.json"
 
 
@@ -97,6 +99,25 @@ class StudyFolder:
             yield
         finally:
             os.close(handle)
+
+    def check_data(self, name: str, content: str) -> None:
+        """See that all runs of the study are of one data set, wherever it lies.
+
+        Args:
+            name: of the data set.
+            content: a digest of its videos.
+
+        Raises:
+            TargetError: its runs are of another one.
+        """
+        known = _json(self.path / DATA)
+        if isinstance(known, dict) and known.get("content") != content:
+            raise TargetError(
+                f"{self.path} holds runs of data set {str(known.get('name'))!r} as it was, and {name!r} has other "
+                "videos; choose another folder for them"
+            )
+        with writable(self.path):
+            replace_file(self.path / DATA, json.dumps({"name": name, "content": content}).encode())
 
     def write_study(self, toml: str, cells: Mapping[str, Mapping[str, Any]]) -> None:
         """Say what the study is; its runs follow."""

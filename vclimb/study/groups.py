@@ -134,7 +134,7 @@ class Layout:
         names = varied([group.settings for group in groups])
         replaying = tuple(group for group in groups if group.has_memory)
         own = varied([group.settings for group in replaying])
-        series = next((name for name in _SERIES if name in own), next((n for n in own if n != BUDGET), None))
+        series = _series(own, replaying)
         panels = tuple(name for name in own if name not in (series, BUDGET))
         budgets = {str(group.settings.get(BUDGET)): None for group in replaying}
         layout = cls(
@@ -205,6 +205,13 @@ class Layout:
             )
         ]
         return sorted(best, key=lambda group: group.bytes.mean)
+
+
+def _series(names: Sequence[str], groups: Sequence[Group]) -> str | None:
+    """The setting that lines are of: the first of `_SERIES` that takes several values, rather than one of two."""
+    candidates = [name for name in _SERIES if name in names] or [name for name in names if name != BUDGET]
+    n_values = {name: len({value_text(g.settings.get(name)) for g in groups}) for name in candidates}
+    return next((name for name in candidates if n_values[name] > 2), next(iter(candidates), None))
 
 
 def budget_order(text: str) -> tuple[str, int]:

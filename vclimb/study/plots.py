@@ -12,8 +12,8 @@ from vclimb.study.svg import (
     DASHES,
     FAINT,
     INK,
-    PALETTE,
     Scale,
+    colour_of,
     count_label,
     cut,
     linear_scale,
@@ -80,7 +80,7 @@ def spread_text(spread: Spread, unit: str = " %", scale: float = 100) -> str:
 
 def colours(layout: Layout) -> dict[str, str]:
     """Panel -> colour."""
-    return {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(layout.panel_names)}
+    return {name: colour_of(number) for number, name in enumerate(layout.panel_names)}
 
 
 def scatter(layout: Layout, x: Figure, y: Figure, with_front: bool = False) -> str:
@@ -91,7 +91,7 @@ def scatter(layout: Layout, x: Figure, y: Figure, with_front: bool = False) -> s
     keys = [Key(name, colour) for name, colour in of_panel.items()] if many else []
     if layout.series:
         plain = FAINT if many else None
-        keys += [Key(name, plain or PALETTE[k % len(PALETTE)], k) for k, name in enumerate(layout.series_values)]
+        keys += [Key(name, plain or colour_of(k), k) for k, name in enumerate(layout.series_values)]
     if with_front and groups:
         keys.append(Key("Pareto front", INK, None, 0))
     keys += _reference_keys(layout)
@@ -115,7 +115,7 @@ def scatter(layout: Layout, x: Figure, y: Figure, with_front: bool = False) -> s
         steps.append(f"{plot.right:.1f},{place[id(front[-1])][1]:.1f}")
         svg.add("polyline", points=" ".join(steps), fill="none", stroke=INK, stroke_width=1.6)
     for group in groups:
-        colour = of_panel[layout.panel_of(group)] if many else PALETTE[layout.series_of(group) % len(PALETTE)]
+        colour = of_panel[layout.panel_of(group)] if many else colour_of(layout.series_of(group))
         px, py = place[id(group)]
         svg.begin(tip(layout, group), group.anchor)
         spread_bar(svg, px, ys, y.of(group), colour)
@@ -135,7 +135,7 @@ def series_lines(layout: Layout, panel: str, x: Figure, y: Figure, scales: Seque
     """
     groups = [g for g in layout.groups if layout.panel_of(g) == panel and x.of(g).mean > 0 and y.of(g).n]
     of_series = layout.series_values
-    keys = [Key(name, PALETTE[k % len(PALETTE)], k, k) for k, name in enumerate(of_series)] if layout.series else []
+    keys = [Key(name, colour_of(k), k, k) for k, name in enumerate(of_series)] if layout.series else []
     plot = framed(400, 270, f"{y.title} against {x.title}: {panel}", keys, panel)
     shown = [g for g in scales if x.of(g).mean > 0 and y.of(g).n]
     if not groups:
@@ -149,7 +149,7 @@ def series_lines(layout: Layout, panel: str, x: Figure, y: Figure, scales: Seque
     for number in range(len(of_series)):
         line = sorted((g for g in groups if layout.series_of(g) == number), key=lambda g: x.of(g).mean)
         places = [(_dodged(xs(x.of(g).mean), layout, g, room / 2), ys(y.of(g).mean)) for g in line]
-        colour = PALETTE[number % len(PALETTE)]
+        colour = colour_of(number)
         polyline(plot.svg, places, colour, number)
         for group, (px, py) in zip(line, places, strict=True):
             plot.svg.begin(tip(layout, group), group.anchor)

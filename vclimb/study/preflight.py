@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def data_totals(dataset: Dataset) -> DataTotals:
     frames = sum(one.end_frame - one.start_frame for one in chosen)
     n_bytes = sum(of_key[key].bytes for key in {one.key for one in chosen})
     return DataTotals(len(chosen), frames, n_bytes)
+
+
+def data_content(dataset: Dataset) -> str:
+    """A digest of a data set's videos and instances, equal wherever it lies and whatever it is called."""
+    digest = hashlib.sha256()
+    for video in sorted((video.key, video.sha256) for video in dataset.videos):
+        digest.update(repr(video).encode())
+    for one in sorted(repr(instance) for instance in dataset.instances):
+        digest.update(one.encode())
+    return digest.hexdigest()
 
 
 def preflight(cells: Sequence[Cell], dataset: Dataset) -> None:

@@ -63,7 +63,8 @@ class Svg:
         self._parts.append(self._closing)
 
     def marker(self, kind: int, x: float, y: float, colour: str, size: float = 5, hollow: bool = False) -> None:
-        """Draw a mark of a kind, on a white rim so that those that overlap are told apart."""
+        """Draw a mark of a kind, on a white rim so that those that overlap are told apart; hollow from the ninth on."""
+        hollow = hollow or (kind // len(MARKERS)) % 2 == 1
         fill, stroke, width = ("#fff", colour, 1.6) if hollow else (colour, "#fff", 0.9)
         name = MARKERS[kind % len(MARKERS)]
         if name == "circle":
@@ -116,6 +117,15 @@ class Scale:
             if len(found) <= most:
                 break
         return found if len(found) >= 2 else _linear_ticks(self.low, self.high, most)
+
+
+def colour_of(number: int) -> str:
+    """A colour by number; paler from the ninth on."""
+    colour = PALETTE[number % len(PALETTE)]
+    if (number // len(PALETTE)) % 2 == 0:
+        return colour
+    parts = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - 0.5 * (255 - part)):02x}" for part in parts)
 
 
 def log_scale(values: list[float], start: float, end: float) -> Scale:

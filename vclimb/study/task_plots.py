@@ -9,7 +9,7 @@ from vclimb.study.groups import BUDGET, Group, Layout, best
 from vclimb.study.naming import label
 from vclimb.study.plots import colours, percent_label, tip
 from vclimb.study.results import RunResult
-from vclimb.study.svg import FAINT, PALETTE, Scale, linear_scale
+from vclimb.study.svg import FAINT, Scale, colour_of, linear_scale
 
 
 def over_tasks(
@@ -48,7 +48,7 @@ def _of_budget(layout: Layout, budget: str) -> list[tuple[Group, str, int]]:
     own = layout.at_budget(budget)
     if len(layout.panel_names) == 1:
         places = [layout.series_of(group) for group in own]
-        shown = [(g, PALETTE[k % len(PALETTE)], k) for g, k in zip(own, places, strict=True)]
+        shown = [(g, colour_of(k), k) for g, k in zip(own, places, strict=True)]
     else:
         of_panel = colours(layout)
         tops = [best(g for g in own if layout.panel_of(g) == panel) for panel in layout.panel_names]
