@@ -168,7 +168,7 @@ class DaliClipStream(ClipStream):
                 return None
             batch = feed.under_way.popleft()
             shares = _deal(len(batch.frames), lanes)
-            flat = torch.cat(
+            flat = torch.cat(  # a copy, also of one part: what DALI shows is its own memory
                 [p[: stop - start] for p, (start, stop) in zip(parts, shares, strict=True) if p is not None]
             )
             views = {}
@@ -226,6 +226,7 @@ class _Lane:
 
         self._pipeline = frames()
         self._pipeline.build()
+        self._shown: Any = None
         self._next: Callable[[], _Part] | None = None
 
     def start(self, next_part: Callable[[], _Part]) -> None:
@@ -238,12 +239,17 @@ class _Lane:
         return self._next()
 
     def outputs(self) -> torch.Tensor | None:
-        """The next frames: (n, size, size, 3) uint8, a copy of DALI's own buffer. None at the end."""
+        """The next frames: (n, size, size, 3) uint8 in DALI's own memory, theirs until the next call. None at the end.
+
+        DALI writes other frames there as soon as nobody holds its object, and doesn't wait for what torch has only
+        been told to do with it: copies must have ended before the next call.
+        """
         try:
-            (frames,) = self._pipeline.run()
+            (self._shown,) = self._pipeline.run()
         except StopIteration:
+            self._shown = None
             return None
-        return torch.utils.dlpack.from_dlpack(frames.as_tensor()).clone()
+        return torch.utils.dlpack.from_dlpack(self._shown.as_tensor())
 
 
 class _Feed:
