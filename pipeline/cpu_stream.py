@@ -19,7 +19,7 @@ from pipeline.batch_decoder import BatchDecoder, Part, PartDecoder, Sound, batch
 from pipeline.batch_memory import BatchMemory
 from pipeline.clip_reader import ClipReader
 from pipeline.clips import ClipProvider
-from pipeline.cores import available_cores
+from pipeline.cores import cores_of_rank
 from pipeline.decode import Pixels
 from pipeline.shared_ring import PinningError, SharedRing
 from pipeline.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
@@ -39,7 +39,8 @@ class CpuClipStream(ClipStream):
         provider: of encoded frames.
         settings: what to yield.
         device: where batches go.
-        workers: processes; None takes one for each core, but two that feed a GPU; 0 decodes in this process.
+        workers: processes; None takes one for each core that is this rank's, but two that feed a GPU; 0 decodes in
+            this process.
     """
 
     name = "cpu"
@@ -53,7 +54,9 @@ class CpuClipStream(ClipStream):
     ) -> None:
         super().__init__(provider, settings, torch.device(device))
         self._decoder = BatchDecoder(ClipReader(provider, settings))
-        self._n_workers = default_workers(self.device) if workers is None else checked_workers(workers)
+        self._n_workers = (
+            default_workers(self.device, settings.world_size) if workers is None else checked_workers(workers)
+        )
         self._workers: BatchWorkers[Part, Sound | None] | None = None
         self._ring: SharedRing | None = None
         parts = max(1, min(_MOST_PARTS, settings.batch_size // _PART_CLIPS))
@@ -84,6 +87,7 @@ class CpuClipStream(ClipStream):
         if self._upload is None:
             yield from decoded
             return
+        self._upload.forget()  # copies for an iterator that was left
         ahead: ClipBatch | None = None
         for batch in decoded:  # the copy of one batch goes on while the one before is in use
             if ahead is not None:
@@ -173,11 +177,15 @@ class _Upload:
         if (event := self._of_slot.pop(slot, None)) is not None:
             event.synchronize()
 
+    def forget(self) -> None:
+        """Nobody will take the batches that were begun; slots are waited for as before."""
+        self._under_way.clear()
+
     def finish(self) -> None:
         """Until nothing is copied any more."""
         self._stream.synchronize()
         self._of_slot.clear()
-        self._under_way.clear()
+        self.forget()
 
     def hand_over(self, batch: ClipBatch) -> ClipBatch:
         """Let the current stream use the batch that was begun first, once its copy has ended."""
@@ -188,10 +196,11 @@ class _Upload:
         return batch
 
 
-def default_workers(device: torch.device) -> int:
-    """One for each core; two cores are left to the process that drives a GPU."""
-    cores = available_cores()
-    return max(1, cores - 2) if device.type == "cuda" else cores
+def default_workers(device: torch.device, world_size: int = 1) -> int:
+    """One for each core that this process has; two cores are left to a process that drives a GPU."""
+    if device.type != "cuda":
+        return cores_of_rank(world_size, 0)
+    return max(1, cores_of_rank(world_size, torch.cuda.device_count()) - 2)
 
 
 def _joined(plan: BatchPlan, parts: list[Part], answers: list[Sound | None]) -> Sound:
