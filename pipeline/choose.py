@@ -5,15 +5,22 @@ from __future__ import annotations
 import importlib.util
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from pipeline.clips import ClipProvider
+from pipeline.cores import cores_of_rank
 from pipeline.errors import SettingsError
 from pipeline.stream import ClipStream, StreamSettings
 
+if TYPE_CHECKING:  # DALI isn't on every machine
+    from pipeline.dali_stream import DaliSettings
+
 log = logging.getLogger(__name__)
 DECODERS = ("auto", "dali", "cpu")
+ENOUGH_CORES = 8
+"""Cores for a GPU with which decoding on them feeds training as well as the GPU's JPEG engines do, or better."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +34,14 @@ class Choice:
         return f"decoder {self.decoder}: {self.reason}"
 
 
-def choose_decoder(asked: str, codec: str, device: torch.device) -> Choice:
+def choose_decoder(asked: str, codec: str, device: torch.device, world_size: int = 1) -> Choice:
     """The decoder for frames of a codec on a device.
 
     Args:
         asked: `auto`, `dali` or `cpu`.
         codec: of the frames, `jpeg` or `h264`.
         device: where batches are wanted.
+        world_size: processes that train together, and share the cores of a machine with several GPUs.
 
     Raises:
         SettingsError: what was asked for is unknown, isn't installed, or doesn't take the codec.
@@ -53,9 +61,26 @@ def choose_decoder(asked: str, codec: str, device: torch.device) -> Choice:
         return Choice("cpu", f"{codec} is decoded faster by the cores than by DALI (docs/performance.md)")
     if device.type != "cuda":
         return Choice("cpu", "there is no GPU to feed; without one, DALI is no faster (docs/performance.md)")
+    cores = cores_of_rank(world_size, torch.cuda.device_count())
+    if cores >= ENOUGH_CORES:
+        return Choice("cpu", f"{cores} cores feed a GPU best from processes of their own (docs/performance.md)")
     if not installed:
-        return Choice("cpu", "NVIDIA DALI isn't installed")
-    return Choice("dali", "jpeg frames for a GPU: DALI feeds training best (docs/performance.md)")
+        return Choice("cpu", f"NVIDIA DALI isn't installed; with {cores} cores for a GPU it may be faster")
+    return Choice("dali", f"jpeg frames, and {cores} cores for a GPU, whose own JPEG engines do more")
+
+
+def dali_settings(cores: int, threads: int | None = None) -> DaliSettings:
+    """How DALI decodes for a GPU: on the cores where there are enough, else on the JPEG engines.
+
+    Args:
+        cores: for this GPU.
+        threads: of DALI; None: what the cores allow.
+    """
+    from pipeline.dali_stream import DaliSettings
+
+    if cores >= ENOUGH_CORES:
+        return DaliSettings(cpu_share=1.0, threads=threads or cores - 4)
+    return DaliSettings(cpu_share=0.0, hw_decoder_load=1.0, threads=threads or min(4, cores))
 
 
 def open_stream(
@@ -69,15 +94,16 @@ def open_stream(
     """A clip stream with the decoder that `choose_decoder` names, and the choice, to be shown.
 
     Args:
-        workers: processes of the CPU stream, or threads of DALI's decoder; None: as many as there are cores.
+        workers: processes of the CPU stream, or threads of DALI's decoder; None: what the cores allow.
     """
-    choice = choose_decoder(decoder, codec, device)
+    choice = choose_decoder(decoder, codec, device, settings.world_size)
     log.info("%s", choice)
     if choice.decoder == "dali":
-        from pipeline.dali_stream import DaliClipStream, DaliSettings
+        from pipeline.dali_stream import DaliClipStream
 
-        dali = DaliSettings() if workers is None else DaliSettings(threads=max(1, workers))
-        return DaliClipStream(provider, settings, device, dali), choice
+        cores = cores_of_rank(settings.world_size, torch.cuda.device_count() if device.type == "cuda" else 0)
+        threads = None if workers is None else max(1, workers)
+        return DaliClipStream(provider, settings, device, dali_settings(cores, threads)), choice
     from pipeline.cpu_stream import CpuClipStream
 
     return CpuClipStream(provider, settings, device, workers), choice

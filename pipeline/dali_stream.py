@@ -1,9 +1,8 @@
 """The clip stream on NVIDIA DALI: encoded frames go in as one flat list, square uint8 frames come out on the GPU.
 
-Where frames are decoded is a matter of what is free. On an H100 that trains, decoding JPEG with CUDA kernels takes
-GPU time from the model, the JPEG engines alone are too slow for small pictures, and so are the cores; together they
-are not. So a batch's frames are dealt to two pipelines, `gpu` (the engines) and `cpu` (the cores), by `cpu_share`.
-Both crop, resize and mirror on the GPU.
+A batch's frames are dealt to two pipelines by `cpu_share`, `gpu` (the JPEG engines, or CUDA kernels) and `cpu` (the
+cores). Both crop, resize and mirror on the GPU. Where there are cores enough, decoding on them costs a model that trains
+the least; the engines are for GPUs with few cores (`pipeline.choose`, docs/performance.md).
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ import pytest
 import torch
 from stream_cases import CENTRES, JpegsInMemory, settings_of
 
-from pipeline.choose import choose_decoder, open_stream
-from pipeline.cpu_stream import CpuClipStream
+from pipeline.choose import ENOUGH_CORES, choose_decoder, dali_settings, open_stream
+from pipeline.cpu_stream import CpuClipStream, default_workers
 from pipeline.errors import SettingsError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -23,11 +23,41 @@ def without_dali(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nvidia.dali" else found(name))
 
 
+@pytest.fixture(params=[ENOUGH_CORES - 1])
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A machine with that many cores and two GPUs."""
+    monkeypatch.setattr("pipeline.cores.available_cores", lambda: request.param)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    return int(request.param)
+
+
 @pytest.mark.skipif(not HAS_DALI, reason="NVIDIA DALI is not installed on this platform")
-def test_dali_is_taken_for_jpeg_frames_on_a_gpu() -> None:
+def test_few_cores_leave_jpeg_frames_to_the_engines_of_a_gpu(cores: int) -> None:
     choice = choose_decoder("auto", "jpeg", GPU)
     assert choice.decoder == "dali"
-    assert "jpeg" in str(choice)
+    assert f"jpeg frames, and {cores} cores" in choice.reason
+    assert dali_settings(cores).cpu_share == 0
+    assert dali_settings(3).threads == 3
+    assert dali_settings(3, 7).threads == 7
+
+
+@pytest.mark.parametrize("cores", [2 * ENOUGH_CORES], indirect=True)
+def test_the_cores_feed_a_gpu_where_each_has_enough(cores: int) -> None:
+    for world_size in (1, 2, 16):  # 16 ranks are those of eight such machines
+        choice = choose_decoder("auto", "jpeg", GPU, world_size)
+        assert choice.decoder == "cpu"
+        assert f"{cores // min(2, world_size)} cores" in choice.reason
+    assert dali_settings(cores).cpu_share == 1
+    assert default_workers(GPU) == cores - 2
+    assert default_workers(GPU, world_size=2) == ENOUGH_CORES - 2
+    assert default_workers(CPU, world_size=4) == cores // 4
+
+
+@pytest.mark.skipif(not HAS_DALI, reason="NVIDIA DALI is not installed on this platform")
+@pytest.mark.parametrize("cores", [2 * ENOUGH_CORES - 1], indirect=True)
+def test_ranks_share_the_cores_of_their_machine(cores: int) -> None:
+    assert choose_decoder("auto", "jpeg", GPU, world_size=2).decoder == "dali"
+    assert choose_decoder("auto", "jpeg", GPU).decoder == "cpu"
 
 
 @pytest.mark.parametrize(("codec", "device", "reason"), [("h264", GPU, "h264"), ("jpeg", CPU, "no GPU")])
@@ -37,7 +67,7 @@ def test_the_cores_are_taken_otherwise_and_why(codec: str, device: torch.device,
     assert reason in choice.reason
 
 
-@pytest.mark.usefixtures("without_dali")
+@pytest.mark.usefixtures("without_dali", "cores")
 def test_a_missing_dali_is_said() -> None:
     assert "isn't installed" in choose_decoder("auto", "jpeg", GPU).reason
     with pytest.raises(SettingsError, match="isn't installed; install"):
