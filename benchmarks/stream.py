@@ -77,7 +77,7 @@ def measure(way: str, provider: InstanceProvider, trainer: Trainer, args: argpar
             start_seconds, thread_start_seconds = time.perf_counter(), time.thread_time()
             synthetic.append(timed(lambda: train_on(trainer, one, steps), device))
             computing.append((time.thread_time() - thread_start_seconds) / (time.perf_counter() - start_seconds))
-            train_on(trainer, batches, 4)  # what was decoded ahead meanwhile doesn't count
+            train_on(trainer, batches, 10)  # what was decoded ahead meanwhile doesn't count
             fed.append(timed(lambda: train_on(trainer, batches, steps), device))
             take(batches, 12)
             alone.append(timed(lambda: take(batches, 2 * steps), device))

@@ -1,0 +1,297 @@
+"""What takes a model's speed while clips are decoded beside it: experiments that separate the causes.
+
+    python benchmarks/contention.py SHARDS [--size 112] [--ways dali-cpu cpu] [--batch-size 64] [--rounds 3]
+
+In each, the model trains on one batch that lies on the GPU, so that it never waits for data; what is measured is what
+happens beside it, as a share of its speed when nothing does:
+
+    copies          a batch is copied from pinned memory to the GPU with every step
+    lock            a thread of this process computes in Python for a tenth of the time, 0.5 ms in every 5
+    WAY here        a stream of this process: a batch is taken from it with every step, and dropped
+    WAY elsewhere   the same stream in a process of its own, on the same cores and GPU, at the same rate: all of the
+                    decoding, and none of what the interpreter's lock and the thread that trains have to do with it
+    WAY, 0.1 ms     as `here`, with the interpreter's lock changing hands every 0.1 ms if asked for, not every 5
+    graphed         the step is one CUDA graph, so that the thread that trains launches nothing
+    graphed, WAY    likewise, and a batch is taken from the stream with every step and trained on
+
+Before that: the time in which the thread has launched a step, beside the time that the GPU takes for it as a graph.
+Where the first is the longer one, launching binds, and whatever delays that thread delays training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from stream import WAYS, open_way
+
+from pipeline.augment import Augmentation
+from pipeline.clips import InstanceProvider
+from pipeline.dataset import Dataset
+from pipeline.sampling import View
+from pipeline.stream import ClipStream, StreamSettings
+from vclimb.throughput import Trainer, endless, synchronise, timed
+from vclimb.tsn import TSN
+
+Step = Callable[[], None]
+
+
+class GraphedTrainer(Trainer):
+    """Training steps that are replayed as one CUDA graph; all batches have the first one's shape."""
+
+    def capture(self, frames: torch.Tensor, labels: torch.Tensor) -> None:
+        """Record a step."""
+        self._frames, self._labels = frames.clone(), labels.clone()
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(3):
+                self.step(self._frames, self._labels)
+        torch.cuda.current_stream().wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self.step(self._frames, self._labels)
+
+    def replay(self, frames: torch.Tensor, labels: torch.Tensor) -> None:
+        """A step on a batch."""
+        self._frames.copy_(frames)
+        self._labels.copy_(labels)
+        self._graph.replay()
+
+
+def stream_of(way: str, shards: str, size: int, batch_size: int, device: torch.device) -> ClipStream:
+    """The stream that a way stands for, over a data set that is long enough."""
+    dataset = Dataset.open(shards)
+    copies = max(1, 40 * batch_size // len(dataset.instances))
+    settings = StreamSettings(batch_size, (View(),), Augmentation(size=size), drop_last=True, across_epochs=True)
+    return open_way(way, InstanceProvider(dataset, dataset.instances * copies), settings, device)
+
+
+def decode_elsewhere(opened: tuple[Any, ...], running: Any, pace: Any, ready: Any) -> None:
+    """A process's life: batches at `pace` clips a second while `running`, dropped as they come."""
+    with stream_of(*opened) as stream:
+        batches = endless(stream)
+        next(batches)
+        ready.set()
+        while True:
+            running.wait()
+            next_seconds = time.perf_counter()
+            while running.is_set():
+                next(batches)
+                next_seconds = max(next_seconds + opened[3] / pace.value, time.perf_counter() - 0.1)
+                time.sleep(max(0.0, next_seconds - time.perf_counter()))
+
+
+class Elsewhere:
+    """A stream in a process of its own."""
+
+    def __init__(self, *opened: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._running, self._pace, self._ready = context.Event(), context.Value("d", 1.0), context.Event()
+        arguments = (opened, self._running, self._pace, self._ready)
+        self._process = context.Process(target=decode_elsewhere, args=arguments)
+        self._process.start()
+
+    def wait(self) -> None:
+        if not self._ready.wait(60):
+            raise TimeoutError("the other process has no batch after 60 s")
+
+    @contextlib.contextmanager
+    def at(self, clips_per_second: float) -> Iterator[None]:
+        """Decode meanwhile."""
+        self._pace.value = clips_per_second
+        self._running.set()
+        time.sleep(0.1)
+        yield
+        self._running.clear()
+        time.sleep(0.1)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+@contextlib.contextmanager
+def lock_taken(share: float = 0.1, period_seconds: float = 0.005) -> Iterator[None]:
+    """A thread that computes in Python for a share of the time."""
+    stop = threading.Event()
+
+    def compute() -> None:
+        while not stop.is_set():
+            end = time.thread_time() + share * period_seconds
+            while time.thread_time() < end:
+                pass
+            time.sleep((1 - share) * period_seconds)
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@contextlib.contextmanager
+def switching_every(seconds: float) -> Iterator[None]:
+    """The interpreter's lock changes hands that often, if another thread asks for it."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    yield
+    sys.setswitchinterval(before)
+
+
+def seconds_of_threads() -> dict[str, float]:
+    """Processor time of each of this process's Python threads so far."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    seconds = {}
+    for thread in threading.enumerate():
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{thread.native_id}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+            seconds[thread.name] = (int(fields[11]) + int(fields[12])) / ticks
+    return seconds
+
+
+def launch_and_gpu_ms(trainer: GraphedTrainer, frames: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """Milliseconds in which a step has been launched, by a thread that is ahead of the GPU; and of its graph."""
+    launching, replaying = [], []
+    for _ in range(10):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        trainer.step(frames, labels)
+        launching.append(time.perf_counter() - start)
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        trainer.replay(frames, labels)
+        torch.cuda.synchronize()
+        replaying.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(launching), 1e3 * statistics.median(replaying)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards")
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["dali-cpu", "cpu"])
+    parser.add_argument("--model", default="resnet34.tv_in1k")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=30)
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    has_gpu = device.type == "cuda"
+    where = torch.cuda.get_device_name() if has_gpu else "CPU"
+    print(f"{where}, {len(os.sched_getaffinity(0))} cores, {args.model}, {args.size} px, batch {args.batch_size}")
+
+    opened = {way: (way, args.shards, args.size, args.batch_size, device) for way in args.ways}
+    elsewhere = {way: Elsewhere(*opened[way]) for way in args.ways}
+    with contextlib.ExitStack() as stack:
+        for process in elsewhere.values():
+            stack.callback(process.close)
+        trainer = GraphedTrainer(TSN(21, args.model), device)
+        shape = (args.batch_size, 8, args.size, args.size, 3)
+        frames = torch.zeros(shape, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
+        labels = torch.zeros(args.batch_size, dtype=torch.long, device=device)
+        pinned = frames.cpu().pin_memory() if has_gpu else frames
+        copying = torch.cuda.Stream() if has_gpu else None
+        for _ in range(5):
+            trainer.step(frames, labels)
+        is_graphed = False
+        if has_gpu:
+            try:
+                trainer.capture(frames, labels)
+                launched, on_gpu = launch_and_gpu_ms(trainer, frames, labels)
+                print(f"a step is launched in {launched:.1f} ms; the GPU takes {on_gpu:.1f} ms for it as a graph")
+                is_graphed = True
+            except RuntimeError as error:
+                print(f"no graph: {str(error)[:300]}", flush=True)
+        streams = {way: endless(stack.enter_context(stream_of(*opened[way]))) for way in args.ways}
+        for way in args.ways:
+            next(streams[way])
+            elsewhere[way].wait()
+
+        def rate(step: Step) -> float:
+            step(), step()
+
+            def work() -> int:
+                for _ in range(args.steps):
+                    step()
+                return args.steps * args.batch_size
+
+            return timed(work, device)
+
+        def train() -> None:
+            trainer.step(frames, labels)
+
+        def train_and_copy() -> None:
+            with torch.cuda.stream(copying):
+                pinned.to(device, non_blocking=True)
+            train()
+
+        def train_and_take(way: str) -> Step:
+            def step() -> None:
+                next(streams[way])
+                train()
+
+            return step
+
+        def replay() -> None:
+            trainer.replay(frames, labels)
+
+        def replay_fed(way: str) -> Step:
+            def step() -> None:
+                taken = next(streams[way])
+                trainer.replay(taken.frames, taken.labels)
+
+            return step
+
+        rates: dict[str, list[float]] = {}
+        of_thread: list[float] = []
+
+        def note(name: str, clips_per_second: float) -> float:
+            rates.setdefault(name, []).append(clips_per_second)
+            return clips_per_second
+
+        for _ in range(args.rounds):
+            note("nothing", rate(train))
+            if has_gpu:
+                note("copies", rate(train_and_copy))
+            with lock_taken():
+                note("lock", rate(train))
+            for way in args.ways:
+                for _ in range(10):  # what was decoded ahead meanwhile doesn't count
+                    next(streams[way])
+                before = seconds_of_threads().get("dali", 0.0)
+                pace = note(f"{way} here", rate(train_and_take(way)))
+                if way.startswith("dali"):
+                    of_thread.append(1e3 * (seconds_of_threads()["dali"] - before) / (args.steps + 2))
+                with elsewhere[way].at(pace):
+                    note(f"{way} elsewhere", rate(train))
+                with switching_every(1e-4):
+                    note(f"{way}, 0.1 ms", rate(train_and_take(way)))
+            if is_graphed:
+                note("graphed", rate(replay))
+                for way in args.ways:
+                    note(f"graphed, {way}", rate(replay_fed(way)))
+        for name, values in rates.items():
+            reference = rates["graphed" if name.startswith("graphed,") else "nothing"]
+            shares = [a / b for a, b in zip(values, reference, strict=True)]
+            print(
+                f"{name:20} {statistics.median(values):7.0f} clips/s  {statistics.median(shares):.3f}"
+                f" ({min(shares):.3f}-{max(shares):.3f})",
+                flush=True,
+            )
+        if of_thread:
+            print(f"the thread that feeds DALI computes {statistics.median(of_thread):.1f} ms a batch")
+        synchronise(device)
+
+
+if __name__ == "__main__":
+    main()
