@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,46 @@ def test_dali_with_a_reader_process_goes_on_after_a_frame_that_does_not_decode()
     with CpuClipStream(provider, settings, workers=0) as reference:
         reference.load_state_dict({"epoch": 0, "position": 1})
         assert_same_picture(batches, list(reference))
+
+
+class _UploadWithoutGpu:
+    """Stands for the copies to a GPU: a batch must be handed over by its own one."""
+
+    def __init__(self) -> None:
+        self.under_way: deque[torch.Tensor] = deque()
+        self.handed_over = 0
+
+    def begin(
+        self, views: dict[str, torch.Tensor], labels: torch.Tensor, slot: int | None
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        self.under_way.append(labels)
+        return {name: frames.clone() for name, frames in views.items()}, labels
+
+    def wait(self, slot: int) -> None: ...
+
+    def forget(self) -> None:
+        self.under_way.clear()
+
+    def finish(self) -> None: ...
+
+    def hand_over(self, batch: ClipBatch) -> ClipBatch:
+        assert self.under_way.popleft() is batch.labels
+        self.handed_over += 1
+        return batch
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_is_handed_over_by_its_own_copy_after_an_iterator_was_left(
+    jpeg_folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.shared_ring.SharedRing.pin", lambda ring: None)
+    with CpuClipStream(provider_of(jpeg_folder), settings_of(), workers=workers) as stream:
+        upload = _UploadWithoutGpu()
+        stream._upload = upload  # type: ignore[assignment]
+        next(iter(stream))  # the copy of the second batch has begun by then, and nobody takes it
+        assert len(upload.under_way) == 1
+        assert upload.handed_over + len(list(stream)) == len(stream)
+        assert not upload.under_way
 
 
 _WITHOUT_GUARD = """
