@@ -142,12 +142,14 @@ def test_command_prints_the_answer(study: Path, tmp_path: Path) -> None:
     runner = CliRunner(env={"COLUMNS": "300", "NO_COLOR": "1"})
     done = runner.invoke(app, ["study", "report", str(study), "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    assert "points a doubling" in done.output
+    assert "what the next" in done.output
     assert str(tmp_path / "report.html") in done.output
     done = runner.invoke(app, ["study", "report", str(study), "--out", str(tmp_path), "--json"])
     said = json.loads(done.output)
     assert said["complete"] == 148
     assert set(said["best"]) == {"500kB", "1MB", "2MB"}
+    assert "points a doubling" in said["in_words"][0]["doubling"]
+    assert "points less" in said["in_words"][0]["rival"]
 
 
 def test_copied_run_folders_alone_are_enough(study: Path, tmp_path: Path) -> None:
