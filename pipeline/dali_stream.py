@@ -1,8 +1,8 @@
 """The clip stream on NVIDIA DALI: encoded frames go in as one flat list, square uint8 frames come out on the GPU.
 
 A batch's frames are dealt to two pipelines by `cpu_share`, `gpu` (the JPEG engines, or CUDA kernels) and `cpu` (the
-cores). Both crop, resize and mirror on the GPU. Where there are cores enough, decoding on them costs a model that trains
-the least; the engines are for GPUs with few cores (`pipeline.choose`, docs/performance.md).
+cores). Both crop, resize and mirror on the GPU. Where there are cores enough, decoding on them costs a model that
+trains the least; the engines are for GPUs with few cores (`pipeline.choose`, docs/performance.md).
 """
 
 from __future__ import annotations
