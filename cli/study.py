@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from cli.console import EXIT_FAILED, err, explain_errors, plain, print_json, progress
 from cli.study_answer import print_capacities, print_report, report_json
-from cli.study_table import print_estimate, print_summary
+from cli.study_table import duration, print_estimate, print_summary
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from vclimb.study.capacity import Capacity
@@ -185,15 +186,26 @@ class _Progress:
 
     def __init__(self, cells: list[Cell], quiet: bool) -> None:
         from vclimb.study.cells import settings_of
+        from vclimb.study.events import TimeLeft
         from vclimb.study.naming import label, varied
 
         settings = [settings_of(cell) for cell in cells]
         names = [*varied(settings), "seed"]
         self._labels = {cell.run_id: label(one, names) for cell, one in zip(cells, settings, strict=True)}
         self._quiet = quiet
-        self._bar = progress("runs", quiet)
-        self._task = self._bar.add_task("running", total=None, note="")
-        self._ended = 0
+        columns = ("{task.description}", "{task.fields[note]}")
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn(columns[0]),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(columns[1], style="dim"),
+            console=err,
+            disable=quiet or not err.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("running", total=len(cells), note="runs")
+        self._left = TimeLeft()
 
     def __enter__(self) -> _Progress:
         self._bar.start()
@@ -204,7 +216,11 @@ class _Progress:
 
     def shows(self, shares: dict[str, float]) -> None:
         n_running = sum(0 < share < 1 for share in shares.values())
-        self._bar.update(self._task, completed=sum(shares.values()), total=len(shares), note=f"{n_running} under way")
+        left = self._left.seconds(shares)
+        told = "" if left is None else f", about {duration(left)} left"
+        self._bar.update(
+            self._task, completed=sum(shares.values()), total=len(shares), note=f"runs, {n_running} under way{told}"
+        )
 
     def waits(self, job: Any) -> None:
         if not self._quiet:

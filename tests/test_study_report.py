@@ -142,7 +142,7 @@ def test_command_prints_the_answer(study: Path, tmp_path: Path) -> None:
     runner = CliRunner(env={"COLUMNS": "300", "NO_COLOR": "1"})
     done = runner.invoke(app, ["study", "report", str(study), "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    assert "what the next" in done.output
+    assert "runs are complete" in done.output
     assert str(tmp_path / "report.html") in done.output
     done = runner.invoke(app, ["study", "report", str(study), "--out", str(tmp_path), "--json"])
     said = json.loads(done.output)

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from pipeline.dataset import Dataset
 from pipeline.errors import TargetError
+from vclimb.study.events import EventTail, TimeLeft
 from vclimb.study.executor import LocalExecutor
 from vclimb.study.folder import StudyFolder
 from vclimb.study.gpus import gpus_of
@@ -257,3 +258,30 @@ def test_a_run_whose_study_is_gone_never_starts(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ}, timeout=60)
     assert done.returncode == 128 + signal.SIGTERM
     assert not (tmp_path / "run").exists()
+
+
+def test_time_left_counts_what_this_command_did() -> None:
+    clock = iter([0.0, 10.0, 100.0]).__next__
+    left = TimeLeft(clock)
+    assert left.seconds({"a": 0.5, "b": 0.0}) is None  # half of it was done before
+    assert left.seconds({"a": 0.6, "b": 1e-9}) == pytest.approx(10 * 1.4 / 0.1)
+    assert left.seconds({"a": 1.0, "b": 1.0}) == 0
+
+
+def test_events_say_how_much_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    tail = EventTail(path)
+    assert tail.share_done() == 0
+    shares = []
+    for line in (
+        '{"event": "run"}\n',
+        '{"event": "task", "task": 0, "n_tasks": 2}\n{"event": "epoch", "task": 0, "n_tasks": 2, "epoch": 0, "ep',
+        'ochs": 2}\n',
+        '{"event": "evaluated", "task": 0, "n_tasks": 2}\nnonsense\n[]\n',
+        '{"event": "task", "task": 0, "n_tasks": 2}\n',
+        '{"event": "complete"}\n',
+    ):
+        with path.open("a") as file:
+            file.write(line)
+        shares.append(tail.share_done())
+    assert shares == pytest.approx([0, 0, 0.225, 0.5, 0.5, 1])

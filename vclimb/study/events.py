@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 # Of a task's share: its epochs; the rest is the memory and the evaluation.
 _TRAINING = 0.9
+# So much of a run must be done before the time that is left is told.
+_ENOUGH = 0.05
 
 
 class EventTail:
@@ -58,3 +62,31 @@ def _share(event: dict[str, Any]) -> float:
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         pass
     return 0.0
+
+
+class TimeLeft:
+    """How long a study will take on, from how much of its runs was done since this command began.
+
+    Args:
+        now: a clock, in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._began = now()
+        self._before: dict[str, float] = {}
+
+    def seconds(self, shares: Mapping[str, float]) -> float | None:
+        """Until the last run ends; None before enough is done to tell.
+
+        Args:
+            shares: run -> the share that is done; 0: not begun. What was done before this command doesn't count.
+        """
+        for run, share in shares.items():
+            if share > 0:
+                self._before.setdefault(run, share if share < 1 else 0.0)
+        done = sum(share - self._before.get(run, 0.0) for run, share in shares.items())
+        if done < _ENOUGH:
+            return None
+        left = sum(1 - share for share in shares.values())
+        return (self._now() - self._began) * left / done

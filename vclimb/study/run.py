@@ -17,6 +17,9 @@ from vclimb.training.config import RunConfig
 OnProgress = Callable[[dict[str, float]], None]
 """Called with the share that is done of each run that isn't complete yet."""
 
+# Of a run that has said nothing yet: it counts as under way.
+_BEGUN = 1e-9
+
 
 @dataclass
 class StudySummary:
@@ -99,7 +102,7 @@ def run_study(
     shares = dict.fromkeys((job.run_id for job in jobs), 0.0)
 
     def tell(job: RunJob, share: float) -> None:
-        shares[job.run_id] = share
+        shares[job.run_id] = max(share, _BEGUN)
         on_progress(shares)
 
     outcomes = executor.run(jobs, tell)
