@@ -1,0 +1,28 @@
+"""How clips lie in memory changes no value of them."""
+
+from __future__ import annotations
+
+import torch
+
+from vclimb.training.layout import joined, laid_out
+
+
+def _clips(seed: int) -> torch.Tensor:
+    pixels = torch.randint(0, 256, (3, 4, 8, 6, 3), generator=torch.Generator().manual_seed(seed))
+    return pixels.to(torch.uint8).permute(0, 1, 4, 2, 3)  # as a stream gives them
+
+
+def test_clips_that_are_joined_lie_as_they_did() -> None:
+    first, second = _clips(1), _clips(2)
+    both = joined(first, second)
+    assert torch.equal(both, torch.cat([first, second]))
+    assert both.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    apart = joined(first.contiguous(), second.contiguous())
+    assert torch.equal(apart, both)
+    assert apart.is_contiguous()
+
+
+def test_on_a_cpu_clips_stay_as_they_are() -> None:
+    clips = _clips(1)
+    assert laid_out(clips, whole=True) is clips
+    assert laid_out(clips, whole=False) is clips
