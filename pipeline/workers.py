@@ -2,7 +2,8 @@
 
 Each worker has a pipe of its own, so that nothing is locked and a worker that loses its pipe ends by itself; the next
 task goes to the one that has the fewest, so that a slow one (starting, or with a long video) keeps no other waiting.
-(torch's DataLoader was tried first: with workers from a fork server it hangs when a stream is left in mid-epoch,
+Within `kept_workers`, those of a closed stream wait for the next one: starting them takes longer than a small pass over
+clips. (torch's DataLoader was tried first: with workers from a fork server it hangs when a stream is left in mid-epoch,
 waiting for file descriptors from a worker that has gone.)
 """
 
@@ -14,10 +15,11 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pickle import PicklingError
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -54,11 +56,36 @@ class _Worker:
     asked: deque[int] = field(default_factory=deque)
 
 
+@dataclass(frozen=True)
+class _Setup:
+    """Tells a worker what to make from now on; None: nothing, while it waits for another stream."""
+
+    make: Callable[[Any], Any] | None
+
+
+_idle: list[_Worker] | None = None  # workers that wait for a stream; None: none are kept
+
+
+@contextmanager
+def kept_workers() -> Iterator[None]:
+    """Within this block, workers whose stream is closed wait for the next stream, and end with the block."""
+    global _idle
+    if _idle is not None:  # a block within another: the outer one ends them
+        yield
+        return
+    _idle = []
+    try:
+        yield
+    finally:
+        idle, _idle = _idle, None
+        _end(idle)
+
+
 class BatchWorkers(Generic[Task, Made]):
     """Runs `make` on tasks in worker processes, `TASKS_PER_WORKER` ahead in each.
 
-    Workers start with the first epoch and live until `close`. They come from a fork server that has imported
-    this package, so that no thread or CUDA context of this process is ever forked.
+    Workers start with the first epoch and live until `close`, or longer within `kept_workers`. They come from a fork
+    server that has imported this package, so that no thread or CUDA context of this process is ever forked.
 
     Args:
         make: from a task to what is wanted of it; all three are picklable.
@@ -114,7 +141,7 @@ class BatchWorkers(Generic[Task, Made]):
         except ConnectionError:
             raise self._died() from None
         except BaseException:  # interrupted in the middle of a task: the worker can't make sense of what follows
-            self.close()
+            self._abandon()
             raise
         worker.asked.append(task[0])
 
@@ -130,12 +157,12 @@ class BatchWorkers(Generic[Task, Made]):
         except (EOFError, ConnectionError):
             raise self._died() from None
         except BaseException:  # interrupted in the middle of an answer: the next one can't be told from its rest
-            self.close()
+            self._abandon()
             raise
         return answers
 
     def _died(self) -> WorkerDiedError:
-        self.close()
+        self._abandon()
         return WorkerDiedError("a worker process that reads clips died; is the machine out of memory?")
 
     def _start(self) -> None:
@@ -145,27 +172,63 @@ class BatchWorkers(Generic[Task, Made]):
         context.set_forkserver_preload(["pipeline.batch_decoder"])
         self._selector = selectors.DefaultSelector()
         for number in range(self._n_workers):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, self._make), name=f"clips-{number}", daemon=True)
-            _start_process(process)
-            theirs.close()
-            worker = _Worker(process, ours)
+            worker = _idle_worker(self._make) or self._started(context, number)
             self._workers.append(worker)
-            self._selector.register(ours, selectors.EVENT_READ, worker)
+            self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
+
+    def _started(self, context: ForkServerContext, number: int) -> _Worker:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, self._make), name=f"clips-{number}", daemon=True)
+        _start_process(process)
+        theirs.close()
+        return _Worker(process, ours)
 
     def close(self) -> None:
-        """End the workers. They start again if another epoch is run."""
+        """End the workers, or let them wait for another stream. They start again if another epoch is run."""
+        if _idle is not None:
+            for worker in [worker for worker in self._workers if not worker.asked]:
+                with suppress(ConnectionError):  # one that has died is ended with the others
+                    worker.pipe.send(_Setup(None))
+                    self._workers.remove(worker)
+                    _idle.append(worker)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """End the workers, whatever they are doing."""
         if self._selector is not None:
             self._selector.close()
             self._selector = None
-        for worker in self._workers:
-            worker.pipe.close()
-        for worker in self._workers:
-            worker.process.join(_JOIN_SECONDS)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+        _end(self._workers)
         self._workers.clear()
+
+
+def _idle_worker(make: Callable[[Any], Any]) -> _Worker | None:
+    """A worker that waits, and has been told what to make; None: a new one is needed."""
+    while _idle:
+        worker = _idle.pop()
+        try:
+            worker.pipe.send(_Setup(make))
+        except ConnectionError:  # it has died meanwhile
+            _end([worker])
+        except (PicklingError, AttributeError):  # defined in the main module, which it didn't run
+            _idle.append(worker)
+            return None
+        except BaseException:
+            _end([worker])
+            raise
+        else:
+            return worker
+    return None
+
+
+def _end(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.pipe.close()
+    for worker in workers:
+        worker.process.join(_JOIN_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
 
 
 def _start_process(process: ForkServerProcess) -> None:
@@ -185,7 +248,7 @@ def _start_process(process: ForkServerProcess) -> None:
         sys.modules["__main__"] = main
 
 
-def _work(pipe: Connection, make: Callable[[Any], Any]) -> None:
+def _work(pipe: Connection, make: Callable[[Any], Any] | None) -> None:
     """A worker's life: a task in, an answer or an error out, until the other end of the pipe is closed."""
     import torch
 
@@ -196,7 +259,13 @@ def _work(pipe: Connection, make: Callable[[Any], Any]) -> None:
             task = pipe.recv()
         except (EOFError, ConnectionError):
             return
+        except Exception as error:  # what it is to make can't be unpickled: it says so when it is asked for something
+            task = _Setup(partial(_fail, error))
+        if isinstance(task, _Setup):
+            make = task.make
+            continue
         try:
+            assert make is not None, "a worker that waits for a stream was given a task"
             made = make(task)
         except Exception as error:  # it goes to the process that owns the stream
             made = error
@@ -204,3 +273,7 @@ def _work(pipe: Connection, make: Callable[[Any], Any]) -> None:
             pipe.send(made)
         except (BrokenPipeError, ConnectionError):
             return
+
+
+def _fail(error: Exception, task: object) -> None:
+    raise error

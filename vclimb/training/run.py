@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError
+from pipeline.workers import kept_workers
 from vclimb.memory.replay import ReplayMemory
 from vclimb.methods.registry import parse_method
 from vclimb.scenario import MatchedScenario, Scenario, TaskPlan, match, open_scenario, scenario_of_dataset
@@ -59,6 +60,7 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
         context.log = stack.enter_context(_logs(config, folder, processes, run_log))
         if matched.left_out:
             context.log.event("warning", text=f"left out of {matched.scenario.name}: {summary(matched.left_out)}")
+        stack.enter_context(kept_workers())  # a task has four streams and more, each a short pass over clips
         return trainer.train()
 
 

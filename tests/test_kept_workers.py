@@ -1,0 +1,97 @@
+"""Worker processes that outlive a stream, for the next one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from stream_cases import JpegsInMemory, provider_of, settings_of
+
+from pipeline.clips import ClipProvider
+from pipeline.cpu_stream import CpuClipStream
+from pipeline.errors import FrameDamagedError
+from pipeline.workers import kept_workers
+
+
+def children() -> set[int]:
+    """Worker processes of streams that there are now."""
+    return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
+
+
+def clips(provider: ClipProvider, workers: int = 2, **changes: int) -> list[torch.Tensor]:
+    with CpuClipStream(provider, settings_of(**changes), "cpu", workers) as stream:
+        return [batch.frames for batch in stream]
+
+
+def assert_equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
+    assert len(one) == len(other)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_next_stream_has_the_same_processes_and_its_own_clips(jpeg_folder: Path, h264_folder: Path) -> None:
+    before = children()
+    with kept_workers():
+        first = clips(provider_of(jpeg_folder))
+        kept = children() - before
+        assert len(kept) == 2
+        other = clips(provider_of(h264_folder), seed=1)
+        assert children() - before == kept
+        fewer = clips(provider_of(jpeg_folder), workers=1)
+        assert children() - before == kept
+        more = clips(provider_of(jpeg_folder), workers=3)
+        assert len(children() - before) == 3
+    assert children() == before
+    assert_equal(first, clips(provider_of(jpeg_folder), workers=0))
+    assert_equal(other, clips(provider_of(h264_folder), workers=0, seed=1))
+    assert_equal(fewer, first)
+    assert_equal(more, first)
+
+
+def test_two_streams_at_a_time_share_none(jpeg_folder: Path) -> None:
+    before, provider = children(), provider_of(jpeg_folder)
+    with kept_workers():
+        clips(provider)
+        streams = [CpuClipStream(provider, settings_of(), "cpu", 2) for _ in range(2)]
+        with streams[0] as one, streams[1] as two:
+            iterators: list[Iterator[object]] = [iter(one), iter(two)]
+            for iterator in iterators:
+                next(iterator)
+            assert len(children() - before) == 4
+    assert children() == before
+
+
+def test_a_stream_left_in_the_middle_leaves_its_workers_fit_for_use(jpeg_folder: Path) -> None:
+    provider = provider_of(jpeg_folder)
+    with kept_workers():
+        with CpuClipStream(provider, settings_of(batch_size=1), "cpu", 2) as stream:
+            next(iter(stream))
+        assert_equal(clips(provider), clips(provider, workers=0))
+
+
+def test_an_error_in_one_stream_is_no_error_in_the_next(jpeg_folder: Path) -> None:
+    with kept_workers():
+        with pytest.raises(FrameDamagedError):
+            clips(JpegsInMemory(damaged=1), batch_size=1)
+        assert_equal(clips(provider_of(jpeg_folder)), clips(provider_of(jpeg_folder), workers=0))
+
+
+def test_a_worker_that_died_while_it_waited_is_replaced(jpeg_folder: Path) -> None:
+    before, provider = children(), provider_of(jpeg_folder)
+    with kept_workers():
+        clips(provider)
+        for child in [one for one in multiprocessing.active_children() if one.pid not in before]:
+            os.kill(child.pid or 0, signal.SIGKILL)
+            child.join()
+        assert_equal(clips(provider), clips(provider, workers=0))
+    assert children() == before
+
+
+def test_without_the_block_workers_end_with_their_stream(jpeg_folder: Path) -> None:
+    before = children()
+    clips(provider_of(jpeg_folder))
+    assert children() == before
