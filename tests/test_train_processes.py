@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from dataset_cases import command_environment
-from safetensors.torch import load_file, save_file
+from fork_host import ForkHost
+from safetensors.torch import load_file
 from training_cases import (
     STATELESS_BACKBONE,
     comparable,
@@ -27,10 +28,8 @@ from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError
 from vclimb.methods.registry import parse_method
 from vclimb.scenario import match
-from vclimb.training.assessment import evaluate
 from vclimb.training.checks import check_settings
 from vclimb.training.config import RunConfig
-from vclimb.training.context import RunContext
 from vclimb.training.run import find_scenario, train
 
 # Nothing in this network depends on which clips a process sees together. 9 exemplars and 8 clips don't come out even.
@@ -38,28 +37,25 @@ SETTINGS = (f"model.backbone={STATELESS_BACKBONE}", "model.dropout=0.0", "traini
 EXACT = 1e-5
 
 
+@pytest.fixture(scope="module")
+def host() -> Iterator[ForkHost]:
+    with ForkHost() as started:
+        yield started
+
+
 def config_of(shards: Path, method: str) -> RunConfig:
     memory = ("memory.budget=9v", "consistency.weight=0.5") if method in ("icarl", "bic", "naive") else ()
     return tiny_config(shards, method, *SETTINGS, *memory)
 
 
-def in_two_processes(config: RunConfig, out: Path) -> None:
-    """Train in two forks of this process, joined as torchrun joins them."""
+def in_two_processes(host: ForkHost, job: str, *arguments: Any) -> None:
+    """Run a job in two processes, joined as torchrun joins them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     joined = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    forks = []
-    for rank in range(2):
-        if not (pid := os.fork()):
-            try:
-                os.environ |= {**joined, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                train(config, out)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        forks.append(pid)
-    assert [os.waitpid(pid, 0)[1] for pid in forks] == [0, 0]
+    ranks = [{**joined, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    assert host.run(job, *arguments, environments=ranks) == [0, 0]
 
 
 def losses_of(run: Path) -> list[float]:
@@ -75,24 +71,17 @@ def assert_agree(one: Path, two: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["ewc", "bic", "joint"])
-def test_two_processes_agree_with_one(method: str, synth_shards: Path, tmp_path: Path) -> None:
+def test_two_processes_agree_with_one(method: str, host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
     config = config_of(synth_shards, method)
     train(config, tmp_path / "one")
-    in_two_processes(config, tmp_path / "two")
+    in_two_processes(host, "train_run", write_config(config, tmp_path), tmp_path / "two", False)
     assert_agree(tmp_path / "one", tmp_path / "two")
 
 
-def test_both_processes_evaluate_one_network(
-    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_processes_evaluate_one_network(host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
     """With batch normalisation, whose statistics each process gathers from its own share."""
-
-    def watched(run: RunContext, task: int) -> Any:
-        save_file(run.learner.model.state_dict(), tmp_path / f"{task}-{run.processes.rank}.safetensors")
-        return evaluate(run, task)
-
-    monkeypatch.setattr("vclimb.training.trainer.evaluate", watched)
-    in_two_processes(tiny_config(synth_shards, "finetune"), tmp_path / "two")
+    settings = write_config(tiny_config(synth_shards, "finetune"), tmp_path)
+    in_two_processes(host, "train_watched", settings, tmp_path / "two", tmp_path)
     for task in range(3):
         first, second = (load_file(tmp_path / f"{task}-{rank}.safetensors") for rank in range(2))
         assert first.keys() == second.keys()

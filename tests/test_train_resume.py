@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import itertools
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from dataset_cases import RunningCommand, command_environment, vclimb
+from fork_host import ForkHost
 from training_cases import comparable, events_of, final_network, read_metrics, tiny_config, write_config
 
 from pipeline.errors import TargetBusyError, TargetError
@@ -29,32 +28,12 @@ SETTINGS = ("training.epochs=2", "consistency.weight=0.5", "compute.checkpoint_s
 KILL = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from test_train_resume import kill_in
+from fork_host import kill_in
 kill_in(*sys.argv[2:4], int(sys.argv[4]), sys.argv[5])
 sys.argv = ["vclimb", *sys.argv[6:]]
 from cli.main import main
 main()
 """
-
-
-def kill_in(module: str, name: str, call: int, when: str) -> None:
-    """Let the n-th call of a function kill this process, `before` or `after` it does its work."""
-    owner: Any = importlib.import_module(module)
-    *path, last = name.split(".")
-    for part in path:
-        owner = getattr(owner, part)
-    inner, calls = getattr(owner, last), itertools.count(1)
-
-    def killing(*args: Any, **kwargs: Any) -> Any:
-        number = next(calls)
-        if number == call and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = inner(*args, **kwargs)
-        if number == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(owner, last, killing)
 
 
 MOMENTS = [
@@ -77,6 +56,12 @@ def settings(synth_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="module")
+def host() -> Iterator[ForkHost]:
+    with ForkHost() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
 def undisturbed(settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     done = vclimb("train", "--config", settings, "--out", run, "--json", timeout=120)
@@ -95,22 +80,14 @@ def assert_same(run: Path, undisturbed: Path) -> None:
 
 @pytest.mark.parametrize(("module", "name", "call", "when"), MOMENTS)
 def test_killed_and_resumed(
-    module: str, name: str, call: int, when: str, settings: Path, undisturbed: Path, tmp_path: Path
+    module: str, name: str, call: int, when: str, host: ForkHost, settings: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """A fork of this process is killed, and this process goes on: no start of a command takes seconds."""
-    run, config = tmp_path / "run", read_config(settings)
-    pid = os.fork()
-    if not pid:
-        try:
-            kill_in(module, name, call, when)
-            train(config, run)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
+    run = tmp_path / "run"
+    (status,) = host.run("train_killed", settings, run, module, name, call, when)
     assert os.WIFSIGNALED(status), "it was not killed: the moment never came"
     assert os.WTERMSIG(status) == signal.SIGKILL
     assert not (run / "metrics.json").exists() or not read_metrics(run)["complete"]
-    train(config, run, resume=True)
+    assert host.run("train_run", settings, run, True) == [0]
     assert_same(run, undisturbed)
 
 

@@ -1,0 +1,143 @@
+"""A process that has loaded all that a run needs, and forks itself for each: a start of Python takes seconds.
+
+The tests' own process must not be forked: what ran in it before may have left threads (of DALI, say) whose locks a fork
+inherits and nobody frees.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from dataset_cases import command_environment
+
+_HOST = "import sys; sys.path.insert(0, sys.argv[1]); from fork_host import serve; serve()"
+
+
+class ForkHost:
+    """Runs functions of this file in forks of a process of its own."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _HOST, str(Path(__file__).parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=command_environment(),
+        )
+
+    def run(self, job: str, *arguments: Any, environments: Sequence[Mapping[str, str]] = ({},)) -> list[int]:
+        """Run a job in a fork for each environment, all at once; the status that each ended with, as `waitpid` has it.
+
+        Args:
+            job: name of a function of this file.
+            arguments: of it, plain values.
+            environments: what each fork has in its environment besides.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([job, list(map(_plain, arguments)), list(environments)]) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"the host ended with {self._process.wait()}"
+        return list(json.loads(answer))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def serve() -> None:
+    """The host's life: a job a line, until its standard input ends."""
+    import vclimb.training.run  # noqa: F401 # what every job needs
+
+    for line in sys.stdin:
+        job, arguments, environments = json.loads(line)
+        forks = [_fork(job, arguments, environment) for environment in environments]
+        print(json.dumps([os.waitpid(pid, 0)[1] for pid in forks]), flush=True)
+
+
+def _fork(job: str, arguments: list[Any], environment: dict[str, str]) -> int:
+    if pid := os.fork():
+        return pid
+    try:
+        os.environ |= environment
+        os.dup2(2, 1)  # the answers are the host's
+        globals()[job](*arguments)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+# Jobs.
+
+
+def train_run(config: str, out: str, resume: bool) -> None:
+    """Train with the settings of a file."""
+    from vclimb.training.config import read_config
+    from vclimb.training.run import train
+
+    train(read_config(config), out, resume)
+
+
+def train_killed(config: str, out: str, module: str, name: str, call: int, when: str) -> None:
+    """Train until `kill_in` ends it."""
+    kill_in(module, name, call, when)
+    train_run(config, out, False)
+
+
+def train_watched(config: str, out: str, folder: str) -> None:
+    """Train, and write down the network that each task's evaluation is made with, a file for each process."""
+    from safetensors.torch import save_file
+
+    import vclimb.training.trainer as trainer
+
+    inner: Any = trainer.evaluate
+
+    def watched(run: Any, task: int) -> Any:
+        save_file(run.learner.model.state_dict(), Path(folder) / f"{task}-{run.processes.rank}.safetensors")
+        return inner(run, task)
+
+    trainer.evaluate = watched
+    train_run(config, out, False)
+
+
+def kill_in(module: str, name: str, call: int, when: str) -> None:
+    """Let the n-th call of a function kill this process, `before` or `after` it does its work."""
+    owner: Any = importlib.import_module(module)
+    *path, last = name.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    inner, calls = getattr(owner, last), itertools.count(1)
+
+    def killing(*args: Any, **kwargs: Any) -> Any:
+        number = next(calls)
+        if number == call and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = inner(*args, **kwargs)
+        if number == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, last, killing)
