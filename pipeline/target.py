@@ -42,12 +42,15 @@ def writable(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. The lock is the kernel's: it ends with the process, however that ends.
+def held_folder(folder: Path, doing: str = "writing to") -> Iterator[None]:
+    """Make a folder and hold it for this process. The lock is the kernel's: it ends with the process, however it ends.
+
+    Args:
+        doing: what another run that holds it is doing, for the error.
 
     Raises:
         TargetBusyError: another run holds it.
-        TargetError: it can't be made or written, or holds something that isn't ours.
+        TargetError: it can't be made or written.
     """
     with writable(folder):
         try:
@@ -60,8 +63,22 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise TargetBusyError(
-                f"another run is writing to {folder}; wait for it to end, or choose another folder"
+                f"another run is {doing} {folder}; wait for it to end, or choose another folder"
             ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder of a data set for this process.
+
+    Raises:
+        TargetBusyError: another run holds it.
+        TargetError: it can't be made or written, or holds something that isn't ours.
+    """
+    with held_folder(folder):
         foreign = [name for name in os.listdir(folder) if name not in (WORK, HEADER)]
         if foreign and not (folder / HEADER).exists() and not (folder / WORK).exists():
             raise TargetError(
@@ -69,8 +86,6 @@ def locked(folder: Path) -> Iterator[None]:
                 "choose an empty or a new folder"
             )
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ A video gets its name when it is whole, so a run that was stopped goes on with t
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -22,13 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import SettingsError, TargetBusyError, TargetError
+from pipeline.errors import SettingsError, TargetError
 from pipeline.ffmpeg import Ffmpeg
 from pipeline.shard import sync_folder, write_atomically
 from pipeline.synth.draw import Frames, draw_clip
 from pipeline.synth.encode import encode_clip
 from pipeline.synth.scenes import CLASS_NAMES, SPLITS, Clip
-from pipeline.target import writable
+from pipeline.target import held_folder, writable
 
 HEADER = "synth.json"
 TABLE = "videos.csv"
@@ -134,7 +133,7 @@ def write_dataset(
         FfmpegMissingError: ffmpeg can't encode one of the containers.
     """
     clips = settings.clips()
-    with writable(out), _locked(out):
+    with writable(out), held_folder(out):
         digest = _claim(out, settings)
         missing = {clip for clip in clips if not (out / clip.path).exists()}
         # The digest is of what is drawn, not of files: to know it, all clips must be drawn.
@@ -202,23 +201,6 @@ def _drafts_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix=_DRAFTS, dir=out) as folder:
         yield Path(folder)
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder for this process. The lock is the kernel's: it ends with the process."""
-    out.mkdir(parents=True, exist_ok=True)
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TargetBusyError(
-                f"another run is writing to {out}; wait for it to end, or choose another folder"
-            ) from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _claim(out: Path, settings: SynthSettings) -> str | None:

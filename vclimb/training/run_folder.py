@@ -10,7 +10,6 @@ runs/NAME/
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -18,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DatasetError, TargetBusyError, TargetError
-from pipeline.target import writable
+from pipeline.errors import DatasetError, TargetError
+from pipeline.target import held_folder, writable
 from vclimb.durable import draft_of, replace_file
 from vclimb.training.config import RunConfig, read_config
 from vclimb.training.values import flat
@@ -84,12 +83,6 @@ class RunFolder:
             raise DatasetError(f"{self.path / METRICS} is no file of metrics that vclimb wrote")
         return metrics
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the run has ended as it should."""
-        metrics = self.metrics()
-        return metrics is not None and bool(metrics["complete"])
-
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder for this process; the lock ends with the process, however that ends.
@@ -98,16 +91,7 @@ class RunFolder:
             TargetBusyError: another process trains in it.
             TargetError: it can't be made, or holds something else.
         """
-        with writable(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TargetBusyError(
-                    f"another run is training in {self.path}; wait for it to end, or choose another folder"
-                ) from None
+        with held_folder(self.path, "training in"):
             drafts = {draft_of(self.path / name).name for name in (CONFIG, METRICS)}  # of a run that was killed
             foreign = sorted(set(os.listdir(self.path)) - drafts)
             if foreign and not self.exists:
@@ -116,8 +100,6 @@ class RunFolder:
                     "an empty or a new folder"
                 )
             yield
-        finally:
-            os.close(handle)
 
     def begin(self, config: RunConfig, resume: bool) -> None:
         """Write the settings of a new run, or check that they are those of the one that is there.
