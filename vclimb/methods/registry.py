@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingsError
 from vclimb.methods.bic import BiC
@@ -16,6 +16,9 @@ from vclimb.methods.mas import MAS
 from vclimb.methods.method import Method, MethodConfig
 from vclimb.methods.naive import Naive
 from vclimb.training.values import from_table, suggestion
+
+if TYPE_CHECKING:  # settings of a run name their method: they import this
+    from vclimb.training.config import RunConfig
 
 METHODS: dict[str, type[Method]] = {
     method.name: method for method in (Finetune, Naive, EWC, MAS, LwF, ICaRL, BiC, Joint)
@@ -42,3 +45,9 @@ def parse_method(table: Mapping[str, Any]) -> tuple[type[Method], MethodConfig]:
     """
     kind = method_class(table.get("name"))
     return kind, from_table(kind.Config, {key: value for key, value in table.items() if key != "name"}, "method")
+
+
+def make_method(config: RunConfig) -> Method:
+    """The method of a run."""
+    kind, of_method = parse_method(config.method)
+    return kind(of_method, config.protocol == "released", config.consistency.weight)

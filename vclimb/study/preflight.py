@@ -11,7 +11,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError, VclimbError
 from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import parse_codec
-from vclimb.methods.registry import parse_method
+from vclimb.methods.registry import make_method
 from vclimb.scenario import Scenario, match
 from vclimb.study.cells import Cell
 from vclimb.study.constraints import DataTotals
@@ -52,8 +52,7 @@ def preflight(cells: Sequence[Cell], dataset: Dataset) -> None:
     codecs: set[str] = set()
     for cell in cells:
         config = cell.config
-        kind, of_method = parse_method(config.method)
-        method = kind(of_method, config.protocol == "released", config.consistency.weight)
+        method = make_method(config)
         try:
             if config.scenario not in scenarios:
                 scenario = find_scenario(config.scenario, dataset)

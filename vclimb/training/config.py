@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -271,10 +271,6 @@ class RunConfig:
     def to_toml(self) -> str:
         """As the text of `config.toml`; `read_config` reads it back to an equal value."""
         return tomli_w.dumps(self.to_table())
-
-    def with_data(self, data: str) -> RunConfig:
-        """On another copy of the data set."""
-        return replace(self, data=data)
 
 
 def make_config(*tables: Mapping[str, Any], assignments: tuple[str, ...] = ()) -> RunConfig:

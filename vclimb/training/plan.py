@@ -14,7 +14,7 @@ from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import parse_codec
 from vclimb.memory.frame_choice import parse_frame_choice
 from vclimb.memory.settings import MemorySettings
-from vclimb.methods.registry import parse_method
+from vclimb.methods.registry import make_method
 from vclimb.scenario import match
 from vclimb.training.checks import check_settings
 from vclimb.training.config import RunConfig
@@ -43,8 +43,7 @@ def plan_of(config: RunConfig) -> dict[str, Any]:
     dataset = Dataset.open(config.data)
     scenario = find_scenario(config.scenario, dataset)
     matched = match(scenario, dataset, config.scenario.allow_missing)
-    kind, of_method = parse_method(config.method)
-    method = kind(of_method, config.protocol == "released", config.consistency.weight)
+    method = make_method(config)
     check_settings(config, method, scenario, 1)
     settings = config.memory.settings(method.video_choice, config.seed)
     sample = _measured(dataset, matched.tasks[0].train, settings) if method.replays else None

@@ -11,7 +11,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError
 from pipeline.workers import kept_workers
 from vclimb.memory.replay import ReplayMemory
-from vclimb.methods.registry import parse_method
+from vclimb.methods.registry import make_method
 from vclimb.scenario import MatchedScenario, Scenario, TaskPlan, match, open_scenario, scenario_of_dataset
 from vclimb.scenario.matching import summary
 from vclimb.training.config import RunConfig, ScenarioConfig
@@ -91,8 +91,7 @@ def make_context(
     stop: StopRequest,
 ) -> RunContext:
     """All that the parts of a run share; nothing is written."""
-    kind, of_method = parse_method(config.method)
-    method = kind(of_method, config.protocol == "released", config.consistency.weight)
+    method = make_method(config)
     learner = Learner(config, processes, len(matched.scenario.tasks[0].classes))
     clips = config.compute.eval_batch_size or 2 * config.training.batch_size
     inference = InferenceSettings(

@@ -130,7 +130,8 @@ class Trainer:
                 run.learner.grow(info.n_classes, run.seed(info.number))
             seed_all(run.seed(info.number, 1, run.processes.rank))
         chosen = run.method.training_items(info, data)
-        TaskTraining(run, state, items, chosen, lambda stream: self._save(state, TRAIN, stream)).train(self._loaded)
+        loaded, self._loaded = self._loaded, None  # as large as network and optimiser: not kept beyond its use
+        TaskTraining(run, state, items, chosen, lambda stream: self._save(state, TRAIN, stream)).train(loaded)
         with self._phase(state, "consolidate"):
             run.method.end_task(info, run.learner.model, data)
 
