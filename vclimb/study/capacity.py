@@ -8,19 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.clips import InstanceProvider
 from pipeline.dataset import Dataset, StoredInstance
 from pipeline.errors import SettingsError
 from vclimb.memory.budget import MemoryBudget
-from vclimb.memory.chunk_codec import encode_chunk
-from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import parse_codec
 from vclimb.memory.frame_choice import FrameCount, parse_frame_choice
+from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame
 
 CODECS = ("copy", "jpeg:75", "jpeg:50", "jpeg:75@128", "webp:75", "webp:75@128", "h264:28", "h264:28@128")
 FRAMES: tuple[FrameCount, ...] = (1, 2, 4, 8, 16, "all")
-# Of a memory, beside its frames: metadata of the whole and of each class, and a row of facts for each exemplar.
-_ROOT_BYTES, _CLASS_BYTES, _EXEMPLAR_BYTES = 400, 2950, 25
 
 
 @dataclass(frozen=True)
@@ -80,26 +76,11 @@ def capacities(
     found = []
     for codec in codecs:
         for count in frames:
-            bytes_per_frame = _bytes_per_frame(dataset, sampled, codec, count)
-            found.append(_held(chosen, budget, codec, count, bytes_per_frame, rebalance))
+            choice = parse_frame_choice("uniform", count)
+            measured = bytes_per_frame(dataset, sampled, parse_codec(codec), choice)
+            found.append(_held(chosen, budget, codec, count, measured, rebalance))
             on_choice()
     return found
-
-
-def _bytes_per_frame(dataset: Dataset, sampled: Sequence[StoredInstance], codec_name: str, count: FrameCount) -> float:
-    provider = InstanceProvider(dataset, list(sampled))
-    codec, choice = parse_codec(codec_name), parse_frame_choice("uniform", count)
-    n_bytes = n_frames = 0
-    for item in range(len(sampled)):
-
-        def pixels(numbers: Any, item: int = item) -> Any:
-            return SourceFrames.read(provider, item, numbers).pixels
-
-        numbers = choice.choose(int(provider.items.n_frames[item]), str(provider.items.keys[item]), pixels)
-        encoded = codec.encode(SourceFrames.read(provider, item, numbers))
-        n_bytes += len(encode_chunk(b"".join(encoded.clip.units)))
-        n_frames += len(numbers)
-    return n_bytes / n_frames
 
 
 def _held(
@@ -107,7 +88,7 @@ def _held(
     budget: MemoryBudget,
     codec: str,
     count: FrameCount,
-    bytes_per_frame: float,
+    frame_bytes: float,
     rebalance: bool,
 ) -> Capacity:
     choice = parse_frame_choice("uniform", count)
@@ -115,11 +96,11 @@ def _held(
     for one in chosen:
         of_class.setdefault(one.label, []).append(choice.n_chosen(one.end_frame - one.start_frame))
     lengths = list(of_class.values())
-    sizes = [[int(n * bytes_per_frame) + _EXEMPLAR_BYTES for n in own] for own in lengths]
+    sizes = [[int(n * frame_bytes) + EXEMPLAR_BYTES for n in own] for own in lengths]
     costs = [[budget.cost(n, size) for n, size in zip(*pair, strict=True)] for pair in zip(lengths, sizes, strict=True)]
     granule = count if budget.kind == "frames" and isinstance(count, int) else 1
-    overheads = [_CLASS_BYTES] * len(costs)
-    kept = budget.kept(costs, granule=granule, root_bytes=_ROOT_BYTES, class_bytes=overheads, rebalance=rebalance)
+    overheads = [CLASS_BYTES] * len(costs)
+    kept = budget.kept(costs, granule=granule, root_bytes=ROOT_BYTES, class_bytes=overheads, rebalance=rebalance)
     n_frames = sum(sum(own[:n]) for own, n in zip(lengths, kept, strict=True))
-    n_bytes = _ROOT_BYTES + sum(_CLASS_BYTES * (n > 0) + sum(own[:n]) for own, n in zip(sizes, kept, strict=True))
-    return Capacity(codec, count, bytes_per_frame, sum(kept), n_frames, n_bytes, len(chosen))
+    n_bytes = ROOT_BYTES + sum(CLASS_BYTES * (n > 0) + sum(own[:n]) for own, n in zip(sizes, kept, strict=True))
+    return Capacity(codec, count, frame_bytes, sum(kept), n_frames, n_bytes, len(chosen))

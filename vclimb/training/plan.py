@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.clips import InstanceProvider
 from pipeline.dataset import Dataset, StoredInstance
-from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import parse_codec
 from vclimb.memory.frame_choice import parse_frame_choice
+from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame
 from vclimb.memory.settings import MemorySettings
 from vclimb.methods.registry import make_method
 from vclimb.scenario import match
@@ -21,9 +20,6 @@ from vclimb.training.config import RunConfig
 from vclimb.training.run import find_scenario
 
 _SAMPLE = 12
-# Of a memory, beside its frames: metadata of each class, and of the whole.
-_CLASS_BYTES = 4000
-_EXEMPLAR_BYTES = 30
 
 
 @dataclass(frozen=True)
@@ -67,9 +63,10 @@ def plan_of(config: RunConfig) -> dict[str, Any]:
             memory = {
                 "videos": sum(counts),
                 "frames": n_frames,
-                "bytes": int(
-                    n_frames * sample.bytes_per_frame + sum(counts) * _EXEMPLAR_BYTES + len(kept) * _CLASS_BYTES
-                ),
+                "bytes": ROOT_BYTES
+                + len(kept) * CLASS_BYTES
+                + sum(counts) * EXEMPLAR_BYTES
+                + int(n_frames * sample.bytes_per_frame),
             }
         tasks.append(
             {
@@ -105,22 +102,9 @@ def plan_of(config: RunConfig) -> dict[str, Any]:
 def _measured(dataset: Dataset, instances: Sequence[StoredInstance], settings: MemorySettings) -> _Sample:
     """Bytes a frame of some instances, spread over the list."""
     places = np.unique(np.linspace(0, len(instances) - 1, _SAMPLE).astype(int)).tolist()
-    provider = InstanceProvider(dataset, [instances[place] for place in places])
-    codec, choice = (
-        parse_codec(settings.codec),
-        parse_frame_choice(settings.frame_choice, settings.frames, settings.seed),
-    )
-    n_bytes = n_frames = 0
-    for item in range(len(provider.items)):
-
-        def pixels(numbers: Any, item: int = item) -> Any:
-            return SourceFrames.read(provider, item, numbers).pixels
-
-        frames = choice.choose(int(provider.items.n_frames[item]), str(provider.items.keys[item]), pixels)
-        encoded = codec.encode(SourceFrames.read(provider, item, frames))
-        n_bytes += sum(map(len, encoded.clip.units))
-        n_frames += len(frames)
-    return _Sample(n_bytes / n_frames, len(provider.items))
+    sampled = [instances[place] for place in places]
+    choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
+    return _Sample(bytes_per_frame(dataset, sampled, parse_codec(settings.codec), choice), len(sampled))
 
 
 def _n_kept(settings: MemorySettings, instance: StoredInstance) -> int:
@@ -134,9 +118,9 @@ def _kept_counts(settings: MemorySettings, kept: list[list[int]], sample: _Sampl
     if budget.kind in ("none", "all"):
         return [0 if budget.kind == "none" else len(frames) for frames in kept]
     if budget.kind == "bytes":
-        costs = [[int(n * sample.bytes_per_frame) + _EXEMPLAR_BYTES for n in frames] for frames in kept]
+        costs = [[int(n * sample.bytes_per_frame) + EXEMPLAR_BYTES for n in frames] for frames in kept]
         return budget.kept(
-            costs, root_bytes=_CLASS_BYTES, class_bytes=[_CLASS_BYTES] * len(kept), rebalance=settings.rebalance
+            costs, root_bytes=ROOT_BYTES, class_bytes=[CLASS_BYTES] * len(kept), rebalance=settings.rebalance
         )
     costs = [[budget.cost(n, 1) for n in frames] for frames in kept]
     return budget.kept(costs, granule=settings.granule, rebalance=settings.rebalance)

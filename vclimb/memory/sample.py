@@ -1,0 +1,39 @@
+"""What exemplars will cost, measured on some of them: for plans, before there is a memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.clips import Indices, InstanceProvider
+from pipeline.dataset import Dataset, StoredInstance
+from pipeline.decode import Pixels
+from vclimb.memory.chunk_codec import encode_chunk
+from vclimb.memory.codec_frames import SourceFrames
+from vclimb.memory.codecs import ExemplarCodec
+from vclimb.memory.frame_choice import FrameChoice
+
+# Of a memory, beside its frames: metadata of the whole and of each class, and a row of facts for each exemplar.
+ROOT_BYTES, CLASS_BYTES, EXEMPLAR_BYTES = 400, 2950, 25
+
+
+def bytes_per_frame(
+    dataset: Dataset, instances: Sequence[StoredInstance], codec: ExemplarCodec, choice: FrameChoice
+) -> float:
+    """Bytes on disk of the frames that are kept of instances, for each of these frames.
+
+    Raises:
+        FrameDamagedError: a frame of the data set doesn't decode.
+        SettingsError: the codec can't take the data set's frames.
+    """
+    provider = InstanceProvider(dataset, list(instances))
+    n_bytes = n_frames = 0
+    for item in range(len(instances)):
+
+        def pixels(numbers: Indices, item: int = item) -> Pixels:
+            return SourceFrames.read(provider, item, numbers).pixels
+
+        numbers = choice.choose(int(provider.items.n_frames[item]), str(provider.items.keys[item]), pixels)
+        encoded = codec.encode(SourceFrames.read(provider, item, numbers))
+        n_bytes += len(encode_chunk(b"".join(encoded.clip.units)))
+        n_frames += len(numbers)
+    return n_bytes / n_frames
