@@ -13,7 +13,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -28,6 +28,7 @@ import torch.utils.dlpack
 from pipeline.clip_reader import ClipReader
 from pipeline.clips import ClipProvider
 from pipeline.errors import FrameDamagedError, SettingsError, VclimbError
+from pipeline.interrupts import interrupts_held
 from pipeline.packing import BatchPacker, Bytes, PackedBatch
 from pipeline.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
 from pipeline.workers import BatchWorkers
@@ -105,8 +106,9 @@ class DaliClipStream(ClipStream):
         self._stop.clear()
         ready: queue.Queue[ClipBatch | BaseException | None] = queue.Queue(PREFETCHED_BATCHES)
         driver = threading.Thread(target=self._drive, args=(plans, ready), name="dali", daemon=True)
-        driver.start()
         try:
+            with interrupts_held():  # else it may run without our knowing, and nobody would stop it
+                driver.start()
             while (batch := ready.get()) is not None:
                 if isinstance(batch, BaseException):
                     raise batch
@@ -124,17 +126,16 @@ class DaliClipStream(ClipStream):
         packed = self._workers.run(plans)
         feed = _Feed(packed)
         try:
-            lanes = self._lanes = self._lanes or self._build()
-            for number, lane in enumerate(lanes):
-                lane.start(partial(self._next_part, feed, lanes, number))
-            while not self._stop.is_set() and (batch := self._collect(lanes, feed)) is not None:
-                ready.put(batch)
+            with closing(packed):  # what an error still holds on to must not go on reading
+                lanes = self._lanes = self._lanes or self._build()
+                for number, lane in enumerate(lanes):
+                    lane.start(partial(self._next_part, feed, lanes, number))
+                while not self._stop.is_set() and (batch := self._collect(lanes, feed)) is not None:
+                    ready.put(batch)
         except BaseException as error:
             self._lanes = None  # a pipeline that failed can't be run again
             ready.put(self._explained(error, feed))
             return
-        finally:
-            packed.close()  # what the error still holds on to must not go on reading
         if self._stop.is_set():
             self._lanes = None  # what is still in DALI belongs to nobody
         ready.put(None)

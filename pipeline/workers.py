@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pickle import PicklingError
@@ -25,6 +26,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from pipeline.errors import SettingsError, VclimbError
+from pipeline.interrupts import interrupts_held
 
 Task = TypeVar("Task")
 Made = TypeVar("Made")
@@ -85,7 +87,8 @@ class BatchWorkers(Generic[Task, Made]):
     """Runs `make` on tasks in worker processes, `TASKS_PER_WORKER` ahead in each.
 
     Workers start with the first epoch and live until `close`, or longer within `kept_workers`. They come from a fork
-    server that has imported this package, so that no thread or CUDA context of this process is ever forked.
+    server that has imported this package, so that no thread or CUDA context of this process is ever forked. Ctrl-C is
+    for this process alone.
 
     Args:
         make: from a task to what is wanted of it; all three are picklable.
@@ -154,7 +157,7 @@ class BatchWorkers(Generic[Task, Made]):
                 worker: _Worker = key.data
                 answer = worker.pipe.recv()
                 answers[worker.asked.popleft()] = answer
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # the latter where it ended in the middle of an answer
             raise self._died() from None
         except BaseException:  # interrupted in the middle of an answer: the next one can't be told from its rest
             self._abandon()
@@ -170,11 +173,17 @@ class BatchWorkers(Generic[Task, Made]):
             return
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["pipeline.batch_decoder"])
+        with interrupts_held():  # the workers get no Ctrl-C either: they inherit it from the server
+            forkserver.ensure_running()
         self._selector = selectors.DefaultSelector()
-        for number in range(self._n_workers):
-            worker = _idle_worker(self._make) or self._started(context, number)
-            self._workers.append(worker)
-            self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
+        try:
+            for number in range(self._n_workers):
+                worker = _idle_worker(self._make) or self._started(context, number)
+                self._workers.append(worker)
+                self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
+        except BaseException:  # interrupted: else the next epoch would go on with those that there are
+            self._abandon()
+            raise
 
     def _started(self, context: ForkServerContext, number: int) -> _Worker:
         ours, theirs = context.Pipe()
@@ -252,7 +261,7 @@ def _work(pipe: Connection, make: Callable[[Any], Any] | None) -> None:
     """A worker's life: a task in, an answer or an error out, until the other end of the pipe is closed."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that owns the stream
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it isn't blocked where somebody else started the fork server
     torch.set_num_threads(1)
     while True:
         try:

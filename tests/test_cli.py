@@ -6,6 +6,7 @@ import io
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,21 @@ def test_help_of_a_command_tells_of_every_flag(name: str) -> None:
                 assert word in result.stdout
     for parameter in commands()[name].params:
         assert parameter.help, f"{name} {parameter.name} has no help"
+
+
+def test_ctrl_c_while_the_command_is_still_loading_is_no_traceback() -> None:
+    program = (
+        "import signal, sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'pipeline.dataset':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from cli.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped.\n")
 
 
 def test_help_version_and_no_arguments() -> None:

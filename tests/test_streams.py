@@ -328,54 +328,6 @@ def test_a_batch_that_is_held_is_not_written_to(jpeg_folder: Path) -> None:
             del batch
 
 
-_ENDLESS = """
-import sys
-from stream_cases import provider_of, settings_of
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dali_stream import DaliClipStream, DaliSettings
-
-if __name__ == "__main__":
-    provider = provider_of(sys.argv[1])
-    if sys.argv[2] == "cpu":
-        stream = CpuClipStream(provider, settings_of(), workers=2)
-    else:
-        stream = DaliClipStream(provider, settings_of(), "cpu", DaliSettings(threads=1, readers=2))
-    list(stream)
-    print("streaming", flush=True)
-    while True:
-        for batch in stream:
-            pass
-"""
-
-
-@pytest.mark.timeout(90)
-@pytest.mark.parametrize("decoder", ["cpu", "dali"])
-def test_ctrl_c_leaves_no_processes(jpeg_folder: Path, tmp_path: Path, decoder: str) -> None:
-    script = tmp_path / "endless.py"
-    script.write_text(_ENDLESS)
-    process = subprocess.Popen(
-        [sys.executable, script, jpeg_folder, decoder],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "streaming\n"
-        family = psutil.Process(process.pid).children(recursive=True)
-        assert len(family) >= 3  # two workers and the fork server
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers too
-        _, stderr = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == -signal.SIGINT, stderr
-    assert stderr.rstrip().endswith("KeyboardInterrupt"), stderr
-    _, left = psutil.wait_procs(family, timeout=10)
-    assert left == []
-
-
 # Settings
 
 
