@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+
+_STOPPED = "stopped.\n"
+_EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
     """Entry point of the console script."""
+    # Loading takes half a second, with nothing to undo. A KeyboardInterrupt would be lost where Python cleans up
+    # between two imports, and the command would go on.
+    if interruptible := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _stop_at_once)
+    from cli.main import main as run
+
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        from cli.main import main as run  # takes half a second: a Ctrl-C within it gets no traceback either
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped.\n")
-        raise SystemExit(130) from None
-    run()
+        run()
+    except KeyboardInterrupt:  # before the command itself has begun: it answers for itself
+        sys.stderr.write(_STOPPED)
+        raise SystemExit(_EXIT_INTERRUPTED) from None
+
+
+def _stop_at_once(_number: int, _frame: object) -> None:
+    os.write(sys.stderr.fileno(), _STOPPED.encode())
+    os._exit(_EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":
