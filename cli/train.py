@@ -27,6 +27,9 @@ _FLAG_SETTINGS = {
     "tc": "consistency.weight",
     "epochs": "training.epochs",
     "seed": "seed",
+    "split": "scenario.split",
+    "weights": "model.weights",
+    "compile_": "compute.compile",
 }
 
 
@@ -39,6 +42,10 @@ def command(
         str | None, typer.Option(help="A scenario as JSON (`vclimb scenario export`), or a task file of the benchmark.")
     ] = None,
     tasks: Annotated[int | None, typer.Option(help="Or: deal the data set's classes out to so many tasks.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="own (the data set's, the default) or group: no source in both training and test."),
+    ] = None,
     method: Annotated[
         str | None, typer.Option(help="finetune, naive, ewc, mas, lwf, icarl, bic or joint. Default: naive.")
     ] = None,
@@ -52,6 +59,12 @@ def command(
     tc: Annotated[float | None, typer.Option(help="Weight of temporal consistency, 0 (off) to 1.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of each task. Default: 50.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that draws, but the order of classes.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="The backbone's: pretrained (downloaded; the default), none, or a file.")
+    ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Let torch compile the backbone: a minute more, then faster steps.")
+    ] = False,
     preset: Annotated[
         str | None, typer.Option(help="The benchmark's settings of a row of its tables, e.g. ucf101-10/icarl.")
     ] = None,
@@ -85,6 +98,9 @@ def command(
         "tc": tc,
         "epochs": epochs,
         "seed": seed,
+        "split": split,
+        "weights": weights,
+        "compile_": compile_ or None,
     }
     is_first = os.environ.get("RANK", "0") == "0"
 

@@ -127,7 +127,7 @@ def command_environment() -> dict[str, str]:
 
 def vclimb(*arguments: str | Path, run_by: Sequence[str] = (), **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the real command to its end. `run_by` goes before it, such as `OBEYING_PERMISSIONS`."""
-    options = {"capture_output": True, "text": True, "timeout": 60, "env": command_environment(), **options}
+    options = {"capture_output": True, "text": True, "timeout": 120, "env": command_environment(), **options}
     return subprocess.run([*run_by, VCLIMB, *map(str, arguments)], check=False, **options)
 
 
@@ -193,7 +193,7 @@ class RunningCommand:
             pass
         return None
 
-    def wait_until(self, is_so: Callable[[], bool], timeout_seconds: float = 60) -> bool:
+    def wait_until(self, is_so: Callable[[], bool], timeout_seconds: float = 120) -> bool:
         """Wait until something is so; whether it came to be before the command ended."""
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
@@ -204,7 +204,7 @@ class RunningCommand:
             time.sleep(0.005)
         raise AssertionError(f"nothing came of it in {timeout_seconds} s")
 
-    def wait_until_alone(self, timeout_seconds: float = 20) -> list[psutil.Process]:
+    def wait_until_alone(self, timeout_seconds: float = 60) -> list[psutil.Process]:
         """Give the processes that lost their parent time to end; those that did not."""
         deadline = time.monotonic() + timeout_seconds
         while (left := self.family()) and time.monotonic() < deadline:

@@ -53,7 +53,7 @@ def test_a_file_that_may_not_be_read_is_explained(tmp_path: Path) -> None:
         "if __name__ == '__main__':\n"
         f"    prepare_videos(Path({str(tmp_path / 'in')!r}), Path({str(tmp_path / 'out')!r}))\n"
     )
-    done = subprocess.run([*OBEYING_PERMISSIONS, sys.executable, script], timeout=60, check=False)
+    done = subprocess.run([*OBEYING_PERMISSIONS, sys.executable, script], timeout=120, check=False)
     assert done.returncode == 0
     assert reasons(tmp_path / "out") == {"forbidden.mp4": "open: Permission denied"}
     assert [video.source for video in Dataset.open(tmp_path / "out").videos] == ["good.mp4"]

@@ -32,8 +32,8 @@ FLAGS = {
     "inspect": "dataset --contact-sheet --columns --json",
     "synth": "folder --classes --train --test --seed --json",
     "bench": "dataset --frames --size --batch-size --model --decoder --workers --seconds --device --json",
-    "train": "data --out -o --scenario --tasks --method --memory --frames --codec --tc --epochs --seed --preset "
-    "--config --set --allow-missing --resume --dry-run --json",
+    "train": "data --out -o --scenario --tasks --split --method --memory --frames --codec --tc --epochs --seed "
+    "--weights --compile --preset --config --set --allow-missing --resume --dry-run --json",
     "show": "run --png --json",
     "study run": "study --data --out -o --axis --set --budgets --equal --jobs --gpus --retry-failed --dry-run "
     "--rate --json",

@@ -123,8 +123,8 @@ def test_a_killed_process_leaves_nothing_on_disk(mixed: MemoryStore, tmp_path: P
         assert list(folder.iterdir()) == []
     finally:
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
-    _, left = psutil.wait_procs(family, timeout=10)
+        process.communicate(timeout=120)
+    _, left = psutil.wait_procs(family, timeout=120)
     assert left == []
     assert list(folder.iterdir()) == []
 

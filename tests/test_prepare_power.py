@@ -45,7 +45,7 @@ def killed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = RunningCommand("prepare", source, "--out", out, "--workers", "2")
     assert run.wait_until(lambda: len(list(out.glob(f"{WORK}/[0-9]*/*.json"))) >= 6)
     run.process.kill()
-    run.process.communicate(timeout=30)
+    run.process.communicate(timeout=120)
     assert run.wait_until_alone() == []
     return out
 

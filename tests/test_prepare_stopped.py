@@ -197,7 +197,7 @@ def test_stopped_run_ends_at_once_and_goes_on(
     else:  # a scheduler that signals every process of a job may reach them before the run
         for process in psutil.Process(run.process.pid).children():
             process.send_signal(signal.SIGTERM)
-    stdout, stderr = run.process.communicate(timeout=20)
+    stdout, stderr = run.process.communicate(timeout=120)
     assert time.monotonic() - began < 8
     assert run.process.returncode == 130, stderr
     assert stdout == ""
@@ -216,7 +216,7 @@ def test_ctrl_c_while_workers_start_is_answered_by_the_run_alone(source: Path, t
     run = RunningCommand(*prepare_arguments(source, tmp_path / "data"))
     assert run.wait_until(lambda: len(run.family()) >= 3)
     os.killpg(run.process.pid, signal.SIGINT)
-    _, stderr = run.process.communicate(timeout=20)
+    _, stderr = run.process.communicate(timeout=120)
     assert run.process.returncode == 130, stderr
     assert "stopped. What is done is kept" in stderr
     assert "KeyboardInterrupt" not in stderr
@@ -228,7 +228,7 @@ def test_workers_stopped_while_they_start_stop_the_run(source: Path, tmp_path: P
     assert run.wait_until(lambda: len(run.family()) >= 3)
     for process in psutil.Process(run.process.pid).children():
         process.send_signal(signal.SIGTERM)
-    _, stderr = run.process.communicate(timeout=30)
+    _, stderr = run.process.communicate(timeout=120)
     if run.process.returncode != 0:  # a worker that was replaced in time may still have done the work
         assert run.process.returncode == 130, stderr
         assert "stopped. What is done is kept" in stderr
@@ -258,7 +258,7 @@ def test_verify_ends_at_once_too(source: Path, tmp_path: Path) -> None:
     run = RunningCommand("verify", tmp_path / "data", "--workers", "2")
     assert run.wait_until(lambda: len(run.family()) > 1)
     os.killpg(run.process.pid, signal.SIGINT)
-    _, stderr = run.process.communicate(timeout=20)
+    _, stderr = run.process.communicate(timeout=120)
     assert (run.process.returncode, stderr.splitlines()[-1:]) == (130, ["stopped. Nothing was changed."])
     assert run.wait_until_alone() == []
 
@@ -268,5 +268,5 @@ def test_killed_verify_leaves_no_process(source: Path, tmp_path: Path) -> None:
     run = RunningCommand("verify", tmp_path / "data", "--workers", "2")
     assert run.wait_until(lambda: len(run.family()) > 2)
     run.process.kill()
-    run.process.communicate(timeout=10)
+    run.process.communicate(timeout=120)
     assert run.wait_until_alone() == []

@@ -76,7 +76,7 @@ def stored_file(dataset: Dataset, video: StoredVideo, folder: Path) -> Path:
 def ffmpeg_says(ffmpeg: str, file: Path, *arguments: str) -> bytes:
     """What ffmpeg writes to stdout when it reads a file without complaint."""
     command = [ffmpeg, "-v", "error", "-i", str(file), *arguments, "-"]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, check=True, timeout=120)
     assert done.stderr == b""
     return done.stdout
 

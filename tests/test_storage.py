@@ -282,7 +282,7 @@ def test_the_operating_system_counts_the_same_bytes(folder: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     counted, by_system = json.loads(done.stdout)

@@ -314,7 +314,7 @@ class TestStopping:
         running = RunningCommand(*arguments(tmp_path))
         assert running.wait_until(lambda: len(list(tmp_path.glob("videos/*/*"))) >= 2)
         running.process.send_signal(number)
-        _, stderr = running.process.communicate(timeout=30)
+        _, stderr = running.process.communicate(timeout=120)
         assert running.process.returncode == status
         assert running.wait_until_alone() == []
         assert "Traceback" not in stderr

@@ -120,7 +120,7 @@ def test_ctrl_c_stops_between_two_steps_and_loses_nothing(settings: Path, undist
 
     assert started.wait_until(has_trained)
     os.killpg(started.process.pid, signal.SIGINT)
-    _, errors = started.process.communicate(timeout=30)
+    _, errors = started.process.communicate(timeout=120)
     assert started.process.returncode == 130, errors
     assert f"vclimb train --resume --out {run}" in errors
     assert "Traceback" not in errors

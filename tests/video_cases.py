@@ -31,7 +31,7 @@ REAL_VIDEOS = Path(__file__).parents[1] / "../shared/data/jhmdb21"
 def run_ffmpeg_tool(args: Sequence[str | Path]) -> None:
     """Run the real ffmpeg on arguments of a test, and fail loudly."""
     command = [find_ffmpeg().path, "-y", "-nostdin", "-hide_banner", "-v", "error", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
     assert done.returncode == 0, f"{command} failed: {done.stderr}"
 
 

@@ -13,6 +13,7 @@ from vclimb.memory.accounting import MemoryUsage
 from vclimb.metrics import AccuracyMatrix, PredictionCounts
 from vclimb.scenario import MatchedScenario
 from vclimb.training.config import RunConfig
+from vclimb.training.run_folder import METRICS_FORMAT, METRICS_VERSION
 
 
 @dataclass
@@ -67,6 +68,8 @@ class Records:
         reported = classifier if classifier in self.matrices else next(iter(self.matrices))
         counts = self.counts[reported]
         return {
+            "format": METRICS_FORMAT,
+            "format_version": METRICS_VERSION,
             "complete": len(self.tasks) == len(self.n_classes),
             "vclimb_version": __version__,
             "dataset": dataset,

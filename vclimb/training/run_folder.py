@@ -127,6 +127,6 @@ class RunFolder:
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Replace the metrics, at once or not at all."""
-        text = json.dumps({"format": METRICS_FORMAT, "format_version": METRICS_VERSION, **metrics}, indent=1)
+        text = json.dumps(metrics, indent=1)
         with writable(self.path):
             replace_file(self.path / METRICS, text.encode())

@@ -96,7 +96,7 @@ class WandbLog(RunLog):
     """The same for Weights & Biases, under one run that resuming continues.
 
     Raises:
-        SettingsError: the package isn't installed.
+        SettingsError: the package isn't installed, or can't begin the run: nobody is logged in, say.
     """
 
     def __init__(self, project: str, folder: Path, settings: dict[str, Any]) -> None:
@@ -109,9 +109,15 @@ class WandbLog(RunLog):
         # The folder's own name and place make the id: resuming goes on with it.
         digest = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
         run_id = f"{folder.name}-{digest}"
-        self._run = wandb.init(
-            project=project, name=folder.name, id=run_id, resume="allow", dir=str(folder), config=settings
-        )
+        try:
+            self._run = wandb.init(
+                project=project, name=folder.name, id=run_id, resume="allow", dir=str(folder), config=settings
+            )
+        except wandb.errors.Error as error:
+            raise SettingsError(
+                f"log.wandb {project!r}: {' '.join(str(error).split())}; log in (`wandb login`), keep the run here by "
+                "WANDB_MODE=offline, or leave log.wandb off"
+            ) from None
 
     def event(self, event: str, **facts: Any) -> None:
         values = scalars_of(event, facts)

@@ -1,0 +1,78 @@
+"""What a run may have besides: a compiled backbone, and Weights & Biases."""
+
+from __future__ import annotations
+
+import json
+from functools import partialmethod
+from pathlib import Path
+
+import pytest
+import torch
+from dataset_cases import vclimb
+from training_cases import TINY_BACKBONE, read_metrics, tiny_config, write_config
+
+from vclimb.methods.registry import make_method
+from vclimb.training.config import make_config
+from vclimb.training.learner import Learner
+from vclimb.training.processes import Processes
+
+
+def wandb_settings(shards: Path, folder: Path) -> Path:
+    pytest.importorskip("wandb")
+    return write_config(tiny_config(shards, "naive", "log.wandb=a project"), folder)
+
+
+def test_weights_and_biases_get_every_figure(
+    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, folder = wandb_settings(synth_shards, tmp_path), tmp_path / "run"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    done = vclimb("train", "--config", settings, "--out", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == read_metrics(folder)
+    (log,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
+    written = log.read_bytes()
+    for name in ("a project", "loss/classification", "learning_rate", "after_task/acc", "memory/bytes_on_disk"):
+        assert name.encode() in written
+    for acc in read_metrics(folder)["acc_after_each_task"]:
+        assert repr(acc).encode() in written
+    done = vclimb("train", "--resume", "--out", folder)  # under the same run's name
+    assert done.returncode == 0, done.stderr
+    assert {log.name for log in (folder / "wandb").glob("offline-run-*/run-*.wandb")} == {log.name}
+
+
+def test_without_a_login_weights_and_biases_are_explained(
+    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = wandb_settings(synth_shards, tmp_path)
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = vclimb("train", "--config", settings, "--out", tmp_path / "run")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("error: log.wandb 'a project': No API key configured.")
+    assert done.stderr.splitlines()[-1].endswith("or leave log.wandb off")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_compiled_backbone_trains_as_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    # All of torch's compiler but its last step, which takes a minute for the CPU: the graphs run as they were traced.
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
+    clips = torch.randint(0, 256, (2, 1, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    networks = []
+    for compiled in (False, True):
+        config = make_config(
+            {"data": "none", "model": {"backbone": TINY_BACKBONE, "weights": "none", "size": 32, "dropout": 0.0}},
+            {"compute": {"compile": compiled, "device": "cpu"}, "training": {"batch_size": 2}},
+        )
+        learner = Learner(config, Processes(0, 1, torch.device("cpu")), 2)
+        assert (learner.model.backbone._compiled_call_impl is not None) == compiled
+        learner.begin_task()
+        method = make_method(config)
+        for _ in range(2):
+            learner.step(method, clips, None, torch.tensor([0, 1]), n_global=2, progress=0.0)
+        networks.append(learner.model.state_dict())
+    plain, other = networks
+    assert plain.keys() == other.keys()  # so that a checkpoint of one is one of the other
+    for name, value in plain.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)
