@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from vclimb.methods import importance
 from vclimb.methods.importance import (
     Anchor,
     ImportanceSum,
@@ -168,7 +169,9 @@ class TestBoth:
             for name in expected:
                 torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-4)
 
-    def test_on_clips_of_the_real_model(self) -> None:
+    @pytest.mark.parametrize("on_gpu", [False, True], ids=["", "chunks filled up, as on a GPU"])
+    def test_on_clips_of_the_real_model(self, on_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(importance, "needs_plans", lambda device: on_gpu)
         torch.manual_seed(0)
         model = TSN(3, "test_resnet.r160_in1k").train()
         clips = torch.randint(0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8)

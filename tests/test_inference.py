@@ -15,6 +15,7 @@ from pipeline.cpu_stream import CpuClipStream
 from pipeline.errors import FrameDamagedError
 from pipeline.sampling import View
 from pipeline.stream import StreamSettings
+from vclimb.training import inference
 from vclimb.training.inference import InferenceSettings, infer
 from vclimb.tsn import TSN
 
@@ -59,6 +60,23 @@ def test_batches_and_workers_change_nothing(
     expected = infer(model, provider, "jpeg", SETTINGS, CPU)
     torch.testing.assert_close(outputs.features, expected.features, rtol=1e-4, atol=1e-4)
     assert sum(seen) == len(provider.items)
+
+
+def test_a_last_batch_that_is_filled_up_says_the_same(
+    model: TSN, provider: InstanceProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is done on a GPU."""
+    expected = infer(model, provider, "jpeg", SETTINGS, CPU)
+    sizes: list[int] = []
+    features = model.features
+    monkeypatch.setattr(inference, "needs_plans", lambda device: True)
+    monkeypatch.setattr(model, "features", lambda clips: sizes.append(len(clips)) or features(clips))
+    outputs = infer(model, provider, "jpeg", SETTINGS, CPU)
+    assert len(provider.items) % SETTINGS.batch_size
+    assert set(sizes) == {SETTINGS.batch_size}
+    assert outputs.items.tolist() == expected.items.tolist()
+    torch.testing.assert_close(outputs.features, expected.features, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(outputs.logits, expected.logits, rtol=1e-4, atol=1e-4)
 
 
 def test_two_ranks_together_see_each_item_once(model: TSN, provider: InstanceProvider) -> None:

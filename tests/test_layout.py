@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vclimb.training.layout import joined, laid_out
+from vclimb.training.layout import filled, joined, laid_out
 
 
 def _clips(seed: int) -> torch.Tensor:
@@ -20,6 +20,16 @@ def test_clips_that_are_joined_lie_as_they_did() -> None:
     apart = joined(first.contiguous(), second.contiguous())
     assert torch.equal(apart, both)
     assert apart.is_contiguous()
+
+
+def test_a_batch_that_is_filled_up_lies_as_it_did_with_blank_clips_behind() -> None:
+    clips = _clips(1)
+    full = filled(clips, 5)
+    assert torch.equal(full[:3], clips)
+    assert full.shape == (5, *clips.shape[1:])
+    assert not full[3:].any()
+    assert full.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    assert filled(clips, 3) is clips
 
 
 def test_on_a_cpu_clips_stay_as_they_are() -> None:

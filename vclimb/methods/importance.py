@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from vclimb.training.layout import filled, needs_plans
+
 Parameters = dict[str, Tensor]
 """Name, as in `model.named_parameters()`, -> float32 tensor. Take the bare model: DDP and `compile` add to names."""
 
@@ -277,11 +279,16 @@ def _sum_over_samples(
         for clips, true in batches:
             for start in range(0, len(clips), chunk_size):
                 some, some_true = clips[start : start + chunk_size], true[start : start + chunk_size]
+                n_some = len(some)
                 with torch.autocast(clips.device.type, enabled=False):
-                    gradients = gradients_of(parameters, some, labels_of(some, some_true))
+                    labels = labels_of(some, some_true)
+                    if needs_plans(clips.device):
+                        some = filled(some, chunk_size)
+                        labels = nn.functional.pad(labels, (0, chunk_size - n_some))
+                    gradients = gradients_of(parameters, some, labels)
                 for name, gradient in gradients.items():
-                    total[name] += magnitude(gradient.float()).sum(0)
-                n_samples += len(some)
+                    total[name] += magnitude(gradient[:n_some].float()).sum(0)
+                n_samples += n_some
     return ImportanceSum(total, n_samples)
 
 

@@ -195,7 +195,7 @@ class ComputeConfig:
         compile: let torch compile the backbone.
         decoder: as `vclimb bench` measures them.
         workers: processes that decode; None: as many as there are cores.
-        eval_batch_size: clips of a batch in evaluation; None: twice training's.
+        eval_batch_size: clips of a batch in evaluation; None: as many as the network sees in a step of training.
         checkpoint_seconds: at least this long between two checkpoints within a task.
         forward_transfer: measure it: a pass over each task's clips before it is learned.
     """

@@ -16,14 +16,11 @@ from pipeline.clips import ClipProvider
 from pipeline.cpu_stream import default_workers
 from pipeline.sampling import View
 from pipeline.stream import StreamSettings
-from vclimb.training.layout import laid_out
+from vclimb.training.layout import filled, needs_plans
 from vclimb.tsn import TSN
 
 CLIPS_PER_WORKER = 64
 """That a process must have to decode in a pass: fewer are decoded sooner than another process has started."""
-
-LONG_PASS = 64
-"""Batches from which on a pass is worth the seconds that cuDNN takes to plan for channels that lie together."""
 
 
 @dataclass(frozen=True)
@@ -106,18 +103,16 @@ def infer(
             most = default_workers(device, world_size) if n_workers is None else n_workers
             n_workers = min(most, max(1, len(provider.items) // world_size // CLIPS_PER_WORKER))
         stream, _ = open_stream(provider, codec, clips, device, settings.decoder, n_workers)
-        is_long = len(stream) >= LONG_PASS
         with stream, torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16 and device.type == "cuda"):
             for batch in stream:
-                if len(batch.keys):
-                    of_batch = model.features(
-                        laid_out(batch.frames, is_long and len(batch.keys) == settings.batch_size)
-                    )
+                if n_clips := len(batch.keys):
+                    shown = filled(batch.frames, settings.batch_size) if needs_plans(device) else batch.frames
+                    of_batch = model.features(shown)[:n_clips]
                     features.append(of_batch.float().cpu())
                     logits.append(model.classify(of_batch).float().cpu())
                     items.append(batch.plan.items)
                 if on_clips is not None:
-                    on_clips(len(batch.keys))
+                    on_clips(n_clips)
     finally:
         model.train(was_training)
     seen = np.concatenate(items) if items else np.empty(0, np.int64)

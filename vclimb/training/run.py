@@ -93,7 +93,8 @@ def make_context(
     """All that the parts of a run share; nothing is written."""
     method = make_method(config)
     learner = Learner(config, processes, len(matched.scenario.tasks[0].classes))
-    clips = config.compute.eval_batch_size or 2 * config.training.batch_size
+    shown = config.training.batch_size * (2 if config.consistency.weight else 1)
+    clips = config.compute.eval_batch_size or shown
     inference = InferenceSettings(
         n_frames=config.model.clip_frames,
         size=config.model.size,
