@@ -120,7 +120,8 @@ class CpuClipStream(ClipStream):
             slot, n_clips = number % self._n_slots, len(plan.items)
             if self._upload is not None:
                 self._upload.wait(slot)
-            starts = range(0, max(1, n_clips), self._part_clips)
+            # A short batch has as many parts as the others, some of them empty: more batches would be in flight else.
+            starts = range(0, self.settings.batch_size, self._part_clips)
             parts = [Part(plan.part(start, start + self._part_clips), slot, start, n_clips) for start in starts]
             asked.append((slot, plan, parts))
             yield from parts

@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -22,6 +25,7 @@ from stream_cases import (
 )
 from stream_contract import StreamContract, assert_same_bits, assert_same_picture, grandchildren
 
+from pipeline import cpu_stream
 from pipeline.augment import Augmentation
 from pipeline.clips import ClipProvider, InstanceProvider, JoinedProviders
 from pipeline.cpu_stream import CpuClipStream
@@ -30,7 +34,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import FrameDamagedError, SettingsError
 from pipeline.sampling import View
 from pipeline.stream import ClipBatch, ClipStream, StreamSettings
-from pipeline.workers import WorkerDiedError
+from pipeline.workers import TASKS_PER_WORKER, WorkerDiedError
 
 
 class TestCpuInProcess(StreamContract):
@@ -90,6 +94,43 @@ def test_any_number_of_workers_gives_the_same_bits(jpeg_folder: Path) -> None:
     for workers in (1, 2, 4):
         with CpuClipStream(provider, settings, workers=workers) as stream:
             assert_same_bits([*stream, *stream], expected)
+
+
+class EagerWorkers:
+    """Workers that answer as early as any could: whatever may be in flight is done when it is asked for."""
+
+    def __init__(self, make: Callable[[Any], Any], workers: int) -> None:
+        self._make, self._most = make, TASKS_PER_WORKER * workers
+
+    def run(self, tasks: Iterator[Any]) -> Generator[Any, None, None]:
+        answers: deque[Any] = deque()
+        while True:
+            answers.extend(map(self._make, islice(tasks, self._most - len(answers))))
+            if not answers:
+                return
+            yield answers.popleft()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("workers", [1, 2, 14])
+@pytest.mark.parametrize(("n_items", "batch_size"), [(10, 64), (66, 50), (97, 32), (42, 32), (5, 5), (33, 16)])
+def test_a_batch_is_never_overwritten_by_those_decoded_ahead(
+    n_items: int, batch_size: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short the last batch of each epoch is, and however far ahead the workers are."""
+    monkeypatch.setattr(cpu_stream, "BatchWorkers", EagerWorkers)
+    provider = JpegsInMemory(n_items)
+    settings = settings_of(batch_size=batch_size, views=(View("clip", 1),), across_epochs=True)
+    with (
+        CpuClipStream(provider, settings, workers=workers) as stream,
+        CpuClipStream(provider, settings, workers=0) as one,
+    ):
+        for _ in range(4):
+            for batch, expected in zip(stream, one, strict=True):
+                assert batch.keys == expected.keys
+                assert torch.equal(batch.frames, expected.frames)
 
 
 def test_dali_with_a_reader_process_gives_the_same_bits(jpeg_folder: Path) -> None:
