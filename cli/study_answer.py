@@ -34,6 +34,8 @@ def print_report(report: Report) -> None:
     else:
         out.print("no run with a memory is complete yet")
     counts = [f"{len(results.complete)} runs are complete"]
+    if results.set_aside:
+        counts[0] += f" ({len(results.set_aside)} left out: newer ones repeat them, with the same settings and seed)"
     counts += [f"[red]{len(results.failures)} failed[/]"] if results.failures else []
     counts += [f"{len(results.unfinished)} are unfinished"] if results.unfinished else []
     counts += [f"{len(results.waiting)} were not begun"] if results.waiting else []
@@ -64,6 +66,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "report": str(report.page),
         "plots": report.n_plots,
         "complete": len(results.complete),
+        "left_out": [run.run_id for run in results.set_aside],
         "failed": {run_id: failure.error for run_id, failure in results.failures.items()},
         "unfinished": [run.run_id for run in results.unfinished],
         "not_begun": list(results.waiting),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -130,6 +131,33 @@ def test_answer_says_the_best_and_what_a_doubling_buys(study: Path) -> None:
         assert step.points == pytest.approx(gain / step.doublings)
         assert "seeds' spread" in step.verdict
     assert rows(layout, found)[-1].doubling == "-"
+
+
+def test_runs_of_two_data_sets_are_no_seeds_of_one_cell(tmp_path: Path) -> None:
+    classes = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
+    (cell, *_) = Study.parse(SMALL).expand("shards/x")
+    for name in ("hmdb51", "ucf101"):
+        write_run(tmp_path / name, cell, made_metrics(cell, classes, dataset=name))
+    results = read_results(tmp_path)
+    layout = Layout.of(results.complete)
+    assert [group.acc.n for group in layout.groups] == [1, 1]
+    assert {layout.name(group) for group in layout.groups} == {"data set hmdb51", "data set ucf101"}
+    assert results.set_aside == []
+
+
+def test_a_run_that_another_one_repeats_is_no_further_seed(tmp_path: Path) -> None:
+    classes = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
+    (cell, *_) = Study.parse(SMALL).expand("shards/x")
+    for number, (name, acc) in enumerate((("b", 0.1), ("c", 0.3), ("a", 0.2))):
+        run = write_run(tmp_path / name, cell, made_metrics(cell, classes) | {"acc": acc})
+        os.utime(run / "metrics.json", (1000 + number, 1000 + number))
+    report = write_report(tmp_path)
+    (group,) = report.layout.groups
+    assert (group.acc.n, group.acc.mean) == (1, 0.2)  # the newest one's, whatever its name
+    assert [run.run_id for run in report.results.set_aside] == ["b", "c"]
+    assert "(2 left out: newer ones repeat them" in Page(report.page.read_text("utf-8")).text
+    said = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["study", "report", str(tmp_path)])
+    assert "(2 left out: newer ones repeat them" in said.output
 
 
 def test_a_difference_within_the_seeds_spread_is_said_to_be() -> None:

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 from pipeline.errors import SettingsError
+from vclimb.study.naming import changes_no_result
 from vclimb.training.values import Table
 
 SHORT = {
@@ -24,8 +25,6 @@ SHORT = {
     "size": "model.size",
 }
 """Short name -> setting."""
-
-_NO_AXIS = ("data", "compute.", "log.")
 
 
 def setting_names(kind: Any = None, prefix: str = "") -> list[str]:
@@ -59,7 +58,7 @@ def setting_name(name: str) -> str:
             f"axis {name!r} is not known; {hint}allowed: {', '.join([*SHORT, 'seed'])}, and any other setting of a run "
             "by its dotted name, such as training.learning_rate"
         )
-    if full.startswith(_NO_AXIS):
+    if changes_no_result(full):
         raise SettingsError(f"axis {name!r} changes no result, so it can't be varied; set it in [base] or by --set")
     return full
 

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.errors import SettingsError
 from vclimb.memory.budget import MemoryBudget
 from vclimb.study.naming import label, short, value_text, varied
-from vclimb.study.results import RunResult
+from vclimb.study.results import RunResult, newest
 
 BUDGET = "memory.budget"
 # What lines are drawn of, first found first; what else varies gets panels.
@@ -126,9 +126,9 @@ class Layout:
 
     @classmethod
     def of(cls, runs: Sequence[RunResult]) -> Layout:
-        """Of complete runs."""
+        """Of complete runs. Of several with the same settings and seed, the newest alone is a seed."""
         of_key: dict[str, list[RunResult]] = {}
-        for run in runs:
+        for run in newest(runs):
             of_key.setdefault(run.key, []).append(run)
         groups = [Group(tuple(sorted(of, key=lambda run: run.seed))) for of in of_key.values()]
         names = varied([group.settings for group in groups])

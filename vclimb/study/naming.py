@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_FREE = ("data", "compute.", "log.")
 SEED = "seed"
 _TITLES = {
     "method.name": "method",
@@ -19,12 +18,13 @@ _TITLES = {
     "scenario.tasks": "tasks",
     "model.backbone": "backbone",
     "model.size": "pixels",
+    "dataset": "data set",
 }
 
 
 def changes_no_result(setting: str) -> bool:
     """Whether a setting is about where a run is computed, not what."""
-    return setting.startswith(_FREE)
+    return setting == "data" or setting.startswith(("compute.", "log."))
 
 
 def title(setting: str) -> str:

@@ -224,6 +224,7 @@ def _classes(results: StudyResults) -> list[list[str]]:
 def _counts(results: StudyResults) -> dict[str, int]:
     return {
         "complete": len(results.complete),
+        "set_aside": len(results.set_aside),
         "failed": len(results.failures),
         "unfinished": len(results.unfinished),
         "waiting": len(results.waiting),

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class RunResult:
         toml: its settings as they were written; empty where they can't be read.
         settings: the same, dotted name -> value, with `dataset` for the data set's name.
         metrics: its `metrics.json`; None where it hasn't ended a task.
+        written: when `metrics.json` was, in seconds since 1970; 0 where there is none.
     """
 
     run_id: str
@@ -38,6 +40,7 @@ class RunResult:
     toml: str
     settings: Mapping[str, Any]
     metrics: Mapping[str, Any] | None
+    written: float = 0.0
 
     @property
     def is_complete(self) -> bool:
@@ -83,7 +86,9 @@ class RunResult:
 
     @property
     def key(self) -> str:
-        """Equal for runs that differ in their seed alone."""
+        """Equal for runs that differ in their seed alone; of a run whose settings can't be read, its own."""
+        if not self.toml:
+            return self.run_id
         kept = {name: v for name, v in self.settings.items() if not changes_no_result(name) and name != "seed"}
         return json.dumps(kept, sort_keys=True, default=str)
 
@@ -118,6 +123,12 @@ class StudyResults:
         """Runs that have ended as they should."""
         return [run for run in self.runs if run.is_complete]
 
+    @cached_property
+    def set_aside(self) -> list[RunResult]:
+        """Complete runs that another one repeats, by settings and seed, and that is newer: figures leave them out."""
+        kept = {run.run_id for run in newest(self.complete)}
+        return [run for run in self.complete if run.run_id not in kept]
+
     @property
     def unfinished(self) -> list[RunResult]:
         """Runs that were begun, and neither ended nor failed."""
@@ -145,6 +156,16 @@ def read_results(path: Path | str) -> StudyResults:
     return StudyResults(path, runs, {k: v for k, v in failures.items() if k not in complete}, waiting)
 
 
+def newest(runs: Sequence[RunResult]) -> list[RunResult]:
+    """One run for each settings and seed, the newest: copies and reruns, as on another device, tell nothing of chance."""
+    latest: dict[tuple[str, int], RunResult] = {}
+    for run in runs:
+        known = latest.setdefault((run.key, run.seed), run)
+        if (run.written, run.run_id) > (known.written, known.run_id):
+            latest[run.key, run.seed] = run
+    return list(latest.values())
+
+
 def _run(path: Path) -> RunResult:
     try:
         toml = (path / CONFIG).read_text("utf-8")
@@ -153,14 +174,15 @@ def _run(path: Path) -> RunResult:
         toml, table = "", {}
     try:
         metrics = json.loads((path / METRICS).read_text("utf-8"))
+        written = (path / METRICS).stat().st_mtime
     except (OSError, ValueError):
-        metrics = None
+        metrics, written = None, 0.0
     if not isinstance(metrics, dict) or not isinstance(metrics.get("R"), list):
         metrics = None
     settings = flat(table)
     if metrics is not None:
         settings["dataset"] = str(metrics.get("dataset", "-"))
-    return RunResult(path.name, path, toml, settings, metrics)
+    return RunResult(path.name, path, toml, settings, metrics, written)
 
 
 def _number(value: Any) -> float:

@@ -32,9 +32,6 @@ TENSORBOARD = "tensorboard"
 METRICS_FORMAT = "vclimb-metrics"
 METRICS_VERSION = 1
 
-# What doesn't change a run's result, and may differ when it is resumed.
-_FREE = ("data", "compute.", "log.")
-
 
 class RunFolder:
     """A run's folder.
@@ -117,7 +114,7 @@ class RunFolder:
         changed = [
             f"{name} is {before.get(name, 'not set')!r} there and {now.get(name, 'not set')!r} now"
             for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name) and not name.startswith(_FREE)
+            if before.get(name) != now.get(name) and not _is_free(name)
         ]
         if changed:
             raise TargetError(
@@ -130,3 +127,8 @@ class RunFolder:
         text = json.dumps(metrics, indent=1)
         with writable(self.path):
             replace_file(self.path / METRICS, text.encode())
+
+
+def _is_free(setting: str) -> bool:
+    """Whether a setting changes no result, and may differ when a run is resumed."""
+    return setting == "data" or setting.startswith(("compute.", "log."))
