@@ -110,7 +110,7 @@ def test_front_holds_what_nothing_smaller_beats(study: Path) -> None:
     assert layout.panels == ("method.name", "consistency.weight")
     assert layout.budgets == ("500kB", "1MB", "2MB")
     assert layout.series_values == ["K 1", "K 2", "K 4", "K 8", "K 16", "K all"]
-    assert len(layout.references) == 2  # finetune, with TC and without
+    assert len(layout.references) == 6  # finetune, without TC and with it, through each K (all: 8)
     front = layout.front()
     assert front
     for group in layout.groups:
@@ -174,7 +174,7 @@ def test_command_prints_the_answer(study: Path, tmp_path: Path) -> None:
     assert str(tmp_path / "report.html") in done.output
     done = runner.invoke(app, ["study", "report", str(study), "--out", str(tmp_path), "--json"])
     said = json.loads(done.output)
-    assert said["complete"] == 148
+    assert said["complete"] == 156
     assert set(said["best"]) == {"500kB", "1MB", "2MB"}
     assert "points a doubling" in said["in_words"][0]["doubling"]
     assert "points less" in said["in_words"][0]["rival"]

@@ -41,7 +41,9 @@ class Cell:
 
         config = make_config(table)
         if not method_class(config.method["name"]).replays:
-            # Nothing of the memory is used: cells that differ in it alone are one.
+            if config.consistency.weight > 0:  # K of its clips was the memory's, where it has none of its own
+                config = replace(config, consistency=replace(config.consistency, frames=config.consistency_frames))
+            # Nothing else of the memory is used: cells that differ in it alone are one.
             config = replace(config, memory=MemoryConfig())
         elif config.memory.budget == "none":
             raise SettingsError(

@@ -14,6 +14,7 @@ _TITLES = {
     "memory.frame_choice": "choice of frames",
     "memory.video_choice": "choice of videos",
     "consistency.weight": "TC weight",
+    "consistency.frames": "frames of a TC clip",
     "training.epochs": "epochs",
     "scenario.tasks": "tasks",
     "model.backbone": "backbone",
@@ -34,7 +35,7 @@ def title(setting: str) -> str:
 
 def head(setting: str) -> str:
     """The same as a heading above short values."""
-    return {"memory.frames": "K", "consistency.weight": "TC"}.get(setting, title(setting))
+    return {"memory.frames": "K", "consistency.weight": "TC", "consistency.frames": "TC K"}.get(setting, title(setting))
 
 
 def short(setting: str, value: Any) -> str:
@@ -47,6 +48,8 @@ def short(setting: str, value: Any) -> str:
         return "K all" if value == "all" else f"K {value}"
     if setting == "consistency.weight":
         return f"TC {value:g}" if isinstance(value, int | float) and value else "no TC"
+    if setting == "consistency.frames":
+        return f"TC K {value}"
     if isinstance(value, float):
         return f"{title(setting)} {value:g}"
     return f"{title(setting)} {value}"

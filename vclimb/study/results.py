@@ -157,7 +157,7 @@ def read_results(path: Path | str) -> StudyResults:
 
 
 def newest(runs: Sequence[RunResult]) -> list[RunResult]:
-    """One run for each settings and seed, the newest: copies and reruns, as on another device, tell nothing of chance."""
+    """One run for each settings and seed, the newest: copies, and reruns on another device, tell nothing of chance."""
     latest: dict[tuple[str, int], RunResult] = {}
     for run in runs:
         known = latest.setdefault((run.key, run.seed), run)
