@@ -48,10 +48,13 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of all runs, e.g. model.size=112; may be repeated."),
     ] = None,
     budgets: Annotated[
-        str | None, typer.Option(help="Budgets that all cells share: 1MB,2MB or 2%,5% of the training data.")
+        str | None,
+        typer.Option(
+            help="Budgets that all cells share, in place of all others: 1MB,2MB or 2%,5% of the training data."
+        ),
     ] = None,
     equal: Annotated[
-        str | None, typer.Option(help="What is equal in all cells: bytes, videos, frames, or several.")
+        str | None, typer.Option(help="What budgets count, the same in all cells: bytes, videos, frames, or several.")
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time, also on one GPU. Default: one for each GPU.")
@@ -81,13 +84,13 @@ def run(
         from vclimb.study.executor import LocalExecutor
         from vclimb.study.folder import StudyFolder
         from vclimb.study.gpus import gpus_of
-        from vclimb.study.preflight import data_content, data_totals, preflight
+        from vclimb.study.preflight import ScenarioTotals, data_content, preflight
         from vclimb.study.run import run_study, shared_cores
 
         asked: Study = read_study(study).with_flags(axis or (), set_ or (), _listed(budgets), _listed(equal))
         dataset = Dataset.open(data)
         where = os.path.abspath(data) if os.path.exists(data) else data
-        cells = asked.expand(where, data_totals(dataset) if asked.constraints.needs_totals else None)
+        cells = asked.expand(where, ScenarioTotals(dataset))
         used = gpus_of(gpus)
         n_jobs = jobs or max(1, len(used))
         folder = StudyFolder(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,24 @@ from typing import Any
 import pytest
 
 from pipeline.errors import SettingsError
+from vclimb.study.cells import settings_of
 from vclimb.study.constraints import Constraints, DataTotals
 from vclimb.study.definition import Study, parse_axis, read_study
+from vclimb.study.naming import label, varied
 from vclimb.study.presets import PRESETS
 
-BASE: dict[str, Any] = {"method": "naive", "scenario": {"tasks": 2}, "memory": {"budget": "1MB"}}
+PLAIN: dict[str, Any] = {"method": "naive", "scenario": {"tasks": 2}}
+BASE: dict[str, Any] = {**PLAIN, "memory": {"budget": "1MB"}}
 TOTALS = DataTotals(videos=1000, frames=40_000, bytes=123_456_789)
 
 
+def totals(table: dict[str, Any]) -> DataTotals:
+    """Of a data set's own split, or half of it where the scenario makes a new one."""
+    return DataTotals(500, 20_000, 61_728_394) if table["scenario"].get("split") == "group" else TOTALS
+
+
 def cells(table: dict[str, Any], data: str = "shards/x") -> list[Any]:
-    return Study.parse(table).expand(data, TOTALS)
+    return Study.parse(table).expand(data, totals)
 
 
 def test_grid_is_every_combination_and_first_seeds_come_first() -> None:
@@ -103,7 +112,8 @@ def test_run_ids_depend_on_content_alone(tmp_path: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_constraints_give_budgets(constraints: dict[str, Any], budgets: list[str]) -> None:
-    found = cells({"base": BASE, "axes": {"frames": [1, 8]}, "constraints": constraints})
+    base = PLAIN if "budgets" in constraints else BASE
+    found = cells({"base": base, "axes": {"frames": [1, 8]}, "constraints": constraints})
     assert [cell.config.memory.budget for cell in found] == budgets * 2
 
 
@@ -129,6 +139,31 @@ def test_constraints_give_budgets(constraints: dict[str, Any], budgets: list[str
             "counts videos, but the constraint keeps bytes",
         ),
         ({"axes": {"frames": [1]}, "constraints": {"budgets": ["5%"]}}, "is a percentage of what?"),
+        (
+            {"axes": {"budget": ["5%"]}, "constraints": {"equal": "bytes"}},
+            "budget '5%' is a percentage, which [constraints] budgets (--budgets) alone may be",
+        ),
+        (
+            {"axes": {"frames": [1]}, "constraints": {"budgets": ["2MB"]}},
+            "budgets are given twice, by [constraints] budgets and by [base] memory.budget; leave all but one",
+        ),
+        (
+            {"axes": {"budget": ["1MB"]}, "base": PLAIN, "constraints": {"budgets": ["2MB"]}},
+            "budgets are given twice, by [constraints] budgets and by the axis budget",
+        ),
+        (
+            {"cells": [{"budget": "1MB"}], "base": PLAIN, "constraints": {"budgets": ["2MB"]}},
+            "budgets are given twice, by [constraints] budgets and by [[cells]]",
+        ),
+        (
+            {"cells": [{"budget": "1MB"}], "base": PLAIN, "axes": {"budget": ["2MB"]}},
+            "budgets are given twice, by the axis budget and by [[cells]]",
+        ),
+        (
+            {"cells": [{"frames": 1}, {"frames": 2, "budget": "2MB"}], "constraints": {"equal": "bytes"}},
+            "the constraint keeps bytes equal, but cell 'K 1' has budget 1MB, and cell 'K 2' 2MB; give all cells",
+        ),
+        ({"base": {**PLAIN, "memory": 3}, "axes": {"seed": [0]}}, "setting 'memory' is 3; it needs a table"),
         ({"axes": {"frames": [1]}, "constraints": {"equal": "bytes", "budgets": ["0%"]}}, "out of range"),
         ({"axes": {"seed": list(range(10_001))}}, "10,001 cells; allowed: 10,000"),
         ({"base": {}}, "the study varies nothing"),
@@ -147,7 +182,7 @@ def test_what_is_not_allowed_is_explained(table: dict[str, Any], reason: str) ->
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_expand(name: str) -> None:
     study = read_study(name)
-    found = study.expand("shards/x", TOTALS)
+    found = study.expand("shards/x", totals)
     n_cells = {"memory-vs-frames": 72, "codecs": 14, "paper-table-a": 5, "paper-table-b": 8, "paper-table-c": 12}
     assert len(found) == n_cells[name]
 
@@ -159,7 +194,7 @@ def test_a_file_may_change_a_preset(tmp_path: Path) -> None:
     )
     study = read_study(str(path))
     assert study.name == "memory-vs-frames"
-    assert len(study.expand("shards/x", TOTALS)) == 2 * 2 * 6
+    assert len(study.expand("shards/x", totals)) == 2 * 2 * 6
 
 
 def test_a_scenario_from_a_file_takes_the_place_of_the_presets() -> None:
@@ -179,16 +214,99 @@ def test_flags_do_what_a_file_does() -> None:
     assert {cell.config.training.epochs for cell in found} == {3}
     assert {cell.config.memory.budget for cell in found} == {"1MB"}
     assert parse_axis("tc=0,0.5") == ("consistency.weight", [0, 0.5])
-    for text in ("frames", "frames=", "frmes=1"):
+    tables = "method=naive, {name=\"ewc\", strength=3e3},{name='mas'}"
+    assert parse_axis(tables) == ("method.name", ["naive", {"name": "ewc", "strength": 3000.0}, {"name": "mas"}])
+    assert parse_axis('backbone="a,b",it\'s') == ("model.backbone", ["a,b", "it's"])
+    for text in ("frames", "frames=", "frmes=1", "frames=1,,2", "frames=,", 'method={name="ewc"', 'codec="copy'):
         with pytest.raises(SettingsError):
             parse_axis(text)
+
+
+def test_budgets_of_flags_take_the_place_of_all_others() -> None:
+    study = read_study("memory-vs-frames")
+    for flags in ({"axes": ["budget=1MB,2MB"]}, {"budgets": ["1MB", "2MB"]}):
+        found = study.with_flags(**flags).expand("x")
+        assert {cell.config.memory.budget for cell in found} == {"1MB", "2MB"}
+    (budget,) = {c.config.memory.budget for c in study.with_flags(assignments=["memory.budget=9v"]).expand("x")}
+    assert budget == "9v"
+    paper = read_study("paper-table-b").with_flags(budgets=["9v", "8v"]).expand("x")  # its [base] has a budget
+    assert {cell.config.memory.budget for cell in paper} == {"9v", "8v"}
+    listed = Study.parse({"base": PLAIN, "cells": [{"budget": "1MB"}]})
+    for flags, places in (
+        ({"axes": ["budget=1MB"], "budgets": ["2MB"]}, "--budgets and by --axis budget"),
+        ({"axes": ["budget=1MB"], "assignments": ["memory.budget=2MB"]}, "--axis budget and by --set memory.budget"),
+        ({"budgets": ["2MB"]}, "--budgets and by [[cells]]"),
+    ):
+        with pytest.raises(SettingsError, match=f"given twice, by {re.escape(places)}"):
+            listed.with_flags(**flags)
+
+
+@pytest.mark.parametrize("part", [{"axes": {"budget": ["9v"]}}, {"base": {"memory": {"budget": "9v"}}}])
+def test_budgets_of_a_file_take_the_place_of_its_presets(part: dict[str, Any]) -> None:
+    found = Study.parse({"preset": "memory-vs-frames", **part}).expand("x")
+    assert {cell.config.memory.budget for cell in found} == {"9v"}
+
+
+@pytest.mark.parametrize("where", ["axes", "base", "cells"])
+def test_frames_are_equal_wherever_a_budget_in_videos_is_given(where: str) -> None:
+    table: dict[str, Any] = {
+        "base": PLAIN,
+        "axes": {"frames": [1, 16]},
+        "constraints": {"equal": "frames", "reference_frames": 8},
+    }
+    if where == "axes":
+        table["axes"]["budget"] = ["2020v"]
+    elif where == "base":
+        table["base"] = {**PLAIN, "memory": {"budget": "2020v"}}
+    else:
+        table["cells"] = [{"budget": "2020v"}]
+    assert [(c.config.memory.frames, c.config.memory.budget) for c in cells(table)] == [(1, "16160f"), (16, "16160f")]
+
+
+def test_a_budget_has_one_text() -> None:
+    found = cells({"base": PLAIN, "axes": {"budget": ["1MB", "1000kB", "1000000B"]}})
+    assert [cell.config.memory.budget for cell in found] == ["1MB"]
+
+
+def test_equal_budgets_may_be_listed_cell_by_cell() -> None:
+    listed = [{"frames": frames, "budget": budget} for frames in (1, 2) for budget in ("1MB", "2MB")]
+    table: dict[str, Any] = {"base": PLAIN, "constraints": {"equal": "bytes"}}
+    assert len(cells({**table, "cells": [*listed, {"method": "finetune"}]})) == 5
+    with pytest.raises(SettingsError, match=r"cell 'K 1' has budget 1MB and 2MB, and cell 'K 2' 1MB; give all cells"):
+        cells({**table, "cells": listed[:3]})
+    assert len(cells({**table, "cells": listed[:3], "constraints": {}})) == 3  # nothing is said to be equal
+
+
+def test_a_percentage_is_of_what_a_cells_own_scenario_trains_on() -> None:
+    found = cells(
+        {
+            "base": PLAIN,
+            "axes": {"scenario.split": ["own", "group"]},
+            "constraints": {"equal": ["bytes", "videos"], "budgets": ["10%"]},
+        }
+    )
+    budgets = [(cell.config.scenario.split, cell.config.memory.budget) for cell in found]
+    assert budgets == [("own", "12MB"), ("own", "100v"), ("group", "6200kB"), ("group", "50v")]
+
+
+def test_frames_of_temporal_consistency_outlive_a_memory_that_is_not_kept() -> None:
+    table: dict[str, Any] = {"base": {"scenario": {"tasks": 2}, "method": "lwf"}}
+    found = cells({**table, "axes": {"tc": [0.0, 0.5], "frames": [1, 4, "all"]}})
+    seen = [(cell.config.consistency.weight, cell.config.consistency_frames) for cell in found]
+    assert seen == [(0.0, 8), (0.5, 1), (0.5, 4), (0.5, 8)]
+    assert len({cell.run_id for cell in found}) == 4
+    (alone,) = cells({**table, "axes": {"tc": [0.5], "consistency.frames": [4]}})
+    assert alone.run_id == found[2].run_id
+    settings = [settings_of(cell) for cell in found]
+    names = varied(settings)
+    assert [label(one, names) for one in settings] == ["no TC", "TC 0.5, TC K 1", "TC 0.5, TC K 4", "TC 0.5, TC K 8"]
 
 
 def test_a_study_is_written_so_that_it_reads_back() -> None:
     study = Study.parse(
         {
             "name": "x",
-            "base": BASE,
+            "base": PLAIN,
             "cells": [{"method": {"name": "ewc", "strength": 3.0}}, {"method": "naive"}],
             "axes": {"frames": [1, "all"]},
             "constraints": {"equal": "frames", "budgets": ["9v"], "reference_frames": 2},
@@ -203,12 +321,12 @@ def test_studies_in_docs_expand() -> None:
     weights = "model.weights=none"  # the file isn't in the repository
     counts = {}
     for path in sorted(docs.glob("*.toml")):
-        counts[path.stem] = len(read_study(str(path)).with_flags(assignments=[weights]).expand("shards/x", TOTALS))
+        counts[path.stem] = len(read_study(str(path)).with_flags(assignments=[weights]).expand("shards/x", totals))
     assert counts["jhmdb21"] == 6 * 3 * 2 * 2 * 2
     assert counts["jhmdb21-codecs"] > 0
 
 
 def test_constraints_without_a_kind_take_any_budget() -> None:
     constraints = Constraints.parse({"budgets": ["1MB", "20v"]})
-    applied = constraints.apply({"memory": {"frames": 2}}, None)
+    applied = constraints.apply({"memory": {"frames": 2}}, totals)
     assert [table["memory"]["budget"] for table in applied] == ["1MB", "20v"]

@@ -20,11 +20,14 @@ from typer.testing import CliRunner
 from cli.main import app
 from pipeline.dataset import Dataset
 from pipeline.errors import TargetError
+from vclimb.scenario import match
 from vclimb.study.events import EventTail, TimeLeft
 from vclimb.study.executor import LocalExecutor
 from vclimb.study.folder import StudyFolder
 from vclimb.study.gpus import gpus_of
-from vclimb.study.preflight import data_content
+from vclimb.study.preflight import ScenarioTotals, data_content
+from vclimb.training.config import ScenarioConfig
+from vclimb.training.run import find_scenario
 
 STUDY = f"""
 name = "six"
@@ -198,6 +201,20 @@ def test_runs_of_two_data_sets_are_kept_apart(shards: Path, tmp_path: Path) -> N
         folder.check_data("moved", data_content(Dataset.open(shards)))
         with pytest.raises(TargetError, match="has other videos; choose another folder"):
             folder.check_data(dataset.name, "another")
+
+
+def test_percentages_are_of_the_videos_that_a_scenario_trains_on(shards: Path) -> None:
+    dataset = Dataset.open(shards)
+    totals = ScenarioTotals(dataset)
+    for split in ("own", "group"):
+        config = ScenarioConfig(tasks=2, split=split, test_share=0.5)
+        matched = match(find_scenario(config, dataset), dataset)
+        train = [one for task in matched.tasks for one in task.train]
+        found = totals({"scenario": {"tasks": 2, "split": split, "test_share": 0.5}})
+        assert found.videos == len(train)
+        assert found.frames == sum(one.end_frame - one.start_frame for one in train)
+        assert found.bytes == sum(dataset.by_key[one.key].bytes for one in train)
+    assert found != totals({"scenario": {"tasks": 2}})
 
 
 def test_dry_run_says_cells_time_and_bytes(shards: Path, tmp_path: Path) -> None:

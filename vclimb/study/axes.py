@@ -63,6 +63,23 @@ def setting_name(name: str) -> str:
     return full
 
 
+def separated(text: str) -> list[str]:
+    """Values between commas, but for those within quotes, a list or a table; an empty one for what is never closed."""
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'" and (depth or not parts[-1].strip()):
+            quote = character
+        else:
+            depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts] if not depth and not quote else [""]
+
+
 def nested(name: str, value: Any) -> Table:
     """A setting by its dotted name as nested tables. A method that is a table has settings of its own."""
     if name == "method.name" and isinstance(value, Mapping):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import SettingsError
 from vclimb.memory.budget import MemoryBudget
+from vclimb.study.naming import label, varied
 from vclimb.training.values import Table, merged, suggestion
+
+BUDGET = "memory.budget"
 
 KINDS = ("bytes", "videos", "frames")
 _NAMES = dict.fromkeys(("equal", "budgets", "reference_frames"))
@@ -18,11 +22,15 @@ _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*%")
 
 @dataclass(frozen=True)
 class DataTotals:
-    """What the training part of a data set holds: what a budget in percent is of."""
+    """What the training part of a scenario holds: what a budget in percent is of."""
 
     videos: int
     frames: int
     bytes: int
+
+
+TotalsOf = Callable[[Table], DataTotals]
+"""The training part of the scenario that a run's settings ask for."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,12 @@ class Constraints:
     """Budgets that all cells share.
 
     Attributes:
-        equal: kinds of budget that are allowed; empty: all.
-        budgets: each is given to all cells; `5%` is of the training data, in each kind of `equal`. Empty: cells have
-            budgets of their own, which must be of these kinds.
-        reference_frames: a budget in videos is meant at so many frames each where frames are to be equal.
+        equal: kinds of budget that are allowed; empty: all, and nothing is claimed to be equal.
+        budgets: each is given to all cells; `5%` is of the training data of a cell's scenario, in each kind of `equal`.
+            Empty: cells have budgets of their own, which must be of these kinds, and the same for all: see
+            `check_balance`.
+        reference_frames: a budget in videos, wherever it is given, is meant at so many frames each where frames are to
+            be equal.
     """
 
     equal: tuple[str, ...] = ()
@@ -85,36 +95,78 @@ class Constraints:
                 f"in {' or '.join(self.equal)}, such as {' or '.join(_EXAMPLES[one] for one in self.equal)}"
             )
 
-    def apply(self, table: Table, totals: DataTotals | None) -> list[Table]:
-        """A cell's settings with each of the budgets; itself where there are none to give.
+    def apply(self, table: Table, totals: TotalsOf | None) -> list[Table]:
+        """A cell's settings with each of the budgets, or with its own, written as all studies write it.
 
         Args:
             table: settings of a run.
-            totals: of the data set; None where no budget is a percentage.
+            totals: asked where a budget is a percentage.
+
+        Raises:
+            SettingsError: its own budget is of another kind, or not understood.
         """
-        if not self.budgets:
-            budget = table.get("memory", {}).get("budget")
-            if self.equal and isinstance(budget, str) and budget != "none":
-                self.check(budget)
+        memory = table.get("memory", {})
+        if not isinstance(memory, Mapping):  # the settings of no run: whoever makes one of them says why
             return [table]
-        return [
-            merged(table, {"memory": {"budget": budget}}) for text in self.budgets for budget in self._of(text, totals)
-        ]
+        if self.budgets:
+            budgets = [one for text in self.budgets for one in self._of(text, table, totals)]
+        elif isinstance(own := memory.get("budget"), str):
+            budgets = [self._own(own)]
+        else:
+            return [table]
+        return [merged(table, {"memory": {"budget": budget}}) for budget in budgets]
 
-    def _of(self, text: str, totals: DataTotals | None) -> list[str]:
-        if percent := _PERCENT.fullmatch(text.strip()):
-            assert totals is not None, "the caller looks for percentages"
-            share = float(percent[1]) / 100
-            return [_budget(kind, share * getattr(totals, kind)) for kind in self.equal]
+    def check_balance(self, cells: Iterable[Mapping[str, Any]]) -> None:
+        """Refuse cells of which one has a budget that another lacks: nothing would be equal between them.
+
+        Args:
+            cells: settings of each run, dotted name -> value.
+
+        Raises:
+            SettingsError: there are such cells, and `equal` says that budgets are equal.
+        """
+        if not self.equal or self.budgets:
+            return
+        keeping = [cell for cell in cells if cell.get(BUDGET) not in (None, "none")]
+        names = [name for name in varied(keeping) if name != BUDGET]
+        found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+        for cell in keeping:
+            others = json.dumps({name: v for name, v in cell.items() if name != BUDGET}, sort_keys=True, default=str)
+            found.setdefault(others, (cell, []))[1].append(str(cell[BUDGET]))
+        first, *rest = found.values() if found else [({}, [])]
+        for cell, budgets in rest:
+            if set(budgets) != set(first[1]):
+                raise SettingsError(
+                    f"the constraint keeps {' and '.join(self.equal)} equal, but cell {label(first[0], names)!r} has "
+                    f"budget {' and '.join(first[1])}, and cell {label(cell, names)!r} {' and '.join(budgets)}; give "
+                    "all cells the same budgets, by [constraints] budgets or an axis, or leave out equal"
+                )
+
+    def _own(self, text: str) -> str:
+        if _PERCENT.fullmatch(text.strip()):
+            raise SettingsError(
+                f"budget {text!r} is a percentage, which [constraints] budgets (--budgets) alone may be; write it "
+                "there, or an amount, such as 64MB"
+            )
         budget = MemoryBudget.parse(text)
-        if budget.kind == "videos" and "videos" not in self.equal and self.reference_frames and self.equal:
-            return [f"{budget.amount * self.reference_frames}f"]
-        return [str(budget)]
+        if budget.kind != "none":
+            self.check(text)
+        return self._amount(budget)
 
-    @property
-    def needs_totals(self) -> bool:
-        """Whether a budget is a percentage."""
-        return any(_PERCENT.fullmatch(text.strip()) for text in self.budgets)
+    def _of(self, text: str, table: Table, totals: TotalsOf | None) -> list[str]:
+        if percent := _PERCENT.fullmatch(text.strip()):
+            if totals is None:
+                raise SettingsError(
+                    f"budget {text!r} is of a data set, and there is none; write an amount, such as 64MB"
+                )
+            share, of = float(percent[1]) / 100, totals(table)
+            return [_budget(kind, share * getattr(of, kind)) for kind in self.equal]
+        return [self._amount(MemoryBudget.parse(text))]
+
+    def _amount(self, budget: MemoryBudget) -> str:
+        if budget.kind == "videos" and "videos" not in self.equal and self.reference_frames and self.equal:
+            return f"{budget.amount * self.reference_frames}f"
+        return str(budget)
 
 
 _EXAMPLES = {"bytes": "64MB", "videos": "2020v", "frames": "16160f"}

@@ -11,9 +11,9 @@ from typing import Any
 import tomli_w
 
 from pipeline.errors import SettingsError
-from vclimb.study.axes import nested, setting_name
-from vclimb.study.cells import Cell, distinct
-from vclimb.study.constraints import Constraints, DataTotals
+from vclimb.study.axes import nested, separated, setting_name
+from vclimb.study.cells import Cell, distinct, settings_of
+from vclimb.study.constraints import BUDGET, Constraints, TotalsOf
 from vclimb.study.presets import PRESETS, preset_table
 from vclimb.training.config import read_table
 from vclimb.training.values import Table, flat, merged, parse_assignment, suggestion
@@ -56,7 +56,8 @@ class Study:
         if "preset" in table:
             preset = preset_table(str(table["preset"]))
             own = {one: value for one, value in table.items() if one != "preset"}
-            return cls.parse(merged({**preset, "base": _beneath(preset["base"], own.get("base"))}, own), name)
+            preset = _without_budgets({**preset, "base": _beneath(preset["base"], own.get("base"))}, own)
+            return cls.parse(merged(preset, own), name)
         for part, kind in (("base", Mapping), ("axes", Mapping), ("constraints", Mapping), ("cells", list)):
             if not isinstance(table.get(part, kind() if kind is list else {}), kind):
                 raise SettingsError(f"{part!r} of a study is {table[part]!r}; write [{part}] or [[cells]]")
@@ -81,36 +82,54 @@ class Study:
         """With what flags say on top.
 
         Args:
-            axes: `frames=1,2,4`: in place of the axis of that name.
-            assignments: `training.epochs=10`, for [base].
-            budgets: in place of the constraint's.
+            axes: `frames=1,2,4`: in place of the axis of that name; `budget=1MB,2MB` also of the constraint's budgets.
+            assignments: `training.epochs=10`, for [base]; `memory.budget=1MB` in place of all budgets.
+            budgets: in place of all budgets.
             equal: in place of the constraint's.
 
         Raises:
-            SettingsError: one isn't understood.
+            SettingsError: one isn't understood, or budgets are given twice.
         """
         above = merged(*(parse_assignment(text) for text in assignments))
-        base = merged(_beneath(self.base, above), above)
         given = dict(parse_axis(text) for text in axes)
-        limits = self.constraints
-        if budgets or equal:
-            kept = budgets or limits.budgets
-            table = {"equal": list(equal or limits.equal), "budgets": list(kept)}
+        by = {
+            "--budgets": bool(budgets),
+            "--axis budget": BUDGET in given,
+            "--set memory.budget": BUDGET in flat(above),
+        }
+        _check_once({**by, "[[cells]]": any(by.values()) and self._own_budgets})
+        base, below, limits = _beneath(self.base, above), self.axes, self.constraints
+        kept = budgets or (() if any(by.values()) else limits.budgets)
+        if budgets:
+            base = _without_budget(base)
+        if any(by.values()):
+            below = {name: values for name, values in below.items() if name != BUDGET}
+        if any(by.values()) or equal:
+            table: Table = {"equal": list(equal or limits.equal), "budgets": list(kept)}
             if limits.reference_frames is not None:
-                table["reference_frames"] = limits.reference_frames  # type: ignore[assignment]
+                table["reference_frames"] = limits.reference_frames
             limits = Constraints.parse(table)
-        return Study(self.name, base, {**self.axes, **given}, self.cells, limits)
+        return Study(self.name, merged(base, above), {**below, **given}, self.cells, limits)
 
-    def expand(self, data: str, totals: DataTotals | None = None) -> list[Cell]:
+    @property
+    def _own_budgets(self) -> bool:
+        """Whether a cell that is listed has a budget of its own."""
+        return any(BUDGET in cell for cell in self.cells)
+
+    def expand(self, data: str, totals: TotalsOf | None = None) -> list[Cell]:
         """The cells, each once.
 
         Args:
             data: the prepared data set.
-            totals: of it; needed where a budget is a percentage.
+            totals: of its scenarios; needed where a budget is a percentage.
 
         Raises:
-            SettingsError: no run could take the settings of one.
+            SettingsError: no run could take the settings of one, budgets are given twice, or the constraint says that
+                they are equal and they are not.
         """
+        shared = {"[constraints] budgets": bool(self.constraints.budgets)}
+        _check_once({**shared, "[base] memory.budget": BUDGET in flat(self.base)})
+        _check_once({**shared, "the axis budget": BUDGET in self.axes, "[[cells]]": self._own_budgets})
         n_cells = max(1, len(self.cells)) * max(1, len(self.constraints.budgets))
         for values in self.axes.values():
             n_cells *= len(values)
@@ -130,7 +149,9 @@ class Study:
                     except SettingsError as error:
                         where = ", ".join(f"{name} = {value!r}" for name, value in varied.items())
                         raise SettingsError(f"{error} (in the cell of {where})") from None
-        return distinct(cells)
+        found = distinct(cells)
+        self.constraints.check_balance(settings_of(cell) for cell in found)
+        return found
 
     def to_toml(self) -> str:
         """As a file that gives the same study."""
@@ -167,8 +188,13 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     name, equals, values = text.partition("=")
     if not equals or not values.strip():
         raise SettingsError(f"--axis {text!r} is no axis; write name=value,value, such as frames=1,8,all")
-    parts = [flat(parse_assignment(f"value={one}"))["value"] for one in values.split(",")]
-    return setting_name(name.strip()), parts
+    parts = separated(values)
+    if not all(parts):
+        raise SettingsError(
+            f"--axis {text!r} lacks a value, or a quote or a bracket that closes; write name=value,value, such as "
+            'frames=1,8,all or method=naive,{name="ewc", strength=3e3}'
+        )
+    return setting_name(name.strip()), [parse_assignment(f"value={part}")["value"] for part in parts]
 
 
 def _values(name: str, values: Any) -> list[Any]:
@@ -192,6 +218,38 @@ def _beneath(base: Table, above: Any) -> Table:
         return base
     kept = {name: value for name, value in base["scenario"].items() if name not in ("tasks", "base", "step")}
     return {**base, "scenario": kept}
+
+
+def _without_budget(base: Table) -> Table:
+    memory = base.get("memory")
+    if not isinstance(memory, Mapping):
+        return base
+    return {**base, "memory": {name: value for name, value in memory.items() if name != "budget"}}
+
+
+def _without_budgets(preset: Table, own: Table) -> Table:
+    """A preset, without the budgets whose place those of a file take."""
+    limits, axes, base = (own.get(part, {}) for part in ("constraints", "axes", "base"))
+    by_limits = isinstance(limits, Mapping) and "budgets" in limits
+    by_axis = isinstance(axes, Mapping) and not {"budget", BUDGET}.isdisjoint(flat(axes))
+    by_base = isinstance(base, Mapping) and BUDGET in flat(base)
+    if by_limits:
+        preset = {**preset, "base": _without_budget(preset["base"])}
+    if (by_axis or by_base) and "constraints" in preset:
+        kept = {name: value for name, value in preset["constraints"].items() if name != "budgets"}
+        preset = {**preset, "constraints": kept}
+    return preset
+
+
+def _check_once(given: Mapping[str, bool]) -> None:
+    """Refuse budgets that are given in two places: one would go unused, and nobody be told.
+
+    Raises:
+        SettingsError: they are.
+    """
+    places = [place for place, is_given in given.items() if is_given]
+    if len(places) > 1:
+        raise SettingsError(f"budgets are given twice, by {' and by '.join(places)}; leave all but one of them out")
 
 
 def _with_method(base: Table) -> Table:

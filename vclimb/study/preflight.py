@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.clips import InstanceProvider
-from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, StoredInstance
 from pipeline.errors import SettingsError, VclimbError
 from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import parse_codec
@@ -16,19 +16,40 @@ from vclimb.scenario import Scenario, match
 from vclimb.study.cells import Cell
 from vclimb.study.constraints import DataTotals
 from vclimb.training.checks import check_settings
-from vclimb.training.config import ModelConfig, ScenarioConfig
+from vclimb.training.config import ModelConfig, ScenarioConfig, make_config
 from vclimb.training.run import find_scenario
-from vclimb.training.values import suggestion
+from vclimb.training.values import Table, suggestion
 
 
-def data_totals(dataset: Dataset) -> DataTotals:
-    """What the training part of a data set holds, or all of it where it has no splits."""
-    has_splits = any(one.split == "train" for one in dataset.instances)
-    chosen = [one for one in dataset.instances if one.split == "train" or not has_splits]
-    of_key = {video.key: video for video in dataset.videos}
-    frames = sum(one.end_frame - one.start_frame for one in chosen)
-    n_bytes = sum(of_key[key].bytes for key in {one.key for one in chosen})
-    return DataTotals(len(chosen), frames, n_bytes)
+class ScenarioTotals:
+    """What the training parts of scenarios hold, each looked at once.
+
+    Args:
+        dataset: that they are of.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._known: dict[ScenarioConfig, DataTotals] = {}
+
+    def __call__(self, table: Table) -> DataTotals:
+        """The training part of the scenario that a run's settings ask for: its own split, or its file's videos.
+
+        Raises:
+            VclimbError: it can't be made, or the data set lacks videos of it.
+        """
+        config = make_config({"data": "", "scenario": table.get("scenario", {})}).scenario
+        if config not in self._known:
+            dataset = self._dataset
+            matched = match(find_scenario(config, dataset), dataset, config.allow_missing)
+            self._known[config] = _totals(dataset, [one for task in matched.tasks for one in task.train])
+        return self._known[config]
+
+
+def _totals(dataset: Dataset, instances: Sequence[StoredInstance]) -> DataTotals:
+    frames = sum(one.end_frame - one.start_frame for one in instances)
+    n_bytes = sum(dataset.by_key[key].bytes for key in {one.key for one in instances})
+    return DataTotals(len(instances), frames, n_bytes)
 
 
 def data_content(dataset: Dataset) -> str:
