@@ -6,16 +6,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SettingsError
 from vclimb.study.naming import changes_no_result
 from vclimb.training.config import MemoryConfig, RunConfig, make_config
+from vclimb.training.run_folder import FILES, file_digest
 from vclimb.training.values import Table, flat
 
 _ID_DIGITS = 12
-_FILES = ("model.weights", "scenario.file")
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,9 @@ class Cell:
 def run_id(config: RunConfig) -> str:
     """The name of a run: equal for equal settings, wherever the data and the files lie that they name."""
     values = {name: value for name, value in flat(config.to_table()).items() if not changes_no_result(name)}
-    for name in _FILES:
-        if isinstance(path := values.get(name), str) and Path(path).is_file():
-            values[name] = "sha256:" + hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    for name in FILES:
+        if (content := file_digest(values.get(name))) is not None:
+            values[name] = f"sha256:{content}"
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:_ID_DIGITS]
 

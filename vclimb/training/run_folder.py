@@ -10,10 +10,12 @@ runs/NAME/
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,9 @@ CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 METRICS_FORMAT = "vclimb-metrics"
 METRICS_VERSION = 1
+
+FILES = ("model.weights", "scenario.file")
+"""Settings that may name a file: it counts by its content, wherever it lies."""
 
 
 class RunFolder:
@@ -101,6 +106,8 @@ class RunFolder:
     def begin(self, config: RunConfig, resume: bool) -> None:
         """Write the settings of a new run, or check that they are those of the one that is there.
 
+        A file may go by another path by then, as long as the one that the run was begun with has the same content.
+
         Raises:
             TargetError: there is a run already, and it isn't to be resumed; or its settings differ.
         """
@@ -114,7 +121,7 @@ class RunFolder:
         changed = [
             f"{name} is {before.get(name, 'not set')!r} there and {now.get(name, 'not set')!r} now"
             for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name) and not _is_free(name)
+            if not _is_free(name) and not _is_same(name, before.get(name), now.get(name))
         ]
         if changed:
             raise TargetError(
@@ -122,11 +129,39 @@ class RunFolder:
                 "or choose another folder"
             )
 
+    def follow_files(self, config: RunConfig) -> None:
+        """Let a run go on with files where they lie now. The caller knows that they are those it was begun with.
+
+        Raises:
+            SettingsError: there is no run, or its settings are damaged.
+        """
+        begun = self.config()
+        model = replace(begun.model, weights=config.model.weights)
+        scenario = replace(begun.scenario, file=config.scenario.file)
+        moved = replace(begun, model=model, scenario=scenario)
+        if moved != begun:
+            with writable(self.path):
+                replace_file(self.path / CONFIG, moved.to_toml().encode())
+
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Replace the metrics, at once or not at all."""
         text = json.dumps(metrics, indent=1)
         with writable(self.path):
             replace_file(self.path / METRICS, text.encode())
+
+
+def file_digest(path: Any) -> str | None:
+    """SHA-256 of a file that a setting names; None where there is none."""
+    if not isinstance(path, str) or not Path(path).is_file():
+        return None
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _is_same(setting: str, before: Any, now: Any) -> bool:
+    if before == now or setting not in FILES:
+        return bool(before == now)
+    content = file_digest(before)
+    return content is not None and content == file_digest(now)
 
 
 def _is_free(setting: str) -> bool:
