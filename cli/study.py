@@ -59,7 +59,9 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time, also on one GPU. Default: one for each GPU.")
     ] = None,
-    gpus: Annotated[str, typer.Option(help="GPUs to spread runs over, e.g. 0,1; auto: all that are visible.")] = "auto",
+    gpus: Annotated[
+        str, typer.Option(help="GPUs to spread runs over, e.g. 0,1, of those that are visible; auto: all.")
+    ] = "auto",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells, their expected time and bytes; run nothing.")
@@ -87,24 +89,30 @@ def run(
         from vclimb.study.preflight import ScenarioTotals, data_content, preflight
         from vclimb.study.run import run_study, shared_cores
 
-        asked: Study = read_study(study).with_flags(axis or (), set_ or (), _listed(budgets), _listed(equal))
+        asked: Study = read_study(study).with_flags(
+            axis or (), set_ or (), _listed(budgets, "--budgets"), _listed(equal, "--equal")
+        )
         dataset = Dataset.open(data)
         where = os.path.abspath(data) if os.path.exists(data) else data
         cells = asked.expand(where, ScenarioTotals(dataset))
         used = gpus_of(gpus)
         n_jobs = jobs or max(1, len(used))
         folder = StudyFolder(target)
+        content = data_content(dataset)
+        folder.check_data(dataset.name, content)
         if dry_run:
-            return estimate(cells, folder, n_jobs, rate)
+            return estimate(cells, folder, n_jobs, rate, retry_failed)
         preflight(cells, dataset)
         if not as_json:
             on = f"{len(used)} GPUs" if used else "the CPU"
             err.print(f"study [bold]{plain(asked.name)}[/]: {len(cells)} runs, {n_jobs} at a time on {on}")
         each = shared_cores(n_jobs)
         with folder.held(), _Progress(cells, quiet=as_json) as bar:
-            folder.check_data(dataset.name, data_content(dataset))
+            folder.keep_data(dataset.name, content)
             executor = LocalExecutor(folder, n_jobs, used, each, bar.waits)
-            return cells, run_study(cells, asked.to_toml(), folder, executor, each, retry_failed, bar.shows, bar.ended)
+            return cells, run_study(
+                cells, asked.to_toml(), folder, executor, each, retry_failed, bar.shows, bar.ended, bool(used)
+            )
 
     result = explain_errors(work, f"Runs go on where they were: run the same command again. Folder: {target}")
     if not isinstance(result, tuple):
@@ -169,8 +177,8 @@ def plan(
         from vclimb.memory.frame_choice import parse_frame_count
         from vclimb.study.capacity import CODECS, capacities
 
-        counts = [parse_frame_count(text) for text in _listed(frames)]
-        names = _listed(codecs) or CODECS
+        counts = [parse_frame_count(text) for text in _listed(frames, "--frames")]
+        names = CODECS if codecs is None else _listed(codecs, "--codecs")
         with progress("choices", quiet=as_json) as bar:
             task = bar.add_task("encoding a sample", total=len(counts) * len(names), note="")
             parsed = MemoryBudget.parse(budget)
@@ -244,5 +252,16 @@ class _Progress:
         return f"{run_id} ({plain(self._labels[run_id])})"
 
 
-def _listed(text: str | None) -> tuple[str, ...]:
-    return () if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+_LISTS = {"--budgets": "1MB,2MB", "--equal": "bytes,videos", "--frames": "1,8,all", "--codecs": "copy,jpeg:75"}
+
+
+def _listed(text: str | None, flag: str) -> tuple[str, ...]:
+    """Values between commas; none where the flag wasn't given."""
+    from pipeline.errors import SettingsError
+
+    if text is None:
+        return ()
+    values = tuple(part.strip() for part in text.split(","))
+    if not all(values):
+        raise SettingsError(f"{flag} {text!r} lacks a value; write values between commas, such as {_LISTS[flag]}")
+    return values

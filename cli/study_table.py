@@ -39,7 +39,7 @@ def print_estimate(estimate: Estimate) -> None:
             *("-" if memory is None else f"{memory[name]:,}" for name in ("videos", "frames")),
             "-" if memory is None else size_label(memory["bytes"]),
             f"{one.clips:,}",
-            duration(one.seconds) if one.state != "complete" else "-",
+            duration(one.seconds) if one.seconds else "-",
             one.state,
         )
     out.print(table)

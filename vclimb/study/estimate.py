@@ -27,7 +27,7 @@ class CellEstimate:
         state: `complete`, `failed`, `begun` or `to do`.
         clips: that are trained on, twice where temporal consistency looks at each again.
         memory: videos, frames and bytes after the last task; None for methods that keep none.
-        seconds: of the run; 0 if it is complete.
+        seconds: of the run; 0 if it is complete, or failed and isn't tried again.
     """
 
     cell: Cell
@@ -54,7 +54,7 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """Until the last run ends."""
-        left = [one.seconds for one in self.cells if one.state != "complete"]
+        left = [one.seconds for one in self.cells]
         return max(sum(left) / self.jobs, max(left, default=0.0))
 
     @property
@@ -83,11 +83,14 @@ class Estimate:
         }
 
 
-def estimate(cells: Sequence[Cell], folder: StudyFolder, jobs: int, rate: float | None) -> Estimate:
+def estimate(
+    cells: Sequence[Cell], folder: StudyFolder, jobs: int, rate: float | None, retry_failed: bool = False
+) -> Estimate:
     """Estimate a study; nothing is trained and nothing written.
 
     Args:
         rate: training clips a second of one run; None: from runs of the study that have ended, else a rule.
+        retry_failed: runs that failed are tried again; else nothing of them is left to do.
 
     Raises:
         VclimbError: a cell couldn't be run.
@@ -112,8 +115,9 @@ def estimate(cells: Sequence[Cell], folder: StudyFolder, jobs: int, rate: float 
     elif not measured:
         rule = _RULE.format(rate=ASSUMED_CLIPS_PER_SECOND)
     speed = rate or (1 / median(measured) if measured else ASSUMED_CLIPS_PER_SECOND)
+    done = ("complete",) if retry_failed else ("complete", "failed")
     rows = tuple(
-        CellEstimate(cell, state, n, memory, 0.0 if state == "complete" else n / speed)
+        CellEstimate(cell, state, n, memory, 0.0 if state in done else n / speed)
         for cell, state, n, memory in zip(cells, states, clips, memories, strict=True)
     )
     return Estimate(rows, rule, jobs)

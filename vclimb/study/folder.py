@@ -101,7 +101,7 @@ class StudyFolder:
             os.close(handle)
 
     def check_data(self, name: str, content: str) -> None:
-        """See that all runs of the study are of one data set, wherever it lies.
+        """See that all runs of the study are of one data set, wherever it lies; nothing is written.
 
         Args:
             name: of the data set.
@@ -116,6 +116,14 @@ class StudyFolder:
                 f"{self.path} holds runs of data set {str(known.get('name'))!r} as it was, and {name!r} has other "
                 "videos; choose another folder for them"
             )
+
+    def keep_data(self, name: str, content: str) -> None:
+        """Remember which data set all runs are of, once `check_data` has found no other.
+
+        Raises:
+            TargetError: its runs are of another one, or it can't be written.
+        """
+        self.check_data(name, content)
         with writable(self.path):
             replace_file(self.path / DATA, json.dumps({"name": name, "content": content}).encode())
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.cores import available_cores
+from pipeline.errors import SettingsError
 from pipeline.target import writable
 from vclimb.durable import replace_file
 from vclimb.study.cells import Cell, settings_of
 from vclimb.study.executor import Executor, RunJob, RunOutcome
 from vclimb.study.folder import Failure, StudyFolder
 from vclimb.training.config import RunConfig
+from vclimb.training.run_folder import RunFolder
 
 OnProgress = Callable[[dict[str, float]], None]
 """Called with the share that is done of each run that isn't complete yet."""
@@ -69,6 +72,7 @@ def run_study(
     retry_failed: bool = False,
     on_progress: OnProgress = lambda _: None,
     on_outcome: Callable[[Cell, RunOutcome], None] = lambda *_: None,
+    on_gpu: bool = False,
 ) -> StudySummary:
     """Compute the runs that a study still needs. One that is complete is never computed again.
 
@@ -80,6 +84,7 @@ def run_study(
         workers: processes that decode, a run; no setting that the result depends on.
         retry_failed: try those again that failed before.
         on_outcome: called when a run has ended.
+        on_gpu: each run is given a GPU, and fails rather than train on the CPU if it can't use it.
 
     Raises:
         KeyboardInterrupt: it was asked to stop; runs were stopped where they go on the next time.
@@ -98,7 +103,8 @@ def run_study(
     jobs = [RunJob(cell.run_id, folder.config(cell.run_id)) for cell in todo]
     for cell, job in zip(todo, jobs, strict=True):
         with writable(folder.path):
-            replace_file(job.config, _placed(cell.config, workers).to_toml().encode())
+            replace_file(job.config, _placed(cell.config, workers, on_gpu).to_toml().encode())
+        _follow_files(RunFolder(folder.run(cell.run_id)), cell.config)
     shares = dict.fromkeys((job.run_id for job in jobs), 0.0)
 
     def tell(job: RunJob, share: float) -> None:
@@ -129,8 +135,18 @@ def shared_cores(jobs: int) -> int:
     return max(1, available_cores() // jobs)
 
 
-def _placed(config: RunConfig, workers: int) -> RunConfig:
-    """With this machine's share of cores, unless the study says otherwise."""
-    if config.compute.workers is not None:
-        return config
-    return replace(config, compute=replace(config.compute, workers=workers))
+def _follow_files(begun: RunFolder, config: RunConfig) -> None:
+    """A run that was begun goes on with its files where they lie now: its name says that their content is the same."""
+    if begun.exists:
+        with suppress(SettingsError):  # damaged settings: the run itself says so, and stops no other
+            begun.follow_files(config)
+
+
+def _placed(config: RunConfig, workers: int, on_gpu: bool) -> RunConfig:
+    """With this machine's share of cores, and on the GPU that it is given, unless the study says otherwise."""
+    compute = config.compute
+    if compute.workers is None:
+        compute = replace(compute, workers=workers)
+    if compute.device == "auto" and on_gpu:
+        compute = replace(compute, device="cuda")
+    return replace(config, compute=compute)
