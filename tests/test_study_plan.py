@@ -16,8 +16,11 @@ from vclimb.memory.budget import MemoryBudget
 from vclimb.memory.frame_choice import parse_frame_count
 from vclimb.memory.pack import Packing
 from vclimb.memory.report import MemoryReport
+from vclimb.memory.sample import ROOT_BYTES
 from vclimb.memory.settings import MemorySettings
 from vclimb.study.capacity import capacities
+from vclimb.training.config import make_config
+from vclimb.training.plan import plan_of
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,16 @@ def test_command_prints_videos_and_frames(dataset: Dataset) -> None:
     wrong = runner.invoke(app, [*arguments[:-1], "jpge:75"])
     assert wrong.exit_code == 1
     assert "did you mean jpeg?" in wrong.output.replace("\n", " ")
+    for flag, value in (("--frames", ","), ("--frames", ""), ("--frames", "1,,2"), ("--codecs", ",")):
+        wrong = runner.invoke(app, [*arguments, flag, value])
+        assert wrong.exit_code == 1
+        assert f"error: {flag} {value!r} lacks a value" in " ".join(wrong.output.split())
+
+
+def test_classes_that_keep_nothing_take_no_bytes_of_a_plan(dataset: Dataset) -> None:
+    table = {"data": str(dataset.folder), "scenario": {"tasks": 2}, "memory": {"budget": f"{ROOT_BYTES + 100}B"}}
+    plan = plan_of(make_config(table))
+    assert [(task["memory"]["videos"], task["memory"]["bytes"]) for task in plan["tasks"]] == [(0, ROOT_BYTES)] * 2
 
 
 def test_a_budget_that_holds_no_memory_is_refused(dataset: Dataset) -> None:

@@ -64,7 +64,7 @@ def plan_of(config: RunConfig) -> dict[str, Any]:
                 "videos": sum(counts),
                 "frames": n_frames,
                 "bytes": ROOT_BYTES
-                + len(kept) * CLASS_BYTES
+                + sum(count > 0 for count in counts) * CLASS_BYTES
                 + sum(counts) * EXEMPLAR_BYTES
                 + int(n_frames * sample.bytes_per_frame),
             }
