@@ -99,8 +99,13 @@ class DaliClipStream(ClipStream):
 
     def close(self) -> None:
         super().close()
-        self._lanes = None
+        self._drop_lanes()
         self._workers.close()
+
+    def _drop_lanes(self) -> None:
+        for lane in self._lanes or ():
+            lane.close()
+        self._lanes = None
 
     def _decode(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
         self._stop.clear()
@@ -133,11 +138,11 @@ class DaliClipStream(ClipStream):
                 while not self._stop.is_set() and (batch := self._collect(lanes, feed)) is not None:
                     ready.put(batch)
         except BaseException as error:
-            self._lanes = None  # a pipeline that failed can't be run again
+            self._drop_lanes()  # a pipeline that failed can't be run again
             ready.put(self._explained(error, feed))
             return
         if self._stop.is_set():
-            self._lanes = None  # what is still in DALI belongs to nobody
+            self._drop_lanes()  # what is still in DALI belongs to nobody
         ready.put(None)
 
     def _build(self) -> list[_Lane]:
@@ -191,6 +196,8 @@ class DaliClipStream(ClipStream):
                     self._reader.decode(self._reader.read(batch.plan, slot))
             except FrameDamagedError as found:
                 return found
+            except Exception:  # the file is gone, say: the first error tells more
+                return error
         return error
 
 
@@ -237,6 +244,10 @@ class _Lane:
     def _source(self) -> _Part:
         assert self._next is not None
         return self._next()
+
+    def close(self) -> None:
+        """Give back threads and buffers at once: the pipeline and this object hold each other."""
+        self._shown = self._pipeline = None
 
     def outputs(self) -> torch.Tensor | None:
         """The next frames: (n, size, size, 3) uint8 in DALI's own memory, theirs until the next call. None at the end.

@@ -60,7 +60,10 @@ class LocalStorage:
         file = self._files.get(name)
         if file is None:
             file = self._open(name)
-        pieces = [os.pread(file, size, offset) for offset, size in ranges]
+        try:
+            pieces = [os.pread(file, size, offset) for offset, size in ranges]
+        except OSError as error:  # the disk, or the network that it is reached by
+            raise DatasetError(f"{self.folder / name} can't be read: {error.strerror}") from None
         self.bytes_read += sum(map(len, pieces))
         for piece, (offset, size) in zip(pieces, ranges, strict=True):
             if len(piece) != size:

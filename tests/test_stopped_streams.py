@@ -1,19 +1,23 @@
-"""Streams that are stopped: by Ctrl-C at awkward moments, and by a worker that dies in the middle of an answer."""
+"""Streams that are stopped: by Ctrl-C, by a worker that dies amid an answer, by a disk that is gone, or just closed."""
 
 from __future__ import annotations
 
+import errno
+import gc
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import psutil
 import pytest
-from stream_cases import provider_of, settings_of
+from stream_cases import JpegsInMemory, provider_of, settings_of
 
+from pipeline.clips import EncodedClip, Indices
 from pipeline.dali_stream import DaliClipStream, DaliSettings
 from pipeline.workers import BatchWorkers, WorkerDiedError
 
@@ -123,3 +127,40 @@ def test_ctrl_c_while_the_thread_of_dali_starts_leaves_no_thread(
         assert "dali" not in {thread.name for thread in threading.enumerate()}
         monkeypatch.undo()
         assert len(list(stream)) == len(stream)
+
+
+class GoneJpegs(JpegsInMemory):
+    """Frames that can be read at first."""
+
+    def __init__(self) -> None:
+        super().__init__(9)
+        self.left = 6
+
+    def read(self, item: int, frames: Indices) -> EncodedClip:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return super().read(item, frames)
+
+
+def test_an_error_of_any_kind_reaches_the_one_who_asks() -> None:
+    """DALI's thread looks for the frame that failed, and fails in that too."""
+    settings, dali = settings_of(batch_size=2), DaliSettings(threads=1, readers=0)
+    with DaliClipStream(GoneJpegs(), settings, "cpu", dali) as stream, pytest.raises(Exception, match="Stale file"):
+        list(stream)
+
+
+def test_a_closed_stream_gives_dalis_threads_and_buffers_back_at_once(jpeg_folder: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with DaliClipStream(
+            provider_of(jpeg_folder), settings_of(), "cpu", DaliSettings(threads=1, readers=0)
+        ) as stream:
+            list(stream)
+            assert stream._lanes is not None
+            pipelines = [weakref.ref(lane._pipeline) for lane in stream._lanes]
+            assert all(pipeline() is not None for pipeline in pipelines)
+        assert [pipeline() for pipeline in pipelines] == [None] * len(pipelines)
+    finally:
+        gc.enable()

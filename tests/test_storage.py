@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -223,6 +224,17 @@ def test_a_url_without_a_data_set() -> None:
         Dataset.open("memory://bucket/none")
     with pytest.raises(DatasetError, match="can't open nosuch://bucket"):
         Dataset.open("nosuch://bucket")
+
+
+def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").write_bytes(bytes(100))
+
+    def stale(*_: int) -> bytes:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "pread", stale)
+    with pytest.raises(DatasetError, match=rf"{tmp_path}/data can't be read: Stale file handle"):
+        LocalStorage(tmp_path).read_ranges("data", [(0, 10)])
 
 
 def test_a_shard_that_was_cut_off(folder: Path, memory_files: fsspec.AbstractFileSystem) -> None:
