@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from vclimb.methods import importance
+from vclimb.methods.anchored import of_whole_batches
 from vclimb.methods.importance import (
     Anchor,
     ImportanceSum,
@@ -27,6 +30,7 @@ from vclimb.methods.importance import (
     released_gradient,
     released_sensitivity,
 )
+from vclimb.methods.method import TaskData
 from vclimb.tsn import TSN
 
 quickly = settings(deadline=None, max_examples=30)
@@ -226,6 +230,22 @@ class TestBoth:
             fisher_diagonal(linear, [], chunk_size=0)
 
 
+class TwoProcesses:
+    """The sums of two processes, of which the other one's part is known."""
+
+    def __init__(self, others: list[Tensor]) -> None:
+        self._others = others
+
+    def sum_over_processes(self, tensor: Tensor) -> Tensor:
+        return tensor + self._others.pop(0)
+
+
+def _mean_of(released: Any) -> Any:
+    if released is released_fisher:
+        return nn.functional.cross_entropy
+    return lambda logits, labels: torch.linalg.vector_norm(logits, dim=1).mean()
+
+
 class TestReleased:
     def test_the_fisher_is_the_square_of_a_sum(self, linear: nn.Linear) -> None:
         clips, labels = drawn(7)
@@ -244,6 +264,17 @@ class TestReleased:
             outputs = [(weight @ x + bias, x) for x in some.double().numpy()]
             total += np.mean([np.outer(o, [*x, 1]) / np.linalg.norm(o) for o, x in outputs], axis=0)
         assert_importance(released_sensitivity(linear, batches(clips, labels, 3)), np.abs(total), 1e-4)
+
+    @pytest.mark.parametrize("released", [released_fisher, released_sensitivity])
+    def test_two_processes_that_share_each_batch_find_what_one_does(self, linear: nn.Linear, released: Any) -> None:
+        clips, labels = drawn(8)
+        expected = released(linear, batches(clips, labels, 4))
+        halves = [[(some[half::2], of[half::2]) for some, of in batches(clips, labels, 4)] for half in range(2)]
+        of_one = released_gradient(linear, halves[1], _mean_of(released))
+        both = TwoProcesses([torch.ones(()), *of_one.values()])
+        found = released(linear, halves[0], partial(of_whole_batches, data=cast(TaskData, both)))
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-7)
 
     def test_samples_cancel(self) -> None:
         """Two samples that pull a parameter apart: it matters, and the released importance of it is 0."""

@@ -109,3 +109,10 @@ def averaged(found: ImportanceSum, data: TaskData) -> Parameters:
 def summed(parameters: Parameters, data: TaskData) -> Parameters:
     """Added up over all processes."""
     return {name: data.sum_over_processes(value) for name, value in parameters.items()}
+
+
+def of_whole_batches(gradients: Parameters, data: TaskData) -> Parameters:
+    """Summed gradients of whole batches' means, from those of the means over each process' share of them."""
+    device = next(iter(gradients.values())).device
+    n_processes = data.sum_over_processes(torch.ones((), device=device))
+    return {name: total / n_processes for name, total in summed(gradients, data).items()}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, averaged, separate_penalties, summed
+from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, averaged, of_whole_batches, separate_penalties
 from vclimb.methods.importance import Anchor, Parameters, fisher_diagonal, released_fisher
 from vclimb.methods.method import TaskData
 from vclimb.tsn import TSN
@@ -41,7 +41,7 @@ class EWC(AnchoredMethod):
     def importance(self, model: TSN, data: TaskData) -> Parameters:
         if self.released:
             batches = ((clips, labels - self._n_old) for clips, labels in data.batches(training_clips=True))
-            return released_fisher(model, batches, partial(summed, data=data))
+            return released_fisher(model, batches, partial(of_whole_batches, data=data))
         found = fisher_diagonal(model, data.batches(), self.config.labels, self.config.chunk_size)
         return averaged(found, data)
 

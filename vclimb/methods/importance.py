@@ -113,20 +113,26 @@ def released_fisher(
     Samples' gradients cancel in the sum before they are squared, and it grows with the number of batches.
 
     Args:
-        summed: adds the gradients of several processes up.
+        summed: makes the gradients of one process of those of several that share each batch.
     """
     gradients = summed(released_gradient(model, batches, nn.functional.cross_entropy))
     return {name: gradient.square() for name, gradient in gradients.items()}
 
 
-def released_sensitivity(model: nn.Module, batches: Batches) -> Parameters:
-    """MAS' importance as the benchmark's code has it: the magnitude of the summed gradient of the norm, not squared."""
+def released_sensitivity(
+    model: nn.Module, batches: Batches, summed: Callable[[Parameters], Parameters] = dict
+) -> Parameters:
+    """MAS' importance as the benchmark's code has it: the magnitude of the summed gradient of the norm, not squared.
+
+    Args:
+        summed: likewise of `released_fisher`.
+    """
 
     def mean_norm(logits: Tensor, labels: Tensor) -> Tensor:
         norms: Tensor = torch.linalg.vector_norm(logits, dim=1)
         return norms.mean()
 
-    return {name: gradient.abs() for name, gradient in released_gradient(model, batches, mean_norm).items()}
+    return {name: gradient.abs() for name, gradient in summed(released_gradient(model, batches, mean_norm)).items()}
 
 
 def released_gradient(model: nn.Module, batches: Batches, objective: Objective) -> Parameters:

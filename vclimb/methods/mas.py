@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, averaged, one_penalty, summed
+from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, averaged, of_whole_batches, one_penalty
 from vclimb.methods.importance import Anchor, Parameters, output_sensitivity, released_sensitivity
 from vclimb.methods.method import TaskData
 from vclimb.tsn import TSN
@@ -33,7 +34,8 @@ class MAS(AnchoredMethod):
 
     def importance(self, model: TSN, data: TaskData) -> Parameters:
         if self.released:
-            return summed(released_sensitivity(model, data.batches(training_clips=True)), data)
+            batches = data.batches(training_clips=True)
+            return released_sensitivity(model, batches, partial(of_whole_batches, data=data))
         return averaged(output_sensitivity(model, data.batches(), self.config.chunk_size), data)
 
     def anchor(self, model: TSN, importance: Parameters, before: Anchor | None) -> Anchor:
