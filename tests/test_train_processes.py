@@ -78,6 +78,17 @@ def test_two_processes_agree_with_one(method: str, host: ForkHost, synth_shards:
     assert_agree(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.parametrize("fast_rank", [0, 1])
+def test_processes_agree_on_when_a_checkpoint_is_due(
+    fast_rank: int, host: ForkHost, synth_shards: Path, tmp_path: Path
+) -> None:
+    config = config_of(synth_shards, "finetune")
+    train(config, tmp_path / "one")
+    settings = write_config(config, tmp_path)
+    in_two_processes(host, "train_with_clocks_apart", settings, tmp_path / "two", fast_rank)
+    assert_agree(tmp_path / "one", tmp_path / "two")
+
+
 def test_both_processes_evaluate_one_network(host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
     """With batch normalisation, whose statistics each process gathers from its own share."""
     settings = write_config(tiny_config(synth_shards, "finetune"), tmp_path)

@@ -25,12 +25,12 @@ _TABLE: dict[str, Any] = {
 }
 
 
-def make_synth_shards(folder: Path) -> Path:
+def make_synth_shards(folder: Path, *flags: str) -> Path:
     """A drawn data set of 6 classes, 4 clips each for training and 2 for test, prepared at 48 px."""
     videos, shards = folder / "videos", folder / "synth"
     done = vclimb("synth", videos, "--classes", "6", "--train", "4", "--test", "2", "--json")
     assert done.returncode == 0, done.stderr
-    done = vclimb("prepare", videos, "--out", shards, "--short-side", "48", "--workers", "2", "--json")
+    done = vclimb("prepare", videos, "--out", shards, "--short-side", "48", "--workers", "2", *flags, "--json")
     assert done.returncode == 0, done.stderr
     return shards
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pipeline.clips import Indices, InstanceProvider
 from pipeline.cores import available_cores
 from pipeline.errors import FrameDamagedError
@@ -39,6 +41,19 @@ class ClassCandidates:
     items: Indices
     groups: Sequence[str | None] | None = None
     features: Features | None = None
+
+    def of_readable(self, items: Indices, features: Features) -> ClassCandidates:
+        """Those that are among items, with their features.
+
+        Args:
+            items: (m,) numbers of the provider's items, rising.
+            features: (m, D) of these items.
+        """
+        kept = np.flatnonzero(np.isin(self.items, items))
+        groups = None if self.groups is None else [self.groups[place] for place in kept.tolist()]
+        return ClassCandidates(
+            self.label, self.name, self.items[kept], groups, features[np.searchsorted(items, self.items[kept])]
+        )
 
 
 @dataclass

@@ -105,7 +105,7 @@ class TaskData(Protocol):
         ...
 
     def outputs(self, items: Indices) -> Outputs:
-        """What the model says of items, in evaluation mode; the same on every process."""
+        """What the model says of those items that can be read, in evaluation mode; the same on every process."""
         ...
 
     def sum_over_processes(self, tensor: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -78,6 +79,16 @@ class MatchedScenario:
     def label_ids(self) -> dict[str, int]:
         """Class name -> label id."""
         return self.scenario.label_ids
+
+    def digest(self, dataset: Dataset) -> str:
+        """SHA-256 of what is trained on and tested: classes, instances in their order, their videos' bytes."""
+        digest = hashlib.sha256()
+        for task in self.tasks:
+            digest.update(repr(task.classes).encode())
+            for split in SPLITS:
+                for one in task.split(split):
+                    digest.update(f"{split} {one!r} {dataset.by_key[one.key].sha256}\n".encode())
+        return digest.hexdigest()
 
     def counts(self) -> dict[str, int]:
         """How many instances have each kind of problem; kinds without any are left out."""

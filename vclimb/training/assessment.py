@@ -55,7 +55,7 @@ def forward_accuracies(run: RunContext, task: int) -> tuple[float, float]:
     items, tasks = evaluation_items(run.dataset, run.matched, [task], split, run.least_frames)
     accuracies = []
     for network in (run.learner.model, first):
-        nearest = run.inference.class_means(network, own.new, sum(run.sizes[: task + 1]))
+        nearest = run.inference.class_means(network, own.new, sum(run.sizes[: task + 1]), on_bad_frame="skip")
         counts = run.inference.counts(
             network, items, tasks, lambda logits: logits, nearest, run.n_classes, len(run.sizes)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pipeline.dataset import Dataset
@@ -109,6 +110,11 @@ class RunContext:
             return None
         store = self.memory.open()
         return store if len(store) else None
+
+    @cached_property
+    def content(self) -> str:
+        """Digest of the clips that the run is about."""
+        return self.matched.digest(self.dataset)
 
     def seed(self, task: int, *more: int) -> int:
         """A seed of its own for each task, and for whatever else."""

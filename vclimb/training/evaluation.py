@@ -36,7 +36,9 @@ class Inference:
     codec: str
     processes: Processes
 
-    def own(self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
+    def own(
+        self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None, on_bad_frame: str = "raise"
+    ) -> Outputs:
         """Of this process' share of the items."""
         processes = self.processes
         return infer(
@@ -48,28 +50,33 @@ class Inference:
             processes.rank,
             processes.world_size,
             on_clips,
+            on_bad_frame,
         )
 
-    def all(self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
-        """Of all items in their order, on every process."""
-        shares = self.processes.gather(self.own(model, provider, on_clips))
-        order = np.argsort(np.concatenate([share.items for share in shares]), kind="stable")
+    def readable(self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
+        """Of all items that can be read, in their order, on every process."""
+        shares = self.processes.gather(self.own(model, provider, on_clips, "skip"))
         return Outputs(
-            items=np.concatenate([share.items for share in shares])[order],
-            labels=np.concatenate([share.labels for share in shares])[order],
-            features=torch.cat([share.features for share in shares])[order],
-            logits=torch.cat([share.logits for share in shares])[order],
-        )
+            items=np.concatenate([share.items for share in shares]),
+            labels=np.concatenate([share.labels for share in shares]),
+            features=torch.cat([share.features for share in shares]),
+            logits=torch.cat([share.logits for share in shares]),
+        ).once()
 
     def class_means(
-        self, model: TSN, provider: ClipProvider, n_classes: int, on_clips: OnClips | None = None
+        self,
+        model: TSN,
+        provider: ClipProvider,
+        n_classes: int,
+        on_clips: OnClips | None = None,
+        on_bad_frame: str = "raise",
     ) -> NearestMean:
         """The nearest-mean classifier of a provider's items, on every process.
 
         Raises:
             VclimbError: the features aren't finite.
         """
-        own = self.own(model, provider, on_clips)
+        own = self.own(model, provider, on_clips, on_bad_frame)
         device = self.processes.device
         means = ClassMeans(n_classes, model.n_features, device)
         means.update(own.features.to(device), torch.from_numpy(own.labels).to(device))

@@ -65,6 +65,11 @@ class Outputs:
         if len(lengths) != 1:
             raise ValueError(f"outputs need one length, not {sorted(lengths)}")
 
+    def once(self) -> Outputs:
+        """Each item once, in the items' order: a clip that was skipped was replaced by another one's."""
+        items, first = np.unique(self.items, return_index=True)
+        return Outputs(items, self.labels[first], self.features[first], self.logits[first])
+
 
 @torch.inference_mode()
 def infer(
@@ -76,10 +81,14 @@ def infer(
     rank: int = 0,
     world_size: int = 1,
     on_clips: Callable[[int], None] | None = None,
+    on_bad_frame: str = "raise",
 ) -> Outputs:
     """Features and logits of a provider's items, of which each rank sees its share.
 
     The model is in evaluation mode meanwhile, and as it was afterwards. `on_clips` is told of every batch's clips.
+
+    Args:
+        on_bad_frame: `raise`, or `skip`: nothing is said of items that can't be read, and they are not among `items`.
 
     Raises:
         FrameDamagedError: a frame can't be read: a result must not rest on other clips than it says.
@@ -91,6 +100,7 @@ def infer(
         shuffle=False,
         rank=rank,
         world_size=world_size,
+        on_bad_frame=on_bad_frame,
     )
     items: list[npt.NDArray[np.int64]] = []
     features: list[Tensor] = []
@@ -115,10 +125,10 @@ def infer(
                     on_clips(n_clips)
     finally:
         model.train(was_training)
-    seen = np.concatenate(items) if items else np.empty(0, np.int64)
-    return Outputs(
-        items=seen,
+    outputs = Outputs(
+        items=(seen := np.concatenate(items) if items else np.empty(0, np.int64)),
         labels=provider.items.labels[seen],
         features=torch.cat(features) if features else torch.empty(0, model.n_features),
         logits=torch.cat(logits) if logits else torch.empty(0, model.head.out_features),
     )
+    return outputs.once() if on_bad_frame == "skip" else outputs

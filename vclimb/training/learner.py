@@ -103,7 +103,8 @@ class Learner:
         # DDP averages gradients over processes: each counts by its clips, so that the sum is the whole batch's mean.
         share = len(labels) * self._processes.world_size / n_global
         if not len(labels):  # the others' gradients are waited for all the same
-            clips, labels = clips.new_zeros(1, *clips.shape[1:]), labels.new_zeros(1)
+            newest = self.model.head.out_features - 1  # a label that every method knows: some train new classes alone
+            clips, labels = clips.new_zeros(1, *clips.shape[1:]), labels.new_full((1,), newest)
             down_sampled = None if down_sampled is None else clips
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self._config.training, progress)

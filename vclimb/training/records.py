@@ -37,14 +37,15 @@ class Records:
     def add(self, counted: Mapping[str, PredictionCounts], record: dict[str, Any]) -> None:
         """Take in what the evaluation after a task counted, and the task's record.
 
-        A classifier that wasn't there after an earlier task has no accuracies for it.
+        A classifier that wasn't there after a task, such as the nearest mean of a memory that is empty, has no
+        accuracies for it.
         """
-        task = len(self.tasks)
-        for name, counts in counted.items():
+        task, unknown = len(self.tasks), [np.nan] * len(self.n_classes)
+        for name in {**self.matrices, **counted}:
             matrix = self.matrices.get(name, AccuracyMatrix.empty(self.n_classes))
             while matrix.n_learned < task:
-                matrix = matrix.grown([np.nan] * len(self.n_classes))
-            self.matrices[name] = matrix.grown(counts.accuracy_per_task())
+                matrix = matrix.grown(unknown)
+            self.matrices[name] = matrix.grown(counted[name].accuracy_per_task() if name in counted else unknown)
         self.counts = {
             name: {
                 "accuracy_per_class": [None if np.isnan(v) else float(v) for v in counts.accuracy_per_class()],
@@ -65,7 +66,7 @@ class Records:
     ) -> dict[str, Any]:
         """The content of `metrics.json`."""
         scenario = matched.scenario
-        reported = classifier if classifier in self.matrices else next(iter(self.matrices))
+        reported = classifier if classifier in self.counts else next(iter(self.counts))
         counts = self.counts[reported]
         return {
             "format": METRICS_FORMAT,

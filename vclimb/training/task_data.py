@@ -54,7 +54,7 @@ class RunTaskData:
 
     def outputs(self, items: Indices) -> Outputs:
         tell = self._run.progress("hold-out", len(items))
-        found = self._run.inference.all(self._run.learner.model, ChosenItems(self._items.provider, items), tell)
+        found = self._run.inference.readable(self._run.learner.model, ChosenItems(self._items.provider, items), tell)
         return Outputs(np.asarray(items)[found.items], found.labels, found.features, found.logits)
 
     def sum_over_processes(self, tensor: Tensor) -> Tensor:

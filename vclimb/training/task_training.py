@@ -23,6 +23,7 @@ from vclimb.training.learner import learning_rate
 from vclimb.training.phases import IdleClock
 
 CLIP, DOWN_SAMPLED = "clip", "down_sampled"
+_STEPS_BETWEEN_QUESTIONS = 16
 
 
 class TaskTraining:
@@ -72,16 +73,14 @@ class TaskTraining:
                 run.learner.load_optimizer(optimizer)
                 stream.load_state_dict({"epoch": state.stream["epoch"], "position": state.stream["position"]})
             while (epoch := stream.state_dict()["epoch"]) < self._n_epochs:
-                start = time.perf_counter()
+                start, saving = time.perf_counter(), state.clock.seconds.get("checkpoint", 0.0)
                 losses = self._epoch(stream, idle)
                 run.learner.end_epoch()
-                seconds = time.perf_counter() - start
+                seconds = time.perf_counter() - start - (state.clock.seconds.get("checkpoint", 0.0) - saving)
                 idle.end_epoch(seconds)
                 state.clock.add("train", seconds)
                 self._tell(epoch, losses, seconds)
                 self._select(epoch)
-                if time.monotonic() - self._saved_at > compute.checkpoint_seconds:
-                    self._checkpoint(stream)
             state.skipped += stream.skipped
         run.learner.end_task()
         if state.best is not None:
@@ -139,12 +138,24 @@ class TaskTraining:
             seen += len(batch.keys)
             self._state.steps += 1
             run.log.advance("training", plan.epoch * n_batches + plan.position + 1, self._n_epochs * n_batches)
-            if run.stop.is_set:
-                if run.processes.world_size == 1:  # several may be a step apart, and can't say so alone
-                    self._checkpoint(stream)
+            is_due, is_stopped = self._asked()
+            if is_due or is_stopped:
+                self._checkpoint(stream)
+            if is_stopped:
                 raise KeyboardInterrupt
             waiting = time.perf_counter()
         return self._means(totals, seen)
+
+    def _asked(self) -> tuple[bool, bool]:
+        """After a step: whether a checkpoint is due, and whether the run is to stop. All processes hear the same.
+
+        Their clocks differ, and a signal reaches them a step apart: rank 0 decides, and others ask it now and then.
+        """
+        run = self._run
+        if run.processes.world_size > 1 and self._state.steps % _STEPS_BETWEEN_QUESTIONS:
+            return False, False
+        due = time.monotonic() - self._saved_at > run.config.compute.checkpoint_seconds
+        return run.processes.from_first((due, run.stop.is_set))
 
     def _means(self, totals: dict[str, Tensor], seen: int) -> dict[str, float]:
         """Means of the terms over the clips of all processes."""

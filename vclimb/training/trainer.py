@@ -9,9 +9,9 @@ Everything that draws is a function of the seed and the task, or its state is in
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.errors import VclimbError
@@ -20,7 +20,7 @@ from pipeline.stream import ClipStream
 from vclimb.memory.replay import UpdateReport
 from vclimb.methods.method import TaskInfo
 from vclimb.training.assessment import evaluate, forward_accuracies
-from vclimb.training.checkpoint import newest_checkpoint, save_checkpoint
+from vclimb.training.checkpoint import CheckpointError, newest_checkpoint, save_checkpoint
 from vclimb.training.checks import check_settings
 from vclimb.training.context import RunContext, TaskState
 from vclimb.training.items import TrainingItems, training_items
@@ -110,6 +110,13 @@ class Trainer:
         cache_bytes = parse_size(run.config.memory.cache)
         items = training_items(run.dataset, run.matched, number, memory, run.method.all_data, cache_bytes)
         if state.phase == TRAIN:
+            if (items.labels[items.is_replay] >= state.info.n_old).any():  # its newest checkpoint can't be read
+                items.close()
+                raise CheckpointError(
+                    f"the memory in {self._folder.path} holds classes of task {number + 1} already, and the checkpoint "
+                    "that can be read is from before that task's end: going on would train the task on its own "
+                    "exemplars; restore the newest checkpoint from a copy, or begin the run anew in another folder"
+                )
             state.replayed = int(items.is_replay.sum())
         return items
 
@@ -144,8 +151,11 @@ class Trainer:
             candidates = items.candidates(range(info.n_old, info.n_classes), run.scenario.classes)
             if run.memory.settings.needs_features:
                 tell = run.progress("features", len(items.new.items))
-                features = run.inference.all(run.learner.model, items.new, tell).features.numpy()
-                candidates = [replace(one, features=features[one.items]) for one in candidates]
+                found = run.inference.readable(run.learner.model, items.new, tell)
+                candidates = [one.of_readable(found.items, found.features.numpy()) for one in candidates]
+                for item in np.setdiff1d(np.arange(len(items.new.items)), found.items).tolist():
+                    name = str(items.new.items.keys[item])
+                    run.log.event("warning", text=f"passed over as an exemplar: {name!r} has frames that can't be read")
             report: UpdateReport | None = None
             error: VclimbError | None = None
             if run.processes.is_first:
@@ -199,6 +209,11 @@ class Trainer:
         )
         if tree is None:
             return TaskState(TaskInfo(0, run.sizes))
+        if tree.get("content", run.content) != run.content:
+            raise CheckpointError(
+                f"the run in {self._folder.path} was begun on other data than {run.config.data} holds now: its videos, "
+                "or the classes and instances of its tasks, are not the same; go on with the data that it was begun on"
+            )
         self._records = Records.from_state(run.sizes, tree["records"])
         if tree["phase"] == COMPLETE:
             if run.processes.is_first:  # it may have been killed before they were written
@@ -232,6 +247,7 @@ class Trainer:
             return
         at = None if stream is None else stream.state_dict()
         tree = {
+            "content": run.content,
             "task": state.info.number,
             "phase": phase,
             "stream": None if at is None else {"epoch": at["epoch"], "position": at["position"]},

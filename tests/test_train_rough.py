@@ -1,0 +1,160 @@
+"""What goes wrong in long runs: damaged videos, a memory that empties, another data set, shares without a clip."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stream_cases import damage
+from training_cases import METHODS, TINY_BACKBONE, comparable, events_of, make_synth_shards, tiny_config
+
+from pipeline.dataset import Dataset
+from pipeline.errors import SettingsError
+from vclimb.memory.replay import ReplayMemory
+from vclimb.memory.store import MemoryStore
+from vclimb.methods.method import TaskInfo
+from vclimb.methods.registry import make_method
+from vclimb.scenario import match
+from vclimb.training.checkpoint import CheckpointError, checkpoints
+from vclimb.training.checks import check_settings
+from vclimb.training.context import RunContext
+from vclimb.training.learner import Learner
+from vclimb.training.processes import Processes
+from vclimb.training.run import find_scenario, train
+
+
+def training_key(shards: Path) -> str:
+    """A training video of the first class."""
+    dataset = Dataset.open(shards)
+    first = find_scenario(tiny_config(shards).scenario, dataset).tasks[0].classes[0]
+    return next(one.key for one in dataset.instances if (one.split, one.label) == ("train", first))
+
+
+@pytest.mark.parametrize(
+    ("method", "more"), [("icarl", ()), ("bic", ()), ("naive", ("compute.forward_transfer=true",))]
+)
+def test_a_damaged_training_video_ends_no_run(
+    method: str, more: tuple[str, ...], synth_shards: Path, tmp_path: Path
+) -> None:
+    key = training_key(synth_shards)
+    shards = tmp_path / "damaged"
+    damage(synth_shards, shards, key, frame=0)
+    for frame in range(1, Dataset.open(shards).by_key[key].n_frames):
+        _damage_in_place(shards, key, frame)
+    metrics = train(tiny_config(shards, method, *more), tmp_path / "run")
+    assert metrics["complete"]
+    assert metrics["tasks"][0]["skipped_clips"]
+    if method == "icarl":
+        text = f"passed over as an exemplar: {key!r} has frames that can't be read"
+        assert text in [event.get("text") for event in events_of(tmp_path / "run")]
+        memory = MemoryStore.open(tmp_path / "run" / "memory.zarr")
+        assert key not in {kept for label in range(6) for kept in memory.facts(label).keys}
+
+
+def _damage_in_place(shards: Path, key: str, frame: int) -> None:
+    dataset = Dataset.open(shards)
+    video = dataset.by_key[key]
+    offset, size = dataset.frame_ranges(video)[frame].tolist()
+    with open(dataset.shard_paths(video.shard)[0], "r+b") as file:
+        file.seek(offset)
+        file.write(bytes(size))
+
+
+@pytest.mark.parametrize("method", ["icarl", "naive"])
+def test_a_memory_that_empties_leaves_the_linear_classifier(
+    method: str, synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the share of a class falls below one exemplar's bytes."""
+    stored = RunContext.stored_memory
+    monkeypatch.setattr(
+        RunContext, "stored_memory", lambda run: None if len(events_of(tmp_path / "run")) > 8 else stored(run)
+    )
+    metrics = train(tiny_config(synth_shards, method), tmp_path / "run")
+    assert metrics["complete"]
+    assert metrics["classifier"] == "linear"
+    nearest = metrics["classifiers"]["nearest_mean"]
+    assert nearest["acc"] is None
+    assert nearest["acc_after_each_task"][0] is not None
+    assert metrics["acc"] == metrics["classifiers"]["linear"]["acc"]
+
+
+@pytest.fixture
+def stopped_in_task_2(synth_shards: Path, tmp_path: Path) -> Path:
+    """A run that was killed as the second task's classes had joined the memory."""
+    update, n_updates = ReplayMemory.update, 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal n_updates
+        report, n_updates = update(*arguments), n_updates + 1
+        if n_updates == 2:
+            raise KeyboardInterrupt
+        return report
+
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReplayMemory, "update", counted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_config(synth_shards), run)
+    return run
+
+
+def test_a_run_goes_on_with_its_own_data_alone(stopped_in_task_2: Path, synth_shards: Path, tmp_path: Path) -> None:
+    other = make_synth_shards(tmp_path / "other", "--quality", "20")
+    with pytest.raises(CheckpointError, match=r"was begun on other data than .* holds now"):
+        train(tiny_config(other), stopped_in_task_2, resume=True)
+    moved = tmp_path / "moved"
+    shutil.copytree(synth_shards, moved)
+    assert train(tiny_config(moved), stopped_in_task_2, resume=True)["complete"]
+
+
+def test_a_checkpoint_from_before_the_memory_changed_is_refused(
+    stopped_in_task_2: Path, synth_shards: Path, tmp_path: Path
+) -> None:
+    """Training would take a task's exemplars beside the task's clips."""
+    config, run = tiny_config(synth_shards), stopped_in_task_2
+    newest = checkpoints(run / "checkpoints")[-1]
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="holds classes of task 2 already"):
+        train(config, run, resume=True)
+    newest.write_bytes(whole)
+    assert comparable(train(config, run, resume=True)) == comparable(train(config, tmp_path / "undisturbed"))
+
+
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_process_without_a_clip_of_a_batch_takes_its_step(name: str, released: bool, synth_shards: Path) -> None:
+    """With several processes, the last batch may be too short for all of them."""
+    protocol = "released" if released else "paper"
+    config = tiny_config(synth_shards, name, f"model.backbone={TINY_BACKBONE}", f"protocol={protocol}")
+    learner, method = Learner(config, Processes(0, 1, torch.device("cpu")), 2), make_method(config)
+    clips = torch.zeros(0, 2, 3, 32, 32, dtype=torch.uint8)
+    for number in range(2):
+        method.begin_task(TaskInfo(number, (2, 3)), learner.model)
+        if number:
+            learner.grow(5, seed=0)
+        learner.begin_task()
+        before = {name: value.clone() for name, value in learner.model.named_parameters()}
+        terms = learner.step(method, clips, None, torch.zeros(0, dtype=torch.int64), n_global=3, progress=0.0)
+        assert all(np.isfinite(value.item()) for value in terms.values())
+        rate = config.training.weight_decay * config.training.learning_rate
+        for of, value in learner.model.named_parameters():  # its own gradient is 0
+            torch.testing.assert_close(value, before[of] * (1 - rate), rtol=1e-4, atol=1e-6)
+
+
+def test_lwf_is_refused_where_a_task_has_one_class(synth_shards: Path) -> None:
+    for protocol in ("paper", "released"):
+        table = ("scenario.tasks=5", f"protocol={protocol}")
+        config = tiny_config(synth_shards, "lwf", *table)
+        dataset = Dataset.open(config.data)
+        scenario = match(find_scenario(config.scenario, dataset), dataset).scenario
+        assert min(len(task.classes) for task in scenario) == 1
+        if protocol == "released":
+            check_settings(config, make_method(config), scenario, 1)
+        else:
+            with pytest.raises(SettingsError, match="has one class: nothing would be learned; take tasks of 2 or more"):
+                check_settings(config, make_method(config), scenario, 1)
