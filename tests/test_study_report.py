@@ -25,6 +25,8 @@ from vclimb.memory.report import MEMORY_NAME
 from vclimb.study.answer import answer, rows
 from vclimb.study.definition import Study
 from vclimb.study.groups import Layout, Spread
+from vclimb.study.heat_map import heat_map
+from vclimb.study.plots import ACC, BWF, tip
 from vclimb.study.published import published
 from vclimb.study.report import write_report
 from vclimb.study.results import read_results
@@ -111,12 +113,57 @@ def test_front_holds_what_nothing_smaller_beats(study: Path) -> None:
     assert layout.budgets == ("500kB", "1MB", "2MB")
     assert layout.series_values == ["K 1", "K 2", "K 4", "K 8", "K 16", "K all"]
     assert len(layout.references) == 6  # finetune, without TC and with it, through each K (all: 8)
-    front = layout.front()
+    front = layout.front
     assert front
     for group in layout.groups:
         beaten = [g for g in layout.groups if g.bytes.mean <= group.bytes.mean and g.acc.mean > group.acc.mean]
         assert (group in front) <= (not beaten)
     assert max(layout.groups, key=lambda group: group.acc.mean) in front
+
+
+def test_names_of_lines_and_the_front_are_found_once(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout.of(read_results(study).complete)
+    calls: list[str] = []
+    values = Layout.values
+
+    def counted(self: Layout, name: str) -> list[Any]:
+        calls.append(name)
+        return values(self, name)
+
+    monkeypatch.setattr(Layout, "values", counted)
+    assert {layout.series_of(group) for group in layout.groups} == set(range(6))
+    assert calls == ["memory.frames"]
+    assert layout.front is layout.front
+
+
+def test_the_best_of_a_budget_is_framed_in_one_panel_alone(study: Path) -> None:
+    layout = Layout.of(read_results(study).complete)
+    assert len(layout.panel_names) == 4
+    for figure, best in ((ACC, max), (BWF, min)):
+        framed = []
+        for name in layout.panel_names:
+            for link in ElementTree.fromstring(heat_map(layout, name, figure)).iter():
+                if any(part.get("stroke-width") == "2.5" for part in link):
+                    framed += [part.text for part in link if part.tag.endswith("title")]
+        tops = [best(layout.at_budget(b), key=lambda group: figure.of(group).mean) for b in layout.budgets]
+        assert sorted(framed, key=str) == sorted(tip(layout, group) for group in tops)
+
+
+def test_plots_that_a_report_no_longer_draws_are_removed(study: Path, tmp_path: Path) -> None:
+    def plots(of: Path, out: Path) -> set[str]:
+        write_report(of, out)
+        return {path.name for path in (out / "plots").iterdir()}
+
+    small = made_study(tmp_path / "small", SMALL).path
+    of_small, theirs = plots(small, tmp_path / "elsewhere"), {"mine.svg", "acc-bytes-panel.svg", "acc-tasks-9.png"}
+    of_study = plots(study, tmp_path)
+    assert {"acc-bytes-panel3.svg", "heat-bwf-panel3.svg", "forgetting-2.svg"} <= of_study - of_small
+    for name in theirs:
+        (tmp_path / "plots" / name).write_text("mine", "utf-8")
+    assert plots(small, tmp_path) == of_small | theirs
+    one_budget = made_study(tmp_path / "one", {**SMALL, "constraints": {"budgets": ["1MB"]}}).path
+    assert "dots-acc-0.svg" in plots(one_budget, tmp_path)
+    assert plots(small, tmp_path) == of_small | theirs
 
 
 def test_answer_says_the_best_and_what_a_doubling_buys(study: Path) -> None:

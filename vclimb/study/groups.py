@@ -160,7 +160,7 @@ class Layout:
             return sorted(found, key=lambda value: (not isinstance(value, int | float), value if value != "all" else 0))
         return found
 
-    @property
+    @cached_property  # asked for with every mark
     def series_values(self) -> list[str]:
         """Names of the lines."""
         return [short(self.series, value) for value in self.values(self.series)] if self.series else [""]
@@ -191,6 +191,7 @@ class Layout:
         """Groups of a budget."""
         return [group for group in self.groups if str(group.settings.get(BUDGET)) == budget]
 
+    @cached_property
     def front(self) -> list[Group]:
         """The Pareto front: no other memory is as small and more accurate. The smallest first."""
         known = [g for g in self.groups if not math.isnan(g.acc.mean + g.bytes.mean)]

@@ -15,7 +15,7 @@ _CELL_HEIGHT, _HEAD = 34.0, 66.0
 
 
 def heat_map(layout: Layout, panel: str, figure: Figure) -> str:
-    """A panel's figure, rows the series and columns the budgets. The best of each column is framed."""
+    """A panel's figure, rows the series and columns the budgets. The best of each budget, of all panels, is framed."""
     rows, columns = layout.series_values, list(layout.budgets)
     left = min(130.0, 18 + max(width_of(name, 12) for name in rows))
     width = 400.0
@@ -33,7 +33,7 @@ def heat_map(layout: Layout, panel: str, figure: Figure) -> str:
         svg.text(left - 6, y + _CELL_HEIGHT / 2 + 4, cut(name, 12, left - 8), 12, "end")
         for column, budget in enumerate(columns):
             found = [g for g in own if layout.series_of(g) == row and value_text(g.settings.get(BUDGET)) == budget]
-            _cell(svg, layout, figure, found, (left + cell * column, y, cell), (low, high), own)
+            _cell(svg, layout, figure, found, (left + cell * column, y, cell), (low, high))
     return svg.done()
 
 
@@ -44,7 +44,6 @@ def _cell(
     found: list[Group],
     place: tuple[float, float, float],
     limits: tuple[float, float],
-    own: list[Group],
 ) -> None:
     x, y, width = place
     if not found or not figure.of(found[0]).n:
@@ -55,7 +54,7 @@ def _cell(
     colour, is_dark = _colour(spread.mean, limits)
     svg.begin(tip(layout, group), group.anchor)
     svg.add("rect", x=x, y=y, width=width - 2, height=_CELL_HEIGHT - 2, fill=colour)
-    rivals = [figure.of(g).mean for g in own if g.settings.get(BUDGET) == group.settings.get(BUDGET)]
+    rivals = [figure.of(g).mean for g in layout.at_budget(str(group.settings.get(BUDGET))) if figure.of(g).n]
     top = max(rivals) if figure.name == "acc" else min(rivals)
     if spread.mean == top:
         svg.add(

@@ -106,7 +106,7 @@ def scatter(layout: Layout, x: Figure, y: Figure, with_front: bool = False) -> s
     _references(layout, plot, ys, y)
     room = _room(layout, x, xs)
     place = {id(g): (_dodged(xs(x.of(g).mean), layout, g, room), ys(y.of(g).mean)) for g in groups}
-    front = [g for g in layout.front() if id(g) in place] if with_front else []
+    front = [g for g in layout.front if id(g) in place] if with_front else []
     if front:
         steps = [f"{place[id(front[0])][0]:.1f},{place[id(front[0])][1]:.1f}"]
         for before, after in pairwise(front):

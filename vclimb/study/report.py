@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence
@@ -27,6 +28,10 @@ from vclimb.study.tables import write_tables
 from vclimb.study.task_plots import over_tasks
 
 PAGE, PLOTS = "report.html", "plots"
+# Names that `_pictures` gives, of any report.
+_OURS = re.compile(
+    r"(acc|bwf)-(bytes|frames)|((acc|bwf)-bytes|heat-(acc|bwf))-panel[0-9]+|(dots-(acc|bwf)|acc-tasks|forgetting)-[0-9]+"
+)
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,17 @@ def write_report(folder: Path | str, out: Path | str | None = None) -> Report:
         (out / PLOTS).mkdir(parents=True, exist_ok=True)
         for picture in (one for of in pictures.values() for one in of):
             replace_file(out / PLOTS / f"{picture.name}.svg", picture.svg.encode())
+        _remove_stale({picture.name for of in pictures.values() for picture in of}, out / PLOTS)
         write_tables(results, out)
         replace_file(out / PAGE, page.encode())
     return Report(out / PAGE, results, layout, found, sum(map(len, pictures.values())))
+
+
+def _remove_stale(names: set[str], folder: Path) -> None:
+    """Remove plots that an earlier report drew and this one doesn't; what else lies there is somebody's own."""
+    for path in folder.glob("*.svg"):
+        if path.stem not in names and _OURS.fullmatch(path.stem):
+            path.unlink(missing_ok=True)
 
 
 def _pictures(layout: Layout) -> dict[str, list[Picture]]:
@@ -247,7 +260,7 @@ def _cell(layout: Layout, group: Group, found: Answer, columns: Sequence[str]) -
         "anchor": group.anchor,
         "name": layout.name(group),
         "is_best": group in found.best.values(),
-        "is_front": group in layout.front(),
+        "is_front": group in layout.front,
         "settings": [(value_text(v), _sort_key(v)) for v in values],
         "figures": [
             number(group.acc.mean, spread_text(group.acc, "")),
