@@ -1,4 +1,4 @@
-"""Made run folders, in the format that `vclimb train` writes, so that reports can be tried without training."""
+"""Made run folders as `vclimb train` writes them, so that reports can be tried without training; and cells of studies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,24 @@ import numpy as np
 
 from vclimb.metrics import AccuracyMatrix
 from vclimb.study.cells import Cell, settings_of
+from vclimb.study.constraints import DataTotals
 from vclimb.study.definition import Study
 from vclimb.study.folder import StudyFolder
 
+PLAIN: dict[str, Any] = {"method": "naive", "scenario": {"tasks": 2}}
+BASE: dict[str, Any] = {**PLAIN, "memory": {"budget": "1MB"}}
+TOTALS = DataTotals(videos=1000, frames=40_000, bytes=123_456_789)
 N_TASKS, CLASSES_PER_TASK = 7, 3
+
+
+def totals(table: dict[str, Any]) -> DataTotals:
+    """Of a data set's own split, or half of it where the scenario makes a new one."""
+    return DataTotals(500, 20_000, 61_728_394) if table["scenario"].get("split") == "group" else TOTALS
+
+
+def cells(table: dict[str, Any], data: str = "shards/x") -> list[Cell]:
+    """The cells of a study, as its file says it."""
+    return Study.parse(table).expand(data, totals)
 
 
 def made_metrics(cell: Cell, classes: list[str], dataset: str = "jhmdb21") -> dict[str, Any]:

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from study_cases import BASE, PLAIN, cells, totals
 
 from pipeline.errors import SettingsError
 from vclimb.study.cells import settings_of
-from vclimb.study.constraints import Constraints, DataTotals
 from vclimb.study.definition import Study, parse_axis, read_study
 from vclimb.study.naming import label, varied
 from vclimb.study.presets import PRESETS
-
-PLAIN: dict[str, Any] = {"method": "naive", "scenario": {"tasks": 2}}
-BASE: dict[str, Any] = {**PLAIN, "memory": {"budget": "1MB"}}
-TOTALS = DataTotals(videos=1000, frames=40_000, bytes=123_456_789)
-
-
-def totals(table: dict[str, Any]) -> DataTotals:
-    """Of a data set's own split, or half of it where the scenario makes a new one."""
-    return DataTotals(500, 20_000, 61_728_394) if table["scenario"].get("split") == "group" else TOTALS
-
-
-def cells(table: dict[str, Any], data: str = "shards/x") -> list[Any]:
-    return Study.parse(table).expand(data, totals)
 
 
 def test_grid_is_every_combination_and_first_seeds_come_first() -> None:
@@ -97,24 +83,6 @@ def test_run_ids_depend_on_content_alone(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "b.pt").write_bytes(b"others")
     (cell,) = cells({**table, "base": {**BASE, "model": {"weights": str(tmp_path / "b.pt")}}})
     assert cell.run_id not in ids
-
-
-@pytest.mark.parametrize(
-    ("constraints", "budgets"),
-    [
-        ({"equal": "bytes", "budgets": ["1MB", "2MB"]}, ["1MB", "2MB"]),
-        ({"equal": "bytes", "budgets": ["5%"]}, ["6200kB"]),
-        ({"equal": ["bytes", "videos"], "budgets": ["5%"]}, ["6200kB", "50v"]),
-        ({"equal": "frames", "budgets": ["10%"]}, ["4000f"]),
-        ({"equal": "frames", "budgets": ["100v"], "reference_frames": 8}, ["800f"]),
-        ({"equal": ["videos", "frames"], "budgets": ["100v", "800f"]}, ["100v", "800f"]),
-        ({"equal": "bytes"}, ["1MB"]),
-    ],
-)
-def test_constraints_give_budgets(constraints: dict[str, Any], budgets: list[str]) -> None:
-    base = PLAIN if "budgets" in constraints else BASE
-    found = cells({"base": base, "axes": {"frames": [1, 8]}, "constraints": constraints})
-    assert [cell.config.memory.budget for cell in found] == budgets * 2
 
 
 @pytest.mark.parametrize(
@@ -222,73 +190,6 @@ def test_flags_do_what_a_file_does() -> None:
             parse_axis(text)
 
 
-def test_budgets_of_flags_take_the_place_of_all_others() -> None:
-    study = read_study("memory-vs-frames")
-    for flags in ({"axes": ["budget=1MB,2MB"]}, {"budgets": ["1MB", "2MB"]}):
-        found = study.with_flags(**flags).expand("x")
-        assert {cell.config.memory.budget for cell in found} == {"1MB", "2MB"}
-    (budget,) = {c.config.memory.budget for c in study.with_flags(assignments=["memory.budget=9v"]).expand("x")}
-    assert budget == "9v"
-    paper = read_study("paper-table-b").with_flags(budgets=["9v", "8v"]).expand("x")  # its [base] has a budget
-    assert {cell.config.memory.budget for cell in paper} == {"9v", "8v"}
-    listed = Study.parse({"base": PLAIN, "cells": [{"budget": "1MB"}]})
-    for flags, places in (
-        ({"axes": ["budget=1MB"], "budgets": ["2MB"]}, "--budgets and by --axis budget"),
-        ({"axes": ["budget=1MB"], "assignments": ["memory.budget=2MB"]}, "--axis budget and by --set memory.budget"),
-        ({"budgets": ["2MB"]}, "--budgets and by [[cells]]"),
-    ):
-        with pytest.raises(SettingsError, match=f"given twice, by {re.escape(places)}"):
-            listed.with_flags(**flags)
-
-
-@pytest.mark.parametrize("part", [{"axes": {"budget": ["9v"]}}, {"base": {"memory": {"budget": "9v"}}}])
-def test_budgets_of_a_file_take_the_place_of_its_presets(part: dict[str, Any]) -> None:
-    found = Study.parse({"preset": "memory-vs-frames", **part}).expand("x")
-    assert {cell.config.memory.budget for cell in found} == {"9v"}
-
-
-@pytest.mark.parametrize("where", ["axes", "base", "cells"])
-def test_frames_are_equal_wherever_a_budget_in_videos_is_given(where: str) -> None:
-    table: dict[str, Any] = {
-        "base": PLAIN,
-        "axes": {"frames": [1, 16]},
-        "constraints": {"equal": "frames", "reference_frames": 8},
-    }
-    if where == "axes":
-        table["axes"]["budget"] = ["2020v"]
-    elif where == "base":
-        table["base"] = {**PLAIN, "memory": {"budget": "2020v"}}
-    else:
-        table["cells"] = [{"budget": "2020v"}]
-    assert [(c.config.memory.frames, c.config.memory.budget) for c in cells(table)] == [(1, "16160f"), (16, "16160f")]
-
-
-def test_a_budget_has_one_text() -> None:
-    found = cells({"base": PLAIN, "axes": {"budget": ["1MB", "1000kB", "1000000B"]}})
-    assert [cell.config.memory.budget for cell in found] == ["1MB"]
-
-
-def test_equal_budgets_may_be_listed_cell_by_cell() -> None:
-    listed = [{"frames": frames, "budget": budget} for frames in (1, 2) for budget in ("1MB", "2MB")]
-    table: dict[str, Any] = {"base": PLAIN, "constraints": {"equal": "bytes"}}
-    assert len(cells({**table, "cells": [*listed, {"method": "finetune"}]})) == 5
-    with pytest.raises(SettingsError, match=r"cell 'K 1' has budget 1MB and 2MB, and cell 'K 2' 1MB; give all cells"):
-        cells({**table, "cells": listed[:3]})
-    assert len(cells({**table, "cells": listed[:3], "constraints": {}})) == 3  # nothing is said to be equal
-
-
-def test_a_percentage_is_of_what_a_cells_own_scenario_trains_on() -> None:
-    found = cells(
-        {
-            "base": PLAIN,
-            "axes": {"scenario.split": ["own", "group"]},
-            "constraints": {"equal": ["bytes", "videos"], "budgets": ["10%"]},
-        }
-    )
-    budgets = [(cell.config.scenario.split, cell.config.memory.budget) for cell in found]
-    assert budgets == [("own", "12MB"), ("own", "100v"), ("group", "6200kB"), ("group", "50v")]
-
-
 def test_frames_of_temporal_consistency_outlive_a_memory_that_is_not_kept() -> None:
     table: dict[str, Any] = {"base": {"scenario": {"tasks": 2}, "method": "lwf"}}
     found = cells({**table, "axes": {"tc": [0.0, 0.5], "frames": [1, 4, "all"]}})
@@ -324,9 +225,3 @@ def test_studies_in_docs_expand() -> None:
         counts[path.stem] = len(read_study(str(path)).with_flags(assignments=[weights]).expand("shards/x", totals))
     assert counts["jhmdb21"] == 6 * 3 * 2 * 2 * 2
     assert counts["jhmdb21-codecs"] > 0
-
-
-def test_constraints_without_a_kind_take_any_budget() -> None:
-    constraints = Constraints.parse({"budgets": ["1MB", "20v"]})
-    applied = constraints.apply({"memory": {"frames": 2}}, totals)
-    assert [table["memory"]["budget"] for table in applied] == ["1MB", "20v"]

@@ -24,9 +24,7 @@ from pipeline.errors import DatasetError
 from vclimb.memory.report import MEMORY_NAME
 from vclimb.study.answer import answer, rows
 from vclimb.study.definition import Study
-from vclimb.study.groups import Layout, Spread
-from vclimb.study.heat_map import heat_map
-from vclimb.study.plots import ACC, BWF, tip
+from vclimb.study.groups import Layout
 from vclimb.study.published import published
 from vclimb.study.report import write_report
 from vclimb.study.results import read_results
@@ -106,49 +104,6 @@ def test_tables_hold_a_row_for_each_run(study: Path, tmp_path: Path) -> None:
     assert {row["memory.frames"] for row in table} == {"1", "2", "4", "8", "16", "all"}
 
 
-def test_front_holds_what_nothing_smaller_beats(study: Path) -> None:
-    layout = Layout.of(read_results(study).complete)
-    assert layout.series == "memory.frames"
-    assert layout.panels == ("method.name", "consistency.weight")
-    assert layout.budgets == ("500kB", "1MB", "2MB")
-    assert layout.series_values == ["K 1", "K 2", "K 4", "K 8", "K 16", "K all"]
-    assert len(layout.references) == 6  # finetune, without TC and with it, through each K (all: 8)
-    front = layout.front
-    assert front
-    for group in layout.groups:
-        beaten = [g for g in layout.groups if g.bytes.mean <= group.bytes.mean and g.acc.mean > group.acc.mean]
-        assert (group in front) <= (not beaten)
-    assert max(layout.groups, key=lambda group: group.acc.mean) in front
-
-
-def test_names_of_lines_and_the_front_are_found_once(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = Layout.of(read_results(study).complete)
-    calls: list[str] = []
-    values = Layout.values
-
-    def counted(self: Layout, name: str) -> list[Any]:
-        calls.append(name)
-        return values(self, name)
-
-    monkeypatch.setattr(Layout, "values", counted)
-    assert {layout.series_of(group) for group in layout.groups} == set(range(6))
-    assert calls == ["memory.frames"]
-    assert layout.front is layout.front
-
-
-def test_the_best_of_a_budget_is_framed_in_one_panel_alone(study: Path) -> None:
-    layout = Layout.of(read_results(study).complete)
-    assert len(layout.panel_names) == 4
-    for figure, best in ((ACC, max), (BWF, min)):
-        framed = []
-        for name in layout.panel_names:
-            for link in ElementTree.fromstring(heat_map(layout, name, figure)).iter():
-                if any(part.get("stroke-width") == "2.5" for part in link):
-                    framed += [part.text for part in link if part.tag.endswith("title")]
-        tops = [best(layout.at_budget(b), key=lambda group: figure.of(group).mean) for b in layout.budgets]
-        assert sorted(framed, key=str) == sorted(tip(layout, group) for group in tops)
-
-
 def test_plots_that_a_report_no_longer_draws_are_removed(study: Path, tmp_path: Path) -> None:
     def plots(of: Path, out: Path) -> set[str]:
         write_report(of, out)
@@ -180,18 +135,6 @@ def test_answer_says_the_best_and_what_a_doubling_buys(study: Path) -> None:
     assert rows(layout, found)[-1].doubling == "-"
 
 
-def test_runs_of_two_data_sets_are_no_seeds_of_one_cell(tmp_path: Path) -> None:
-    classes = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
-    (cell, *_) = Study.parse(SMALL).expand("shards/x")
-    for name in ("hmdb51", "ucf101"):
-        write_run(tmp_path / name, cell, made_metrics(cell, classes, dataset=name))
-    results = read_results(tmp_path)
-    layout = Layout.of(results.complete)
-    assert [group.acc.n for group in layout.groups] == [1, 1]
-    assert {layout.name(group) for group in layout.groups} == {"data set hmdb51", "data set ucf101"}
-    assert results.set_aside == []
-
-
 def test_a_run_that_another_one_repeats_is_no_further_seed(tmp_path: Path) -> None:
     classes = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
     (cell, *_) = Study.parse(SMALL).expand("shards/x")
@@ -205,12 +148,6 @@ def test_a_run_that_another_one_repeats_is_no_further_seed(tmp_path: Path) -> No
     assert "(2 left out: newer ones repeat them" in Page(report.page.read_text("utf-8")).text
     said = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["study", "report", str(tmp_path)])
     assert "(2 left out: newer ones repeat them" in said.output
-
-
-def test_a_difference_within_the_seeds_spread_is_said_to_be() -> None:
-    assert Spread.of([0.5, 0.6]).overlaps(Spread.of([0.58, 0.7]))
-    assert not Spread.of([0.5, 0.6]).overlaps(Spread.of([0.61, 0.7]))
-    assert Spread.of([float("nan")]).n == 0
 
 
 def test_command_prints_the_answer(study: Path, tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +19,10 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError, TargetError
-from vclimb.scenario import match
-from vclimb.study.definition import Study
+from pipeline.errors import TargetError
 from vclimb.study.events import EventTail, TimeLeft
-from vclimb.study.executor import LocalExecutor, OnProgress, RunJob, RunOutcome
 from vclimb.study.folder import StudyFolder
-from vclimb.study.gpus import gpus_of
-from vclimb.study.preflight import ScenarioTotals, data_content
-from vclimb.study.run import run_study
-from vclimb.training.config import RunConfig, ScenarioConfig, read_config
-from vclimb.training.run import find_scenario
-from vclimb.training.run_folder import RunFolder
+from vclimb.study.preflight import data_content
 
 STUDY = f"""
 name = "six"
@@ -229,20 +219,6 @@ def test_dry_run_counts_what_study_run_would_do(shards: Path, tmp_path: Path) ->
     assert "holds runs of data set 'of another' as it was" in done.stderr
 
 
-def test_percentages_are_of_the_videos_that_a_scenario_trains_on(shards: Path) -> None:
-    dataset = Dataset.open(shards)
-    totals = ScenarioTotals(dataset)
-    for split in ("own", "group"):
-        config = ScenarioConfig(tasks=2, split=split, test_share=0.5)
-        matched = match(find_scenario(config, dataset), dataset)
-        train = [one for task in matched.tasks for one in task.train]
-        found = totals({"scenario": {"tasks": 2, "split": split, "test_share": 0.5}})
-        assert found.videos == len(train)
-        assert found.frames == sum(one.end_frame - one.start_frame for one in train)
-        assert found.bytes == sum(dataset.by_key[one.key].bytes for one in train)
-    assert found != totals({"scenario": {"tasks": 2}})
-
-
 def test_dry_run_says_cells_time_and_bytes(shards: Path, tmp_path: Path) -> None:
     toml = tmp_path / "six.toml"
     toml.write_text(STUDY, "utf-8")
@@ -280,99 +256,6 @@ def test_what_no_run_could_take_is_refused(shards: Path, tmp_path: Path, change:
     assert "error: " in done.output
     assert reason in done.output
     assert not (tmp_path / "study").exists()
-
-
-def test_runs_share_cores_and_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    executor = LocalExecutor(StudyFolder(tmp_path), 4, ("0", "2"), threads=3)
-    environments = [executor._environment(slot) for slot in range(4)]
-    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in environments] == ["0", "2", "0", "2"]
-    assert {environment["OMP_NUM_THREADS"] for environment in environments} == {"3"}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert gpus_of("auto") == ("3", "5")
-    assert gpus_of("1, 0") == ("5", "3")
-    for text in ("3", "0,2"):
-        with pytest.raises(SettingsError, match=r"is not visible; allowed: 0, 1, which count CUDA_VISIBLE_DEVICES=3,5"):
-            gpus_of(text)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937,1,-1,2")
-    assert gpus_of("GPU-8932f937,1") == gpus_of("auto") == ("GPU-8932f937", "1")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus_of("auto") == ()
-    with pytest.raises(SettingsError, match="GPU '0' is not visible; no GPU is"):
-        gpus_of("0")
-
-
-class Endless:
-    """An executor that notes its jobs' settings and their run folders', and ends none."""
-
-    def __init__(self, folder: StudyFolder) -> None:
-        self.folder = folder
-        self.started: list[RunConfig] = []
-        self.begun: list[RunConfig] = []
-
-    def run(self, jobs: Sequence[RunJob], on_progress: OnProgress) -> Generator[RunOutcome, None, None]:
-        for job in jobs:
-            self.started.append(read_config(job.config))
-            run = RunFolder(self.folder.run(job.run_id))
-            with run.held():
-                run.begin(self.started[-1], resume=True)
-            self.begun.append(run.config())
-            yield RunOutcome(job, "stopped")
-
-
-def started(folder: StudyFolder, base: dict[str, Any], on_gpu: bool = False) -> Endless:
-    """What runs of a study are started with."""
-    study = Study.parse({"base": {"scenario": {"tasks": 2}, "method": "finetune", **base}, "axes": {"seed": [0]}})
-    executor = Endless(folder)
-    with folder.held():
-        run_study(study.expand("shards/x"), study.to_toml(), folder, executor, 3, on_gpu=on_gpu)
-    return executor
-
-
-@pytest.mark.parametrize(
-    ("asked", "on_gpu", "device"),
-    [("auto", False, "auto"), ("auto", True, "cuda"), ("cpu", True, "cpu"), ("cuda", False, "cuda")],
-)
-def test_a_run_that_is_given_a_gpu_never_trains_on_the_cpu(
-    tmp_path: Path, asked: str, on_gpu: bool, device: str
-) -> None:
-    (config,) = started(StudyFolder(tmp_path / "s"), {"compute": {"device": asked}}, on_gpu).started
-    assert (config.compute.device, config.compute.workers) == (device, 3)
-
-
-def test_a_run_resumes_with_another_path_of_the_same_file(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
-    config = RunConfig("shards/x", {"name": "finetune"})
-    for name in ("a.pt", "b.pt", "c.pt"):
-        (tmp_path / name).write_bytes(b"others" if name == "c.pt" else b"weights")
-    configs = [replace(config, model=replace(config.model, weights=str(tmp_path / f"{x}.pt"))) for x in "abc"]
-    with folder.held():
-        folder.begin(configs[0], resume=False)
-        folder.begin(configs[1], resume=True)
-        with pytest.raises(TargetError, match=r"with other settings: model\.weights is"):
-            folder.begin(configs[2], resume=True)
-        (tmp_path / "a.pt").unlink()
-        with pytest.raises(TargetError, match=r"with other settings: model\.weights is"):  # nobody knows what it held
-            folder.begin(configs[1], resume=True)
-
-
-def test_runs_go_on_with_files_where_they_lie_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = StudyFolder(tmp_path / "study")
-    (tmp_path / "w.pt").write_bytes(b"weights")
-    monkeypatch.chdir(tmp_path)
-
-    def begun(path: str) -> str:
-        (config,) = started(folder, {"model": {"weights": path}}).begun
-        (_,) = (tmp_path / "study" / "runs").iterdir()
-        return config.model.weights
-
-    assert begun("w.pt") == "w.pt"
-    assert begun(str(tmp_path / "w.pt")) == str(tmp_path / "w.pt")
-    (tmp_path / "w.pt").rename(tmp_path / "v.pt")
-    assert begun("v.pt") == "v.pt"
-    (config,) = (tmp_path / "study" / "runs").glob("*/config.toml")
-    config.write_text("=", "utf-8")
-    with pytest.raises(SettingsError, match="are not TOML"):  # of the run, which the executor begins
-        begun("v.pt")
 
 
 def test_a_run_whose_study_is_gone_never_starts(tmp_path: Path) -> None:
