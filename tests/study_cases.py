@@ -1,4 +1,4 @@
-"""Made run folders as `vclimb train` writes them, so that reports can be tried without training; and cells of studies."""
+"""Made run folders as `vclimb train` writes them, so that reports can be tried without training; and made cells."""
 
 from __future__ import annotations
 
