@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import av
 import av.codec
 import numpy as np
 import pytest
@@ -29,6 +34,7 @@ import pipeline.decode_video
 from pipeline.clips import EncodedClip
 from pipeline.decode import Pixels
 from pipeline.errors import FrameDamagedError, SettingsError
+from vclimb.memory import codec_videos
 from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import FAMILIES, parse_codec
 from vclimb.memory.exemplar import one_unit_a_frame
@@ -201,3 +207,26 @@ def test_worker_processes_encode_and_decode_alike() -> None:
 def test_encoding_and_decoding_are_silent(spec: str, capfd: pytest.CaptureFixture[str]) -> None:
     _encode_and_decode(spec)
     assert capfd.readouterr() == ("", "")
+
+
+def _policies() -> set[int]:
+    return {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' schedulers")
+@pytest.mark.parametrize("spec", [*VIDEO, *PICTURES])
+def test_no_thread_becomes_a_real_time_one(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even within an encoding; SVT-AV1 asks for it where it runs as root."""
+    before, seen = _policies(), set()
+
+    def watched(*arguments: Any, **more: Any) -> av.VideoFrame:
+        seen.update(_policies())
+        return av.VideoFrame.from_ndarray(*arguments, **more)
+
+    of_frames = SimpleNamespace(from_ndarray=watched)
+    watching = SimpleNamespace(CodecContext=av.CodecContext, VideoFrame=of_frames, codec=av.codec)
+    monkeypatch.setattr(codec_videos, "av", watching)
+    _encode_and_decode(spec)
+    assert bool(seen) == (spec in VIDEO)
+    assert seen <= before
+    assert _policies() == before == {os.SCHED_OTHER}

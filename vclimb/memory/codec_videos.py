@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from typing import Any
 
@@ -106,6 +108,8 @@ def _encode(encoder: str, codec: str, pixels: Pixels, options: dict[str, str]) -
     context.framerate, context.time_base = Fraction(_FRAMES_A_SECOND), Fraction(1, _FRAMES_A_SECOND)
     context.thread_count = 1
     context.options = {**options, "colorspace": "smpte170m", "color_range": "tv", "flags": "+cgop+bitexact"}
+    with _scheduled_as_before():
+        context.open()
     packets = []
     for number, frame in enumerate(pixels):
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
@@ -115,6 +119,35 @@ def _encode(encoder: str, codec: str, pixels: Pixels, options: dict[str, str]) -
         packets += context.encode(picture)
     packets += context.encode(None)
     return [bytes(packet) for packet in packets]
+
+
+@contextmanager
+def _scheduled_as_before() -> Iterator[None]:
+    """Open an encoder within this block: this thread, and those that it starts, are scheduled as this one was.
+
+    Where SVT-AV1 runs as root, as it does in most containers, it makes the thread that opens it and its own real-time
+    ones of the highest priority. They would stay so, and so would all that they start: on those cores, whatever waits
+    by spinning would keep everything else from running.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    others = _threads()
+    try:
+        yield
+    finally:
+        for thread in (0, *(_threads() - others)):
+            with suppress(ProcessLookupError):
+                os.sched_setscheduler(thread, policy, parameters)
+
+
+def _threads() -> set[int]:
+    """Ids of this process' threads."""
+    try:
+        return {int(name) for name in os.listdir("/proc/self/task")}
+    except OSError:  # no Linux
+        return set()
 
 
 def _without_sei(packet: bytes) -> bytes:
