@@ -571,7 +571,7 @@ def test_stopped_packing_leaves_an_empty_memory_and_can_be_done_again(prepared: 
     assert command.wait_until((path / "zarr.json").exists)
     command.process.send_signal(signal.SIGINT)
     stdout, stderr = command.process.communicate(timeout=120)
-    assert (command.process.returncode, stdout) == (130, "")
+    assert (command.process.returncode, stdout) == (130, ""), stderr
     assert stderr == f"stopped. Nothing is half made: {path} holds all that was packed, or nothing.\n"
     assert command.wait_until_alone() == []
     assert {"zarr.json"} <= set(files_of(path)) <= {"zarr.json", "classes/zarr.json"}
