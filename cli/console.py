@@ -36,24 +36,33 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
 
     SIGTERM is treated as Ctrl-C, since it is how a cluster asks a job to stop.
     """
+    interrupted = False
 
     def interrupt(_number: int, _frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as under nohup
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         return work()
     except VclimbError as error:
         err.print(f"[bold red]error:[/] {plain(str(error))}")
         raise typer.Exit(EXIT_FAILED) from None
-    except KeyboardInterrupt:
-        err.print(f"[yellow]stopped.[/] {plain(how_to_go_on)}".rstrip())
-        raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(EXIT_FAILED) from None
+    except (KeyboardInterrupt, Exception) as error:
+        # An interrupt that meets Python's own locks comes out as another error ("release unlocked lock").
+        if not interrupted and not isinstance(error, KeyboardInterrupt):
+            raise
+        err.print(f"[yellow]stopped.[/] {plain(how_to_go_on)}".rstrip())
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def plain(text: str) -> str:

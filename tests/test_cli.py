@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from cli.console import plain
+from cli.console import explain_errors, plain
 from cli.main import app
 from pipeline.sources import read_source
 from vclimb import __version__
@@ -247,3 +248,31 @@ def test_text_is_printed_as_it_is(text: str, template: str) -> None:
 def test_control_characters_do_not_reach_the_terminal() -> None:
     shown = plain("a\x1b]0;title\x07\nb\x7f\x9b31m\udce9\tc")
     assert shown == r"[none]a\x1b]0;title\x07\nb\x7f\x9b31m\udce9\tc[/none]"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_meets_a_lock_is_one_all_the_same(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's `Condition` raises this where a KeyboardInterrupt comes as it lets its lock go."""
+
+    def work() -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise RuntimeError("release unlocked lock") from None
+
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(typer.Exit) as ended:
+        explain_errors(work, "Nothing was changed.")
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err == "stopped. Nothing was changed.\n"
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_an_error_that_no_interrupt_brought_is_not_hidden() -> None:
+    def work() -> None:
+        raise RuntimeError("release unlocked lock")
+
+    with pytest.raises(RuntimeError, match="release unlocked lock"):
+        explain_errors(work)
