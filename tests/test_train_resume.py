@@ -91,6 +91,21 @@ def test_killed_and_resumed(
     assert_same(run, undisturbed)
 
 
+@pytest.mark.parametrize("call", [1, 3])
+def test_no_epoch_is_lost_to_the_selection(call: int, host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
+    """Killed at an epoch's end, before its model was looked at."""
+    more = ("training.epochs=2", "training.select=best-reported", "compute.checkpoint_seconds=0")
+    config = tiny_config(synth_shards, "finetune", *more)
+    expected = train(config, tmp_path / "undisturbed")
+    assert expected["tasks"][call // 2]["selected_epoch"] == 0, "the epoch that could be lost must be the chosen one"
+    settings, run = write_config(config, tmp_path), tmp_path / "run"
+    where = ("vclimb.training.task_training", "TaskTraining._select", call, "before")
+    (status,) = host.run("train_killed", settings, run, *where)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert host.run("train_run", settings, run, True) == [0]
+    assert_same(run, tmp_path / "undisturbed")
+
+
 @pytest.mark.parametrize(("module", "name", "call", "when"), [MOMENTS[1], MOMENTS[5], MOMENTS[6]])
 def test_the_real_command_killed_and_resumed(
     module: str, name: str, call: int, when: str, settings: Path, undisturbed: Path, tmp_path: Path

@@ -81,6 +81,7 @@ class TaskTraining:
                 state.clock.add("train", seconds)
                 self._tell(epoch, losses, seconds)
                 self._select(epoch)
+                self._pause(stream, at_end=True)
             state.skipped += stream.skipped
         run.learner.end_task()
         if state.best is not None:
@@ -138,24 +139,29 @@ class TaskTraining:
             seen += len(batch.keys)
             self._state.steps += 1
             run.log.advance("training", plan.epoch * n_batches + plan.position + 1, self._n_epochs * n_batches)
-            is_due, is_stopped = self._asked()
-            if is_due or is_stopped:
-                self._checkpoint(stream)
-            if is_stopped:
-                raise KeyboardInterrupt
+            if plan.position + 1 < n_batches:  # else the epoch's model is looked at first, if one is to be selected
+                self._pause(stream)
             waiting = time.perf_counter()
         return self._means(totals, seen)
 
-    def _asked(self) -> tuple[bool, bool]:
-        """After a step: whether a checkpoint is due, and whether the run is to stop. All processes hear the same.
+    def _pause(self, stream: ClipStream, at_end: bool = False) -> None:
+        """After a step, or at an epoch's end: write a checkpoint where one is due, and stop where that was asked for.
 
-        Their clocks differ, and a signal reaches them a step apart: rank 0 decides, and others ask it now and then.
+        Clocks of processes differ, and a signal reaches them a step apart: rank 0 decides, and others ask it now and
+        then.
+
+        Raises:
+            KeyboardInterrupt: the run was asked to stop.
         """
         run = self._run
-        if run.processes.world_size > 1 and self._state.steps % _STEPS_BETWEEN_QUESTIONS:
-            return False, False
+        if run.processes.world_size > 1 and not at_end and self._state.steps % _STEPS_BETWEEN_QUESTIONS:
+            return
         due = time.monotonic() - self._saved_at > run.config.compute.checkpoint_seconds
-        return run.processes.from_first((due, run.stop.is_set))
+        is_due, is_stopped = run.processes.from_first((due, run.stop.is_set))
+        if is_due or is_stopped:
+            self._checkpoint(stream)
+        if is_stopped:
+            raise KeyboardInterrupt
 
     def _means(self, totals: dict[str, Tensor], seen: int) -> dict[str, float]:
         """Means of the terms over the clips of all processes."""
