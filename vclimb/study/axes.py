@@ -8,8 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 from pipeline.errors import SettingsError
-from vclimb.study.naming import changes_no_result
-from vclimb.training.values import Table
+from vclimb.training.values import Table, changes_no_result
 
 SHORT = {
     "method": "method.name",

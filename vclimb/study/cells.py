@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.errors import SettingsError
-from vclimb.study.naming import changes_no_result
 from vclimb.training.config import MemoryConfig, RunConfig, make_config
 from vclimb.training.run_folder import FILES, file_digest
-from vclimb.training.values import Table, flat
+from vclimb.training.values import Table, changes_no_result, flat
 
 _ID_DIGITS = 12
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vclimb.training.values import changes_no_result
+
 SEED = "seed"
 _TITLES = {
     "method.name": "method",
@@ -21,11 +23,6 @@ _TITLES = {
     "model.size": "pixels",
     "dataset": "data set",
 }
-
-
-def changes_no_result(setting: str) -> bool:
-    """Whether a setting is about where a run is computed, not what."""
-    return setting == "data" or setting.startswith(("compute.", "log."))
 
 
 def title(setting: str) -> str:

@@ -16,8 +16,7 @@ from typing import Any
 
 from pipeline.errors import DatasetError
 from vclimb.study.folder import RUNS, STUDY, Failure, StudyFolder
-from vclimb.study.naming import changes_no_result
-from vclimb.training.values import flat
+from vclimb.training.values import changes_no_result, flat
 
 CONFIG, METRICS, MEMORY = "config.toml", "metrics.json", "memory.zarr"
 

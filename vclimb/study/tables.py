@@ -12,8 +12,9 @@ from typing import Any
 
 from pipeline.target import writable
 from vclimb.durable import replace_file
-from vclimb.study.naming import changes_no_result, value_text
+from vclimb.study.naming import value_text
 from vclimb.study.results import RunResult, StudyResults
+from vclimb.training.values import changes_no_result
 
 _NUMBERS = (
     "acc",

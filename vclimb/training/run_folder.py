@@ -23,7 +23,7 @@ from pipeline.errors import DatasetError, TargetError
 from pipeline.target import held_folder, writable
 from vclimb.durable import draft_of, replace_file
 from vclimb.training.config import RunConfig, read_config
-from vclimb.training.values import flat
+from vclimb.training.values import changes_no_result, flat
 
 CONFIG = "config.toml"
 METRICS = "metrics.json"
@@ -121,7 +121,7 @@ class RunFolder:
         changed = [
             f"{name} is {before.get(name, 'not set')!r} there and {now.get(name, 'not set')!r} now"
             for name in sorted(before.keys() | now.keys())
-            if not _is_free(name) and not _is_same(name, before.get(name), now.get(name))
+            if not changes_no_result(name) and not _is_same(name, before.get(name), now.get(name))
         ]
         if changed:
             raise TargetError(
@@ -162,8 +162,3 @@ def _is_same(setting: str, before: Any, now: Any) -> bool:
         return bool(before == now)
     content = file_digest(before)
     return content is not None and content == file_digest(now)
-
-
-def _is_free(setting: str) -> bool:
-    """Whether a setting changes no result, and may differ when a run is resumed."""
-    return setting == "data" or setting.startswith(("compute.", "log."))

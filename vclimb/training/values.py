@@ -81,6 +81,11 @@ def parse_assignment(text: str) -> Table:
     return dict(parsed)
 
 
+def changes_no_result(setting: str) -> bool:
+    """Whether a setting is about where a run is computed, not what: it may differ when the run is resumed."""
+    return setting == "data" or setting.startswith(("compute.", "log."))
+
+
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested table as `a.b` -> value."""
     result: dict[str, Any] = {}
