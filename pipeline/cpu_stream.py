@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 
@@ -61,8 +62,9 @@ class CpuClipStream(ClipStream):
         self._ring: SharedRing | None = None
         parts = max(1, min(_MOST_PARTS, settings.batch_size // _PART_CLIPS))
         self._part_clips = -(-settings.batch_size // parts)
-        # What can be in flight, and the batch whose copy may not have ended.
-        self._n_slots = -(-TASKS_PER_WORKER * self._n_workers // parts) + 2
+        # What can be in flight, and the batch whose copy may not have ended; a short pass has fewer batches than that.
+        in_flight = -(-TASKS_PER_WORKER * self._n_workers // parts) + 2
+        self._n_slots = in_flight if settings.across_epochs else min(in_flight, len(self))
         self._memory = BatchMemory(batch_bytes(settings))
         self._upload = _Upload(self.device) if self.device.type == "cuda" else None
 
@@ -84,17 +86,18 @@ class CpuClipStream(ClipStream):
 
     def _decode(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
         decoded = self._in_workers(plans) if self._n_workers else self._in_process(plans)
-        if self._upload is None:
-            yield from decoded
-            return
-        self._upload.forget()  # copies for an iterator that was left
-        ahead: ClipBatch | None = None
-        for batch in decoded:  # the copy of one batch goes on while the one before is in use
+        with closing(decoded):  # Python 3.12.3 forgets it when this generator is closed (gh-118272)
+            if self._upload is None:
+                yield from decoded
+                return
+            self._upload.forget()  # copies for an iterator that was left
+            ahead: ClipBatch | None = None
+            for batch in decoded:  # the copy of one batch goes on while the one before is in use
+                if ahead is not None:
+                    yield self._upload.hand_over(ahead)
+                ahead = batch
             if ahead is not None:
                 yield self._upload.hand_over(ahead)
-            ahead = batch
-        if ahead is not None:
-            yield self._upload.hand_over(ahead)
 
     def _in_process(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
         for plan in plans:
@@ -130,10 +133,7 @@ class CpuClipStream(ClipStream):
         if self._workers is None or self._ring is None:
             self._ring = SharedRing(self._n_slots, batch_bytes(self.settings))
             if self._upload is not None:
-                try:
-                    self._ring.pin()
-                except PinningError as error:
-                    log.warning("%s: copies will be slower", error)
+                self._upload.pin(self._ring)
             self._workers = BatchWorkers(PartDecoder(self._decoder, self._ring), self._n_workers)
         return self._workers, self._ring
 
@@ -160,6 +160,13 @@ class _Upload:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._of_slot: dict[int | None, torch.cuda.Event] = {}
         self._under_way: deque[torch.cuda.Event] = deque()
+
+    def pin(self, ring: SharedRing) -> None:
+        """Let the GPU copy from a ring while the processor goes on, if the driver allows it."""
+        try:
+            ring.pin()
+        except PinningError as error:
+            log.warning("%s: copies will be slower", error)
 
     def begin(
         self, views: dict[str, torch.Tensor], labels: torch.Tensor, slot: int | None

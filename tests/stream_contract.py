@@ -56,11 +56,17 @@ def assert_same_plan(batch: ClipBatch, other: ClipBatch) -> None:
 
 
 def assert_same_bits(batches: list[ClipBatch], others: list[ClipBatch]) -> None:
+    assert_same_within(0, batches, others)
+
+
+def assert_same_within(levels: int, batches: list[ClipBatch], others: list[ClipBatch]) -> None:
+    """The same clips, and pixels that differ by so many levels of 255 at the most."""
     assert len(batches) == len(others)
     for batch, other in zip(batches, others, strict=True):
         assert_same_plan(batch, other)
         for name, frames in batch.views.items():
-            assert torch.equal(frames, other.views[name]), (batch.plan.position, name)
+            difference = (frames.int() - other.views[name].int()).abs()
+            assert difference.numel() == 0 or difference.max() <= levels, (batch.plan.position, name, difference.max())
 
 
 def assert_same_picture(batches: list[ClipBatch], reference: list[ClipBatch]) -> None:
@@ -83,6 +89,9 @@ class StreamContract(abc.ABC):
 
     workers: int = 0
     """Worker processes that an open stream has once it is used."""
+
+    levels: int = 0
+    """By which a pixel may differ, of 255, when a stream shows the same batch again."""
 
     @abc.abstractmethod
     def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
@@ -185,7 +194,7 @@ class StreamContract(abc.ABC):
         rest = [*iterator, *stream]
         with self.again(stream) as resumed:
             resumed.load_state_dict(state)
-            assert_same_bits([*resumed, *resumed], rest)
+            assert_same_within(self.levels, [*resumed, *resumed], rest)
         assert len(rest) == 2 * len(stream) - yielded
 
     def test_the_state_after_the_last_batch_is_the_next_epoch(self, stream: ClipStream) -> None:
@@ -205,14 +214,14 @@ class StreamContract(abc.ABC):
             for batch in stream:
                 seen.append(batch)
                 break
-        assert_same_bits(seen, expected)
+        assert_same_within(self.levels, seen, expected)
 
     def test_a_new_iterator_ends_the_one_before(self, stream: ClipStream) -> None:
         with self.again(stream) as other:
             expected = list(other)
         old = iter(stream)
         first = next(old)
-        assert_same_bits([first, *stream], expected)
+        assert_same_within(self.levels, [first, *stream], expected)
         assert list(old) == []
         assert stream.state_dict() == {"epoch": 1, "position": 0}
 
@@ -222,7 +231,7 @@ class StreamContract(abc.ABC):
         for batch in stream:
             stream.load_state_dict({"epoch": 0, "position": 0})
             assert batch.plan.position == 0
-        assert_same_bits(list(stream), expected)
+        assert_same_within(self.levels, list(stream), expected)
 
     def test_closing_leaves_no_processes(self, stream: ClipStream) -> None:
         assert grandchildren() == []
@@ -248,9 +257,9 @@ class StreamContract(abc.ABC):
                     "position": len(batches) % len(running),
                 }
             batches += list(running) if left_after is not None else []
-            assert_same_bits(batches, expected)
+            assert_same_within(self.levels, batches, expected)
             running.load_state_dict({"epoch": 1, "position": 1})
-            assert_same_bits(list(running), expected[len(running) + 1 : 2 * len(running)])
+            assert_same_within(self.levels, list(running), expected[len(running) + 1 : 2 * len(running)])
 
     # Damage
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from inspect import GEN_CLOSED, getgeneratorstate
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ from pipeline.dali_stream import DaliClipStream, DaliSettings
 from pipeline.dataset import Dataset
 from pipeline.errors import FrameDamagedError, SettingsError
 from pipeline.sampling import View
-from pipeline.stream import ClipBatch, ClipStream, StreamSettings
+from pipeline.shared_ring import SharedRing
+from pipeline.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
 from pipeline.workers import TASKS_PER_WORKER, WorkerDiedError
 
 
@@ -62,6 +64,59 @@ class TestCpuParts(StreamContract):
         return CpuClipStream(provider, settings, workers=2)
 
 
+class _UploadWithoutGpu:
+    """Stands for the copies to a GPU: a batch must be handed over by its own one."""
+
+    def __init__(self) -> None:
+        self.under_way: deque[torch.Tensor] = deque()
+        self.handed_over = 0
+
+    def pin(self, ring: SharedRing) -> None: ...
+
+    def begin(
+        self, views: dict[str, torch.Tensor], labels: torch.Tensor, slot: int | None
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        self.under_way.append(labels)
+        return {name: frames.clone() for name, frames in views.items()}, labels
+
+    def wait(self, slot: int) -> None: ...
+
+    def forget(self) -> None:
+        self.under_way.clear()
+
+    def finish(self) -> None: ...
+
+    def hand_over(self, batch: ClipBatch) -> ClipBatch:
+        assert self.under_way.popleft() is batch.labels
+        self.handed_over += 1
+        return batch
+
+
+class TestCpuAsForGpu(StreamContract):
+    """The way that batches take to a GPU, a batch ahead, where there is none."""
+
+    workers = 2
+
+    def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
+        stream = CpuClipStream(provider, settings, workers=2)
+        stream._upload = _UploadWithoutGpu()  # type: ignore[assignment]
+        return stream
+
+    def test_an_iterator_that_is_left_is_over(self, stream: ClipStream, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its answers were taken for the next one's: batches were used before they were decoded (Python 3.12.3)."""
+        assert isinstance(stream, CpuClipStream)
+        in_workers, decoded = stream._in_workers, []
+
+        def kept(plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
+            decoded.append(in_workers(plans))
+            return decoded[-1]
+
+        monkeypatch.setattr(stream, "_in_workers", kept)
+        next(iter(stream))
+        stream.load_state_dict({"epoch": 0, "position": 1})
+        assert [getgeneratorstate(one) for one in decoded] == [GEN_CLOSED]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 class TestCpuForGpu(StreamContract):
     """Decoded on the cores, copied to the GPU out of pinned memory."""
@@ -79,9 +134,14 @@ class TestDaliCpu(StreamContract):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 class TestDaliGpu(StreamContract):
-    """Both lanes: the GPU's decoders and the cores share every batch."""
+    """Both lanes: the GPU's decoders and the cores share every batch.
+
+    Which of its engines and kernels decodes a frame is the GPU's choice, and they round in ways of their own: up to 2
+    levels were seen, in single frames.
+    """
 
     workers = 1
+    levels = 3
 
     def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
         return DaliClipStream(provider, settings, "cuda:0", DaliSettings(cpu_share=0.5, threads=2, readers=1))
@@ -252,37 +312,8 @@ def test_dali_with_a_reader_process_goes_on_after_a_frame_that_does_not_decode()
         assert_same_picture(batches, list(reference))
 
 
-class _UploadWithoutGpu:
-    """Stands for the copies to a GPU: a batch must be handed over by its own one."""
-
-    def __init__(self) -> None:
-        self.under_way: deque[torch.Tensor] = deque()
-        self.handed_over = 0
-
-    def begin(
-        self, views: dict[str, torch.Tensor], labels: torch.Tensor, slot: int | None
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        self.under_way.append(labels)
-        return {name: frames.clone() for name, frames in views.items()}, labels
-
-    def wait(self, slot: int) -> None: ...
-
-    def forget(self) -> None:
-        self.under_way.clear()
-
-    def finish(self) -> None: ...
-
-    def hand_over(self, batch: ClipBatch) -> ClipBatch:
-        assert self.under_way.popleft() is batch.labels
-        self.handed_over += 1
-        return batch
-
-
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_is_handed_over_by_its_own_copy_after_an_iterator_was_left(
-    jpeg_folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.shared_ring.SharedRing.pin", lambda ring: None)
+def test_a_batch_is_handed_over_by_its_own_copy_after_an_iterator_was_left(jpeg_folder: Path, workers: int) -> None:
     with CpuClipStream(provider_of(jpeg_folder), settings_of(), workers=workers) as stream:
         upload = _UploadWithoutGpu()
         stream._upload = upload  # type: ignore[assignment]
