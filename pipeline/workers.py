@@ -83,6 +83,11 @@ def kept_workers() -> Iterator[None]:
         _end(idle)
 
 
+def waiting_workers() -> int:
+    """Workers that wait for a stream: the next one has that many at hardly any cost."""
+    return len(_idle or ())
+
+
 class BatchWorkers(Generic[Task, Made]):
     """Runs `make` on tasks in worker processes, `TASKS_PER_WORKER` ahead in each.
 

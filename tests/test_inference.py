@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from stream_cases import JpegsInMemory, provider_of
+from stream_cases import JpegsInMemory, provider_of, settings_of
 
 from pipeline.augment import Augmentation
+from pipeline.choose import Choice
 from pipeline.clips import InstanceProvider
 from pipeline.cpu_stream import CpuClipStream
 from pipeline.errors import FrameDamagedError
 from pipeline.sampling import View
-from pipeline.stream import StreamSettings
+from pipeline.stream import ClipStream, StreamSettings
+from pipeline.workers import kept_workers
 from vclimb.training import inference
 from vclimb.training.inference import InferenceSettings, infer
 from vclimb.tsn import TSN
@@ -77,6 +81,27 @@ def test_a_last_batch_that_is_filled_up_says_the_same(
     assert outputs.items.tolist() == expected.items.tolist()
     torch.testing.assert_close(outputs.features, expected.features, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(outputs.logits, expected.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_short_pass_starts_one_process_and_takes_those_that_wait(
+    model: TSN, provider: InstanceProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+
+    def open_stream(*arguments: Any) -> tuple[ClipStream, Choice]:
+        asked.append(arguments[5])
+        return inference_open_stream(*arguments)
+
+    inference_open_stream = inference.open_stream
+    monkeypatch.setattr(inference, "open_stream", open_stream)
+    settings = replace(SETTINGS, workers=3)
+    expected = infer(model, provider, "jpeg", settings, CPU)
+    with kept_workers():
+        with CpuClipStream(provider, settings_of(), workers=2) as training:
+            list(training)
+        outputs = infer(model, provider, "jpeg", settings, CPU)
+    assert asked == [1, 2]
+    assert torch.equal(outputs.logits, expected.logits)
 
 
 def test_two_ranks_together_see_each_item_once(model: TSN, provider: InstanceProvider) -> None:

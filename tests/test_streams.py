@@ -372,6 +372,11 @@ def test_what_a_stream_holds_is_what_it_says(jpeg_folder: Path) -> None:
         assert stream.host_bytes == (2 * 2 + 2) * 2 * clip_bytes  # two parts for each worker, a batch each, and two
         assert [m.size for m in mappings] == [-(-stream.host_bytes // 4096) * 4096]
     assert not [m for m in psutil.Process().memory_maps(grouped=False) if "vclimb-clips" in m.path]
+    few = settings_of(batch_size=-(-len(provider.items) // 2))
+    with CpuClipStream(provider, few, workers=4) as stream:  # a short pass: no more than there is
+        assert stream.host_bytes == 2 * few.batch_size * clip_bytes
+        with CpuClipStream(provider, few, workers=0) as reference:
+            assert_same_bits([*stream, *stream], [*reference, *reference])
 
 
 def test_what_is_kept_of_batches_does_not_keep_their_frames(jpeg_folder: Path) -> None:

@@ -16,11 +16,12 @@ from pipeline.clips import ClipProvider
 from pipeline.cpu_stream import default_workers
 from pipeline.sampling import View
 from pipeline.stream import StreamSettings
+from pipeline.workers import waiting_workers
 from vclimb.training.layout import filled, needs_plans
 from vclimb.tsn import TSN
 
 CLIPS_PER_WORKER = 64
-"""That a process must have to decode in a pass: fewer are decoded sooner than another process has started."""
+"""That a process must have to be started for a pass: fewer are decoded sooner than that takes."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def infer(
         n_workers = settings.workers
         if choose_decoder(settings.decoder, codec, device, world_size).decoder == "cpu":
             most = default_workers(device, world_size) if n_workers is None else n_workers
-            n_workers = min(most, max(1, len(provider.items) // world_size // CLIPS_PER_WORKER))
+            worth_a_start = len(provider.items) // world_size // CLIPS_PER_WORKER
+            n_workers = min(most, max(1, worth_a_start, waiting_workers()))
         stream, _ = open_stream(provider, codec, clips, device, settings.decoder, n_workers)
         with stream, torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16 and device.type == "cuda"):
             for batch in stream:
