@@ -102,7 +102,8 @@ def run(
         folder.check_data(dataset.name, content)
         if dry_run:
             return estimate(cells, folder, n_jobs, rate, retry_failed)
-        preflight(cells, dataset)
+        for warning in preflight(cells, dataset):
+            err.print(f"[yellow]warning:[/] {plain(warning)}")
         if not as_json:
             on = f"{len(used)} GPUs" if used else "the CPU"
             err.print(f"study [bold]{plain(asked.name)}[/]: {len(cells)} runs, {n_jobs} at a time on {on}")

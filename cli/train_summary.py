@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from cli.console import out, plain
+from cli.console import err, out, plain
 
 
 def print_run(folder: Path, metrics: dict[str, Any]) -> None:
@@ -91,6 +91,8 @@ def print_plan(plan: dict[str, Any]) -> None:
     out.print(f"{plan['steps']:,} steps, {plan['training_clips']:,} clips in all; nothing was trained")
     if plan["bytes_from"]:
         out.print(f"[dim]{plain(plan['bytes_from'])}[/]")
+    if plan["warning"]:
+        err.print(f"[yellow]warning:[/] {plain(plan['warning'])}")
 
 
 def percent(value: float | None) -> str:

@@ -119,6 +119,26 @@ def test_the_plan_is_printed(settings: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "is_warned"),
+    [
+        (["--codec", "jpeg:50@24"], True),
+        (["--codec", "h264:28@24"], True),
+        (["--codec", "jpeg:50@32"], False),  # what the network sees
+        (["--codec", "jpeg:50@24", "--set", "model.size=24"], False),
+        (["--codec", "jpeg:50"], False),
+        (["--codec", "jpeg:50@24", "--method", "finetune", "--memory", "none"], False),
+        (["--codec", "jpeg:50@300", "--set", "model.size=320"], False),  # new clips are no larger
+    ],
+)
+def test_exemplars_smaller_than_what_the_network_sees_are_warned_of(
+    settings: Path, arguments: list[str], is_warned: bool
+) -> None:
+    planned = run("train", "--config", settings, "--dry-run", *arguments)
+    assert planned.exit_code == 0, planned.output
+    assert ("are blurred where the network sees 32" in " ".join(planned.output.split())) == is_warned
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--method", "icrl"], "did you mean 'icarl'?"),

@@ -15,7 +15,7 @@ from vclimb.methods.registry import make_method
 from vclimb.scenario import Scenario, match
 from vclimb.study.cells import Cell
 from vclimb.study.constraints import DataTotals
-from vclimb.training.checks import check_settings
+from vclimb.training.checks import blur_warning, check_settings
 from vclimb.training.config import ModelConfig, ScenarioConfig, make_config
 from vclimb.training.run import find_scenario
 from vclimb.training.values import Table, suggestion
@@ -62,8 +62,11 @@ def data_content(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def preflight(cells: Sequence[Cell], dataset: Dataset) -> None:
+def preflight(cells: Sequence[Cell], dataset: Dataset) -> list[str]:
     """Check everything that can be checked without training: scenarios, models, codecs, and what goes together.
+
+    Returns:
+        What cells are warned of, each once.
 
     Raises:
         VclimbError: a cell couldn't be run.
@@ -71,6 +74,7 @@ def preflight(cells: Sequence[Cell], dataset: Dataset) -> None:
     scenarios: dict[ScenarioConfig, Scenario] = {}
     models: set[ModelConfig] = set()
     codecs: set[str] = set()
+    warnings: dict[str, None] = {}
     for cell in cells:
         config = cell.config
         method = make_method(config)
@@ -86,8 +90,11 @@ def preflight(cells: Sequence[Cell], dataset: Dataset) -> None:
             if method.replays and config.memory.codec not in codecs:
                 _check_codec(config.memory.codec, dataset)
                 codecs.add(config.memory.codec)
+            if warning := blur_warning(config, method, dataset):
+                warnings[warning] = None
         except VclimbError as error:
             raise type(error)(f"cell {cell.run_id} ({config.method['name']}): {error}") from None
+    return list(warnings)
 
 
 def _check_model(config: ModelConfig) -> None:

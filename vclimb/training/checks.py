@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pipeline.dataset import Dataset
 from pipeline.errors import SettingsError
+from vclimb.memory.codecs import PixelCodec, parse_codec
 from vclimb.methods.method import Method
 from vclimb.scenario import Scenario
 from vclimb.training.config import RunConfig
@@ -44,3 +46,22 @@ def check_settings(config: RunConfig, method: Method, scenario: Scenario, world_
             "training.select best needs a validation split beside the one that is reported, and scenario "
             f"{scenario.name!r} has none; take last, or best-reported to do as the released code does"
         )
+
+
+def blur_warning(config: RunConfig, method: Method, dataset: Dataset) -> str | None:
+    """Why exemplars are too small for the network that sees them; None where they are not, or there are none.
+
+    They are enlarged, and new clips are not: so sharpness tells old classes from new ones in training, and test videos
+    are sharp (docs/study-jhmdb21.md: old classes fell to 0 to 9 %).
+    """
+    codec = parse_codec(config.memory.codec)
+    side = codec.short_side if isinstance(codec, PixelCodec) and method.replays else None
+    if side is None or side >= config.model.size:
+        return None
+    if all(min(video.width, video.height) <= side for video in dataset.videos):
+        return None
+    return (
+        f"exemplars of {side} pixels (memory.codec {config.memory.codec}) are blurred where the network sees "
+        f"{config.model.size}, and new clips are not: it may take sharp clips for new classes, and lose the old ones; "
+        f"take @{config.model.size} or more, or leave the size out"
+    )

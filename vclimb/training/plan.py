@@ -15,7 +15,7 @@ from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_
 from vclimb.memory.settings import MemorySettings
 from vclimb.methods.registry import make_method
 from vclimb.scenario import match
-from vclimb.training.checks import check_settings
+from vclimb.training.checks import blur_warning, check_settings
 from vclimb.training.config import RunConfig
 from vclimb.training.run import find_scenario
 
@@ -95,6 +95,7 @@ def plan_of(config: RunConfig) -> dict[str, Any]:
         "bytes_from": ""
         if sample is None
         else f"expected bytes: from {sample.videos} videos of the first task, encoded as {settings.codec}",
+        "warning": blur_warning(config, method, dataset),
         "settings": config.to_table(),
     }
 

@@ -14,6 +14,7 @@ from vclimb.memory.replay import ReplayMemory
 from vclimb.methods.registry import make_method
 from vclimb.scenario import MatchedScenario, Scenario, TaskPlan, match, open_scenario, scenario_of_dataset
 from vclimb.scenario.matching import summary
+from vclimb.training.checks import blur_warning
 from vclimb.training.config import RunConfig, ScenarioConfig
 from vclimb.training.context import RunContext
 from vclimb.training.evaluation import Inference
@@ -60,6 +61,8 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
         context.log = stack.enter_context(_logs(config, folder, processes, run_log))
         if matched.left_out:
             context.log.event("warning", text=f"left out of {matched.scenario.name}: {summary(matched.left_out)}")
+        if warning := blur_warning(config, context.method, dataset):
+            context.log.event("warning", text=warning)
         stack.enter_context(kept_workers())  # a task has four streams and more, each a short pass over clips
         return trainer.train()
 
