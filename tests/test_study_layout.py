@@ -13,6 +13,7 @@ from vclimb.study.groups import Layout, Spread
 from vclimb.study.heat_map import heat_map
 from vclimb.study.plots import ACC, BWF, tip
 from vclimb.study.results import read_results
+from vclimb.study.svg import log_scale
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +81,15 @@ def test_a_difference_within_the_seeds_spread_is_said_to_be() -> None:
     assert Spread.of([0.5, 0.6]).overlaps(Spread.of([0.58, 0.7]))
     assert not Spread.of([0.5, 0.6]).overlaps(Spread.of([0.61, 0.7]))
     assert Spread.of([float("nan")]).n == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.96e6, 3.99e6], [1e6, 2e6, 4e6]),  # budgets of 1, 2 and 4 MB
+        ([390.0, 1800.0], [500, 1000, 2000]),
+        ([1.0, 100.0], [1, 3, 10, 30, 100]),
+    ],
+)
+def test_logarithmic_axes_have_round_ticks_enough_to_read_them_by(values: list[float], ticks: list[float]) -> None:
+    assert log_scale(values, 0, 1).ticks() == pytest.approx(ticks)

@@ -112,10 +112,13 @@ class Scale:
         if not self.is_log:
             return _linear_ticks(self.low, self.high, most)
         exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        for digits in ((1, 2, 5), (1, 3), (1,)):
-            found = [d * 10.0**e for e in exponents for d in digits if self.low <= d * 10.0**e <= self.high]
-            if len(found) <= most:
-                break
+
+        def of(*digits: int) -> list[float]:
+            return [d * 10.0**e for e in exponents for d in digits if self.low <= d * 10.0**e <= self.high]
+
+        found = next((ticks for ticks in (of(1, 2, 5), of(1, 3)) if len(ticks) <= most), of(1))
+        if len(found) < 3:  # budgets are often doubled: 1, 2 and 4 MB
+            found = max(found, of(1, 2, 4), key=len)
         return found if len(found) >= 2 else _linear_ticks(self.low, self.high, most)
 
 
