@@ -1,0 +1,71 @@
+"""What the layout of a batch is worth on a GPU: the first training step and those after it, channels together or apart.
+
+    python benchmarks/layouts.py --size 112
+
+The first step has what cuDNN plans for it (and, in the first row, the start of CUDA); a step is wall time, launches
+included, and its kernels are what the GPU computes of that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from vclimb.tsn import TSN
+
+LAYOUTS = ("together", "apart")
+WARM_UP, TIMED, PROFILED = 2, 10, 3
+
+
+def measured(backbone: str, layout: str, clips: int, frames: int, size: int) -> tuple[float, float, float]:
+    """Seconds of the first step, of a later one, and of its kernels."""
+    torch.manual_seed(0)
+    model = TSN(10, backbone).cuda().train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    batch = torch.randint(0, 256, (clips, frames, size, size, 3), dtype=torch.uint8, device="cuda")
+    pixels = batch.permute(0, 1, 4, 2, 3) if layout == "together" else batch.permute(0, 1, 4, 2, 3).contiguous()
+    labels = torch.randint(0, 10, (clips,), device="cuda")
+
+    def steps(number: int) -> float:
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(number):
+            with torch.autocast("cuda", torch.bfloat16):
+                loss = nn.functional.cross_entropy(model(pixels), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - start) / number
+
+    first = steps(1)
+    steps(WARM_UP)
+    step = steps(TIMED)
+    with profile(activities=[ProfilerActivity.CUDA]) as recorded:
+        steps(PROFILED)
+    kernels = sum(event.self_device_time_total for event in recorded.key_averages()) / 1e6 / PROFILED
+    return first, step, kernels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbones", nargs="+", default=["tf_efficientnet_lite0.in1k", "resnet34.tv_in1k"])
+    parser.add_argument("--clips", type=int, default=32, help="of a batch")
+    parser.add_argument("--frames", type=int, default=8, help="of a clip")
+    parser.add_argument("--size", type=int, default=112, help="pixels")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("there is no GPU to measure")
+    print("| backbone | channels | first step, s | a step, ms | its kernels, ms |\n|---|---|---|---|---|")
+    for backbone in options.backbones:
+        for layout in LAYOUTS:
+            first, step, kernels = measured(backbone, layout, options.clips, options.frames, options.size)
+            print(f"| {backbone} | {layout} | {first:.1f} | {1e3 * step:.1f} | {1e3 * kernels:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
