@@ -52,7 +52,7 @@ def blur_warning(config: RunConfig, method: Method, dataset: Dataset) -> str | N
     """Why exemplars are too small for the network that sees them; None where they are not, or there are none.
 
     They are enlarged, and new clips are not: so sharpness tells old classes from new ones in training, and test videos
-    are sharp (docs/study-jhmdb21.md: old classes fell to 0 to 9 %).
+    are sharp (docs/study-jhmdb21.md: old tasks fell to 0 to 7 %).
     """
     codec = parse_codec(config.memory.codec)
     side = codec.short_side if isinstance(codec, PixelCodec) and method.replays else None
