@@ -183,8 +183,8 @@ class Dataset:
         with self.open_video(video) as file, av.open(file, "r") as container:
             stream = container.streams.video[0]
             first = frame - frame % GOP_FRAMES
-            assert stream.time_base is not None
-            container.seek(round(first / video.fps_fraction / stream.time_base), stream=stream)
+            assert stream.time_base
+            container.seek(round(first / video.fps_fraction / Fraction(stream.time_base)), stream=stream)
             yield from container.decode(stream)
 
 

@@ -33,6 +33,8 @@ STANDARD_RATES = tuple(
 )  # fmt: skip
 MAX_RATE = 1000
 MIN_RATE = Fraction(1, 1000)
+# Tags in no known encoding are no errors; from PyAV 19 on they never are.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 # Formats whose clock may start again in the middle, and the jump in seconds from which ffmpeg closes the gap.
 _CLOCK_MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
 _JUMP_SECONDS = 10.0
@@ -110,7 +112,7 @@ def probe_video(path: Path) -> Probe:
     size = open_regular_file(path)
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_pixels": str(MAX_PIXELS)}
     try:
-        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
+        with av.open(f"file:{path}", options=options, **_METADATA) as container:
             return _probe_container(container, size)
     except MemoryError:  # FFmpegError has one too
         raise
@@ -164,7 +166,7 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
     declared = _declared_seconds(stream, container)
     seconds = _frame_times(packets, stream, bool(container.format.flags & _CLOCK_MAY_JUMP))
     duration_seconds, rate, is_regular = _timeline(seconds, packets, stream, declared)
-    ratio = stream.sample_aspect_ratio or Fraction(1)
+    ratio = Fraction(stream.sample_aspect_ratio or 1)
     if not Fraction(1, 20) <= ratio <= 20:
         ratio = Fraction(1)
     width, height = max(1, round(frame.width * ratio)), frame.height
@@ -250,9 +252,9 @@ def _timeline(
     its `declared_seconds`.
     """
     if len(seconds) < 2:
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         if packets.last_duration > 0 and stream.time_base:
-            rate = 1 / (packets.last_duration * stream.time_base)
+            rate = 1 / (packets.last_duration * Fraction(stream.time_base))
         rate = rate.limit_denominator(1001) if MIN_RATE <= rate <= MAX_RATE else Fraction(25)
         return packets.count / float(rate), rate, True
     frame_seconds = float(np.median(np.diff(seconds)))

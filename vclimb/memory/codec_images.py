@@ -31,7 +31,7 @@ def encode_webp(pixels: Pixels, quality: float) -> EncodedClip:
 def encode_avif(pixels: Pixels, quality: float) -> EncodedClip:
     """libaom still pictures, 4:2:0. Frames (K, H, W, 3); quality 1 to 99, as libavif means it."""
     files = [
-        bytes(imagecodecs.avif_encode(frame, int(quality), speed=6, pixelformat="420", codec="aom", numthreads=1))
+        bytes(imagecodecs.avif_encode(frame, int(quality), speed=6, pixelformat="yuv420", codec="aom", numthreads=1))
         for frame in pixels
     ]
     return one_unit_a_frame("avif", files)
