@@ -21,6 +21,7 @@ from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.reduction import ForkingPickler
 from pickle import PicklingError
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -145,7 +146,7 @@ class BatchWorkers(Generic[Task, Made]):
 
     def _ask(self, worker: _Worker, task: tuple[int, Task]) -> None:
         try:
-            worker.pipe.send(task[1])
+            _send(worker.pipe, task[1])
         except ConnectionError:
             raise self._died() from None
         except BaseException:  # interrupted in the middle of a task: the worker can't make sense of what follows
@@ -202,7 +203,7 @@ class BatchWorkers(Generic[Task, Made]):
         if _idle is not None:
             for worker in [worker for worker in self._workers if not worker.asked]:
                 with suppress(ConnectionError):  # one that has died is ended with the others
-                    worker.pipe.send(_Setup(None))
+                    _send(worker.pipe, _Setup(None))
                     self._workers.remove(worker)
                     _idle.append(worker)
         self._abandon()
@@ -221,7 +222,7 @@ def _idle_worker(make: Callable[[Any], Any]) -> _Worker | None:
     while _idle:
         worker = _idle.pop()
         try:
-            worker.pipe.send(_Setup(make))
+            _send(worker.pipe, _Setup(make))
         except ConnectionError:  # it has died meanwhile
             _end([worker])
         except (PicklingError, AttributeError):  # defined in the main module, which it didn't run
@@ -233,6 +234,15 @@ def _idle_worker(make: Callable[[Any], Any]) -> _Worker | None:
         else:
             return worker
     return None
+
+
+def _send(pipe: Connection, what: object) -> None:
+    """As `pipe.send`, but for what the frames of an error hold on to: a copy, not a view of a buffer.
+
+    Where the other end has died, the error and the view would be collected as a cycle, which crashes Python 3.12.1, and
+    in later ones is an error that nobody can catch (CPython's gh-77894, gh-111331).
+    """
+    pipe.send_bytes(bytes(ForkingPickler.dumps(what)))
 
 
 def _end(workers: list[_Worker]) -> None:
