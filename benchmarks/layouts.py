@@ -9,12 +9,13 @@ included, and its kernels are what the GPU computes of that.
 from __future__ import annotations
 
 import argparse
-import time
 
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from vclimb.throughput import timed
+from vclimb.training.layout import laid_out
 from vclimb.tsn import TSN
 
 LAYOUTS = ("together", "apart")
@@ -24,29 +25,27 @@ WARM_UP, TIMED, PROFILED = 2, 10, 3
 def measured(backbone: str, layout: str, clips: int, frames: int, size: int) -> tuple[float, float, float]:
     """Seconds of the first step, of a later one, and of its kernels."""
     torch.manual_seed(0)
-    model = TSN(10, backbone).cuda().train()
+    device = torch.device("cuda")
+    model = TSN(10, backbone).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
-    batch = torch.randint(0, 256, (clips, frames, size, size, 3), dtype=torch.uint8, device="cuda")
-    pixels = batch.permute(0, 1, 4, 2, 3) if layout == "together" else batch.permute(0, 1, 4, 2, 3).contiguous()
-    labels = torch.randint(0, 10, (clips,), device="cuda")
+    batch = torch.randint(0, 256, (clips, frames, size, size, 3), dtype=torch.uint8, device=device)
+    pixels = laid_out(batch.permute(0, 1, 4, 2, 3), whole=layout == "together")
+    labels = torch.randint(0, 10, (clips,), device=device)
 
-    def steps(number: int) -> float:
-        torch.cuda.synchronize()
-        start = time.perf_counter()
+    def steps(number: int) -> int:
         for _ in range(number):
-            with torch.autocast("cuda", torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16):
                 loss = nn.functional.cross_entropy(model(pixels), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        torch.cuda.synchronize()
-        return (time.perf_counter() - start) / number
+        return number
 
-    first = steps(1)
+    first = 1 / timed(lambda: steps(1), device)
     steps(WARM_UP)
-    step = steps(TIMED)
+    step = 1 / timed(lambda: steps(TIMED), device)
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:
-        steps(PROFILED)
+        timed(lambda: steps(PROFILED), device)  # to their end
     kernels = sum(event.self_device_time_total for event in recorded.key_averages()) / 1e6 / PROFILED
     return first, step, kernels
 

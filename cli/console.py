@@ -65,6 +65,11 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
             signal.signal(number, handler)
 
 
+def warn(text: str) -> None:
+    """A line that says what may not be as it was meant."""
+    err.print(f"[yellow]warning:[/] {plain(text)}")
+
+
 def plain(text: str) -> str:
     """Text that comes out as it is: nothing in it is markup, and nothing is a command to the terminal."""
     text = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)

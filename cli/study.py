@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from cli.console import EXIT_FAILED, err, explain_errors, plain, print_json, progress
+from cli.console import EXIT_FAILED, err, explain_errors, plain, print_json, progress, warn
 from cli.study_answer import print_capacities, print_report, report_json
 from cli.study_table import duration, print_estimate, print_summary
 
@@ -103,7 +103,7 @@ def run(
         if dry_run:
             return estimate(cells, folder, n_jobs, rate, retry_failed)
         for warning in preflight(cells, dataset):
-            err.print(f"[yellow]warning:[/] {plain(warning)}")
+            warn(warning)
         if not as_json:
             on = f"{len(used)} GPUs" if used else "the CPU"
             err.print(f"study [bold]{plain(asked.name)}[/]: {len(cells)} runs, {n_jobs} at a time on {on}")

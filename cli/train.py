@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import err, explain_errors, print_json
+from cli.console import explain_errors, print_json, warn
 from cli.train_progress import TrainProgress
 from cli.train_summary import print_plan, print_run
 from pipeline.errors import SettingsError
@@ -161,9 +161,7 @@ def _quieten() -> None:
 
     class Line(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            from cli.console import plain
-
-            err.print(f"[yellow]warning:[/] {plain(record.getMessage())}")
+            warn(record.getMessage())
 
     for name in ("vclimb", "pipeline"):
         logger = logging.getLogger(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from cli.console import err, plain, progress
+from cli.console import err, plain, progress, warn
 from vclimb.training.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class TrainProgress(RunLog):
         elif event == "decoded_ahead":
             err.print(f"[dim]{self._where}: {plain(facts['cost'])}[/]")
         elif event == "warning":
-            err.print(f"[yellow]warning:[/] {plain(facts['text'])}")
+            warn(facts["text"])
         elif event == "evaluated":
             memory = facts["memory"]
             kept = f", memory {memory['videos']} videos, {memory['bytes_on_disk'] / 1e6:.2f} MB" if memory else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from cli.console import err, out, plain
+from cli.console import out, plain, warn
 
 
 def print_run(folder: Path, metrics: dict[str, Any]) -> None:
@@ -92,7 +92,7 @@ def print_plan(plan: dict[str, Any]) -> None:
     if plan["bytes_from"]:
         out.print(f"[dim]{plain(plan['bytes_from'])}[/]")
     if plan["warning"]:
-        err.print(f"[yellow]warning:[/] {plain(plan['warning'])}")
+        warn(plan["warning"])
 
 
 def percent(value: float | None) -> str:

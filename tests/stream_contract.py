@@ -65,7 +65,9 @@ def assert_same_within(levels: int, batches: list[ClipBatch], others: list[ClipB
     for batch, other in zip(batches, others, strict=True):
         assert_same_plan(batch, other)
         for name, frames in batch.views.items():
-            difference = (frames.int() - other.views[name].int()).abs()
+            expected = other.views[name]
+            assert (frames.shape, frames.dtype) == (expected.shape, expected.dtype), (batch.plan.position, name)
+            difference = (frames.int() - expected.int()).abs()
             assert difference.numel() == 0 or difference.max() <= levels, (batch.plan.position, name, difference.max())
 
 
