@@ -34,13 +34,13 @@ from typing import Any
 import torch
 from stream import WAYS, open_way
 
-from pipeline.augment import Augmentation
-from pipeline.clips import InstanceProvider
-from pipeline.dataset import Dataset
-from pipeline.sampling import View
-from pipeline.stream import ClipStream, StreamSettings
-from vclimb.throughput import Trainer, endless, synchronise, timed
-from vclimb.tsn import TSN
+from vclimb.benchmark.throughput import Trainer, endless, synchronise, timed
+from vclimb.model.tsn import TSN
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
 
 Step = Callable[[], None]
 
@@ -70,7 +70,7 @@ class GraphedTrainer(Trainer):
 
 def stream_of(way: str, shards: str, size: int, batch_size: int, device: torch.device) -> ClipStream:
     """The stream that a way stands for, over a data set that is long enough."""
-    dataset = Dataset.open(shards)
+    dataset = StoredDataset.open(shards)
     copies = max(1, 40 * batch_size // len(dataset.instances))
     settings = StreamSettings(batch_size, (View(),), Augmentation(size=size), drop_last=True, across_epochs=True)
     return open_way(way, InstanceProvider(dataset, dataset.instances * copies), settings, device)

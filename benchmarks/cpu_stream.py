@@ -29,16 +29,16 @@ import torch.utils.data
 from PIL import Image
 from torchvision.transforms import functional
 
-from pipeline.augment import Augmentation
-from pipeline.clips import InstanceProvider
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dataset import Dataset
-from pipeline.ffmpeg import find_ffmpeg
-from pipeline.sampling import View
-from pipeline.stream import BatchPlan, StreamSettings
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.stream import BatchPlan, StreamSettings
+from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 
 
-def extract(dataset: Dataset, folder: Path) -> None:
+def extract(dataset: StoredDataset, folder: Path) -> None:
     """Write each video's frames as JPEG files (the stored bytes), and all of it as H.264."""
     for number, video in enumerate(dataset.videos):
         frames, h264 = folder / f"{number:05d}", folder / f"{number:05d}.mp4"
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     args = parser.parse_args()
 
-    dataset = Dataset.open(args.shards)
+    dataset = StoredDataset.open(args.shards)
     extract(dataset, args.videos)
     # Every video once, whole, in the order of the extracted files.
     whole = {instance.key: instance for instance in dataset.instances}

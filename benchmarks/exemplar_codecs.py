@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.clips import InstanceProvider
-from pipeline.dataset import Dataset
-from pipeline.decode import decode_clip
-from pipeline.sampling import segment_centres
 from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import ExemplarCodec, parse_codec
 from vclimb.memory.quality import psnr, ssim
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.sampling import segment_centres
+from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.dataset.dataset import StoredDataset
 
 CODECS = (
     *("jpeg:50", "jpeg:75", "jpeg:90", "webp:50", "webp:75", "webp:90", "avif:40", "avif:60", "avif:75"),
@@ -55,7 +55,7 @@ class Row:
 
 def uniform_sources(folder: Path, videos: int, frames: int) -> list[SourceFrames]:
     """So many frames of so many videos, at equal steps through the data set (its videos are in the order of class)."""
-    dataset = Dataset.open(folder)
+    dataset = StoredDataset.open(folder)
     longer = [instance for instance in dataset.instances if instance.end_frame - instance.start_frame >= frames]
     chosen = [longer[number] for number in segment_centres(np.array(len(longer)), min(videos, len(longer))).tolist()]
     provider = InstanceProvider(dataset, chosen)

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from pipeline.augment import Augmentation
-from pipeline.clips import InstanceProvider
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dataset import Dataset
-from pipeline.stream import BatchPlan, StreamSettings
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.stream import BatchPlan, StreamSettings
 
 
-def multiplied(dataset: Dataset, copies: int, folder: Path) -> Dataset:
+def multiplied(dataset: StoredDataset, copies: int, folder: Path) -> StoredDataset:
     """A data set of so many copies of another one's shards."""
     catalog, n_shards = dataset.catalog, max(dataset.catalog.shards) + 1
     shards, videos, instances = {}, [], []
@@ -43,10 +43,10 @@ def multiplied(dataset: Dataset, copies: int, folder: Path) -> Dataset:
         ]
         instances += [row | {"key": f"{row['key']}-{copy}"} for row in catalog.instances]
     storage = type(dataset.storage)(folder)  # type: ignore[call-arg]
-    return Dataset(storage, replace(catalog, shards=shards, videos=videos, instances=instances))
+    return StoredDataset(storage, replace(catalog, shards=shards, videos=videos, instances=instances))
 
 
-def used_bytes(dataset: Dataset, provider: InstanceProvider, plan: BatchPlan) -> int:
+def used_bytes(dataset: StoredDataset, provider: InstanceProvider, plan: BatchPlan) -> int:
     """Bytes of the distinct frames of a batch."""
     total = 0
     for slot, item in enumerate(plan.items.tolist()):
@@ -77,7 +77,7 @@ def main() -> None:
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
-        dataset = multiplied(Dataset.open(args.shards), args.copies, Path(name))
+        dataset = multiplied(StoredDataset.open(args.shards), args.copies, Path(name))
         n_bytes = sum(path.stat().st_size for path in Path(name).iterdir())
         print(f"{n_bytes / 2**30:.1f} GiB of shards, {psutil.virtual_memory().total / 2**30:.1f} GiB of memory")
         provider = InstanceProvider(dataset, dataset.instances)

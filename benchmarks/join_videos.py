@@ -14,8 +14,8 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from pipeline.ffmpeg import find_ffmpeg
-from pipeline.sources import read_source
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from vclimb.throughput import timed
-from vclimb.training.layout import laid_out
-from vclimb.tsn import TSN
+from vclimb.benchmark.throughput import timed
+from vclimb.model.memory_format import laid_out
+from vclimb.model.tsn import TSN
 
 LAYOUTS = ("together", "apart")
 WARM_UP, TIMED, PROFILED = 2, 10, 3

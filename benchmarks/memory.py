@@ -22,25 +22,25 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.augment import Augmentation
-from pipeline.clips import ClipProvider, InstanceProvider
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dataset import Dataset, StoredInstance
-from pipeline.decode import decode_clip
-from pipeline.sampling import View
-from pipeline.stream import StreamSettings
-from vclimb.memory.budget import MemoryBudget
+from vclimb.benchmark.throughput import endless, take
+from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.replay import ClassCandidates, MemorySettings, ReplayMemory
-from vclimb.memory.staging import NewClass
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
-from vclimb.throughput import endless, take
+from vclimb.memory.store.new_class import NewClass
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.stream import StreamSettings
 
 CODECS = ("copy", "jpeg:75", "jpeg:75@128", "webp:75", "avif:60", "jxl:1", "h264:20", "h265:24", "av1:35", "raw")
 
 
-def windows(dataset: Dataset, count: int, n_frames: int) -> InstanceProvider:
+def windows(dataset: StoredDataset, count: int, n_frames: int) -> InstanceProvider:
     """So many runs of 2 * n_frames frames, as many of each video as it takes."""
     per_video = -(-count // len(dataset.videos))
     runs = []
@@ -118,14 +118,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where memories are put, and removed again")
     args = parser.parse_args()
 
-    provider = windows(Dataset.open(args.shards), args.exemplars, args.frames)
+    provider = windows(StoredDataset.open(args.shards), args.exemplars, args.frames)
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         memory = fill(folder / "m.zarr", provider, "copy", args.frames)
         print(f"{len(memory)} exemplars of {args.frames} frames, the shards' own JPEG files")
         store_rates(folder, memory)
 
-        few = windows(Dataset.open(args.shards), 192, args.frames)
+        few = windows(StoredDataset.open(args.shards), 192, args.frames)
         settings = StreamSettings(
             16,
             (View(n_frames=args.frames, random=False),),

@@ -30,14 +30,14 @@ import torch
 import torch.utils.dlpack
 from nvidia.dali import fn, pipeline_def, types
 
-from pipeline.augment import Augmentation
-from pipeline.clip_reader import ClipReader
-from pipeline.clips import InstanceProvider
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dataset import Dataset
-from pipeline.sampling import View
-from pipeline.stream import BatchPlan, StreamSettings
-from vclimb.throughput import endless
+from vclimb.benchmark.throughput import endless
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.stream.clip_reader import ClipReader
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.stream import BatchPlan, StreamSettings
 
 Sample = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]
 """An encoded video and the numbers of the frames to pick."""
@@ -74,7 +74,7 @@ def splice_batch(reader: ClipReader, plan: BatchPlan, n_streams: int) -> list[Sa
     return samples
 
 
-def whole_batch(dataset: Dataset, provider: InstanceProvider, plan: BatchPlan) -> list[Sample]:
+def whole_batch(dataset: StoredDataset, provider: InstanceProvider, plan: BatchPlan) -> list[Sample]:
     """A batch as the clips' stored videos."""
     samples = []
     for slot, item in enumerate(plan.items.tolist()):
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     args = parser.parse_args()
 
-    dataset = Dataset.open(args.shards)
+    dataset = StoredDataset.open(args.shards)
     provider = InstanceProvider(dataset, dataset.instances * 4)
     settings = StreamSettings(
         args.batch_size, (View(),), Augmentation(size=args.size), drop_last=True, across_epochs=True

@@ -21,10 +21,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.encode import CODECS, EncodeSettings, transcode_argv
-from pipeline.ffmpeg import find_ffmpeg
-from pipeline.probe import probe_video
-from pipeline.sources import read_source
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings, transcode_argv
+from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
+from vclimb.pipeline.transcode.probe import probe_video
 
 
 def bare_seconds(commands: list[list[str]], workers: int) -> float:
@@ -67,7 +67,7 @@ def main() -> None:
     print(f"{ffmpeg}; {args.workers} at a time")
     scratch = Path(tempfile.mkdtemp(prefix="vclimb-bench-"))
     try:
-        from pipeline.plan import spread_over_classes
+        from vclimb.pipeline.transcode.plan import spread_over_classes
 
         chosen = spread_over_classes(table.videos, args.limit or len(table.videos))
         sources = [table.file(video) for video in chosen]

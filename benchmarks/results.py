@@ -129,7 +129,17 @@ class Runs:
         options, folder = self._options, self._options.out / one.name
         folder.parent.mkdir(parents=True, exist_ok=True)
         settings = (*COMMON, f"model.weights={options.weights}", f"compute.workers={options.workers}", *one.settings)
-        command = [sys.executable, "-m", "cli", "train", str(options.data), "--out", str(folder), "--resume", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "vclimb.cli",
+            "train",
+            str(options.data),
+            "--out",
+            str(folder),
+            "--resume",
+            "--json",
+        ]
         command += itertools.chain.from_iterable(("--set", setting) for setting in (*settings, *options.set))
         environment = {**os.environ, "OMP_NUM_THREADS": "2"}
         if options.cards > 1:

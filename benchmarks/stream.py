@@ -27,15 +27,15 @@ from pathlib import Path
 
 import torch
 
-from pipeline.augment import Augmentation
-from pipeline.clips import InstanceProvider
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dali_stream import DaliClipStream, DaliSettings
-from pipeline.dataset import Dataset
-from pipeline.sampling import View
-from pipeline.stream import ClipStream, StreamSettings
-from vclimb.throughput import Trainer, endless, repeated, take, timed, train_on
-from vclimb.tsn import TSN
+from vclimb.benchmark.throughput import Trainer, endless, repeated, take, timed, train_on
+from vclimb.model.tsn import TSN
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
+from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
 
 N_SEGMENTS = 8
 WAYS = {
@@ -97,7 +97,7 @@ def measure(way: str, provider: InstanceProvider, trainer: Trainer, args: argpar
 def measure_all(args: argparse.Namespace) -> None:
     """The figures of every way on one data set, a line each."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = Dataset.open(args.runs[0].split(":", 1)[1])
+    dataset = StoredDataset.open(args.runs[0].split(":", 1)[1])
     copies = max(1, 40 * args.batch_size // len(dataset.instances))  # an epoch of a small set would end too soon
     provider = InstanceProvider(dataset, dataset.instances * copies)
     trainer = Trainer(TSN(len(dataset.classes), args.model), device)

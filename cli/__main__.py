@@ -1,4 +1,4 @@
-"""The `vclimb` command's first step, and `python -m cli` where the command isn't on the PATH."""
+"""The `vclimb` command's first step, and `python -m vclimb.cli` where the command isn't on the PATH."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> None:
     # between two imports, and the command would go on.
     if interruptible := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop_at_once)
-    from cli.main import main as run
+    from vclimb.cli.main import main as run
 
     if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from cli.console import EXIT_FAILED, explain_errors, out, plain, print_json, progress
+from vclimb.cli.console import EXIT_FAILED, explain_errors, out, plain, print_json, progress
 
 if TYPE_CHECKING:  # torch, timm and DALI take seconds to import: only the command itself does
-    from vclimb.bench_report import BenchReport, Figures
+    from vclimb.benchmark.report import BenchReport, Figures
 
 _QUIET_SPREAD = 1.2
 
@@ -42,7 +42,7 @@ def command(
     def work() -> BenchReport:
         with progress("figures", quiet=as_json) as bar:
             task = bar.add_task("opening", total=None, note="")
-            from vclimb.bench import BenchSettings, bench
+            from vclimb.benchmark.bench import BenchSettings, bench
 
             settings = BenchSettings(
                 n_frames=frames,

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from pipeline.errors import VclimbError
+from vclimb.pipeline.errors import VclimbError
 
 # Names of classes and files are printed as they are: no `:dog:` becomes a picture of one.
 out = Console(soft_wrap=True, highlight=False, emoji=False)

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.console import explain_errors, out, plain, print_json
-from pipeline.contact_sheet import contact_sheet, write_png
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError
-from pipeline.statistics import DatasetStatistics, dataset_statistics
+from vclimb.cli.console import explain_errors, out, plain, print_json
+from vclimb.pipeline.dataset.contact_sheet import contact_sheet, write_png
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.statistics import DatasetStatistics, dataset_statistics
+from vclimb.pipeline.errors import SettingsError
 
 _SHOWN_CLASSES = 30
 _SHOWN_KINDS = 4
@@ -30,7 +30,7 @@ def command(
     """Show classes, counts, durations, frame rates, bytes a second and a frame, and compression."""
 
     def work() -> DatasetStatistics:
-        opened = Dataset.open(dataset)
+        opened = StoredDataset.open(dataset)
         if sheet is not None:
             if sheet.suffix.lower() != ".png":
                 raise SettingsError(f"--contact-sheet {str(sheet)!r} must end in .png")

@@ -6,17 +6,17 @@ import os
 
 import typer
 
-from cli import bench as bench_command
-from cli import inspect as inspect_command
-from cli import memory as memory_command
-from cli import prepare as prepare_command
-from cli import scenario as scenario_command
-from cli import show as show_command
-from cli import study as study_command
-from cli import synth as synth_command
-from cli import train as train_command
-from cli import verify as verify_command
 from vclimb import __version__
+from vclimb.cli import bench as bench_command
+from vclimb.cli import inspect as inspect_command
+from vclimb.cli import memory as memory_command
+from vclimb.cli import prepare as prepare_command
+from vclimb.cli import scenario as scenario_command
+from vclimb.cli import show as show_command
+from vclimb.cli import study as study_command
+from vclimb.cli import synth as synth_command
+from vclimb.cli import train as train_command
+from vclimb.cli import verify as verify_command
 
 app = typer.Typer(
     name="vclimb",

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import EXIT_FAILED, explain_errors, out, plain, print_json, progress
-from cli.memory_table import print_damage, print_packed, print_quality, print_report
-from pipeline.contact_sheet import write_png
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError
+from vclimb.cli.console import EXIT_FAILED, explain_errors, out, plain, print_json, progress
+from vclimb.cli.memory_table import print_damage, print_packed, print_quality, print_report
 from vclimb.memory.report import MemoryReport, memory_of
+from vclimb.pipeline.dataset.contact_sheet import write_png
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
 
 if TYPE_CHECKING:  # torch takes seconds to import: only packing does
     from vclimb.memory.pack import MemoryQuality, Packing
@@ -104,8 +104,8 @@ def pack(
     def work() -> _Packed:
         with progress("exemplars", quiet=as_json) as bar:
             task = bar.add_task("opening", total=None, note="")
-            from vclimb.memory.budget import MemoryBudget
-            from vclimb.memory.frame_choice import parse_frame_count
+            from vclimb.memory.choice.budget import MemoryBudget
+            from vclimb.memory.choice.frames import parse_frame_count
             from vclimb.memory.pack import Packing
             from vclimb.memory.replay import MemorySettings
 
@@ -119,7 +119,7 @@ def pack(
                 seed=seed,
             )
             _check_png(png, target)
-            packing = Packing(Dataset.open(dataset), split)
+            packing = Packing(StoredDataset.open(dataset), split)
             bar.update(task, description="encoding", total=_most_exemplars(packing, settings))
             update = packing.pack(target, settings, lambda: bar.advance(task))
             report = MemoryReport.of(target)

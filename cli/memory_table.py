@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from cli.console import out, plain
+from vclimb.cli.console import out, plain
 from vclimb.memory.report import MemoryReport, bytes_per_frame, shortened
 
 if TYPE_CHECKING:  # torch takes seconds to import: only packing does

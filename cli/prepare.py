@@ -11,16 +11,16 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json
-from pipeline.cores import available_cores
-from pipeline.encode import CODECS, EncodeSettings
-from pipeline.errors import SettingsError
-from pipeline.executor import LocalExecutor
-from pipeline.ffmpeg import find_ffmpeg, require_encoder
-from pipeline.prepare import PrepareOptions, Summary, prepare
-from pipeline.sizes import parse_size
-from pipeline.sources import LAYOUTS, read_source
-from pipeline.sources.table import printable_path
+from vclimb.cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.sizes import parse_size
+from vclimb.pipeline.sources import LAYOUTS, read_source
+from vclimb.pipeline.sources.table import printable_path
+from vclimb.pipeline.system.cores import available_cores
+from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings
+from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg, require_encoder
+from vclimb.pipeline.transcode.local_executor import LocalExecutor
+from vclimb.pipeline.transcode.prepare import PrepareOptions, Summary, prepare
 
 _SHOWN_FAILURES = 5
 

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.console import explain_errors, out, plain, print_json
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError
-from pipeline.sources.splits import SPLITS
+from vclimb.cli.console import explain_errors, out, plain, print_json
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.scenario import Scenario, TaskPlan, open_scenario, scenario_of_dataset, write_scenario
 from vclimb.scenario.leakage import LeakageShare
 from vclimb.scenario.made import TEST_SHARE
@@ -40,7 +40,7 @@ def show(
     """Show tasks, classes, counts, and how many evaluation clips share their source with training clips."""
 
     def work() -> ScenarioReport:
-        opened = None if data is None else Dataset.open(data)
+        opened = None if data is None else StoredDataset.open(data)
         return ScenarioReport.of(open_scenario(scenario, untrimmed), opened)
 
     report = explain_errors(work, "Nothing was changed.")
@@ -104,7 +104,7 @@ def _of_dataset(source: str, plan: TaskPlan, split: str, test_share: float | Non
     if test_share is not None and split != "group":
         raise SettingsError(f"--test-share {test_share:g} needs --split group; the data set's own splits are fixed")
     share = TEST_SHARE if test_share is None else test_share
-    return scenario_of_dataset(Dataset.open(source), plan, split, share)
+    return scenario_of_dataset(StoredDataset.open(source), plan, split, share)
 
 
 def _print(report: ScenarioReport) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import explain_errors, out, plain, print_json
-from cli.train_summary import percent, print_run
-from pipeline.errors import DatasetError, TargetError
+from vclimb.cli.console import explain_errors, out, plain, print_json
+from vclimb.cli.train_summary import percent, print_run
+from vclimb.pipeline.errors import DatasetError, TargetError
 
 _SHOWN_CLASSES = 5
 

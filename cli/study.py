@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from cli.console import EXIT_FAILED, err, explain_errors, plain, print_json, progress, warn
-from cli.study_answer import print_capacities, print_report, report_json
-from cli.study_table import duration, print_estimate, print_summary
+from vclimb.cli.console import EXIT_FAILED, err, explain_errors, plain, print_json, progress, warn
+from vclimb.cli.study_answer import print_capacities, print_report, report_json
+from vclimb.cli.study_table import duration, print_estimate, print_summary
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from vclimb.study.capacity import Capacity
     from vclimb.study.cells import Cell
     from vclimb.study.definition import Study
-    from vclimb.study.estimate import Estimate
-    from vclimb.study.executor import RunOutcome
-    from vclimb.study.report import Report
-    from vclimb.study.run import StudySummary
+    from vclimb.study.planning.capacity import Capacity
+    from vclimb.study.planning.estimate import Estimate
+    from vclimb.study.report.page import Report
+    from vclimb.study.running.executor import RunOutcome
+    from vclimb.study.running.run import StudySummary
 
 app = typer.Typer(
     name="study",
@@ -80,19 +80,19 @@ def run(
     """
 
     def work() -> Estimate | tuple[list[Cell], StudySummary]:
-        from pipeline.dataset import Dataset
+        from vclimb.pipeline.dataset.dataset import StoredDataset
         from vclimb.study.definition import read_study
-        from vclimb.study.estimate import estimate
-        from vclimb.study.executor import LocalExecutor
         from vclimb.study.folder import StudyFolder
-        from vclimb.study.gpus import gpus_of
-        from vclimb.study.preflight import ScenarioTotals, data_content, preflight
-        from vclimb.study.run import run_study, shared_cores
+        from vclimb.study.planning.estimate import estimate
+        from vclimb.study.running.executor import LocalExecutor
+        from vclimb.study.running.gpus import gpus_of
+        from vclimb.study.running.preflight import ScenarioTotals, data_content, preflight
+        from vclimb.study.running.run import run_study, shared_cores
 
         asked: Study = read_study(study).with_flags(
             axis or (), set_ or (), _listed(budgets, "--budgets"), _listed(equal, "--equal")
         )
-        dataset = Dataset.open(data)
+        dataset = StoredDataset.open(data)
         where = os.path.abspath(data) if os.path.exists(data) else data
         cells = asked.expand(where, ScenarioTotals(dataset))
         used = gpus_of(gpus)
@@ -142,7 +142,7 @@ def report(
     """
 
     def work() -> Report:
-        from vclimb.study.report import write_report
+        from vclimb.study.report.page import write_report
 
         return write_report(study, target)
 
@@ -173,17 +173,17 @@ def plan(
     """
 
     def work() -> list[Capacity]:
-        from pipeline.dataset import Dataset
-        from vclimb.memory.budget import MemoryBudget
-        from vclimb.memory.frame_choice import parse_frame_count
-        from vclimb.study.capacity import CODECS, capacities
+        from vclimb.memory.choice.budget import MemoryBudget
+        from vclimb.memory.choice.frames import parse_frame_count
+        from vclimb.pipeline.dataset.dataset import StoredDataset
+        from vclimb.study.planning.capacity import CODECS, capacities
 
         counts = [parse_frame_count(text) for text in _listed(frames, "--frames")]
         names = CODECS if codecs is None else _listed(codecs, "--codecs")
         with progress("choices", quiet=as_json) as bar:
             task = bar.add_task("encoding a sample", total=len(counts) * len(names), note="")
             parsed = MemoryBudget.parse(budget)
-            dataset = Dataset.open(data)
+            dataset = StoredDataset.open(data)
             return capacities(dataset, parsed, names, counts, sample, rebalance, lambda: bar.advance(task))
 
     found = explain_errors(work, "Nothing was changed.")
@@ -198,8 +198,8 @@ class _Progress:
 
     def __init__(self, cells: list[Cell], quiet: bool) -> None:
         from vclimb.study.cells import settings_of
-        from vclimb.study.events import TimeLeft
         from vclimb.study.naming import label, varied
+        from vclimb.study.running.events import TimeLeft
 
         settings = [settings_of(cell) for cell in cells]
         names = [*varied(settings), "seed"]
@@ -258,7 +258,7 @@ _LISTS = {"--budgets": "1MB,2MB", "--equal": "bytes,videos", "--frames": "1,8,al
 
 def _listed(text: str | None, flag: str) -> tuple[str, ...]:
     """Values between commas; none where the flag wasn't given."""
-    from pipeline.errors import SettingsError
+    from vclimb.pipeline.errors import SettingsError
 
     if text is None:
         return ()

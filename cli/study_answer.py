@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from cli.console import out, plain
+from vclimb.cli.console import out, plain
 
 if TYPE_CHECKING:
-    from vclimb.study.capacity import Capacity
-    from vclimb.study.report import Report
+    from vclimb.study.planning.capacity import Capacity
+    from vclimb.study.report.page import Report
 
 
 def print_report(report: Report) -> None:
     """The best cell for each budget, what the next doubling buys, and what failed."""
-    from vclimb.study.answer import frugal_sentence, rows
+    from vclimb.study.report.answer import frugal_sentence, rows
 
     results, layout = report.results, report.layout
     found = rows(layout, report.answer)
@@ -49,7 +49,7 @@ def print_report(report: Report) -> None:
 
 def report_json(report: Report) -> dict[str, Any]:
     """The same as plain values; fractions are from 0 to 1."""
-    from vclimb.study.answer import frugal_sentence, rows
+    from vclimb.study.report.answer import frugal_sentence, rows
 
     results, found = report.results, report.answer
     best = {

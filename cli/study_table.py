@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from cli.console import out, plain
+from vclimb.cli.console import out, plain
 
 if TYPE_CHECKING:
     from vclimb.study.cells import Cell
-    from vclimb.study.estimate import Estimate
-    from vclimb.study.run import StudySummary
+    from vclimb.study.planning.estimate import Estimate
+    from vclimb.study.running.run import StudySummary
 
 
 def print_estimate(estimate: Estimate) -> None:
     """The cells, what their memories will hold, and how long it will take."""
     from vclimb.study.cells import settings_of
     from vclimb.study.naming import head, value_text, varied
-    from vclimb.study.svg import size_label
+    from vclimb.study.report.svg import size_label
 
     settings = [settings_of(one.cell) for one in estimate.cells]
     names = [*varied(settings), "seed"]

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from cli.console import explain_errors, out, plain, print_json, progress
-from pipeline.cores import available_cores
-from pipeline.ffmpeg import find_ffmpeg
-from pipeline.synth.dataset import MAX_CLASSES, MIN_CLASSES, SynthSettings, SynthSummary, write_dataset
+from vclimb.cli.console import explain_errors, out, plain, print_json, progress
+from vclimb.pipeline.synth.dataset import MAX_CLASSES, MIN_CLASSES, SynthSettings, SynthSummary, write_dataset
+from vclimb.pipeline.system.cores import available_cores
+from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 
 
 def synth(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import explain_errors, print_json, warn
-from cli.train_progress import TrainProgress
-from cli.train_summary import print_plan, print_run
-from pipeline.errors import SettingsError
+from vclimb.cli.console import explain_errors, print_json, warn
+from vclimb.cli.train_progress import TrainProgress
+from vclimb.cli.train_summary import print_plan, print_run
+from vclimb.pipeline.errors import SettingsError
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from vclimb.training.config import RunConfig
@@ -86,7 +86,8 @@ def command(
 ) -> None:
     """Train over the tasks of a scenario and measure what is remembered: the vCLIMB benchmark.
 
-    Later settings win: --preset, --config, flags, --set. Several GPUs: `torchrun --nproc-per-node 4 -m cli train ...`.
+    Later settings win: --preset, --config, flags, --set. Several GPUs:
+    `torchrun --nproc-per-node 4 -m vclimb.cli train ...`.
     """
     _quieten()
     flags = {
@@ -163,9 +164,8 @@ def _quieten() -> None:
         def emit(self, record: logging.LogRecord) -> None:
             warn(record.getMessage())
 
-    for name in ("vclimb", "pipeline"):
-        logger = logging.getLogger(name)
-        if not any(type(handler).__name__ == "Line" for handler in logger.handlers):
-            handler = Line(level=logging.WARNING)
-            logger.addHandler(handler)
-            logger.propagate = False
+    logger = logging.getLogger("vclimb")
+    if not any(type(handler).__name__ == "Line" for handler in logger.handlers):
+        handler = Line(level=logging.WARNING)
+        logger.addHandler(handler)
+        logger.propagate = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from cli.console import err, plain, progress, warn
+from vclimb.cli.console import err, plain, progress, warn
 from vclimb.training.run_log import RunLog
 
 if TYPE_CHECKING:

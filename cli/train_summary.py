@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from cli.console import out, plain, warn
+from vclimb.cli.console import out, plain, warn
 
 
 def print_run(folder: Path, metrics: dict[str, Any]) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json, progress
-from pipeline.catalog import read_header
-from pipeline.cores import available_cores
-from pipeline.storage import LocalStorage
-from pipeline.verify import Report, verify
+from vclimb.cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json, progress
+from vclimb.pipeline.dataset.catalog import read_header
+from vclimb.pipeline.dataset.storage import LocalStorage
+from vclimb.pipeline.system.cores import available_cores
+from vclimb.pipeline.transcode.verify import Report, verify
 
 _SHOWN_PROBLEMS = 50
 

@@ -16,12 +16,12 @@ from processes_left import processes_of_run
 from video_cases import make_video as _make_video
 from video_cases import run_ffmpeg_tool as _run_ffmpeg_tool
 
-from pipeline.encode import CODECS, EncodeSettings
-from pipeline.executor import Executor, LocalExecutor
-from pipeline.ffmpeg import Ffmpeg, find_ffmpeg
-from pipeline.prepare import PrepareOptions, Summary, prepare
-from pipeline.sources.keys import keys_of_paths
-from pipeline.sources.table import Instance, SourceTable, SourceVideo, by_class_and_key
+from vclimb.pipeline.sources.keys import keys_of_paths
+from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideo, by_class_and_key
+from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings
+from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
+from vclimb.pipeline.transcode.local_executor import Executor, LocalExecutor
+from vclimb.pipeline.transcode.prepare import PrepareOptions, Summary, prepare
 
 # In the environment of every process that a run of the tests starts, so that those it leaves behind are found.
 RUN = "VCLIMB_TEST_RUN"
@@ -157,7 +157,7 @@ def memory_path(tmp_path: Path) -> Path:
     """A memory of classes 0, 1 and 2 with three exemplars each."""
     from memory_store_cases import new_class
 
-    from vclimb.memory.writer import MemoryWriter
+    from vclimb.memory.store.writer import MemoryWriter
 
     path = tmp_path / "memory.zarr"
     with MemoryWriter.open(path) as writer:

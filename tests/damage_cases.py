@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.catalog import ERRORS
-from pipeline.dataset import Dataset, StoredVideo
-from pipeline.shard import shard_paths
+from vclimb.pipeline.dataset.catalog import ERRORS
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo
+from vclimb.pipeline.dataset.shard import shard_paths
 
 
 def flip(path: Path, offset: int, bit: int = 1) -> None:
@@ -41,11 +41,11 @@ class Damage:
 
 
 def tar_of(folder: Path, video: StoredVideo) -> Path:
-    return Dataset.open(folder).shard_paths(video.shard)[0]
+    return StoredDataset.open(folder).shard_paths(video.shard)[0]
 
 
 def flip_frame(folder: Path, video: StoredVideo) -> None:
-    offset, size = Dataset.open(folder).frame_ranges(video)[3].tolist()
+    offset, size = StoredDataset.open(folder).frame_ranges(video)[3].tolist()
     flip(tar_of(folder, video), offset + size // 2)
 
 

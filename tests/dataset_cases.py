@@ -20,17 +20,17 @@ import psutil
 import pytest
 from video_cases import make_video
 
-from pipeline.assembly import ShardAssembly
-from pipeline.catalog import ShardRecord
-from pipeline.encode import CODECS, EncodeSettings
-from pipeline.executor import Executor, OnVideo
-from pipeline.ffmpeg import find_ffmpeg
-from pipeline.prepare import PrepareOptions, Summary, prepare
-from pipeline.shard_job import ShardJob
-from pipeline.sources import read_source
-from pipeline.sources.table import Instance, SourceTable
-from pipeline.verify import verify
-from pipeline.worker import probe_task, transcode_tasks
+from vclimb.pipeline.dataset.catalog import ShardRecord
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.transcode.assembly import ShardAssembly
+from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings
+from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
+from vclimb.pipeline.transcode.local_executor import Executor, OnVideo
+from vclimb.pipeline.transcode.prepare import PrepareOptions, Summary, prepare
+from vclimb.pipeline.transcode.shard_job import ShardJob
+from vclimb.pipeline.transcode.verify import verify
+from vclimb.pipeline.transcode.worker import probe_task, transcode_tasks
 
 # Room for two or three of the videos that `make_source` makes.
 SHARD_BYTES = 12_000

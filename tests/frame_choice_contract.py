@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import SettingsError
-from vclimb.memory.frame_choice import FrameChoice, FrameCount
+from vclimb.memory.choice.frames import FrameChoice, FrameCount
+from vclimb.pipeline.errors import SettingsError
 
 # The contract's tests run for every strategy: an example that one of them failed is tried again with all.
 quickly = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.differing_executors])

@@ -21,7 +21,7 @@ from memory_store_cases import (
 )
 
 from vclimb import durable
-from vclimb.memory.store import MemoryStore
+from vclimb.memory.store.reader import MemoryStore
 
 REMOVALS = ("unlink", "rmdir")
 

@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 from stream_cases import settings_of
 
-from pipeline.clips import ClipProvider, EncodedClip, InstanceProvider
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dali_stream import DaliClipStream, DaliSettings
-from pipeline.sampling import segment_centres
-from pipeline.stream import ClipBatch, ClipStream, StreamSettings
 from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import parse_codec
-from vclimb.memory.exemplar import Exemplar
 from vclimb.memory.provider import ExemplarProvider
-from vclimb.memory.staging import NewClass
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.exemplar import Exemplar
+from vclimb.memory.store.new_class import NewClass
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.clips.provider import ClipProvider, EncodedClip, InstanceProvider
+from vclimb.pipeline.clips.sampling import segment_centres
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
+from vclimb.pipeline.stream.stream import ClipBatch, ClipStream, StreamSettings
 
 Indices = npt.NDArray[np.int64]
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from pipeline.catalog import Catalog
-from pipeline.dataset import Dataset
-from pipeline.encode import EncodeSettings
-from pipeline.sources.keys import key_of_path
-from pipeline.storage import LocalStorage
+from vclimb.pipeline.dataset.catalog import Catalog
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.storage import LocalStorage
+from vclimb.pipeline.sources.keys import key_of_path
+from vclimb.pipeline.transcode.encode import EncodeSettings
 from vclimb.scenario import ScenarioInstance, Seconds, Task
 
 SHARED = Path(__file__).parents[1] / "../shared"
@@ -34,7 +34,7 @@ def dataset_of(
     errors: Sequence[tuple[str, str, str]] = (),
     fps: str = "10",
     n_frames: int = 40,
-) -> Dataset:
+) -> StoredDataset:
     """A data set whose catalog says this; none of its bytes are there.
 
     Args:
@@ -82,10 +82,10 @@ def dataset_of(
         )
     failed = [{"path": path, "stage": stage, "reason": reason, "stderr": ""} for path, stage, reason in errors]
     catalog = Catalog("made", EncodeSettings(), [], {}, [*videos.values()], instances, failed)
-    return Dataset(LocalStorage(Path("nowhere")), catalog)
+    return StoredDataset(LocalStorage(Path("nowhere")), catalog)
 
 
-def jhmdb(split: str = "src_split") -> Dataset:
+def jhmdb(split: str = "src_split") -> StoredDataset:
     """The catalog that J-HMDB gets by its manifest, with one of its splits."""
     with MANIFEST.open(newline="") as file:
         return dataset_of((r["path"], r["class"], r[split], r["source_video"]) for r in csv.DictReader(file))

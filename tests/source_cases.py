@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SourceError
-from pipeline.sources import read_source
-from pipeline.sources.table import SourceTable, SourceVideo, by_class_and_key
-from pipeline.sources.tree import has_video_suffix
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.sources.table import SourceTable, SourceVideo, by_class_and_key
+from vclimb.pipeline.sources.tree import has_video_suffix
 
 SHARED = Path(__file__).parents[1] / "../shared"
 JHMDB = SHARED / "data/jhmdb21"

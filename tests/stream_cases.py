@@ -13,11 +13,11 @@ from conftest import prepare_videos
 from dataset_cases import InlineExecutor
 from video_cases import make_video
 
-from pipeline.augment import Augmentation
-from pipeline.clips import EncodedClip, InstanceProvider, Items
-from pipeline.dataset import Dataset, StoredInstance, StoredVideo
-from pipeline.sampling import View
-from pipeline.stream import StreamSettings
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import EncodedClip, InstanceProvider, Items
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, StoredVideo
+from vclimb.pipeline.stream.stream import StreamSettings
 
 Indices = npt.NDArray[np.int64]
 
@@ -42,7 +42,7 @@ def prepare_tiny(videos: Path, out: Path, codec: str) -> Path:
     return out
 
 
-def all_instances(dataset: Dataset) -> list[StoredInstance]:
+def all_instances(dataset: StoredDataset) -> list[StoredInstance]:
     """Every video as a whole, and of the longer ones a part that doesn't start with them: two lists over one store."""
     longer = [video for video in dataset.videos if video.n_frames >= 14]
     return [*dataset.instances, *(StoredInstance(video.key, video.labels[0], None, 5, 14) for video in longer)]
@@ -50,7 +50,7 @@ def all_instances(dataset: Dataset) -> list[StoredInstance]:
 
 def provider_of(folder: Path | str) -> InstanceProvider:
     """All instances of a data set."""
-    dataset = Dataset.open(folder)
+    dataset = StoredDataset.open(folder)
     return InstanceProvider(dataset, all_instances(dataset))
 
 
@@ -83,7 +83,7 @@ class JpegsInMemory:
 def damage(folder: Path, copy: Path, key: str, frame: int) -> str:
     """Copy a data set, change one byte of one frame, and say where it lies."""
     shutil.copytree(folder, copy)
-    dataset = Dataset.open(copy)
+    dataset = StoredDataset.open(copy)
     video = dataset.by_key[key]
     offset, size = dataset.frame_ranges(video)[frame].tolist()
     tar = dataset.shard_paths(video.shard)[0]
@@ -103,4 +103,4 @@ def settings_of(**changes: Any) -> StreamSettings:
 
 def longest_video(folder: Path) -> StoredVideo:
     """The first of the longest videos."""
-    return max(Dataset.open(folder).videos, key=lambda video: video.n_frames)
+    return max(StoredDataset.open(folder).videos, key=lambda video: video.n_frames)

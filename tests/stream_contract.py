@@ -25,12 +25,12 @@ from stream_cases import (
     settings_of,
 )
 
-from pipeline.clips import ClipProvider, InstanceProvider, JoinedProviders
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dataset import Dataset
-from pipeline.errors import FrameDamagedError, SettingsError
-from pipeline.sampling import View
-from pipeline.stream import ClipBatch, ClipStream, StreamSettings
+from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider, JoinedProviders
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import FrameDamagedError, SettingsError
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.stream import ClipBatch, ClipStream, StreamSettings
 
 Indices = npt.NDArray[np.int64]
 
@@ -171,7 +171,7 @@ class StreamContract(abc.ABC):
     def test_two_ranks_together_see_each_item_once(self, jpeg_folder: Path, drop_last: bool) -> None:
         """17 items in batches of 4 on 2 ranks: the second's last batch is empty, unless the last are dropped."""
         whole = provider_of(jpeg_folder)
-        dataset = Dataset.open(jpeg_folder)
+        dataset = StoredDataset.open(jpeg_folder)
         provider = InstanceProvider(dataset, all_instances(dataset)[:17])
         assert len(whole.items) >= 17
         ranks = [

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.augment import Augmentation
-from pipeline.errors import SettingsError
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.errors import SettingsError
 
 quickly = settings(deadline=None, max_examples=150)
 sides = st.integers(1, 40) | st.integers(1, 4096)

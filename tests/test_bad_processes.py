@@ -27,11 +27,11 @@ from video_cases import (
     sound_video,
 )
 
-import pipeline.executor
-from pipeline.dataset import Dataset
-from pipeline.executor import LocalExecutor
-from pipeline.ffmpeg import Ffmpeg, find_ffmpeg
-from pipeline.prepare import Summary
+import vclimb.pipeline.transcode.local_executor
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
+from vclimb.pipeline.transcode.local_executor import LocalExecutor
+from vclimb.pipeline.transcode.prepare import Summary
 
 PrepareFolder = Callable[..., Summary]
 
@@ -56,7 +56,7 @@ def test_a_file_that_may_not_be_read_is_explained(tmp_path: Path) -> None:
     done = subprocess.run([*OBEYING_PERMISSIONS, sys.executable, script], timeout=120, check=False)
     assert done.returncode == 0
     assert reasons(tmp_path / "out") == {"forbidden.mp4": "open: Permission denied"}
-    assert [video.source for video in Dataset.open(tmp_path / "out").videos] == ["good.mp4"]
+    assert [video.source for video in StoredDataset.open(tmp_path / "out").videos] == ["good.mp4"]
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def unopenable(path: Path) -> Iterator[None]:
 def test_a_probe_that_hangs_is_ended(
     tmp_path: Path, prepare_folder: PrepareFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.executor, "PROBE_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(vclimb.pipeline.transcode.local_executor, "PROBE_TIMEOUT_SECONDS", 2.0)
     (tmp_path / "in").mkdir()
     for name in ("a.mp4", "hanging.mp4", "z.mp4"):
         (tmp_path / "in" / name).write_bytes(sound_video())
@@ -141,7 +141,7 @@ def some_videos(folder: Path, n_good: int) -> None:
 
 
 def assert_only_bad_is_missing(out: Path, n_good: int, reason: str) -> None:
-    assert len(Dataset.open(out).videos) == n_good
+    assert len(StoredDataset.open(out).videos) == n_good
     assert set(reasons(out)) == {"bad.mp4"}
     assert reason in reasons(out)["bad.mp4"]
 
@@ -212,6 +212,6 @@ def test_half_an_hour_stays_within_bounded_memory(tmp_path: Path, prepare_folder
     run_ffmpeg_tool([*looped, tmp_path / "in" / "half_an_hour.mkv"])
     with PeakMemory() as peak:
         assert prepare_folder(tmp_path / "in", tmp_path / "out").prepared == 1
-    (video,) = Dataset.open(tmp_path / "out").videos
+    (video,) = StoredDataset.open(tmp_path / "out").videos
     assert (video.n_frames, video.seconds) == (18_000, 1800)
     assert 20 * 10**6 < peak.bytes < 600 * 10**6

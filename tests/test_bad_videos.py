@@ -29,11 +29,11 @@ from video_cases import (
 )
 from video_cases_timelines import VARIABLE_SECONDS
 
-from pipeline.dataset import Dataset, StoredVideo
-from pipeline.encode import CODECS
-from pipeline.prepare import Summary
-from pipeline.sources.table import printable_path
-from pipeline.verify import verify
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo
+from vclimb.pipeline.sources.table import printable_path
+from vclimb.pipeline.transcode.encode import CODECS
+from vclimb.pipeline.transcode.prepare import Summary
+from vclimb.pipeline.transcode.verify import verify
 
 PrepareFolder = Callable[..., Summary]
 
@@ -63,7 +63,7 @@ def test_every_odd_video_comes_out_right_or_is_explained(
 ) -> None:
     folder, cases = odd_videos
     prepare_folder(folder, tmp_path / "out", codec=codec)
-    dataset = Dataset.open(tmp_path / "out")
+    dataset = StoredDataset.open(tmp_path / "out")
     stored = {video.source: video for video in dataset.videos}
     errors = {row["path"]: row for row in dataset.catalog.errors}
     wrong = {}
@@ -85,7 +85,7 @@ def test_every_odd_video_comes_out_right_or_is_explained(
     assert_sound(tmp_path / "out")
 
 
-def assert_stored(dataset: Dataset, video: StoredVideo, expected: Stored) -> None:
+def assert_stored(dataset: StoredDataset, video: StoredVideo, expected: Stored) -> None:
     multiple = CODECS[video.codec][3]
     scale = min(1.0, 256 / min(expected.size))
     width, height = (max(multiple, round(side * scale / multiple) * multiple) for side in expected.size)
@@ -99,7 +99,7 @@ def assert_stored(dataset: Dataset, video: StoredVideo, expected: Stored) -> Non
         expected.check(frames)
 
 
-def times_of(dataset: Dataset, video: StoredVideo) -> list[Fraction]:
+def times_of(dataset: StoredDataset, video: StoredVideo) -> list[Fraction]:
     """When each stored frame is shown, in seconds."""
     with dataset.open_video(video) as file, av.open(file) as container:
         stream = container.streams.video[0]
@@ -112,7 +112,7 @@ def test_at_a_given_rate_every_timeline_keeps_its_length(
 ) -> None:
     folder, cases = odd_videos
     prepare_folder(folder, tmp_path / "out", fps=Fraction(10))
-    dataset = Dataset.open(tmp_path / "out")
+    dataset = StoredDataset.open(tmp_path / "out")
     stored = {video.source: video for video in dataset.videos}
     for case in cases:
         if isinstance(case.outcome, Failed):
@@ -131,7 +131,7 @@ def test_frames_of_a_variable_rate_are_shown_at_their_times(tmp_path: Path, prep
     for name in names:
         by_name[name].make(tmp_path / "in" / name)
     prepare_folder(tmp_path / "in", tmp_path / "out", fps=Fraction(25))
-    dataset = Dataset.open(tmp_path / "out")
+    dataset = StoredDataset.open(tmp_path / "out")
     assert len(dataset.videos) == len(names) == 3
     numbers = [*range(6), *[5] * 30, *range(6, 12)]
     for video in dataset.videos:
@@ -190,7 +190,7 @@ def test_retry_takes_just_the_failed_ones(tmp_path: Path, prepare_folder: Prepar
     retried = prepare_folder(folder, out, retry_failed=True)
     assert (retried.prepared, [row["path"] for row in retried.failed_now]) == (1, ["empty.mp4"])
     assert reasons(out) == {"empty.mp4": "open: the file is empty (0 bytes)"}
-    assert {video.source for video in Dataset.open(out).videos} == {"good.mp4", "cut.mp4"}
+    assert {video.source for video in StoredDataset.open(out).videos} == {"good.mp4", "cut.mp4"}
 
 
 def test_what_decodes_of_damaged_videos_is_stored_on_request(tmp_path: Path, prepare_folder: PrepareFolder) -> None:
@@ -200,4 +200,4 @@ def test_what_decodes_of_damaged_videos_is_stored_on_request(tmp_path: Path, pre
     for name in names:
         by_name[name].make(tmp_path / "in" / name)
     assert prepare_folder(tmp_path / "in", tmp_path / "out", keep_truncated=True).prepared == len(names)
-    assert all(1 <= video.n_frames < 12 for video in Dataset.open(tmp_path / "out").videos)
+    assert all(1 <= video.n_frames < 12 for video in StoredDataset.open(tmp_path / "out").videos)

@@ -19,15 +19,15 @@ from dataset_cases import RunningCommand, make_source, prepare_table, vclimb_jso
 from stream_cases import damage
 from typer.testing import CliRunner, Result
 
-import vclimb.bench
-from cli.main import app
-from pipeline.choose import DECODERS, Choice, choose_decoder, open_stream
-from pipeline.clips import ClipProvider
-from pipeline.dataset import Dataset
-from pipeline.sources import read_source
-from pipeline.stream import ClipStream, StreamSettings
-from vclimb.bench import BenchSettings, bench, rate, usable_decoders
-from vclimb.bench_report import BenchReport, Figures, Round
+import vclimb.benchmark.bench
+from vclimb.benchmark.bench import BenchSettings, bench, rate, usable_decoders
+from vclimb.benchmark.report import BenchReport, Figures, Round
+from vclimb.cli.main import app
+from vclimb.pipeline.clips.provider import ClipProvider
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.stream.choose import DECODERS, Choice, choose_decoder, open_stream
+from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
 
 MODEL = "test_resnet.r160_in1k"
 TINY = ("--model", MODEL, "--size", "32", "--frames", "2", "--batch-size", "2", "--seconds", "0.05", "--device", "cpu")
@@ -87,7 +87,7 @@ def test_the_real_command_reports_every_decoder_with_all_its_figures(jpeg_folder
     assert report["fastest"] in PRESENT
     auto = choose_decoder("auto", "jpeg", CPU)
     assert report["auto"] == {"decoder": auto.decoder, "reason": auto.reason}
-    dataset = Dataset.open(jpeg_folder)
+    dataset = StoredDataset.open(jpeg_folder)
     assert (report["dataset"], report["codec"], report["n_instances"]) == (dataset.name, "jpeg", 2)
     asked = ("model", "size_pixels", "clip_frames", "batch_clips", "figure_seconds", "device")
     assert [report[name] for name in asked] == [MODEL, 32, 2, 2, 0.05, "cpu"]
@@ -144,7 +144,7 @@ def test_a_decoder_that_fails_is_a_row_and_the_others_go_on(jpeg_folder: Path, m
             raise RuntimeError("the cores\nare on strike [bold]")
         return open_stream(provider, codec, settings, device, decoder, workers)
 
-    monkeypatch.setattr(vclimb.bench, "open_stream", without_cpu)
+    monkeypatch.setattr(vclimb.benchmark.bench, "open_stream", without_cpu)
     result = run(jpeg_folder, *TINY)
     assert result.exit_code == 1
     assert "\ncpu: failed: RuntimeError: the cores are on strike [bold]\n" in result.stdout
@@ -156,7 +156,7 @@ def test_a_decoder_that_fails_is_a_row_and_the_others_go_on(jpeg_folder: Path, m
 
 
 def test_a_damaged_frame_is_named_by_the_decoder_that_meets_it(jpeg_folder: Path, tmp_path: Path) -> None:
-    video = Dataset.open(jpeg_folder).videos[0]
+    video = StoredDataset.open(jpeg_folder).videos[0]
     places = [damage(jpeg_folder, tmp_path / "0", video.key, 0)]
     for frame in range(1, video.n_frames):
         places.append(damage(tmp_path / str(frame - 1), tmp_path / str(frame), video.key, frame))
@@ -228,9 +228,9 @@ def test_ctrl_c_ends_the_command_and_its_workers(jpeg_folder: Path) -> None:
 
 def test_help_imports_neither_torch_nor_what_comes_with_it() -> None:
     program = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom cli.main import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom vclimb.cli.main import app\n"
         "for help in ['--help'], ['bench', '--help']:\n    assert CliRunner().invoke(app, help).exit_code == 0\n"
-        "print({'torch', 'timm', 'nvidia.dali', 'vclimb.bench'} & sys.modules.keys())"
+        "print({'torch', 'timm', 'nvidia.dali', 'vclimb.benchmark.bench'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.stderr) == ("set()\n", "")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cli.bench import print_report
-from pipeline.choose import Choice
-from vclimb.bench_report import BenchReport, Figures, Round
+from vclimb.benchmark.report import BenchReport, Figures, Round
+from vclimb.cli.bench import print_report
+from vclimb.pipeline.stream.choose import Choice
 
 
 def report_of(**changes: Any) -> BenchReport:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.errors import SettingsError, VclimbError
 from vclimb.methods.bias import BiasCorrection, hold_out, released_fit, released_hold_out
+from vclimb.pipeline.errors import SettingsError, VclimbError
 
 quickly = settings(deadline=None, max_examples=40)
 Indices = npt.NDArray[np.int64]

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import TargetError
+from vclimb.pipeline.errors import TargetError
 from vclimb.training.checkpoint import (
     KEPT,
     CheckpointError,

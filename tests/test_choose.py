@@ -9,9 +9,9 @@ import pytest
 import torch
 from stream_cases import CENTRES, JpegsInMemory, settings_of
 
-from pipeline.choose import ENOUGH_CORES, choose_decoder, dali_settings, open_stream
-from pipeline.cpu_stream import CpuClipStream, default_workers
-from pipeline.errors import SettingsError
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.stream.choose import ENOUGH_CORES, choose_decoder, dali_settings, open_stream
+from vclimb.pipeline.stream.cpu import CpuClipStream, default_workers
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 HAS_DALI = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
@@ -26,7 +26,7 @@ def without_dali(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=[ENOUGH_CORES - 1])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """A machine with that many cores and two GPUs."""
-    monkeypatch.setattr("pipeline.cores.available_cores", lambda: request.param)
+    monkeypatch.setattr("vclimb.pipeline.system.cores.available_cores", lambda: request.param)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     return int(request.param)
 
@@ -83,7 +83,7 @@ def test_what_was_asked_for_is_never_replaced() -> None:
 
 
 def test_the_choice_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="pipeline.choose"):
+    with caplog.at_level(logging.INFO, logger="vclimb.pipeline.stream.choose"):
         stream, choice = open_stream(JpegsInMemory(), "jpeg", settings_of(views=CENTRES), CPU, workers=0)
     with stream:
         assert isinstance(stream, CpuClipStream)

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from cli.console import explain_errors, plain
-from cli.main import app
-from pipeline.sources import read_source
 from vclimb import __version__
+from vclimb.cli.console import explain_errors, plain
+from vclimb.cli.main import app
+from vclimb.pipeline.sources import read_source
 
 # Every flag of every command. Change it when you mean to change what users have in their scripts.
 FLAGS = {
@@ -99,10 +99,10 @@ def test_ctrl_c_while_the_command_is_still_loading_is_no_traceback() -> None:
         "import signal, sys\n"
         "class Pressed:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'pipeline.dataset':\n"
+        "        if name == 'vclimb.pipeline.dataset.dataset':\n"
         "            signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Pressed())\n"
-        "from cli.__main__ import main\n"
+        "from vclimb.cli.__main__ import main\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True)

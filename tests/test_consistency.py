@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.errors import SettingsError
 from vclimb.methods.consistency import cross_entropy, temporal_consistency
+from vclimb.pipeline.errors import SettingsError
 
 quickly = settings(deadline=None, max_examples=50)
 LABELS = torch.tensor([0, 1])

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.errors import SettingsError
-from vclimb.memory.frame_choice import (
+from vclimb.memory.choice.frames import (
     FRAME_CHOICES,
     FRAMES_IN_PIECE,
     DiverseFrames,
@@ -30,6 +29,7 @@ from vclimb.memory.frame_choice import (
     parse_frame_count,
     thumbnails,
 )
+from vclimb.pipeline.errors import SettingsError
 
 Indices = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from video_cases import counting, run_ffmpeg_tool, sound_video
 
-from pipeline.dataset import Dataset
-from pipeline.ffmpeg import find_ffmpeg
-from pipeline.prepare import Summary
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
+from vclimb.pipeline.transcode.prepare import Summary
 
 PrepareFolder = Callable[..., Summary]
 
@@ -263,7 +263,7 @@ def test_nothing_else_is_opened(
     assert {trap.name for trap in TRAPS} <= seen, "the watch saw nothing: it proves nothing"
     assert not {name for name in seen if name.startswith(SECRET)}
     assert listener.calls == calls
-    dataset = Dataset.open(tmp_path / "out")
+    dataset = StoredDataset.open(tmp_path / "out")
     expected = {trap.name for trap in TRAPS if trap.is_video} | {"subtitled.mkv"}
     assert {video.source for video in dataset.videos} == expected
     for video in dataset.videos:

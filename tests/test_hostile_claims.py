@@ -18,12 +18,12 @@ import simplejpeg
 from peak_memory import PeakMemory
 from video_cases import make_video, sound_video
 
-from pipeline.dataset import Dataset
-from pipeline.encode import EncodeSettings
-from pipeline.ffmpeg import find_ffmpeg
-from pipeline.prepare import Summary
-from pipeline.probe import Probe
-from pipeline.worker import WORKER_DATA_BYTES, VideoTask, probe_task, transcode_tasks
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.transcode.encode import EncodeSettings
+from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
+from vclimb.pipeline.transcode.prepare import Summary
+from vclimb.pipeline.transcode.probe import Probe
+from vclimb.pipeline.transcode.worker import WORKER_DATA_BYTES, VideoTask, probe_task, transcode_tasks
 
 PrepareFolder = Callable[..., Summary]
 
@@ -101,7 +101,7 @@ def test_a_frame_over_the_limit_takes_no_memory(tmp_path: Path, prepare_folder: 
     (tmp_path / "in" / "sound.mp4").write_bytes(sound_video())
     with PeakMemory() as peak:
         summary = prepare_folder(tmp_path / "in", tmp_path / "out")
-    assert [video.source for video in Dataset.open(tmp_path / "out").videos] == ["sound.mp4"]
+    assert [video.source for video in StoredDataset.open(tmp_path / "out").videos] == ["sound.mp4"]
     assert {row["path"] for row in summary.failed_now} == giants
     assert all("over" in row["reason"] and "67 megapixels" in row["reason"] for row in summary.failed_now)
     assert 20 * 10**6 < peak.bytes < 400 * 10**6
@@ -117,7 +117,7 @@ def test_a_small_file_of_much_content_stays_within_the_memory(tmp_path: Path, pr
     mux(tmp_path / "in" / "profile.mov", "png", [(0, profile)])
     with PeakMemory() as peak:
         prepare_folder(tmp_path / "in", tmp_path / "out")
-    assert "pixels.mov" in {video.source for video in Dataset.open(tmp_path / "out").videos}
+    assert "pixels.mov" in {video.source for video in StoredDataset.open(tmp_path / "out").videos}
     assert 200 * 10**6 < peak.bytes < WORKER_DATA_BYTES
 
 

@@ -31,7 +31,7 @@ from vclimb.methods.importance import (
     released_sensitivity,
 )
 from vclimb.methods.method import TaskData
-from vclimb.tsn import TSN
+from vclimb.model.tsn import TSN
 
 quickly = settings(deadline=None, max_examples=30)
 Doubles = npt.NDArray[np.float64]

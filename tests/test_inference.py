@@ -11,17 +11,17 @@ import pytest
 import torch
 from stream_cases import JpegsInMemory, provider_of, settings_of
 
-from pipeline.augment import Augmentation
-from pipeline.choose import Choice
-from pipeline.clips import InstanceProvider
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.errors import FrameDamagedError
-from pipeline.sampling import View
-from pipeline.stream import ClipStream, StreamSettings
-from pipeline.workers import kept_workers
+from vclimb.model.inference import InferenceSettings, infer
+from vclimb.model.tsn import TSN
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.errors import FrameDamagedError
+from vclimb.pipeline.stream.choose import Choice
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
+from vclimb.pipeline.stream.workers import kept_workers
 from vclimb.training import inference
-from vclimb.training.inference import InferenceSettings, infer
-from vclimb.tsn import TSN
 
 CPU = torch.device("cpu")
 SETTINGS = InferenceSettings(n_frames=3, size=48, batch_size=5, workers=0)

@@ -16,11 +16,18 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 from video_cases import make_video
 
-from cli.main import app
-from pipeline.contact_sheet import CELL_HEIGHT, CELL_WIDTH, GAP, HEADER_HEIGHT, LABEL_WIDTH, contact_sheet
-from pipeline.dataset import Dataset
-from pipeline.sources import read_source
-from pipeline.sources.table import Instance
+from vclimb.cli.main import app
+from vclimb.pipeline.dataset.contact_sheet import (
+    CELL_HEIGHT,
+    CELL_WIDTH,
+    GAP,
+    HEADER_HEIGHT,
+    LABEL_WIDTH,
+    contact_sheet,
+)
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.sources.table import Instance
 
 AWKWARD_LABELS = [
     "[red]alarm", "[bold", "it's \"quoted\"", "back\\slash\\", "\\[b]\\\\", ":dog: \N{DOG FACE}", "über 走る", "a  b"
@@ -124,7 +131,7 @@ def test_contact_sheet_has_a_row_for_each_class_and_the_middle_frames(prepared: 
         assert (sheet.format, sheet.mode) == ("PNG", "RGB")
         assert sheet.size == (LABEL_WIDTH + 2 * (CELL_WIDTH + GAP) + GAP, HEADER_HEIGHT + 2 * (CELL_HEIGHT + GAP) + GAP)
         drawn = np.asarray(sheet).astype(int)
-    dataset = Dataset.open(prepared)
+    dataset = StoredDataset.open(prepared)
     for row, label in enumerate(["run", "walk"]):
         top = HEADER_HEIGHT + row * (CELL_HEIGHT + GAP)
         assert drawn[top : top + CELL_HEIGHT, :LABEL_WIDTH].min() < 100  # the name
@@ -145,7 +152,7 @@ def test_contact_sheet_has_a_row_for_each_class_and_the_middle_frames(prepared: 
 
 
 def test_contact_sheet_of_many_classes_samples_them(awkward: Path) -> None:
-    sheet = contact_sheet(Dataset.open(awkward), columns=1, max_rows=3)
+    sheet = contact_sheet(StoredDataset.open(awkward), columns=1, max_rows=3)
     assert sheet.height == HEADER_HEIGHT + 3 * (CELL_HEIGHT + GAP) + GAP
 
 
@@ -193,7 +200,7 @@ def test_frames_that_cannot_be_shown_are_named(source: Path, tmp_path: Path) -> 
     prepare_table(read_source(source), tmp_path / "small")
     tar = tmp_path / "small" / "small-000000.tar"
     whole = tar.read_bytes()
-    video = Dataset.open(tmp_path / "small").videos[0]
+    video = StoredDataset.open(tmp_path / "small").videos[0]
     tar.write_bytes(whole[: video.offset] + bytes(video.bytes) + whole[video.offset + video.bytes :])
     assert inspect(tmp_path / "small").exit_code == 0
     result = inspect(tmp_path / "small", "--contact-sheet", tmp_path / "sheet.png")

@@ -12,10 +12,10 @@ import pytest
 import torch
 from stream_cases import JpegsInMemory, provider_of, settings_of
 
-from pipeline.clips import ClipProvider
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.errors import FrameDamagedError
-from pipeline.workers import kept_workers
+from vclimb.pipeline.clips.provider import ClipProvider
+from vclimb.pipeline.errors import FrameDamagedError
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.workers import kept_workers
 
 
 def children() -> set[int]:

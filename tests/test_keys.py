@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.sources.keys import MAX_KEY_BYTES, is_key, key_of_path, keys_of_paths, make_key, twin_key
+from vclimb.pipeline.sources.keys import MAX_KEY_BYTES, is_key, key_of_path, keys_of_paths, make_key, twin_key
 
 relaxed = settings(deadline=None, max_examples=150)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vclimb.training.layout import filled, joined, laid_out
+from vclimb.model.memory_format import filled, joined, laid_out
 
 
 def _clips(seed: int) -> torch.Tensor:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from memory_store_cases import files_of, new_class
 
-from pipeline.errors import DatasetError
-from vclimb.memory.accounting import DiskBytes, measure
-from vclimb.memory.budget import MemoryBudget
-from vclimb.memory.staging import NewClass
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.memory.store.accounting import DiskBytes, measure
+from vclimb.memory.store.new_class import NewClass
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.errors import DatasetError
 
 
 def du(path: Path, *options: str) -> int:

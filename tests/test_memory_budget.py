@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import SettingsError
-from pipeline.sizes import parse_size, size_text
-from vclimb.memory.budget import MemoryBudget, fill, quotas, shares
+from vclimb.memory.choice.budget import MemoryBudget, fill, quotas, shares
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.sizes import parse_size, size_text
 
 quickly = settings(deadline=None, max_examples=200)
 

@@ -23,13 +23,13 @@ from stream_cases import damage, make_tiny_videos
 from typer.testing import CliRunner, Result
 from video_cases import make_video
 
-from cli.main import app
-from pipeline.dataset import Dataset
-from pipeline.sources import read_source
-from vclimb.memory.budget import MemoryBudget
+from vclimb.cli.main import app
+from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.sheet import HEADER_HEIGHT, LINE_HEIGHT, MARGIN, MAX_WIDTH, MIN_WIDTH, ROW_PADDING
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.sources import read_source
 
 # Every flag of every command. Change it when you mean to change what users have in their scripts.
 FLAGS = {
@@ -390,7 +390,7 @@ def test_summary_tells_what_was_done(in_splits: Path, tmp_path: Path) -> None:
 
 def test_what_is_kept_are_the_data_sets_own_frames(prepared: Path, tmp_path: Path) -> None:
     pack(prepared, tmp_path / "m.zarr", "--budget", "all", "--frames", "3")
-    dataset = Dataset.open(prepared)
+    dataset = StoredDataset.open(prepared)
     for name, _, exemplars in contents_by_zarr(tmp_path / "m.zarr").values():
         for key, _, _, _, _, _, frames, _, _, units in exemplars:
             video = dataset.by_key[key]
@@ -402,7 +402,7 @@ def test_what_is_kept_are_the_data_sets_own_frames(prepared: Path, tmp_path: Pat
 def test_quality_is_that_of_each_kept_frame(source: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     prepared = request.getfixturevalue(source)
     figures = pack(prepared, tmp_path / "m.zarr", "--budget", "all", "--frames", "2", "--codec", "jpeg:30", "--quality")
-    dataset, decibels = Dataset.open(prepared), []
+    dataset, decibels = StoredDataset.open(prepared), []
     for _, _, exemplars in contents_by_zarr(tmp_path / "m.zarr").values():
         for key, _, _, _, _, _, frames, _, _, units in exemplars:
             for frame, unit in zip(frames, units, strict=True):
@@ -448,7 +448,7 @@ def test_instance_in_two_splits_is_taken_once(in_splits: Path, tmp_path: Path) -
         for video in table.videos
     ]
     prepare_table(replace(table, videos=tuple(videos)), tmp_path / "twice")
-    assert len(Dataset.open(tmp_path / "twice").instances) == 20
+    assert len(StoredDataset.open(tmp_path / "twice").instances) == 20
     assert (
         pack(tmp_path / "twice", tmp_path / "m.zarr", "--budget", "all", "--split", "all")["totals"]["exemplars"] == 10
     )
@@ -470,7 +470,7 @@ def test_choices_and_seed_are_passed_on(in_splits: Path, tmp_path: Path) -> None
 
 
 def test_damaged_videos_are_passed_over_and_named(prepared: Path, tmp_path: Path) -> None:
-    key = max(Dataset.open(prepared).videos, key=lambda video: video.n_frames).key
+    key = max(StoredDataset.open(prepared).videos, key=lambda video: video.n_frames).key
     where = damage(prepared, tmp_path / "tiny", key, 7)
     arguments = ("--budget", "all", "--frames", "all")
     figures = pack(tmp_path / "tiny", tmp_path / "m.zarr", *arguments)
@@ -622,5 +622,5 @@ def test_wrong_usage_has_status_2(arguments: list[str], tmp_path: Path, monkeypa
 
 
 def test_other_commands_do_not_wait_for_torch() -> None:
-    code = "import sys, cli.main; sys.exit('torch' in sys.modules)"
+    code = "import sys, vclimb.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0

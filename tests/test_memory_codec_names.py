@@ -10,11 +10,11 @@ from codec_contract import decoded, lossless_source, textured, where
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pipeline.decode_video
-from pipeline.clips import EncodedClip
-from pipeline.decode import decode_clip
-from pipeline.errors import DatasetError, SettingsError
+import vclimb.pipeline.codecs.decode_video
 from vclimb.memory.codecs import FAMILIES, parse_codec
+from vclimb.pipeline.clips.provider import EncodedClip
+from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.errors import DatasetError, SettingsError
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_a_codec_that_the_packages_lack_is_refused_at_once(monkeypatch: pytest.M
 def test_frames_that_no_package_decodes_are_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     source = lossless_source(textured(2, 48, 32))
     av1, jxl = (parse_codec(spec).encode(source) for spec in ("av1", "jxl"))
-    monkeypatch.setattr(pipeline.decode_video._of_thread, "by_codec", {})
-    monkeypatch.setitem(pipeline.decode_video.VIDEO_DECODERS, "av1", ("no-such-decoder", 16))
+    monkeypatch.setattr(vclimb.pipeline.codecs.decode_video._of_thread, "by_codec", {})
+    monkeypatch.setitem(vclimb.pipeline.codecs.decode_video.VIDEO_DECODERS, "av1", ("no-such-decoder", 16))
     with pytest.raises(SettingsError, match="av1 frames need PyAV with the decoder no-such-decoder"):
         decoded(av1)
 

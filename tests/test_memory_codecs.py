@@ -30,15 +30,15 @@ from codec_contract import (
 from PIL import Image
 from stream_cases import JpegsInMemory
 
-import pipeline.decode_video
-from pipeline.clips import EncodedClip
-from pipeline.decode import Pixels
-from pipeline.errors import FrameDamagedError, SettingsError
+import vclimb.pipeline.codecs.decode_video
 from vclimb.memory import codec_videos
 from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import FAMILIES, parse_codec
-from vclimb.memory.exemplar import one_unit_a_frame
 from vclimb.memory.quality import psnr
+from vclimb.memory.store.exemplar import one_unit_a_frame
+from vclimb.pipeline.clips.provider import EncodedClip
+from vclimb.pipeline.codecs.decode import Pixels
+from vclimb.pipeline.errors import FrameDamagedError, SettingsError
 
 VIDEO = {"h264:20": "h264", "h265:24": "hevc", "av1:35": "av1"}
 PICTURES = ["jpeg:75", "webp:75", "avif:60", "jxl:1", "raw"]
@@ -158,9 +158,12 @@ def test_a_stream_is_one_group_without_reordering(spec: str) -> None:
     encoded = parse_codec(spec).encode(lossless_source(textured(8, 96, 64)))
     assert len(encoded.clip.units) == 1
     assert encoded.clip.position.tolist() == list(range(8))
-    decoder = av.CodecContext.create(pipeline.decode_video.VIDEO_DECODERS[VIDEO[spec]][0], "r")
+    decoder = av.CodecContext.create(vclimb.pipeline.codecs.decode_video.VIDEO_DECODERS[VIDEO[spec]][0], "r")
     pictures = []
-    for packet in [*map(av.Packet, pipeline.decode_video._packets(VIDEO[spec], encoded.clip.units[0])), None]:
+    for packet in [
+        *map(av.Packet, vclimb.pipeline.codecs.decode_video._packets(VIDEO[spec], encoded.clip.units[0])),
+        None,
+    ]:
         pictures += decoder.decode(packet)
     assert [PictureType(picture.pict_type).name for picture in pictures] == ["I"] + ["P"] * 7
     assert [picture.key_frame for picture in pictures] == [True] + [False] * 7

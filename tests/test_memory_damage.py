@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from memory_store_cases import contents_by_zarr, expected_contents, files_of, has_no_strays, new_class, plain
 
-from pipeline.errors import DatasetError, FrameDamagedError, VclimbError
-from vclimb.memory.accounting import measure
-from vclimb.memory.errors import ExemplarDamagedError
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.accounting import measure
+from vclimb.memory.store.errors import ExemplarDamagedError
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.errors import DatasetError, FrameDamagedError, VclimbError
 
 EXPECTED = expected_contents([new_class(label, 3) for label in range(3)])
 

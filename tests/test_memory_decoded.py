@@ -16,20 +16,20 @@ from memory_stream_cases import Counting, Open, cpu, dali, epoch, mixed_memory
 from stream_cases import settings_of
 from stream_contract import assert_same_bits, assert_same_picture
 
-from pipeline.clips import InstanceProvider, JoinedProviders
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError
 from vclimb.memory.decoded import DecodedExemplars
-from vclimb.memory.errors import MemoryChangedError
 from vclimb.memory.provider import ExemplarProvider
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.errors import MemoryChangedError
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.clips.provider import InstanceProvider, JoinedProviders
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
 
 
 @pytest.fixture(scope="module")
 def shards(jpeg_folder: Path) -> InstanceProvider:
     """Whole videos, class by class."""
-    dataset = Dataset.open(jpeg_folder)
+    dataset = StoredDataset.open(jpeg_folder)
     return InstanceProvider(dataset, sorted(dataset.instances, key=lambda instance: instance.label))
 
 
@@ -90,11 +90,11 @@ def test_what_is_decoded_ahead_is_read_by_processes(
 _HELD = """
 import sys, time
 from pathlib import Path
-from pipeline.cpu_stream import CpuClipStream
+from vclimb.pipeline.stream.cpu import CpuClipStream
 from stream_cases import settings_of
 from vclimb.memory.decoded import DecodedExemplars
 from vclimb.memory.provider import ExemplarProvider
-from vclimb.memory.store import MemoryStore
+from vclimb.memory.store.reader import MemoryStore
 
 cache = DecodedExemplars(ExemplarProvider(MemoryStore.open(sys.argv[1])), 10**9, folder=Path(sys.argv[2]))
 stream = CpuClipStream(cache, settings_of(), workers=1)
@@ -151,10 +151,10 @@ def test_an_error_leaves_nothing_open(mixed: MemoryStore, tmp_path: Path) -> Non
 _FULL = """
 import os, subprocess, sys
 from pathlib import Path
-from pipeline.errors import TargetError
+from vclimb.pipeline.errors import TargetError
 from vclimb.memory.decoded import DecodedExemplars
 from vclimb.memory.provider import ExemplarProvider
-from vclimb.memory.store import MemoryStore
+from vclimb.memory.store.reader import MemoryStore
 
 disk = Path(sys.argv[2])
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "none", disk]).returncode:

@@ -15,8 +15,8 @@ import pytest
 from memory_kill_cases import Killed, is_old_or_new, quick_folder, stopped_at, undisturbed_update
 from memory_store_cases import ADDED, KEEP, bytes_of
 
-from pipeline.errors import TargetError
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.errors import TargetError
 
 HERE = str(Path(__file__).parent)
 
@@ -73,7 +73,7 @@ import shutil, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from memory_store_cases import bytes_of, make_new
-from pipeline.errors import TargetError
+from vclimb.pipeline.errors import TargetError
 
 old, disk = Path(sys.argv[1]), Path(sys.argv[2])
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk]).returncode:

@@ -14,7 +14,7 @@ import pytest
 from memory_kill_cases import Killed, is_old_or_new, quick_folder, stopped_at, undisturbed_update
 from memory_store_cases import bytes_of, contents, contents_by_zarr, folders_of, make_new, make_old
 
-from vclimb.memory.store import MemoryStore
+from vclimb.memory.store.reader import MemoryStore
 
 N_KILLS = 50
 HERE = str(Path(__file__).parent)

@@ -12,9 +12,9 @@ from memory_store_cases import (
     new_class,
 )
 
-from pipeline.errors import DatasetError, TargetError
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.errors import DatasetError, TargetError
 
 
 class TestPlaces:

@@ -21,11 +21,11 @@ from memory_store_cases import (
     make_exemplar,
 )
 
-from pipeline.clips import EncodedClip
-from vclimb.memory.exemplar import Exemplar
-from vclimb.memory.staging import NewClass
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.exemplar import Exemplar
+from vclimb.memory.store.new_class import NewClass
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.clips.provider import EncodedClip
 
 LABELS = range(4)
 

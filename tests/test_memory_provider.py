@@ -19,24 +19,24 @@ from memory_stream_cases import CODECS, Open, cpu, dali, epoch, flip_a_byte, kee
 from stream_cases import CENTRES, TRAINING, prepare_tiny, provider_of, settings_of
 from stream_contract import assert_same_bits, assert_same_picture, grandchildren
 
-from pipeline.clip_reader import ClipReader
-from pipeline.clips import InstanceProvider, JoinedProviders
-from pipeline.dataset import Dataset
-from pipeline.decode import decode_clip
-from pipeline.errors import FrameDamagedError, SettingsError
-from pipeline.packing import BatchPacker, PackedFrames
 from vclimb.memory.decoded import DecodedExemplars
-from vclimb.memory.errors import ExemplarDamagedError, MemoryChangedError
 from vclimb.memory.provider import ExemplarProvider
-from vclimb.memory.staging import NewClass
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
+from vclimb.memory.store.new_class import NewClass
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.clips.provider import InstanceProvider, JoinedProviders
+from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import FrameDamagedError, SettingsError
+from vclimb.pipeline.stream.clip_reader import ClipReader
+from vclimb.pipeline.stream.packing import BatchPacker, PackedFrames
 
 
 @pytest.fixture(scope="module")
 def shards(jpeg_folder: Path) -> InstanceProvider:
     """Whole videos, class by class."""
-    dataset = Dataset.open(jpeg_folder)
+    dataset = StoredDataset.open(jpeg_folder)
     return InstanceProvider(dataset, sorted(dataset.instances, key=lambda instance: instance.label))
 
 

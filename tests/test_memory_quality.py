@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from codec_contract import textured
 
-from pipeline.decode import Pixels
 from vclimb.memory.quality import psnr, ssim
+from vclimb.pipeline.codecs.decode import Pixels
 
 
 def slow_psnr(reference: Pixels, frame: Pixels) -> float:

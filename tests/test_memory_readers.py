@@ -10,7 +10,7 @@ from typing import Any
 
 from memory_store_cases import digest, expected_contents, new_class
 
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.writer import MemoryWriter
 
 HERE = str(Path(__file__).parent)
 
@@ -19,8 +19,8 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 import zarr
 from memory_store_cases import contents, digest
-from vclimb.memory.errors import MemoryChangedError
-from vclimb.memory.store import MemoryStore
+from vclimb.memory.store.errors import MemoryChangedError
+from vclimb.memory.store.reader import MemoryStore
 
 path, stop = sys.argv[2:]
 while True:

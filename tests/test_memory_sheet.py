@@ -10,12 +10,7 @@ import numpy.typing as npt
 import pytest
 from memory_store_cases import new_class
 
-from pipeline.decode import Pixels
-from vclimb.memory.accounting import measure
 from vclimb.memory.codec_frames import scaled_down
-from vclimb.memory.codec_images import encode_jpeg, encode_ppm
-from vclimb.memory.codec_videos import encode_h264
-from vclimb.memory.exemplar import Exemplar
 from vclimb.memory.sheet import (
     CELL_HEIGHT,
     CELL_WIDTH,
@@ -36,9 +31,14 @@ from vclimb.memory.sheet import (
     frame_size,
     memory_sheet,
 )
-from vclimb.memory.staging import NewClass
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.accounting import measure
+from vclimb.memory.store.exemplar import Exemplar
+from vclimb.memory.store.new_class import NewClass
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.codecs.decode import Pixels
+from vclimb.pipeline.codecs.encode_images import encode_jpeg, encode_ppm
+from vclimb.pipeline.codecs.encode_videos import encode_h264
 
 LEFT = MARGIN + LABEL_WIDTH
 ROW_HEIGHT = LINE_HEIGHT + 2 * ROW_PADDING

@@ -23,13 +23,13 @@ from memory_store_cases import (
     plain,
 )
 
-from pipeline.clips import EncodedClip
-from pipeline.errors import DatasetError, SettingsError, TargetBusyError
-from vclimb.memory.errors import MemoryChangedError
-from vclimb.memory.exemplar import Exemplar
-from vclimb.memory.staging import NewClass
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.errors import MemoryChangedError
+from vclimb.memory.store.exemplar import Exemplar
+from vclimb.memory.store.new_class import NewClass
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.clips.provider import EncodedClip
+from vclimb.pipeline.errors import DatasetError, SettingsError, TargetBusyError
 
 
 class TestReading:

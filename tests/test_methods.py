@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import SettingsError
 from vclimb.methods.bias import BiasCorrection
 from vclimb.methods.bic import BiC
 from vclimb.methods.method import Method, StepBatch, StepOutputs, TaskInfo
 from vclimb.methods.registry import METHODS, parse_method
-from vclimb.training.evaluation import Outputs
+from vclimb.pipeline.errors import SettingsError
+from vclimb.training.predictor import Outputs
 
 Doubles = npt.NDArray[np.float64]
 TASKS = (2, 1, 2)

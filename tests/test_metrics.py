@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import VclimbError
 from vclimb.metrics import AccuracyMatrix, PredictionCounts
+from vclimb.pipeline.errors import VclimbError
 
 quickly = settings(deadline=None, max_examples=60)
 Doubles = npt.NDArray[np.float64]

@@ -24,14 +24,14 @@ from dataset_cases import (
 )
 from video_cases import make_video
 
-from pipeline import executor as executor_module
-from pipeline.catalog import ShardRecord
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError, SourceError, TargetBusyError, TargetError
-from pipeline.executor import LocalExecutor, OnVideo
-from pipeline.sources import read_source
-from pipeline.sources.table import Instance, SourceTable
-from pipeline.target import locked
+from vclimb.pipeline.dataset.catalog import ShardRecord
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError, SourceError, TargetBusyError, TargetError
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.transcode import local_executor as executor_module
+from vclimb.pipeline.transcode.local_executor import LocalExecutor, OnVideo
+from vclimb.pipeline.transcode.target import locked
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +95,14 @@ def test_size_rate_and_length_are_those_asked_for(tmp_path: Path, out: Path, pre
     make_video(tmp_path / "source" / "small" / "v.mp4", frames=50, size="48x32", fps=10)
     asked = {"short_side": 48, "fps": Fraction(5), "max_frames": 9, "codec": codec}
     prepare_folder(tmp_path / "source", out, executor=InlineExecutor(), **asked)
-    small, wide = Dataset.open(out).videos
+    small, wide = StoredDataset.open(out).videos
     assert (wide.width, wide.height, small.width, small.height) == (80, 48, 48, 32)
     assert wide.fps_fraction == small.fps_fraction == 5
     assert (wide.n_frames, small.n_frames) == (9, 9)
     assert is_clean(out)
     shutil.rmtree(out)
     prepare_folder(tmp_path / "source", out, executor=InlineExecutor(), codec=codec, fps=Fraction(5))
-    small, wide = Dataset.open(out).videos
+    small, wide = StoredDataset.open(out).videos
     assert (wide.width, wide.height) == (160, 96)
     assert (wide.n_frames, small.n_frames) == (10, 25)
 
@@ -175,7 +175,7 @@ def test_videos_of_several_instances_are_stored_once(tmp_path: Path, out: Path) 
     (folder / "activity_net.json").write_text(json.dumps({"database": database}))
     table = read_source(folder, "activitynet")
     prepare_table(table, out)
-    dataset = Dataset.open(out)
+    dataset = StoredDataset.open(out)
     assert [(v.key, v.labels, v.group, v.n_frames) for v in dataset.videos] == [
         ("v_aaaaaaaaaaa", ("Archery", "Bowling"), "aaaaaaaaaaa", 50),
         ("v_bbbbbbbbbbb", ("Bowling",), "bbbbbbbbbbb", 25),

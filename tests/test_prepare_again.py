@@ -23,14 +23,14 @@ from dataset_cases import (
 )
 from video_cases import make_video
 
-from pipeline.catalog import ShardRecord
-from pipeline.dataset import Dataset
-from pipeline.errors import TargetError
-from pipeline.executor import OnVideo
-from pipeline.shard_job import ShardJob
-from pipeline.sources import read_source
-from pipeline.sources.table import Instance, Missing, SourceVideo
-from pipeline.target import WORK
+from vclimb.pipeline.dataset.catalog import ShardRecord
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import TargetError
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.sources.table import Instance, Missing, SourceVideo
+from vclimb.pipeline.transcode.local_executor import OnVideo
+from vclimb.pipeline.transcode.shard_job import ShardJob
+from vclimb.pipeline.transcode.target import WORK
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_new_videos_become_new_shards(source: Path, out: Path, prepare_folder: A
     after = digests(out)
     assert {name: after[name] for name in stats} == {name: before[name] for name in stats}
     assert {name: stat for name, stat in shard_files(out).items() if name in stats} == stats
-    dataset = Dataset.open(out)
+    dataset = StoredDataset.open(out)
     first_new = len(stats) // 3  # three files a shard
     assert min(video.shard for video in dataset.videos[12:]) == first_new
     assert sorted(dataset.catalog.shards) == list(range(max(dataset.catalog.shards) + 1))
@@ -69,7 +69,7 @@ def test_a_limit_takes_some_of_each_class_and_without_it_the_rest_follows(
 ) -> None:
     inline = InlineExecutor()
     summary = prepare_folder(source, out, executor=inline, limit=5)
-    assert [video.source for video in Dataset.open(out).videos] == [
+    assert [video.source for video in StoredDataset.open(out).videos] == [
         "class0/v00.mp4", "class0/v01.mp4", "class1/v00.mp4", "class1/v01.mp4", "class2/v00.mp4"
     ]  # fmt: skip
     assert (summary.prepared, summary.gone) == (5, 0)
@@ -79,8 +79,8 @@ def test_a_limit_takes_some_of_each_class_and_without_it_the_rest_follows(
     assert {name: stat for name, stat in shard_files(out).items() if name in stats} == stats
     assert is_clean(out)
     at_once = prepare_folder(source, tmp_path / "at once" / "data", executor=inline)
-    assert {(v.key, v.sha256) for v in Dataset.open(out).videos} == {
-        (v.key, v.sha256) for v in Dataset.open(at_once.out).videos
+    assert {(v.key, v.sha256) for v in StoredDataset.open(out).videos} == {
+        (v.key, v.sha256) for v in StoredDataset.open(at_once.out).videos
     }
 
 
@@ -120,7 +120,7 @@ def test_failed_videos_are_left_until_a_retry_is_asked_for(source: Path, out: Pa
     summary = prepare_table(read_source(source), out, retry_failed=True)
     assert (summary.prepared, summary.already_there, summary.failed_before) == (1, 10, 0)
     assert [row["path"] for row in summary.failed_now] == ["class0/v01.mp4"]
-    assert [row["path"] for row in Dataset.open(out).catalog.errors] == ["class0/v01.mp4"]
+    assert [row["path"] for row in StoredDataset.open(out).catalog.errors] == ["class0/v01.mp4"]
     assert prepare_table(read_source(source), out, retry_failed=True).prepared == 0
     assert is_clean(out)
 
@@ -145,7 +145,9 @@ def test_a_retry_that_was_stopped_ends_like_one_that_was_not(source: Path, tmp_p
     prepare_table(table, twice, notes=notes)
     assert "going on with an unfinished run of 1 videos" in notes.sentences
     assert digests(once) == digests(twice)
-    assert [(row["path"], row["stage"]) for row in Dataset.open(once).catalog.errors] == [("class1/v01.mp4", "label")]
+    assert [(row["path"], row["stage"]) for row in StoredDataset.open(once).catalog.errors] == [
+        ("class1/v01.mp4", "label")
+    ]
 
 
 def test_an_unfinished_run_is_not_mixed_up_with_another_source(source: Path, tmp_path: Path, out: Path) -> None:
@@ -173,7 +175,7 @@ def test_keys_differ_though_new_paths_resemble_stored_ones(source: Path, out: Pa
     first, second = table.videos[:2]
     prepare_table(replace(table, videos=(first,)), out)
     prepare_table(replace(table, videos=(SourceVideo(second.path, first.key, second.instances),)), out)
-    keys = [video.key for video in Dataset.open(out).videos]
+    keys = [video.key for video in StoredDataset.open(out).videos]
     assert keys[0] == first.key
     assert len(set(keys)) == 2
     assert is_clean(out)

@@ -20,14 +20,14 @@ import pytest
 from dataset_cases import RunningCommand, digests, make_source, prepare_table, vclimb_json
 from video_cases import make_video
 
-from pipeline import worker
-from pipeline.catalog import HEADER
-from pipeline.dataset import Dataset
-from pipeline.ffmpeg import Finished, run_ffmpeg
-from pipeline.plan import PLAN
-from pipeline.sources import read_source
-from pipeline.sources.table import Instance, SourceTable
-from pipeline.target import WORK
+from vclimb.pipeline.dataset.catalog import HEADER
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.transcode import worker
+from vclimb.pipeline.transcode.ffmpeg import Finished, run_ffmpeg
+from vclimb.pipeline.transcode.plan import PLAN
+from vclimb.pipeline.transcode.target import WORK
 
 N_KILLS = 20
 N_VIDEOS = 24
@@ -183,7 +183,7 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
         start.mkdir(parents=True)
     else:
         prepare_table(table_of(source), start, **options)
-        assert [row["stage"] for row in Dataset.open(start).catalog.errors] == ["label", "probe"]
+        assert [row["stage"] for row in StoredDataset.open(start).catalog.errors] == ["label", "probe"]
         make_video(source / "a" / "bad.mp4")
         options["retry_failed"] = True
     undisturbed = shutil.copytree(start, tmp_path / "undisturbed" / "data")
@@ -197,7 +197,7 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
             prepare_table(table_of(source), out, **options)
         assert taken == steps[:step]
         if (out / HEADER).exists():  # what is published is whole, and there once
-            dataset = Dataset.open(out)
+            dataset = StoredDataset.open(out)
             assert len(dataset.by_key) == len(dataset.videos)
             for video in dataset.videos:
                 assert hashlib.sha256(dataset.open_video(video).read()).hexdigest() == video.sha256

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from dataset_cases import RunningCommand, digests, make_source, prepare_table
 
-from pipeline.executor import LocalExecutor
-from pipeline.sources import read_source
-from pipeline.target import WORK
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.transcode.local_executor import LocalExecutor
+from vclimb.pipeline.transcode.target import WORK
 
 
 def cut_short(path: Path) -> None:

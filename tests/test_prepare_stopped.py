@@ -28,8 +28,8 @@ from dataset_cases import (
 )
 from video_cases import make_video
 
-from pipeline.sources import read_source
-from pipeline.target import WORK
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.transcode.target import WORK
 
 SHARD_SIZE = "20KB"
 
@@ -104,7 +104,7 @@ def test_full_disk_stops_the_command_which_goes_on_once_there_is_space(
             cp -a disk/data . && umount disk
             """)
     )
-    command = [sys.executable, "-c", "from cli.main import main; main()"]
+    command = [sys.executable, "-c", "from vclimb.cli.main import main; main()"]
     command += map(str, prepare_arguments(source, tmp_path / "disk" / "data"))
     done = in_own_mounts("sh", "-c", f'cd "{tmp_path}" && . ./script.sh', "sh", *command)
     assert done.returncode == 0, done.stderr
@@ -124,10 +124,10 @@ from pathlib import Path
 import subprocess
 sys.path.insert(0, sys.argv[3])
 from dataset_cases import digests, prepare_table
-from pipeline.catalog import HEADER
-from pipeline.errors import TargetError
-from pipeline.sources import read_source
-from pipeline.verify import verify
+from vclimb.pipeline.dataset.catalog import HEADER
+from vclimb.pipeline.errors import TargetError
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.transcode.verify import verify
 
 if __name__ == "__main__":
     source, disk = Path(sys.argv[1]), Path(sys.argv[2])

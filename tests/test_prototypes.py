@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.errors import VclimbError
 from vclimb.methods.prototypes import ClassMeans, NearestMean
+from vclimb.pipeline.errors import VclimbError
 
 quickly = settings(deadline=None, max_examples=50)
 Doubles = npt.NDArray[np.float64]

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_cases import prepare_tiny, provider_of
 
-from pipeline.clips import InstanceProvider
-from pipeline.decode import decode_clip
-from pipeline.errors import SettingsError
-from pipeline.sampling import segment_centres
-from vclimb.memory.budget import MemoryBudget
+from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.replay import ClassCandidates, MemorySettings, ReplayMemory
-from vclimb.memory.store import MemoryStore
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.sampling import segment_centres
+from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.errors import SettingsError
 
 
 @pytest.fixture(scope="module")

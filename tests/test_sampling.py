@@ -12,9 +12,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.dice import Purpose, below, bits, uniform
-from pipeline.errors import SettingsError
-from pipeline.sampling import View, dense_window, epoch_order, random_in_segments, rank_share, segment_centres
+from vclimb.pipeline.clips.dice import Purpose, below, bits, uniform
+from vclimb.pipeline.clips.sampling import (
+    View,
+    dense_window,
+    epoch_order,
+    random_in_segments,
+    rank_share,
+    segment_centres,
+)
+from vclimb.pipeline.errors import SettingsError
 
 Indices = npt.NDArray[np.int64]
 

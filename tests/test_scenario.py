@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenario_cases import names, spans, task_of
 
-from pipeline.errors import TargetError
+from vclimb.pipeline.errors import TargetError
 from vclimb.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task, open_scenario
 from vclimb.scenario import write_scenario as write
 from vclimb.scenario.files import parse_scenario, scenario_text

@@ -13,12 +13,12 @@ from dataset_cases import make_source, prepare_table
 from scenario_cases import PICKLES, Row, dataset_of, needs_pickles
 from typer.testing import CliRunner, Result
 
-from cli.main import app
-from pipeline.assembly import frame_range
-from pipeline.clips import InstanceProvider
-from pipeline.dataset import Dataset, StoredInstance
-from pipeline.sources import read_source
-from pipeline.sources.table import Instance
+from vclimb.cli.main import app
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.sources.table import Instance
+from vclimb.pipeline.transcode.assembly import frame_range
 from vclimb.scenario import (
     Frames,
     Scenario,
@@ -214,7 +214,7 @@ def figures(*arguments: str | Path) -> Any:
 
 def test_what_is_matched_streams(prepared: Path, tmp_path: Path) -> None:
     assert run("export", prepared, "--out", tmp_path / "s.json", "--tasks", 3, "--seed", 1).exit_code == 0
-    dataset = Dataset.open(prepared)
+    dataset = StoredDataset.open(prepared)
     matched = match(open_scenario(tmp_path / "s.json"), dataset)
     for number, task in enumerate(matched.tasks):
         provider = InstanceProvider(dataset, task.train, matched.label_ids)

@@ -20,8 +20,8 @@ from av.video.frame import PictureType
 from dataset_cases import InlineExecutor
 from video_cases import make_video
 
-from pipeline.dataset import Dataset, StoredVideo, as_webdataset
-from pipeline.encode import GOP_FRAMES
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo, as_webdataset
+from vclimb.pipeline.transcode.encode import GOP_FRAMES
 
 JHMDB = Path(__file__).parents[1] / "../shared/data/jhmdb21"
 Planes = npt.NDArray[np.uint8]
@@ -42,31 +42,31 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def jpeg_set(source: Path, tmp_path_factory: pytest.TempPathFactory, prepare_folder: Any) -> Dataset:
+def jpeg_set(source: Path, tmp_path_factory: pytest.TempPathFactory, prepare_folder: Any) -> StoredDataset:
     out = tmp_path_factory.mktemp("jpeg") / "data"
     prepare_folder(source, out, executor=InlineExecutor(), shard_bytes=10_000)
-    return Dataset.open(out)
+    return StoredDataset.open(out)
 
 
 @pytest.fixture(scope="module")
-def h264_set(source: Path, tmp_path_factory: pytest.TempPathFactory, prepare_folder: Any) -> Dataset:
+def h264_set(source: Path, tmp_path_factory: pytest.TempPathFactory, prepare_folder: Any) -> StoredDataset:
     out = tmp_path_factory.mktemp("h264") / "data"
     prepare_folder(source, out, executor=InlineExecutor(), codec="h264", shard_bytes=4_000)
-    return Dataset.open(out)
+    return StoredDataset.open(out)
 
 
 @pytest.fixture(params=["jpeg_set", "h264_set"])
-def dataset(request: pytest.FixtureRequest) -> Dataset:
-    prepared: Dataset = request.getfixturevalue(request.param)
+def dataset(request: pytest.FixtureRequest) -> StoredDataset:
+    prepared: StoredDataset = request.getfixturevalue(request.param)
     assert len(prepared.catalog.shards) > 1
     return prepared
 
 
-def tars(dataset: Dataset) -> list[Path]:
+def tars(dataset: StoredDataset) -> list[Path]:
     return [dataset.shard_paths(number)[0] for number in sorted(dataset.catalog.shards)]
 
 
-def stored_file(dataset: Dataset, video: StoredVideo, folder: Path) -> Path:
+def stored_file(dataset: StoredDataset, video: StoredVideo, folder: Path) -> Path:
     """A video's mp4 as a file of its own, cut from the tar by its offset and size."""
     path = folder / "stored.mp4"
     path.write_bytes(dataset.shard_paths(video.shard)[0].read_bytes()[video.offset :][: video.bytes])
@@ -87,7 +87,7 @@ def ffmpeg_frames(ffmpeg: str, file: Path, video: StoredVideo, pixel_format: str
     return np.frombuffer(decoded, np.uint8).reshape(video.n_frames, -1)
 
 
-def members_say(dataset: Dataset, samples: list[tuple[str, bytes, bytes]]) -> None:
+def members_say(dataset: StoredDataset, samples: list[tuple[str, bytes, bytes]]) -> None:
     """Samples (key, mp4, json), as a reader gives them, are the catalog's, in its order."""
     assert [key for key, _, _ in samples] == [video.key for video in dataset.videos]
     for (key, mp4, metadata), video in zip(samples, dataset.videos, strict=True):
@@ -101,14 +101,14 @@ def members_say(dataset: Dataset, samples: list[tuple[str, bytes, bytes]]) -> No
         assert instances == ours
 
 
-def test_webdataset_reads_what_the_catalog_lists(dataset: Dataset) -> None:
+def test_webdataset_reads_what_the_catalog_lists(dataset: StoredDataset) -> None:
     urls = [str(path) for path in tars(dataset)]
     plain = webdataset.WebDataset(urls, shardshuffle=False, empty_check=False)
     for reader in (plain, as_webdataset(dataset.folder)):
         members_say(dataset, [(sample["__key__"], sample["mp4"], sample["json"]) for sample in reader])
 
 
-def test_dali_reads_the_same_by_our_index(dataset: Dataset) -> None:
+def test_dali_reads_the_same_by_our_index(dataset: StoredDataset) -> None:
     dali = pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
     @dali.pipeline_def(batch_size=1, num_threads=1, device_id=None)
@@ -130,7 +130,7 @@ def test_dali_reads_the_same_by_our_index(dataset: Dataset) -> None:
     members_say(dataset, samples)
 
 
-def test_our_index_is_the_one_that_dali_makes(dataset: Dataset, tmp_path: Path) -> None:
+def test_our_index_is_the_one_that_dali_makes(dataset: StoredDataset, tmp_path: Path) -> None:
     wds2idx = pytest.importorskip("wds2idx", reason="DALI is not installed")
     for tar in tars(dataset):
         with wds2idx.IndexCreator(str(tar), str(tmp_path / "dali.idx"), verbose=False) as creator:
@@ -138,7 +138,7 @@ def test_our_index_is_the_one_that_dali_makes(dataset: Dataset, tmp_path: Path) 
         assert tar.with_suffix(".idx").read_bytes() == (tmp_path / "dali.idx").read_bytes()
 
 
-def test_tars_are_plain_ustar_without_time_or_owner(dataset: Dataset) -> None:
+def test_tars_are_plain_ustar_without_time_or_owner(dataset: StoredDataset) -> None:
     for number, tar in enumerate(tars(dataset)):
         keys = [video.key for video in dataset.videos if video.shard == number]
         names = [f"{key}.{suffix}" for key in keys for suffix in ("mp4", "json")]
@@ -154,7 +154,7 @@ def test_tars_are_plain_ustar_without_time_or_owner(dataset: Dataset) -> None:
                 assert file.read(8) == b"ustar\x0000"
 
 
-def test_frame_index_covers_every_packet_of_the_video(dataset: Dataset, ffmpeg_path: str, tmp_path: Path) -> None:
+def test_frame_index_covers_every_packet_of_the_video(dataset: StoredDataset, ffmpeg_path: str, tmp_path: Path) -> None:
     for video in dataset.videos:
         file = stored_file(dataset, video, tmp_path)
         lines = ffmpeg_says(ffmpeg_path, file, "-map", "0:v", "-c", "copy", "-f", "framemd5").decode().splitlines()
@@ -164,7 +164,7 @@ def test_frame_index_covers_every_packet_of_the_video(dataset: Dataset, ffmpeg_p
 
 
 def test_jpeg_frames_by_byte_range_are_the_frames_of_the_video(
-    jpeg_set: Dataset, ffmpeg_path: str, tmp_path: Path
+    jpeg_set: StoredDataset, ffmpeg_path: str, tmp_path: Path
 ) -> None:
     for video in jpeg_set.videos:
         whole = ffmpeg_frames(ffmpeg_path, stored_file(jpeg_set, video, tmp_path), video, "yuvj420p")
@@ -178,7 +178,7 @@ def test_jpeg_frames_by_byte_range_are_the_frames_of_the_video(
         assert np.array_equal(np.stack(by_pyav), whole)
 
 
-def test_libjpeg_sees_jpeg_frames_as_ffmpeg_does(jpeg_set: Dataset, ffmpeg_path: str, tmp_path: Path) -> None:
+def test_libjpeg_sees_jpeg_frames_as_ffmpeg_does(jpeg_set: StoredDataset, ffmpeg_path: str, tmp_path: Path) -> None:
     """Two decoders round differently: by one level in a plane, so by up to 1 + 1.772 + 1 in a colour."""
     for video in jpeg_set.videos:
         whole = ffmpeg_frames(ffmpeg_path, stored_file(jpeg_set, video, tmp_path), video, "yuvj420p")
@@ -210,7 +210,7 @@ def doubled(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return pairs.reshape(2 * rows.shape[0], rows.shape[1])
 
 
-def test_h264_groups_are_closed_and_twelve_frames_long(h264_set: Dataset) -> None:
+def test_h264_groups_are_closed_and_twelve_frames_long(h264_set: StoredDataset) -> None:
     for video in h264_set.videos:
         with av.open(h264_set.open_video(video), "r") as container:
             packets = [packet for packet in container.demux(video=0) if packet.size]
@@ -231,7 +231,7 @@ def length_prefixed(packet: bytes) -> Iterator[bytes]:
         packet = packet[4 + size :]
 
 
-def test_h264_group_decodes_alone(h264_set: Dataset, ffmpeg_path: str, tmp_path: Path) -> None:
+def test_h264_group_decodes_alone(h264_set: StoredDataset, ffmpeg_path: str, tmp_path: Path) -> None:
     for video in h264_set.videos:
         whole = ffmpeg_frames(ffmpeg_path, stored_file(h264_set, video, tmp_path), video, "yuv420p")
         with av.open(h264_set.open_video(video), "r") as container:
@@ -248,7 +248,7 @@ def test_h264_group_decodes_alone(h264_set: Dataset, ffmpeg_path: str, tmp_path:
             assert np.array_equal(np.stack([picture.to_ndarray().ravel() for picture in pictures]), whole[group])
 
 
-def test_decode_frame_gives_that_frame(h264_set: Dataset, ffmpeg_path: str, tmp_path: Path) -> None:
+def test_decode_frame_gives_that_frame(h264_set: StoredDataset, ffmpeg_path: str, tmp_path: Path) -> None:
     for video in h264_set.videos:
         whole = ffmpeg_frames(ffmpeg_path, stored_file(h264_set, video, tmp_path), video, "rgb24").astype(int)
         for frame in range(video.n_frames):
@@ -258,7 +258,7 @@ def test_decode_frame_gives_that_frame(h264_set: Dataset, ffmpeg_path: str, tmp_
             assert np.abs(ours.ravel() - whole[frame]).max() <= 2
 
 
-def test_decode_frame_refuses_frames_that_are_not_there(dataset: Dataset) -> None:
+def test_decode_frame_refuses_frames_that_are_not_there(dataset: StoredDataset) -> None:
     video = dataset.videos[0]
     for frame in (-1, video.n_frames):
         with pytest.raises(IndexError, match=rf"frame {frame} of .* has {video.n_frames} frames"):

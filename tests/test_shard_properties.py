@@ -17,16 +17,16 @@ import webdataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cli.prepare import parse_rate
-from pipeline.assembly import frame_range
-from pipeline.encode import CODECS, MAX_SIDE, MIN_SIDE, EncodeSettings, estimated_bytes
-from pipeline.errors import SettingsError
-from pipeline.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
-from pipeline.probe import Probe
-from pipeline.shard import ShardWriter, shard_paths
-from pipeline.sizes import parse_size
-from pipeline.sources.keys import MAX_KEY_BYTES, is_key, make_key
-from pipeline.sources.table import Instance, SourceVideo, by_class_and_key
+from vclimb.cli.prepare import parse_rate
+from vclimb.pipeline.dataset.shard import ShardWriter, shard_paths
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.sizes import parse_size
+from vclimb.pipeline.sources.keys import MAX_KEY_BYTES, is_key, make_key
+from vclimb.pipeline.sources.table import Instance, SourceVideo, by_class_and_key
+from vclimb.pipeline.transcode.assembly import frame_range
+from vclimb.pipeline.transcode.encode import CODECS, MAX_SIDE, MIN_SIDE, EncodeSettings, estimated_bytes
+from vclimb.pipeline.transcode.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
+from vclimb.pipeline.transcode.probe import Probe
 
 quickly = settings(deadline=None, max_examples=60)
 

@@ -22,8 +22,8 @@ from source_cases import (
     write,
 )
 
-from pipeline.sources import read_source
-from pipeline.sources.hmdb51 import source_video
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.sources.hmdb51 import source_video
 
 
 class TestUCF101(LayoutContract):

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from source_cases import JHMDB, LayoutContract, by_path, error_of, facts, needs_jhmdb, plant, says, write
 
-from pipeline.errors import SourceError
-from pipeline.sources import read_source
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources import read_source
 
 ROWS: list[dict[str, Any]] = [
     {"path": "walk/a.mp4", "label": "walk", "split": "training", "group": "g1", "t_start": None, "t_end": None},

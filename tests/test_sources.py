@@ -17,8 +17,8 @@ from source_cases import (
     write,
 )
 
-from pipeline.sources import LAYOUTS, read_source
-from pipeline.sources.tree import VIDEO_SUFFIXES
+from vclimb.pipeline.sources import LAYOUTS, read_source
+from vclimb.pipeline.sources.tree import VIDEO_SUFFIXES
 
 
 class TestFolder(LayoutContract):

@@ -17,15 +17,15 @@ import psutil
 import pytest
 from stream_cases import JpegsInMemory, provider_of, settings_of
 
-from pipeline.clips import EncodedClip, Indices
-from pipeline.dali_stream import DaliClipStream, DaliSettings
-from pipeline.workers import BatchWorkers, WorkerDiedError
+from vclimb.pipeline.clips.provider import EncodedClip, Indices
+from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
+from vclimb.pipeline.stream.workers import BatchWorkers, WorkerDiedError
 
 _ENDLESS = """
 import sys
 from stream_cases import provider_of, settings_of
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dali_stream import DaliClipStream, DaliSettings
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
 
 if __name__ == "__main__":
     provider = provider_of(sys.argv[1])
@@ -82,7 +82,7 @@ _MASKS = """
 import re
 from multiprocessing import forkserver
 from pathlib import Path
-from pipeline.workers import BatchWorkers
+from vclimb.pipeline.stream.workers import BatchWorkers
 
 def blocked_signals(pid):
     return re.search(r"SigBlk:\\s*(\\w+)", Path(f"/proc/{pid}/status").read_text())[1]

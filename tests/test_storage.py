@@ -26,11 +26,11 @@ from stream_cases import (
 )
 from stream_contract import assert_same_bits
 
-from pipeline.clips import InstanceProvider
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dataset import Dataset
-from pipeline.errors import DatasetError
-from pipeline.storage import MAX_GAP_SHARE, LocalStorage, RemoteStorage, Storage, joined, open_storage
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.storage import MAX_GAP_SHARE, LocalStorage, RemoteStorage, Storage, joined, open_storage
+from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.stream.cpu import CpuClipStream
 
 quickly = settings(deadline=None, max_examples=150)
 CONTENT = np.random.default_rng(0).bytes(10_000)
@@ -221,9 +221,9 @@ def test_a_data_set_streams_alike_from_a_url(folder: Path) -> None:
 @pytest.mark.usefixtures("memory_files")
 def test_a_url_without_a_data_set() -> None:
     with pytest.raises(DatasetError, match=r"memory://bucket/none is not a prepared data set \(no dataset\.json\)"):
-        Dataset.open("memory://bucket/none")
+        StoredDataset.open("memory://bucket/none")
     with pytest.raises(DatasetError, match="can't open nosuch://bucket"):
-        Dataset.open("nosuch://bucket")
+        StoredDataset.open("nosuch://bucket")
 
 
 def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_shard_that_was_cut_off(folder: Path, memory_files: fsspec.AbstractFileSystem) -> None:
-    dataset = Dataset.open(upload(folder, URL))
+    dataset = StoredDataset.open(upload(folder, URL))
     tar = f"/bucket/tiny/{dataset.frame_indices.stem(0)}.tar"
     memory_files.pipe(tar, memory_files.cat(tar)[:5_000])
     with (
@@ -251,7 +251,7 @@ def test_a_shard_that_was_cut_off(folder: Path, memory_files: fsspec.AbstractFil
 @pytest.mark.usefixtures("memory_files")
 @pytest.mark.parametrize("remote", [False, True])
 def test_bytes_read_are_those_of_the_frames_used(folder: Path, remote: bool) -> None:
-    dataset = Dataset.open(upload(folder, URL) if remote else folder)
+    dataset = StoredDataset.open(upload(folder, URL) if remote else folder)
     instances = all_instances(dataset)
     for number in dataset.catalog.shards:
         dataset.frame_indices.table(number)
@@ -272,7 +272,7 @@ def test_bytes_read_are_those_of_the_frames_used(folder: Path, remote: bool) -> 
 _COUNT = """
 import json, sys
 from stream_cases import provider_of, settings_of
-from pipeline.cpu_stream import CpuClipStream
+from vclimb.pipeline.stream.cpu import CpuClipStream
 
 def process_bytes_read():
     with open("/proc/self/io") as file:

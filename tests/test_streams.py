@@ -26,17 +26,17 @@ from stream_cases import (
 )
 from stream_contract import StreamContract, assert_same_bits, assert_same_picture, grandchildren
 
-from pipeline import cpu_stream
-from pipeline.augment import Augmentation
-from pipeline.clips import ClipProvider, InstanceProvider, JoinedProviders
-from pipeline.cpu_stream import CpuClipStream
-from pipeline.dali_stream import DaliClipStream, DaliSettings
-from pipeline.dataset import Dataset
-from pipeline.errors import FrameDamagedError, SettingsError
-from pipeline.sampling import View
-from pipeline.shared_ring import SharedRing
-from pipeline.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
-from pipeline.workers import TASKS_PER_WORKER, WorkerDiedError
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider, JoinedProviders
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import FrameDamagedError, SettingsError
+from vclimb.pipeline.stream import cpu as cpu_stream
+from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
+from vclimb.pipeline.stream.shared_ring import SharedRing
+from vclimb.pipeline.stream.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
+from vclimb.pipeline.stream.workers import TASKS_PER_WORKER, WorkerDiedError
 
 
 class TestCpuInProcess(StreamContract):
@@ -58,7 +58,7 @@ class TestCpuParts(StreamContract):
 
     @pytest.fixture(autouse=True)
     def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pipeline.cpu_stream._PART_CLIPS", 1)
+        monkeypatch.setattr("vclimb.pipeline.stream.cpu._PART_CLIPS", 1)
 
     def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
         return CpuClipStream(provider, settings, workers=2)
@@ -205,7 +205,7 @@ def test_dali_with_a_reader_process_gives_the_same_bits(jpeg_folder: Path) -> No
 
 @pytest.mark.parametrize("decoder", ["cpu", "dali"])
 def test_views_share_the_bytes_of_their_common_frames(jpeg_folder: Path, decoder: str) -> None:
-    dataset = Dataset.open(jpeg_folder)
+    dataset = StoredDataset.open(jpeg_folder)
     instances = all_instances(dataset)
     provider = InstanceProvider(dataset, instances)
     before, wanted = dataset.storage.bytes_read, 0
@@ -327,7 +327,7 @@ _WITHOUT_GUARD = """
 import sys
 print("run")
 from stream_cases import provider_of, settings_of
-from pipeline.cpu_stream import CpuClipStream
+from vclimb.pipeline.stream.cpu import CpuClipStream
 
 with CpuClipStream(provider_of(sys.argv[1]), settings_of(), workers=2) as stream:
     print(len(list(stream)) == len(stream))
@@ -336,7 +336,7 @@ with CpuClipStream(provider_of(sys.argv[1]), settings_of(), workers=2) as stream
 _PROVIDER_OF_MAIN = """
 import sys
 from stream_cases import JpegsInMemory, settings_of
-from pipeline.cpu_stream import CpuClipStream
+from vclimb.pipeline.stream.cpu import CpuClipStream
 
 class Own(JpegsInMemory):
     pass
@@ -381,7 +381,7 @@ def test_what_a_stream_holds_is_what_it_says(jpeg_folder: Path) -> None:
 
 def test_what_is_kept_of_batches_does_not_keep_their_frames(jpeg_folder: Path) -> None:
     """Small pieces that outlive a batch must not spoil the place that it lay in for the next."""
-    dataset = Dataset.open(jpeg_folder)
+    dataset = StoredDataset.open(jpeg_folder)
     provider = InstanceProvider(dataset, all_instances(dataset) * 180)
     settings = settings_of(batch_size=64, views=(View("clip", 8),), augmentation=Augmentation(size=112))
     batch_bytes = 64 * 8 * 112 * 112 * 3
@@ -424,7 +424,7 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], says:
 
 
 def test_streams_that_make_no_sense_are_refused(jpeg_folder: Path) -> None:
-    provider, dataset = provider_of(jpeg_folder), Dataset.open(jpeg_folder)
+    provider, dataset = provider_of(jpeg_folder), StoredDataset.open(jpeg_folder)
     with pytest.raises(SettingsError, match=r"don't fill one batch of 99 on each of 1 processes; take a smaller"):
         CpuClipStream(provider, settings_of(batch_size=99, drop_last=True), workers=0)
     with pytest.raises(SettingsError, match="workers -1 is out of range; allowed: 0 or more"):
@@ -442,7 +442,7 @@ def test_streams_that_make_no_sense_are_refused(jpeg_folder: Path) -> None:
 
 def test_a_centre_clip_is_the_stored_frames_themselves(jpeg_folder: Path) -> None:
     """Against pixels decoded and cut by hand, where nothing is scaled: a crop as large as what comes out."""
-    dataset = Dataset.open(jpeg_folder)
+    dataset = StoredDataset.open(jpeg_folder)
     provider = InstanceProvider(dataset, dataset.instances)
     settings = settings_of(
         views=CENTRES, augmentation=Augmentation(64, "centre", resize_to=64, flip=False), shuffle=False

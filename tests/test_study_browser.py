@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from study_cases import JHMDB, made_study
 
-from vclimb.study.report import write_report
+from vclimb.study.report.page import write_report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from study_cases import BASE, PLAIN, cells, totals
 
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import match
 from vclimb.study.constraints import Constraints
 from vclimb.study.definition import Study, read_study
-from vclimb.study.preflight import ScenarioTotals
+from vclimb.study.running.preflight import ScenarioTotals
 from vclimb.training.config import ScenarioConfig
 from vclimb.training.run import find_scenario
 
@@ -111,7 +111,7 @@ def test_constraints_without_a_kind_take_any_budget() -> None:
 
 
 def test_percentages_are_of_the_videos_that_a_scenario_trains_on(synth_shards: Path) -> None:
-    dataset = Dataset.open(synth_shards)
+    dataset = StoredDataset.open(synth_shards)
     totals = ScenarioTotals(dataset)
     for split in ("own", "group"):
         config = ScenarioConfig(tasks=2, split=split, test_share=0.5)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from study_cases import BASE, PLAIN, cells, totals
 
-from pipeline.errors import SettingsError
+from vclimb.pipeline.errors import SettingsError
 from vclimb.study.cells import settings_of
 from vclimb.study.definition import Study, parse_axis, read_study
 from vclimb.study.naming import label, varied

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from study_cases import BASE, CLASSES_PER_TASK, JHMDB, N_TASKS, cells, made_metrics, made_study, write_run
 
-from vclimb.study.groups import Layout, Spread
-from vclimb.study.heat_map import heat_map
-from vclimb.study.plots import ACC, BWF, tip
-from vclimb.study.results import read_results
-from vclimb.study.svg import log_scale
+from vclimb.study.report.groups import Layout, Spread
+from vclimb.study.report.heat_map import heat_map
+from vclimb.study.report.plots import ACC, BWF, tip
+from vclimb.study.report.results import read_results
+from vclimb.study.report.svg import log_scale
 
 
 @pytest.fixture(scope="module")

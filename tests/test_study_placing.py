@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import SettingsError, TargetError
+from vclimb.pipeline.errors import SettingsError, TargetError
 from vclimb.study.definition import Study
-from vclimb.study.executor import LocalExecutor, OnProgress, RunJob, RunOutcome
 from vclimb.study.folder import StudyFolder
-from vclimb.study.gpus import gpus_of
-from vclimb.study.run import run_study
+from vclimb.study.running.executor import LocalExecutor, OnProgress, RunJob, RunOutcome
+from vclimb.study.running.gpus import gpus_of
+from vclimb.study.running.run import run_study
 from vclimb.training.config import RunConfig, read_config
 from vclimb.training.run_folder import RunFolder
 

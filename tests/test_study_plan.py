@@ -9,28 +9,28 @@ import pytest
 from training_cases import make_synth_shards
 from typer.testing import CliRunner
 
-from cli.main import app
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError
-from vclimb.memory.budget import MemoryBudget
-from vclimb.memory.frame_choice import parse_frame_count
+from vclimb.cli.main import app
+from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.memory.choice.frames import parse_frame_count
 from vclimb.memory.pack import Packing
 from vclimb.memory.report import MemoryReport
 from vclimb.memory.sample import ROOT_BYTES
 from vclimb.memory.settings import MemorySettings
-from vclimb.study.capacity import capacities
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
+from vclimb.study.planning.capacity import capacities
 from vclimb.training.config import make_config
 from vclimb.training.plan import plan_of
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return Dataset.open(make_synth_shards(tmp_path_factory.mktemp("synth")))
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> StoredDataset:
+    return StoredDataset.open(make_synth_shards(tmp_path_factory.mktemp("synth")))
 
 
 @pytest.mark.parametrize("codec", ["copy", "webp:75", "h264:28"])
 @pytest.mark.parametrize("frames", ["1", "4", "all"])
-def test_plan_is_close_to_a_packed_memory(dataset: Dataset, tmp_path: Path, codec: str, frames: str) -> None:
+def test_plan_is_close_to_a_packed_memory(dataset: StoredDataset, tmp_path: Path, codec: str, frames: str) -> None:
     count = parse_frame_count(frames)
     budget = MemoryBudget.parse("250kB")
     (found,) = capacities(dataset, budget, [codec], [count], sample=24, rebalance=True)
@@ -46,7 +46,7 @@ def test_plan_is_close_to_a_packed_memory(dataset: Dataset, tmp_path: Path, code
         assert found.kept_frames == pytest.approx(usage.frames, rel=0.25)
 
 
-def test_budgets_in_videos_and_frames_say_their_bytes(dataset: Dataset) -> None:
+def test_budgets_in_videos_and_frames_say_their_bytes(dataset: StoredDataset) -> None:
     videos, frames = (
         capacities(dataset, MemoryBudget.parse(text), ["copy"], [4], sample=6)[0] for text in ("12v", "48f")
     )
@@ -54,7 +54,7 @@ def test_budgets_in_videos_and_frames_say_their_bytes(dataset: Dataset) -> None:
     assert videos.bytes > 48 * videos.bytes_per_frame
 
 
-def test_command_prints_videos_and_frames(dataset: Dataset) -> None:
+def test_command_prints_videos_and_frames(dataset: StoredDataset) -> None:
     runner = CliRunner(env={"COLUMNS": "80", "NO_COLOR": "1"})
     arguments = ["study", "plan", "--budget", "150kB", "--data", str(dataset.folder), "--codecs", "copy,raw"]
     done = runner.invoke(app, [*arguments, "--frames", "1,all"])
@@ -73,12 +73,12 @@ def test_command_prints_videos_and_frames(dataset: Dataset) -> None:
         assert f"error: {flag} {value!r} lacks a value" in " ".join(wrong.output.split())
 
 
-def test_classes_that_keep_nothing_take_no_bytes_of_a_plan(dataset: Dataset) -> None:
+def test_classes_that_keep_nothing_take_no_bytes_of_a_plan(dataset: StoredDataset) -> None:
     table = {"data": str(dataset.folder), "scenario": {"tasks": 2}, "memory": {"budget": f"{ROOT_BYTES + 100}B"}}
     plan = plan_of(make_config(table))
     assert [(task["memory"]["videos"], task["memory"]["bytes"]) for task in plan["tasks"]] == [(0, ROOT_BYTES)] * 2
 
 
-def test_a_budget_that_holds_no_memory_is_refused(dataset: Dataset) -> None:
+def test_a_budget_that_holds_no_memory_is_refused(dataset: StoredDataset) -> None:
     with pytest.raises(SettingsError, match="allow more"):
         capacities(dataset, MemoryBudget.parse("100B"), ["copy"], [1])

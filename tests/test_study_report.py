@@ -19,15 +19,15 @@ import pytest
 from study_cases import CLASSES_PER_TASK, JHMDB, N_TASKS, made_metrics, made_study, write_run
 from typer.testing import CliRunner
 
-from cli.main import app
-from pipeline.errors import DatasetError
+from vclimb.cli.main import app
 from vclimb.memory.report import MEMORY_NAME
-from vclimb.study.answer import answer, rows
+from vclimb.pipeline.errors import DatasetError
 from vclimb.study.definition import Study
-from vclimb.study.groups import Layout
-from vclimb.study.published import published
-from vclimb.study.report import write_report
-from vclimb.study.results import read_results
+from vclimb.study.report.answer import answer, rows
+from vclimb.study.report.groups import Layout
+from vclimb.study.report.page import write_report
+from vclimb.study.report.published import published
+from vclimb.study.report.results import read_results
 
 SMALL: dict[str, Any] = {
     "base": {"method": "naive", "scenario": {"tasks": N_TASKS}},
@@ -288,7 +288,7 @@ def test_reporting_loads_no_torch(study: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.argv = ["vclimb", "study", "report", {str(study)!r}, "--out", {str(tmp_path)!r}]
-from cli.main import main
+from vclimb.cli.main import main
 try:
     main()
 except SystemExit as end:

@@ -17,12 +17,12 @@ from dataset_cases import RunningCommand
 from training_cases import TINY_BACKBONE, make_synth_shards
 from typer.testing import CliRunner
 
-from cli.main import app
-from pipeline.dataset import Dataset
-from pipeline.errors import TargetError
-from vclimb.study.events import EventTail, TimeLeft
+from vclimb.cli.main import app
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import TargetError
 from vclimb.study.folder import StudyFolder
-from vclimb.study.preflight import data_content
+from vclimb.study.running.events import EventTail, TimeLeft
+from vclimb.study.running.preflight import data_content
 
 STUDY = f"""
 name = "six"
@@ -190,11 +190,11 @@ def test_two_studies_at_once_are_refused(shards: Path, tmp_path: Path) -> None:
 
 def test_runs_of_two_data_sets_are_kept_apart(shards: Path, tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "study")
-    dataset = Dataset.open(shards)
+    dataset = StoredDataset.open(shards)
     with folder.held():
         folder.check_data(dataset.name, "another")  # nothing is known yet, and nothing is written
         folder.keep_data(dataset.name, data_content(dataset))
-        folder.keep_data("moved", data_content(Dataset.open(shards)))
+        folder.keep_data("moved", data_content(StoredDataset.open(shards)))
         with pytest.raises(TargetError, match="has other videos; choose another folder"):
             folder.check_data(dataset.name, "another")
 
@@ -261,7 +261,15 @@ def test_what_no_run_could_take_is_refused(shards: Path, tmp_path: Path, change:
 def test_a_run_whose_study_is_gone_never_starts(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    command = [sys.executable, "-m", "vclimb.study.child", str(gone.pid), "train", "--out", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "vclimb.study.running.child",
+        str(gone.pid),
+        "train",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ}, timeout=120)
     assert done.returncode == 128 + signal.SIGTERM
     assert not (tmp_path / "run").exists()

@@ -23,17 +23,25 @@ from dataset_cases import RunningCommand, digests, vclimb, vclimb_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import FfmpegMissingError, SettingsError, TargetBusyError, TargetError
-from pipeline.ffmpeg import Ffmpeg, find_ffmpeg
-from pipeline.probe import probe_video
-from pipeline.sources import read_source
-from pipeline.synth import dataset as synth_dataset
-from pipeline.synth.backdrops import BACKDROPS
-from pipeline.synth.dataset import HEADER, MAX_SEED, TABLE, SynthSettings, SynthSummary, frames_digest, write_dataset
-from pipeline.synth.draw import draw_clip
-from pipeline.synth.draws import Draws
-from pipeline.synth.scenes import CLASS_NAMES, CLASSES, SPLITS, STYLES, Clip, Style
-from pipeline.synth.shapes import HUES, SHAPES, SINE_BITS, TEXTURES, TURN, UNIT, colour_of, sine
+from vclimb.pipeline.errors import FfmpegMissingError, SettingsError, TargetBusyError, TargetError
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.synth import dataset as synth_dataset
+from vclimb.pipeline.synth.backdrops import BACKDROPS
+from vclimb.pipeline.synth.dataset import (
+    HEADER,
+    MAX_SEED,
+    TABLE,
+    SynthSettings,
+    SynthSummary,
+    frames_digest,
+    write_dataset,
+)
+from vclimb.pipeline.synth.draw import draw_clip
+from vclimb.pipeline.synth.draws import Draws
+from vclimb.pipeline.synth.scenes import CLASS_NAMES, CLASSES, SPLITS, STYLES, Clip, Style
+from vclimb.pipeline.synth.shapes import HUES, SHAPES, SINE_BITS, TEXTURES, TURN, UNIT, colour_of, sine
+from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
+from vclimb.pipeline.transcode.probe import probe_video
 
 SMALL = SynthSettings(classes=2, train=3, test=2)
 clips = st.builds(
@@ -68,8 +76,9 @@ class TestFrames:
     def test_are_the_same_in_a_fresh_process_with_other_vector_units(self) -> None:
         clip = Clip(3, 5, "test", 2)
         code = (
-            "from pipeline.synth.dataset import frames_digest; from pipeline.synth.draw import draw_clip\n"
-            f"from pipeline.synth.scenes import Clip; print(frames_digest(draw_clip({clip!r})))"
+            "from vclimb.pipeline.synth.dataset import frames_digest\n"
+            "from vclimb.pipeline.synth.draw import draw_clip\n"
+            f"from vclimb.pipeline.synth.scenes import Clip; print(frames_digest(draw_clip({clip!r})))"
         )
         enabled = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])  # type: ignore[index]
         environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(enabled), "PYTHONHASHSEED": "1"}

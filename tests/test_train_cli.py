@@ -14,7 +14,7 @@ from click.testing import Result
 from training_cases import read_metrics, tiny_config, write_config
 from typer.testing import CliRunner
 
-from cli.main import app
+from vclimb.cli.main import app
 from vclimb.training.config import make_config, read_table
 from vclimb.training.run import train
 
@@ -27,9 +27,8 @@ def run(*arguments: str | Path) -> Result:
 def no_handlers_left() -> Iterator[None]:
     """The command prints the library's warnings; other tests want to see them themselves."""
     yield
-    for name in ("vclimb", "pipeline"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
+    logging.getLogger("vclimb").handlers.clear()
+    logging.getLogger("vclimb").propagate = True
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from training_cases import METHODS, REPLAYING, comparable, events_of, final_network, read_metrics, tiny_config
 
-from vclimb.memory.store import MemoryStore
+from vclimb.memory.store.reader import MemoryStore
 from vclimb.metrics import AccuracyMatrix
 from vclimb.training.checkpoint import checkpoints
 from vclimb.training.run import train

@@ -24,9 +24,9 @@ from training_cases import (
     write_config,
 )
 
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError
 from vclimb.methods.registry import parse_method
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import match
 from vclimb.training.checks import check_settings
 from vclimb.training.config import RunConfig
@@ -104,7 +104,16 @@ def test_torchrun_agrees_with_one_process(synth_shards: Path, tmp_path: Path) ->
     config = config_of(synth_shards, "icarl")
     one: dict[str, Any] = train(config, tmp_path / "one")
     assert one["tasks"][2]["train_instances"] + one["tasks"][2]["replay_exemplars"] == 17  # in batches of 8: 8, 8, 1
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cli"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "vclimb.cli",
+    ]
     done = subprocess.run(
         [*launch, "train", "--config", write_config(config, tmp_path), "--out", tmp_path / "two", "--json"],
         cwd=Path(__file__).parent.parent,
@@ -121,7 +130,7 @@ def test_torchrun_agrees_with_one_process(synth_shards: Path, tmp_path: Path) ->
 
 def test_a_batch_must_be_shared_evenly(synth_shards: Path) -> None:
     config = tiny_config(synth_shards, "finetune", "training.batch_size=7")
-    dataset = Dataset.open(config.data)
+    dataset = StoredDataset.open(config.data)
     matched = match(find_scenario(config.scenario, dataset), dataset)
     kind, settings = parse_method(config.method)
     check_settings(config, kind(settings), matched.scenario, 1)

@@ -16,7 +16,7 @@ from dataset_cases import RunningCommand, command_environment, vclimb
 from fork_host import ForkHost
 from training_cases import comparable, events_of, final_network, read_metrics, tiny_config, write_config
 
-from pipeline.errors import TargetBusyError, TargetError
+from vclimb.pipeline.errors import TargetBusyError, TargetError
 from vclimb.training.config import read_config
 from vclimb.training.run import train
 from vclimb.training.run_folder import RunFolder
@@ -31,7 +31,7 @@ sys.path.insert(0, sys.argv[1])
 from fork_host import kill_in
 kill_in(*sys.argv[2:4], int(sys.argv[4]), sys.argv[5])
 sys.argv = ["vclimb", *sys.argv[6:]]
-from cli.main import main
+from vclimb.cli.main import main
 main()
 """
 
@@ -40,11 +40,11 @@ MOMENTS = [
     pytest.param("vclimb.training.learner", "Learner.step", 3, "after", id="in the first task"),
     pytest.param("vclimb.training.learner", "Learner.step", 9, "before", id="in the middle of a later epoch"),
     pytest.param("vclimb.methods.bic", "BiC.end_task", 2, "before", id="after the training of a task"),
-    pytest.param("vclimb.memory.writer", "MemoryWriter.stage", 3, "after", id="while a memory is written"),
-    pytest.param("vclimb.memory.writer", "MemoryWriter.commit", 2, "before", id="before a memory changes"),
-    pytest.param("vclimb.memory.writer", "MemoryWriter.commit", 2, "after", id="after a memory has changed"),
-    pytest.param("vclimb.training.evaluation", "Inference.class_means", 2, "before", id="in an evaluation"),
-    pytest.param("vclimb.training.evaluation", "Inference.counts", 2, "after", id="after an evaluation"),
+    pytest.param("vclimb.memory.store.writer", "MemoryWriter.stage", 3, "after", id="while a memory is written"),
+    pytest.param("vclimb.memory.store.writer", "MemoryWriter.commit", 2, "before", id="before a memory changes"),
+    pytest.param("vclimb.memory.store.writer", "MemoryWriter.commit", 2, "after", id="after a memory has changed"),
+    pytest.param("vclimb.training.predictor", "Inference.class_means", 2, "before", id="in an evaluation"),
+    pytest.param("vclimb.training.predictor", "Inference.counts", 2, "after", id="after an evaluation"),
     pytest.param("vclimb.training.checkpoint", "sync", 5, "before", id="in the middle of a checkpoint"),
     pytest.param("vclimb.training.run_folder", "RunFolder.write_metrics", 3, "before", id="before the last metrics"),
 ]

@@ -12,24 +12,24 @@ import torch
 from stream_cases import damage
 from training_cases import METHODS, TINY_BACKBONE, comparable, events_of, make_synth_shards, tiny_config
 
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError
 from vclimb.memory.replay import ReplayMemory
-from vclimb.memory.store import MemoryStore
+from vclimb.memory.store.reader import MemoryStore
 from vclimb.methods.method import TaskInfo
 from vclimb.methods.registry import make_method
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import match
 from vclimb.training.checkpoint import CheckpointError, checkpoints
 from vclimb.training.checks import check_settings
-from vclimb.training.context import RunContext
 from vclimb.training.learner import Learner
 from vclimb.training.processes import Processes
 from vclimb.training.run import find_scenario, train
+from vclimb.training.run_context import RunContext
 
 
 def training_key(shards: Path) -> str:
     """A training video of the first class."""
-    dataset = Dataset.open(shards)
+    dataset = StoredDataset.open(shards)
     first = find_scenario(tiny_config(shards).scenario, dataset).tasks[0].classes[0]
     return next(one.key for one in dataset.instances if (one.split, one.label) == ("train", first))
 
@@ -43,7 +43,7 @@ def test_a_damaged_training_video_ends_no_run(
     key = training_key(synth_shards)
     shards = tmp_path / "damaged"
     damage(synth_shards, shards, key, frame=0)
-    for frame in range(1, Dataset.open(shards).by_key[key].n_frames):
+    for frame in range(1, StoredDataset.open(shards).by_key[key].n_frames):
         _damage_in_place(shards, key, frame)
     metrics = train(tiny_config(shards, method, *more), tmp_path / "run")
     assert metrics["complete"]
@@ -56,7 +56,7 @@ def test_a_damaged_training_video_ends_no_run(
 
 
 def _damage_in_place(shards: Path, key: str, frame: int) -> None:
-    dataset = Dataset.open(shards)
+    dataset = StoredDataset.open(shards)
     video = dataset.by_key[key]
     offset, size = dataset.frame_ranges(video)[frame].tolist()
     with open(dataset.shard_paths(video.shard)[0], "r+b") as file:
@@ -150,7 +150,7 @@ def test_lwf_is_refused_where_a_task_has_one_class(synth_shards: Path) -> None:
     for protocol in ("paper", "released"):
         table = ("scenario.tasks=5", f"protocol={protocol}")
         config = tiny_config(synth_shards, "lwf", *table)
-        dataset = Dataset.open(config.data)
+        dataset = StoredDataset.open(config.data)
         scenario = match(find_scenario(config.scenario, dataset), dataset).scenario
         assert min(len(task.classes) for task in scenario) == 1
         if protocol == "released":

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import SettingsError
+from vclimb.pipeline.errors import SettingsError
+from vclimb.settings import flat, merged, parse_assignment
 from vclimb.training.config import RunConfig, make_config, read_config
 from vclimb.training.presets import preset_names, preset_table
-from vclimb.training.values import flat, merged, parse_assignment
 
 DATA = {"data": "shards/x"}
 

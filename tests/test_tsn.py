@@ -9,9 +9,9 @@ import safetensors.torch
 import torch
 from torchvision.transforms import v2
 
-from pipeline.errors import SettingsError
-from vclimb.tsm import shifted
-from vclimb.tsn import IMAGENET_MEAN, IMAGENET_STD, TSN, PixelNorm
+from vclimb.model.tsm import shifted
+from vclimb.model.tsn import IMAGENET_MEAN, IMAGENET_STD, TSN, PixelNorm
+from vclimb.pipeline.errors import SettingsError
 
 BACKBONE = "resnet10t.c3_in1k"
 LITE0_WEIGHTS = Path(__file__).parents[1] / "../shared/weights/tf_efficientnet_lite0_in1k.safetensors"

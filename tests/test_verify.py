@@ -14,17 +14,17 @@ from dataset_cases import make_source, prepare_table, vclimb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.assembly import sample_json
-from pipeline.catalog import HEADER, INSTANCES, VIDEOS, Catalog
-from pipeline.check import with_checksums
-from pipeline.dataset import Dataset, StoredVideo
-from pipeline.errors import DatasetError
-from pipeline.shard import ShardWriter, publish
-from pipeline.shard_problems import Problem
-from pipeline.sources import read_source
-from pipeline.storage import LocalStorage
-from pipeline.target import WORK
-from pipeline.verify import Report, verify
+from vclimb.pipeline.dataset.catalog import HEADER, INSTANCES, VIDEOS, Catalog
+from vclimb.pipeline.dataset.check import with_checksums
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo
+from vclimb.pipeline.dataset.shard import ShardWriter, publish
+from vclimb.pipeline.dataset.storage import LocalStorage
+from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.transcode.assembly import sample_json
+from vclimb.pipeline.transcode.shard_problems import Problem
+from vclimb.pipeline.transcode.target import WORK
+from vclimb.pipeline.transcode.verify import Report, verify
 
 SHARD_BYTES = 22_000
 
@@ -53,7 +53,7 @@ def check(folder: Path, decode: bool = False, workers: int = 1) -> Report:
 def test_sound_data_set_is_clean(sound: Path, decode: bool, workers: int) -> None:
     looked_at: list[int] = []
     report = verify(sound, decode, workers, looked_at.append)
-    dataset = Dataset.open(sound)
+    dataset = StoredDataset.open(sound)
     assert report.problems == []
     assert (report.n_shards, report.n_videos, report.n_frames, report.decoded, report.unfinished) == (
         len(dataset.catalog.shards), 6, 2 * (14 + 15 + 16), decode, False
@@ -63,7 +63,7 @@ def test_sound_data_set_is_clean(sound: Path, decode: bool, workers: int) -> Non
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damage_is_found_and_the_sample_named(damaged: Path, damage: Damage) -> None:
-    video = Dataset.open(damaged).videos[1]
+    video = StoredDataset.open(damaged).videos[1]
     damage.do(damaged, video)
     report = check(damaged)
     assert [problem for problem in report.problems if problem.file.endswith(damage.file)]
@@ -71,7 +71,7 @@ def test_damage_is_found_and_the_sample_named(damaged: Path, damage: Damage) -> 
     for words in damage.sample_words:
         assert any(words in what for what in said), report.problems
     assert bool(said) == bool(damage.sample_words)
-    sound_before = Dataset.open(damaged).videos[0].key
+    sound_before = StoredDataset.open(damaged).videos[0].key
     assert (
         damage.do is swap_videos
         or sound_before not in [problem.key for problem in report.problems]
@@ -84,7 +84,7 @@ def test_damage_is_found_and_the_sample_named(damaged: Path, damage: Damage) -> 
 
 @pytest.mark.parametrize("suffix", [".tar", ".idx", ".frames.npy"])
 def test_missing_shard_file_is_found(damaged: Path, suffix: str) -> None:
-    name = f"data-{max(Dataset.open(damaged).catalog.shards):06d}{suffix}"
+    name = f"data-{max(StoredDataset.open(damaged).catalog.shards):06d}{suffix}"
     (damaged / name).unlink()
     for decode in (False, True):
         assert Problem(name, None, "is missing") in check(damaged, decode).problems
@@ -137,7 +137,7 @@ def test_any_bit_of_the_catalog_counts(
 
 def rerecord(folder: Path, video: StoredVideo, frame: int, change: Callable[[bytes], bytes]) -> None:
     """Damage a frame before anything was hashed: write shard and catalog as if the frame had always been so."""
-    dataset, catalog = Dataset.open(folder), Catalog.read(LocalStorage(folder))
+    dataset, catalog = StoredDataset.open(folder), Catalog.read(LocalStorage(folder))
     tar = tar_of(folder, video)
     (folder / "new").mkdir()
     with ShardWriter(folder / "new", tar.stem) as writer:
@@ -166,7 +166,7 @@ def second_half_zeroed(data: bytes) -> bytes:
 
 
 def test_decode_finds_frames_that_were_bad_before_they_were_hashed(damaged: Path) -> None:
-    video = Dataset.open(damaged).videos[4]
+    video = StoredDataset.open(damaged).videos[4]
     rerecord(damaged, video, 13, second_half_zeroed)
     assert check(damaged).problems == []
     for workers in (1, 2):
@@ -181,7 +181,7 @@ def test_command_names_what_is_wrong(damaged: Path) -> None:
     clean = vclimb("verify", damaged)
     assert (clean.returncode, clean.stderr) == (0, "")
     assert f"{damaged}: clean (" in clean.stdout
-    video = Dataset.open(damaged).videos[2]
+    video = StoredDataset.open(damaged).videos[2]
     flip_frame(damaged, video)
     bad = vclimb("verify", damaged, "--decode")
     assert (bad.returncode, bad.stderr) == (1, "")

@@ -11,8 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from video_choice_contract import VideoChoiceContract, candidates, features_of, quickly
 
-from pipeline.errors import SettingsError, VclimbError
-from vclimb.memory.video_choice import (
+from vclimb.memory.choice.videos import (
     TIE,
     VIDEO_CHOICES,
     Candidates,
@@ -26,6 +25,7 @@ from vclimb.memory.video_choice import (
     normalised,
     parse_video_choice,
 )
+from vclimb.pipeline.errors import SettingsError, VclimbError
 
 Features = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]

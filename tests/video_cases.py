@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.dataset import Dataset, StoredVideo
-from pipeline.ffmpeg import find_ffmpeg
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo
+from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 
 Frames = npt.NDArray[np.uint8]
 """(n, height, width, 3) RGB."""
@@ -91,10 +91,10 @@ def case(name: str, outcome: Stored | Failed) -> Callable[[Callable[[Path], obje
 
 def reasons(out: Path) -> dict[str, str]:
     """Path of each video that failed: `stage: reason`."""
-    return {row["path"]: f"{row['stage']}: {row['reason']}" for row in Dataset.open(out).catalog.errors}
+    return {row["path"]: f"{row['stage']}: {row['reason']}" for row in StoredDataset.open(out).catalog.errors}
 
 
-def frames_of(dataset: Dataset, video: StoredVideo) -> Frames:
+def frames_of(dataset: StoredDataset, video: StoredVideo) -> Frames:
     return np.stack([dataset.decode_frame(video, number) for number in range(video.n_frames)])
 
 

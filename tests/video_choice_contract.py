@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vclimb.memory.video_choice import Candidates, VideoChoice
+from vclimb.memory.choice.videos import Candidates, VideoChoice
 
 # The contract's tests run for every strategy: an example that one of them failed is tried again with all.
 quickly = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.differing_executors])

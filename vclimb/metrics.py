@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.errors import VclimbError
+from vclimb.pipeline.errors import VclimbError
 
 Doubles = npt.NDArray[np.float64]
 Weighting = Literal["tasks", "classes"]

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources import activitynet, folder, hmdb51, kinetics, ssv2, ucf101, user_table
-from pipeline.sources.detect import detect
-from pipeline.sources.layout import Layout, SourceRequest
-from pipeline.sources.table import SourceTable
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources import activitynet, folder, hmdb51, kinetics, ssv2, ucf101, user_table
+from vclimb.pipeline.sources.detect import detect
+from vclimb.pipeline.sources.layout import Layout, SourceRequest
+from vclimb.pipeline.sources.table import SourceTable
 
 LAYOUTS: dict[str, Layout] = {
     module.LAYOUT.name: module.LAYOUT for module in (folder, user_table, ucf101, hmdb51, kinetics, activitynet, ssv2)

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import SourceError
-from pipeline.sources.annotations import (
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.annotations import (
     expect,
     parse_json,
     parse_label,
@@ -16,12 +16,12 @@ from pipeline.sources.annotations import (
     peek_has,
     read_text,
 )
-from pipeline.sources.builder import TableBuilder
-from pipeline.sources.keys import make_key
-from pipeline.sources.layout import Layout, SourceRequest
-from pipeline.sources.splits import parse_split
-from pipeline.sources.table import Instance, SourceTable
-from pipeline.sources.tree import count, scan_videos, some_of
+from vclimb.pipeline.sources.builder import TableBuilder
+from vclimb.pipeline.sources.keys import make_key
+from vclimb.pipeline.sources.layout import Layout, SourceRequest
+from vclimb.pipeline.sources.splits import parse_split
+from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.sources.tree import count, scan_videos, some_of
 
 NAME = "activitynet"
 _JSON_FOLDER = "annotations"

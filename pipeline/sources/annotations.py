@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.errors import SourceError
+from vclimb.pipeline.errors import SourceError
 
 _PEEK_BYTES = 1 << 16
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources.table import Instance, Missing, SourceTable, SourceVideo, by_class_and_key
-from pipeline.sources.tree import VideoTree, count, some_of
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.table import Instance, Missing, SourceTable, SourceVideo, by_class_and_key
+from vclimb.pipeline.sources.tree import VideoTree, count, some_of
 
 
 @dataclass

@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources import folder, user_table
-from pipeline.sources.layout import Layout, SourceRequest
-from pipeline.sources.rows import TABLE_SUFFIXES, peek_table_columns
-from pipeline.sources.table import printable_path
-from pipeline.sources.tree import scan_videos
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources import folder, user_table
+from vclimb.pipeline.sources.layout import Layout, SourceRequest
+from vclimb.pipeline.sources.rows import TABLE_SUFFIXES, peek_table_columns
+from vclimb.pipeline.sources.table import printable_path
+from vclimb.pipeline.sources.tree import scan_videos
 
 
 def detect(request: SourceRequest, layouts: Mapping[str, Layout]) -> tuple[Layout, list[str]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.errors import SourceError
-from pipeline.sources.builder import TableBuilder
-from pipeline.sources.keys import keys_of_paths
-from pipeline.sources.layout import Layout, SourceRequest
-from pipeline.sources.splits import split_named
-from pipeline.sources.table import Instance, SourceTable, printable_path
-from pipeline.sources.tree import first_video, folders_in, scan_videos, some_of
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.builder import TableBuilder
+from vclimb.pipeline.sources.keys import keys_of_paths
+from vclimb.pipeline.sources.layout import Layout, SourceRequest
+from vclimb.pipeline.sources.splits import split_named
+from vclimb.pipeline.sources.table import Instance, SourceTable, printable_path
+from vclimb.pipeline.sources.tree import first_video, folders_in, scan_videos, some_of
 
 NAME = "folder"
 _TREE = "SOURCE/<class>/<video> or SOURCE/{train,val,test}/<class>/<video>"

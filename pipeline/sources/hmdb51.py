@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources.annotations import read_lines
-from pipeline.sources.builder import TableBuilder
-from pipeline.sources.keys import keys_of_paths
-from pipeline.sources.layout import Layout, SourceRequest
-from pipeline.sources.splits import choose_split_number
-from pipeline.sources.table import Instance, SourceTable, printable_path
-from pipeline.sources.tree import scan_videos, stem_of
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.annotations import read_lines
+from vclimb.pipeline.sources.builder import TableBuilder
+from vclimb.pipeline.sources.keys import keys_of_paths
+from vclimb.pipeline.sources.layout import Layout, SourceRequest
+from vclimb.pipeline.sources.splits import choose_split_number
+from vclimb.pipeline.sources.table import Instance, SourceTable, printable_path
+from vclimb.pipeline.sources.tree import scan_videos, stem_of
 
 NAME = "hmdb51"
 _SPLIT_FOLDERS = ("testTrainMulti_7030_splits", "splits")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources.annotations import (
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.annotations import (
     parse_label,
     parse_range,
     parse_video_id,
@@ -15,12 +15,12 @@ from pipeline.sources.annotations import (
     read_csv,
     require_columns,
 )
-from pipeline.sources.builder import TableBuilder
-from pipeline.sources.keys import make_key
-from pipeline.sources.layout import Layout, SourceRequest
-from pipeline.sources.splits import parse_split, split_in_file_name
-from pipeline.sources.table import Instance, SourceTable
-from pipeline.sources.tree import scan_videos, stem_of
+from vclimb.pipeline.sources.builder import TableBuilder
+from vclimb.pipeline.sources.keys import make_key
+from vclimb.pipeline.sources.layout import Layout, SourceRequest
+from vclimb.pipeline.sources.splits import parse_split, split_in_file_name
+from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.sources.tree import scan_videos, stem_of
 
 NAME = "kinetics"
 _CSV_FOLDER = "annotations"

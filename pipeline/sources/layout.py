@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources.table import SourceTable
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.table import SourceTable
 
 
 @dataclass(frozen=True)

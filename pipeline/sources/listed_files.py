@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from pipeline.errors import SourceError
+from vclimb.pipeline.errors import SourceError
 
 
 class ListedFiles:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from pipeline.errors import SourceError
-from pipeline.sources.annotations import expect, parse_json, peek_columns, read_csv, read_lines
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.annotations import expect, parse_json, peek_columns, read_csv, read_lines
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}

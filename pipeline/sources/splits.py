@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from pipeline.errors import SourceError
+from vclimb.pipeline.errors import SourceError
 
 SPLITS = ("train", "val", "test")
 _SPELLINGS = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources.annotations import expect, parse_json, parse_label, parse_video_id, peek_has, read_text
-from pipeline.sources.builder import TableBuilder
-from pipeline.sources.keys import make_key
-from pipeline.sources.layout import Layout, SourceRequest
-from pipeline.sources.splits import split_named
-from pipeline.sources.table import Instance, SourceTable
-from pipeline.sources.tree import count, scan_videos
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.annotations import expect, parse_json, parse_label, parse_video_id, peek_has, read_text
+from vclimb.pipeline.sources.builder import TableBuilder
+from vclimb.pipeline.sources.keys import make_key
+from vclimb.pipeline.sources.layout import Layout, SourceRequest
+from vclimb.pipeline.sources.splits import split_named
+from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.sources.tree import count, scan_videos
 
 NAME = "ssv2"
 _JSON_FOLDERS = ("labels", "annotations")

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources.table import Missing, printable_path
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.table import Missing, printable_path
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".avi", ".webm", ".mkv", ".mov", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv"),

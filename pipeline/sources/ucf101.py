@@ -6,14 +6,14 @@ import os
 import re
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources.annotations import read_lines
-from pipeline.sources.builder import TableBuilder
-from pipeline.sources.keys import make_key
-from pipeline.sources.layout import Layout, SourceRequest
-from pipeline.sources.splits import choose_split_number
-from pipeline.sources.table import Instance, SourceTable
-from pipeline.sources.tree import count, first_video, folders_in, scan_videos, some_of, stem_of
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.annotations import read_lines
+from vclimb.pipeline.sources.builder import TableBuilder
+from vclimb.pipeline.sources.keys import make_key
+from vclimb.pipeline.sources.layout import Layout, SourceRequest
+from vclimb.pipeline.sources.splits import choose_split_number
+from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.sources.tree import count, first_video, folders_in, scan_videos, some_of, stem_of
 
 NAME = "ucf101"
 _LIST_FOLDER = "ucfTrainTestlist"

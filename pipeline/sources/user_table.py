@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import SourceError
-from pipeline.sources.annotations import expect, parse_label, parse_range
-from pipeline.sources.builder import TableBuilder
-from pipeline.sources.keys import is_key, keys_of_paths, make_key
-from pipeline.sources.layout import Layout, SourceRequest
-from pipeline.sources.listed_files import ListedFiles
-from pipeline.sources.rows import TABLE_SUFFIXES, peek_table_columns, read_rows
-from pipeline.sources.splits import parse_split
-from pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.annotations import expect, parse_label, parse_range
+from vclimb.pipeline.sources.builder import TableBuilder
+from vclimb.pipeline.sources.keys import is_key, keys_of_paths, make_key
+from vclimb.pipeline.sources.layout import Layout, SourceRequest
+from vclimb.pipeline.sources.listed_files import ListedFiles
+from vclimb.pipeline.sources.rows import TABLE_SUFFIXES, peek_table_columns, read_rows
+from vclimb.pipeline.sources.splits import parse_split
+from vclimb.pipeline.sources.table import Instance, SourceTable
 
 NAME = "table"
 REQUIRED_COLUMNS = ("path", "label")

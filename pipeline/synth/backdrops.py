@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.synth.draws import Draws
-from pipeline.synth.shapes import Ints, triangle_wave
+from vclimb.pipeline.synth.draws import Draws
+from vclimb.pipeline.synth.shapes import Ints, triangle_wave
 
 
 def _rows_and_columns(height: int, width: int) -> tuple[Ints, Ints]:

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import SettingsError, TargetError
-from pipeline.ffmpeg import Ffmpeg
-from pipeline.shard import sync_folder, write_atomically
-from pipeline.synth.draw import Frames, draw_clip
-from pipeline.synth.encode import encode_clip
-from pipeline.synth.scenes import CLASS_NAMES, SPLITS, Clip
-from pipeline.target import held_folder, writable
+from vclimb.pipeline.dataset.shard import sync_folder, write_atomically
+from vclimb.pipeline.errors import SettingsError, TargetError
+from vclimb.pipeline.synth.draw import Frames, draw_clip
+from vclimb.pipeline.synth.encode import encode_clip
+from vclimb.pipeline.synth.scenes import CLASS_NAMES, SPLITS, Clip
+from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
+from vclimb.pipeline.transcode.target import held_folder, writable
 
 HEADER = "synth.json"
 TABLE = "videos.csv"

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.synth.backdrops import BACKDROPS
-from pipeline.synth.draws import Draws
-from pipeline.synth.scenes import CLASSES, Clip, Look, Scene, Style
-from pipeline.synth.shapes import (
+from vclimb.pipeline.synth.backdrops import BACKDROPS
+from vclimb.pipeline.synth.draws import Draws
+from vclimb.pipeline.synth.scenes import CLASSES, Clip, Look, Scene, Style
+from vclimb.pipeline.synth.shapes import (
     SHAPES,
     SINE_BITS,
     TEXTURES,

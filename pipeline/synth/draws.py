@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.dice import bits
+from vclimb.pipeline.clips.dice import bits
 
 _BLOCK = 64
 

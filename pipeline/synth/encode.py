@@ -10,9 +10,9 @@ from typing import Any
 
 import ffmpeg
 
-from pipeline.errors import FfmpegMissingError, TargetError
-from pipeline.ffmpeg import STDERR_TAIL_BYTES, Ffmpeg
-from pipeline.synth.draw import Frames
+from vclimb.pipeline.errors import FfmpegMissingError, TargetError
+from vclimb.pipeline.synth.draw import Frames
+from vclimb.pipeline.transcode.ffmpeg import STDERR_TAIL_BYTES, Ffmpeg
 
 CODECS: dict[str, dict[str, Any]] = {
     "mp4": {"c:v": "libx264", "preset": "veryfast", "crf": 20},

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.synth.draws import Draws
-from pipeline.synth.shapes import HUES, SHAPES, TEXTURES, Colour, colour_of
+from vclimb.pipeline.synth.draws import Draws
+from vclimb.pipeline.synth.shapes import HUES, SHAPES, TEXTURES, Colour, colour_of
 
 # A Latin square: the first so many classes share shapes and textures as evenly as can be, so that neither alone tells.
 CLASSES = tuple(

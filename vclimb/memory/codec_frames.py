@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional
 
-from pipeline.clips import ClipProvider, EncodedClip, Indices
-from pipeline.decode import Pixels, decode_clip
+from vclimb.pipeline.clips.provider import ClipProvider, EncodedClip, Indices
+from vclimb.pipeline.codecs.decode import Pixels, decode_clip
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class EncodedFrames:
     """What a codec made of an exemplar's frames.
 
     Attributes:
-        clip: (K,) frames; its codec is one that `pipeline.decode.decode_clip` takes.
+        clip: (K,) frames; its codec is one that `vclimb.pipeline.codecs.decode.decode_clip` takes.
         width: pixels of the frames that come out of it.
         height: pixels likewise.
     """

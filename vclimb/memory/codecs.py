@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from pipeline.clips import EncodedClip
-from pipeline.decode import Pixels
-from pipeline.encode import MAX_SIDE, MIN_SIDE
-from pipeline.errors import SettingsError
-from vclimb.memory import codec_images, codec_videos
 from vclimb.memory.codec_frames import EncodedFrames, SourceFrames, scaled_down
-from vclimb.memory.exemplar import one_unit_a_frame
+from vclimb.memory.store.exemplar import one_unit_a_frame
+from vclimb.pipeline.clips.provider import EncodedClip
+from vclimb.pipeline.codecs import encode_images as codec_images
+from vclimb.pipeline.codecs import encode_videos as codec_videos
+from vclimb.pipeline.codecs.decode import Pixels
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.transcode.encode import MAX_SIDE, MIN_SIDE
 
 
 class ExemplarCodec(abc.ABC):

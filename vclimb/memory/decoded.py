@@ -20,13 +20,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipeline.clips import EncodedClip, Indices
-from pipeline.cores import available_cores
-from pipeline.decode import decode_clip, ppm_header
-from pipeline.errors import FrameDamagedError, SettingsError
-from pipeline.packing import DALI_CODECS
-from pipeline.target import writable
 from vclimb.memory.provider import ExemplarProvider
+from vclimb.pipeline.clips.provider import EncodedClip, Indices
+from vclimb.pipeline.codecs.decode import decode_clip, ppm_header
+from vclimb.pipeline.errors import FrameDamagedError, SettingsError
+from vclimb.pipeline.stream.packing import DALI_CODECS
+from vclimb.pipeline.system.cores import available_cores
+from vclimb.pipeline.transcode.target import writable
 
 log = logging.getLogger(__name__)
 

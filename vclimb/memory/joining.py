@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.clips import Indices, InstanceProvider
-from pipeline.cores import available_cores
-from pipeline.errors import FrameDamagedError
-from vclimb.memory.chunk_codec import encode_chunk
+from vclimb.memory.choice.frames import parse_frame_choice
+from vclimb.memory.choice.videos import Candidates, Features, parse_video_choice
 from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import parse_codec
-from vclimb.memory.exemplar import Exemplar
-from vclimb.memory.frame_choice import parse_frame_choice
 from vclimb.memory.settings import MemorySettings
-from vclimb.memory.video_choice import Candidates, Features, parse_video_choice
+from vclimb.memory.store.chunk_codec import encode_chunk
+from vclimb.memory.store.exemplar import Exemplar
+from vclimb.pipeline.clips.provider import Indices, InstanceProvider
+from vclimb.pipeline.errors import FrameDamagedError
+from vclimb.pipeline.system.cores import available_cores
 
 log = logging.getLogger(__name__)
 

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.clips import InstanceProvider
-from pipeline.dataset import Dataset, StoredInstance
-from pipeline.decode import Pixels, decode_clip
-from pipeline.errors import SettingsError, TargetError
+from vclimb.memory.choice.videos import VIDEO_CHOICES
 from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import parse_codec
-from vclimb.memory.exemplar import Exemplar
-from vclimb.memory.layout import NODE_FILE
 from vclimb.memory.quality import WINDOW, Floats, psnr, ssim
 from vclimb.memory.replay import ClassCandidates, MemorySettings, ReplayMemory, UpdateReport
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.video_choice import VIDEO_CHOICES
+from vclimb.memory.store.exemplar import Exemplar
+from vclimb.memory.store.layout import NODE_FILE
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.codecs.decode import Pixels, decode_clip
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
+from vclimb.pipeline.errors import SettingsError, TargetError
 
 TRAIN = "train"
 EVERY_SPLIT = "all"
@@ -62,7 +62,7 @@ class Packing:
         classes: the candidates, by label id.
     """
 
-    def __init__(self, dataset: Dataset, split: str | None = None) -> None:
+    def __init__(self, dataset: StoredDataset, split: str | None = None) -> None:
         self.split = _split(dataset, split)
         chosen = [one for one in dataset.instances if self.split in (None, one.split)]
         # One instance may be in several splits.
@@ -125,7 +125,7 @@ class Packing:
         return _summary(np.concatenate(decibels), np.concatenate(similarities))
 
 
-def _split(dataset: Dataset, split: str | None) -> str | None:
+def _split(dataset: StoredDataset, split: str | None) -> str | None:
     there = sorted({one.split for one in dataset.instances if one.split is not None})
     if split is None:
         split = TRAIN if there else EVERY_SPLIT
@@ -137,7 +137,9 @@ def _split(dataset: Dataset, split: str | None) -> str | None:
     return split
 
 
-def _candidates(dataset: Dataset, chosen: list[StoredInstance], provider: InstanceProvider) -> list[ClassCandidates]:
+def _candidates(
+    dataset: StoredDataset, chosen: list[StoredInstance], provider: InstanceProvider
+) -> list[ClassCandidates]:
     labels = provider.items.labels
     classes = []
     for label in np.unique(labels).tolist():

@@ -7,10 +7,10 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.clips import EncodedClip, Indices, Items
-from pipeline.errors import SettingsError
-from vclimb.memory.errors import ExemplarDamagedError
-from vclimb.memory.store import MemoryStore
+from vclimb.memory.store.errors import ExemplarDamagedError
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.pipeline.clips.provider import EncodedClip, Indices, Items
+from vclimb.pipeline.errors import SettingsError
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decode import Pixels
+from vclimb.pipeline.codecs.decode import Pixels
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.clips import InstanceProvider
-from pipeline.errors import SettingsError
-from vclimb.memory.accounting import MemoryUsage, measure
-from vclimb.memory.budget import fill, shares
+from vclimb.memory.choice.budget import fill, shares
 from vclimb.memory.codecs import parse_codec
 from vclimb.memory.joining import ClassCandidates, JoiningClass
 from vclimb.memory.settings import MemorySettings
-from vclimb.memory.staging import NewClass
-from vclimb.memory.store import MemoryStore
-from vclimb.memory.writer import MemoryWriter
+from vclimb.memory.store.accounting import MemoryUsage, measure
+from vclimb.memory.store.new_class import NewClass
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.writer import MemoryWriter
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.errors import SettingsError
 
 __all__ = ["ClassCandidates", "MemorySettings", "ReplayMemory", "UpdateReport"]
 

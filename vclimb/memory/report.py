@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vclimb.memory.accounting import ClassUsage, MemoryUsage, measure
-from vclimb.memory.errors import MemoryChangedError
-from vclimb.memory.layout import NODE_FILE
-from vclimb.memory.store import Damage, MemoryStore
+from vclimb.memory.store.accounting import ClassUsage, MemoryUsage, measure
+from vclimb.memory.store.errors import MemoryChangedError
+from vclimb.memory.store.layout import NODE_FILE
+from vclimb.memory.store.reader import Damage, MemoryStore
 
 MEMORY_NAME = "memory.zarr"
 """How a run names its memory."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.clips import Indices, InstanceProvider
-from pipeline.dataset import Dataset, StoredInstance
-from pipeline.decode import Pixels
-from vclimb.memory.chunk_codec import encode_chunk
+from vclimb.memory.choice.frames import FrameChoice
 from vclimb.memory.codec_frames import SourceFrames
 from vclimb.memory.codecs import ExemplarCodec
-from vclimb.memory.frame_choice import FrameChoice
+from vclimb.memory.store.chunk_codec import encode_chunk
+from vclimb.pipeline.clips.provider import Indices, InstanceProvider
+from vclimb.pipeline.codecs.decode import Pixels
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 
 # Of a memory, beside its frames: metadata of the whole and of each class, and a row of facts for each exemplar.
 ROOT_BYTES, CLASS_BYTES, EXEMPLAR_BYTES = 400, 2950, 25
 
 
 def bytes_per_frame(
-    dataset: Dataset, instances: Sequence[StoredInstance], codec: ExemplarCodec, choice: FrameChoice
+    dataset: StoredDataset, instances: Sequence[StoredInstance], codec: ExemplarCodec, choice: FrameChoice
 ) -> float:
     """Bytes on disk of the frames that are kept of instances, for each of these frames.
 

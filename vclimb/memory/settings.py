@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vclimb.memory.budget import MemoryBudget
+from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.memory.choice.frames import FrameCount, parse_frame_choice
+from vclimb.memory.choice.videos import parse_video_choice
 from vclimb.memory.codecs import parse_codec
-from vclimb.memory.frame_choice import FrameCount, parse_frame_choice
-from vclimb.memory.video_choice import parse_video_choice
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.decode import decode_clip
-from pipeline.errors import FrameDamagedError
-from vclimb.memory.accounting import ClassUsage, MemoryUsage
-from vclimb.memory.facts import ClassFacts
 from vclimb.memory.report import bytes_per_frame, shortened
-from vclimb.memory.store import MemoryStore
+from vclimb.memory.store.accounting import ClassUsage, MemoryUsage
+from vclimb.memory.store.class_table import ClassFacts
+from vclimb.memory.store.reader import MemoryStore
+from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.errors import FrameDamagedError
 
 # All in pixels. Two exemplars of eight frames of 4:3 fill a line.
 MARGIN = 20

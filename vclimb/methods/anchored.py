@@ -19,7 +19,7 @@ from vclimb.methods.importance import (
     quadratic_penalty,
 )
 from vclimb.methods.method import Method, MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
-from vclimb.tsn import TSN
+from vclimb.model.tsn import TSN
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pipeline.dice import bits
-from pipeline.errors import SettingsError, VclimbError
-from vclimb.memory.frame_choice import key_number
+from vclimb.memory.choice.frames import key_number
 from vclimb.methods.consistency import cross_entropy, temporal_consistency
+from vclimb.pipeline.clips.dice import bits
+from vclimb.pipeline.errors import SettingsError, VclimbError
 
 Indices = npt.NDArray[np.int64]
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.dice import bits
 from vclimb.methods.bias import BiasCorrection, HoldOut, hold_out, released_fit, released_hold_out
 from vclimb.methods.distillation import TEMPERATURE, bic_loss
 from vclimb.methods.method import Indices, MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
 from vclimb.methods.old_model import DistillingMethod
-from vclimb.tsn import TSN
+from vclimb.model.tsn import TSN
+from vclimb.pipeline.clips.dice import bits
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from pipeline.errors import SettingsError
+from vclimb.pipeline.errors import SettingsError
 
 Classification = Callable[[Tensor, Tensor], Tensor]
 """Logits (B, C) and labels (B,) int64 -> a number."""

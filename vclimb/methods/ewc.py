@@ -9,7 +9,7 @@ from typing import Literal
 from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, averaged, of_whole_batches, separate_penalties
 from vclimb.methods.importance import Anchor, Parameters, fisher_diagonal, released_fisher
 from vclimb.methods.method import TaskData
-from vclimb.tsn import TSN
+from vclimb.model.tsn import TSN
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from vclimb.training.layout import filled, needs_plans
+from vclimb.model.memory_format import filled, needs_plans
 
 Parameters = dict[str, Tensor]
 """Name, as in `model.named_parameters()`, -> float32 tensor. Take the bare model: DDP and `compile` add to names."""

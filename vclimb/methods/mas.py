@@ -8,7 +8,7 @@ from functools import partial
 from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, averaged, of_whole_batches, one_penalty
 from vclimb.methods.importance import Anchor, Parameters, output_sensitivity, released_sensitivity
 from vclimb.methods.method import TaskData
-from vclimb.tsn import TSN
+from vclimb.model.tsn import TSN
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from vclimb.methods.consistency import Classification, cross_entropy, temporal_consistency
-from vclimb.training.inference import Outputs
-from vclimb.tsn import TSN
+from vclimb.model.inference import Outputs
+from vclimb.model.tsn import TSN
 
 Indices = npt.NDArray[np.int64]
 Terms = dict[str, Tensor]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vclimb.methods.method import Method, TaskInfo
-from vclimb.tsn import TSN
+from vclimb.model.tsn import TSN
 
 
 class OldModel:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import VclimbError
+from vclimb.pipeline.errors import VclimbError
 
 
 class ClassMeans:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SettingsError
 from vclimb.methods.bic import BiC
 from vclimb.methods.ewc import EWC
 from vclimb.methods.finetune import Finetune
@@ -15,7 +14,8 @@ from vclimb.methods.lwf import LwF
 from vclimb.methods.mas import MAS
 from vclimb.methods.method import Method, MethodConfig
 from vclimb.methods.naive import Naive
-from vclimb.training.values import from_table, suggestion
+from vclimb.pipeline.errors import SettingsError
+from vclimb.settings import from_table, suggestion
 
 if TYPE_CHECKING:  # settings of a run name their method: they import this
     from vclimb.training.config import RunConfig

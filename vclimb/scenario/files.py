@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import SourceError, TargetError
-from pipeline.shard import write_atomically
-from pipeline.sources.annotations import expect, parse_json, read_text
-from pipeline.sources.splits import SPLITS
+from vclimb.pipeline.dataset.shard import write_atomically
+from vclimb.pipeline.errors import SourceError, TargetError
+from vclimb.pipeline.sources.annotations import expect, parse_json, read_text
+from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.scenario.pickles import read_pickle
 from vclimb.scenario.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task, brief
 

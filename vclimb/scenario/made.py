@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.dataset import Dataset
-from pipeline.sources.splits import SPLITS
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.scenario.group_split import split_by_group
 from vclimb.scenario.scenario import Scenario, ScenarioError, ScenarioInstance, Seconds, Task
 
@@ -115,7 +115,7 @@ def make_scenario(name: str, splits: Splits, plan: TaskPlan, origin: str = "") -
 
 
 def scenario_of_dataset(
-    dataset: Dataset, plan: TaskPlan, split: str = "own", test_share: float = TEST_SHARE, name: str | None = None
+    dataset: StoredDataset, plan: TaskPlan, split: str = "own", test_share: float = TEST_SHARE, name: str | None = None
 ) -> Scenario:
     """A scenario over all classes of a data set.
 
@@ -140,7 +140,7 @@ def scenario_of_dataset(
     return make_scenario(name or default, splits, plan, origin)
 
 
-def own_splits(dataset: Dataset) -> dict[str, list[ScenarioInstance]]:
+def own_splits(dataset: StoredDataset) -> dict[str, list[ScenarioInstance]]:
     """The instances of a data set by its own splits; those without one are left out.
 
     Raises:
@@ -159,7 +159,7 @@ def own_splits(dataset: Dataset) -> dict[str, list[ScenarioInstance]]:
     return found
 
 
-def group_splits(dataset: Dataset, test_share: float, seed: int) -> dict[str, list[ScenarioInstance]]:
+def group_splits(dataset: StoredDataset, test_share: float, seed: int) -> dict[str, list[ScenarioInstance]]:
     """A train and test split of all instances of a data set that parts no group, whatever splits it has.
 
     Raises:
@@ -176,7 +176,7 @@ def group_splits(dataset: Dataset, test_share: float, seed: int) -> dict[str, li
     return {"train": train, "test": test}
 
 
-def _labelled(dataset: Dataset) -> list[tuple[ScenarioInstance, str | None]]:
+def _labelled(dataset: StoredDataset) -> list[tuple[ScenarioInstance, str | None]]:
     """Each instance as a scenario names it, and its split. Times are the source's, which hold at any frame rate."""
     found = []
     for row in dataset.catalog.instances:

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from pipeline.assembly import frame_range
-from pipeline.dataset import Dataset, StoredInstance, StoredVideo
-from pipeline.sources.keys import make_key
-from pipeline.sources.splits import SPLITS
-from pipeline.sources.table import Instance
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, StoredVideo
+from vclimb.pipeline.sources.keys import make_key
+from vclimb.pipeline.sources.splits import SPLITS
+from vclimb.pipeline.sources.table import Instance
+from vclimb.pipeline.transcode.assembly import frame_range
 from vclimb.scenario.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task
 
 PROBLEMS = {
@@ -80,7 +80,7 @@ class MatchedScenario:
         """Class name -> label id."""
         return self.scenario.label_ids
 
-    def digest(self, dataset: Dataset) -> str:
+    def digest(self, dataset: StoredDataset) -> str:
         """SHA-256 of what is trained on and tested: classes, instances in their order, their videos' bytes."""
         digest = hashlib.sha256()
         for task in self.tasks:
@@ -134,7 +134,7 @@ class MatchedScenario:
         return [o for o in self.left_out if (o.task, o.split, o.instance.label) == (task, split, label)]
 
 
-def match(scenario: Scenario, dataset: Dataset, allow_missing: bool = False) -> MatchedScenario:
+def match(scenario: Scenario, dataset: StoredDataset, allow_missing: bool = False) -> MatchedScenario:
     """Find a scenario's instances in a data set, to train on them.
 
     Raises:
@@ -145,7 +145,7 @@ def match(scenario: Scenario, dataset: Dataset, allow_missing: bool = False) -> 
     return matched
 
 
-def locate(scenario: Scenario, dataset: Dataset) -> MatchedScenario:
+def locate(scenario: Scenario, dataset: StoredDataset) -> MatchedScenario:
     """Find a scenario's instances in a data set, and say which aren't there.
 
     A video is known by its key, by its path in the source with or without suffix, or by that path's last part without
@@ -195,7 +195,7 @@ def summary(left_out: Iterable[LeftOut]) -> str:
 class _Finder:
     """A data set's videos, and those that it could not take in, by every name they may go by."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: StoredDataset) -> None:
         self._name = dataset.name
         self._by_key = dataset.by_key
         self._by_path: dict[str, list[StoredVideo]] = {}

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.sources.splits import SPLITS
+from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.scenario.scenario import Scenario, ScenarioError, ScenarioInstance, Seconds, Task, brief
 
 MAX_FILE_BYTES = 64 * 2**20

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.dataset import Dataset
-from pipeline.sources.splits import SPLITS
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.scenario.leakage import Leakage, LeakageShare, leakage
 from vclimb.scenario.matching import MatchedScenario, locate
 from vclimb.scenario.scenario import Scenario, ScenarioInstance
@@ -30,7 +30,7 @@ class ScenarioReport:
     matched: MatchedScenario | None = None
 
     @classmethod
-    def of(cls, scenario: Scenario, dataset: Dataset | None = None) -> ScenarioReport:
+    def of(cls, scenario: Scenario, dataset: StoredDataset | None = None) -> ScenarioReport:
         """The figures of a scenario, and of what a data set has of it.
 
         Raises:

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.errors import VclimbError
-from pipeline.sources.splits import SPLITS
+from vclimb.pipeline.errors import VclimbError
+from vclimb.pipeline.sources.splits import SPLITS
 
 _SHOWN = 60
 

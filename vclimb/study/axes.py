@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from pipeline.errors import SettingsError
-from vclimb.training.values import Table, changes_no_result
+from vclimb.pipeline.errors import SettingsError
+from vclimb.settings import Table, changes_no_result
 
 SHORT = {
     "method": "method.name",

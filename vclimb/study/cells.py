@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.errors import SettingsError
+from vclimb.pipeline.errors import SettingsError
+from vclimb.settings import Table, changes_no_result, flat
 from vclimb.training.config import MemoryConfig, RunConfig, make_config
 from vclimb.training.run_folder import FILES, file_digest
-from vclimb.training.values import Table, changes_no_result, flat
 
 _ID_DIGITS = 12
 

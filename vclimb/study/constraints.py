@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import SettingsError
-from vclimb.memory.budget import MemoryBudget
+from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.pipeline.errors import SettingsError
+from vclimb.settings import Table, merged, suggestion
 from vclimb.study.naming import label, varied
-from vclimb.training.values import Table, merged, suggestion
 
 BUDGET = "memory.budget"
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import tomli_w
 
-from pipeline.errors import SettingsError
+from vclimb.pipeline.errors import SettingsError
+from vclimb.settings import Table, flat, merged, parse_assignment, suggestion
 from vclimb.study.axes import nested, separated, setting_name
 from vclimb.study.cells import Cell, distinct, settings_of
 from vclimb.study.constraints import BUDGET, Constraints, TotalsOf
 from vclimb.study.presets import PRESETS, preset_table
 from vclimb.training.config import read_table
-from vclimb.training.values import Table, flat, merged, parse_assignment, suggestion
 
 _NAMES = dict.fromkeys(("name", "preset", "base", "axes", "cells", "constraints"))
 MAX_CELLS = 10_000

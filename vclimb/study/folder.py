@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import TargetBusyError, TargetError
-from pipeline.target import writable
-from vclimb.durable import replace_file
+from vclimb.pipeline.errors import TargetBusyError, TargetError
+from vclimb.pipeline.system.durable import replace_file
+from vclimb.pipeline.transcode.target import writable
 
 STUDY, CELLS, DATA, RUNS = "study.toml", "cells.json", "data.json", "runs"
 CONFIGS, LOGS, FAILURES = "configs", "logs", "failures"

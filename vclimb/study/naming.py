@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vclimb.training.values import changes_no_result
+from vclimb.settings import changes_no_result
 
 SEED = "seed"
 _TITLES = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.errors import SettingsError
-from vclimb.training.values import Table, suggestion
+from vclimb.pipeline.errors import SettingsError
+from vclimb.settings import Table, suggestion
 
 # What a class can't use of its share goes to others: else coarse exemplars would use less of an equal budget.
 _EVEN = {"rebalance": True}

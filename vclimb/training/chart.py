@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.target import writable
+from vclimb.pipeline.transcode.target import writable
 
 matplotlib.use("agg")
 

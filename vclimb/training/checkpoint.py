@@ -16,9 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from pipeline.errors import DatasetError
-from pipeline.target import writable
-from vclimb.durable import sync
+from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.system.durable import sync
+from vclimb.pipeline.transcode.target import writable
 
 log = logging.getLogger(__name__)
 

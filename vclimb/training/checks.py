@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError
 from vclimb.memory.codecs import PixelCodec, parse_codec
 from vclimb.methods.method import Method
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import Scenario
 from vclimb.training.config import RunConfig
 
@@ -48,7 +48,7 @@ def check_settings(config: RunConfig, method: Method, scenario: Scenario, world_
         )
 
 
-def blur_warning(config: RunConfig, method: Method, dataset: Dataset) -> str | None:
+def blur_warning(config: RunConfig, method: Method, dataset: StoredDataset) -> str | None:
     """Why exemplars are too small for the network that sees them; None where they are not, or there are none.
 
     They are enlarged, and new clips are not: so sharpness tells old classes from new ones in training, and test videos

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import tomli_w
 
-from pipeline.errors import SettingsError
-from pipeline.sizes import parse_size
-from vclimb.memory.budget import MemoryBudget
+from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.settings import MemorySettings
-from vclimb.training.values import Table, from_table, merged, parse_assignment, to_table
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.sizes import parse_size
+from vclimb.settings import Table, from_table, merged, parse_assignment, to_table
 
 Protocol = Literal["paper", "released"]
 

@@ -1,125 +1,63 @@
-"""What a network says of items, on every process alike, and the classifiers that it is judged by."""
+"""What a run's network is measured by: after each task, to select an epoch, and before a task is learned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-import torch
-from torch import Tensor
-
-from pipeline.clips import ClipProvider, Indices
-from vclimb.methods.prototypes import ClassMeans, NearestMean
+from vclimb.methods.prototypes import NearestMean
 from vclimb.metrics import PredictionCounts
-from vclimb.training.inference import InferenceSettings, Outputs, infer
-from vclimb.training.processes import Processes
-from vclimb.tsn import TSN
-
-LINEAR = "linear"
-NEAREST_MEAN = "nearest_mean"
-
-OnClips = Callable[[int], None]
+from vclimb.pipeline.sizes import parse_size
+from vclimb.training.learner import make_model
+from vclimb.training.predictor import LINEAR, NEAREST_MEAN
+from vclimb.training.run_context import RunContext
+from vclimb.training.training_data import evaluation_items, exemplar_items, training_items
 
 
-@dataclass(frozen=True)
-class Inference:
-    """Passes of a network over items.
+def evaluate(run: RunContext, task: int) -> dict[str, PredictionCounts]:
+    """Predictions on all tasks so far: of the linear head, and of the nearest mean of the memory's exemplars."""
+    model, store = run.learner.model, run.stored_memory()
+    nearest: NearestMean | None = None
+    if store is not None:
+        with exemplar_items(store, parse_size(run.config.memory.cache)) as exemplars:
+            tell = run.progress("exemplars", len(exemplars.provider.items))
+            nearest = run.inference.class_means(model, exemplars.provider, model.head.out_features, tell)
+    split = run.scenario.evaluation_split
+    items, tasks = evaluation_items(run.dataset, run.matched, range(task + 1), split, run.least_frames)
+    return run.inference.counts(
+        model,
+        items,
+        tasks,
+        run.method.scores,
+        nearest,
+        run.n_classes,
+        len(run.sizes),
+        run.progress("evaluation", len(tasks)),
+    )
 
-    Attributes:
-        settings: how clips are shown.
-        codec: of the data set.
-        processes: that share the items.
+
+def selection_score(run: RunContext, task: int) -> float:
+    """The linear head's accuracy on the split that an epoch is selected by."""
+    split = "val" if run.config.training.select == "best" else run.scenario.evaluation_split
+    items, tasks = evaluation_items(run.dataset, run.matched, range(task + 1), split, run.least_frames)
+    counts = run.inference.counts(
+        run.learner.model, items, tasks, run.method.scores, None, run.n_classes, len(run.sizes)
+    )
+    return counts[LINEAR].accuracy()
+
+
+def forward_accuracies(run: RunContext, task: int) -> tuple[float, float]:
+    """How well the network tells a task's classes apart before it learns them, and how well as it was initialised.
+
+    The head has no outputs for them, so R[i - 1, i] of Lopez-Paz and Ranzato (NIPS 2017) is 0 by construction; the
+    nearest class mean of the task's own training clips takes its place.
     """
-
-    settings: InferenceSettings
-    codec: str
-    processes: Processes
-
-    def own(
-        self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None, on_bad_frame: str = "raise"
-    ) -> Outputs:
-        """Of this process' share of the items."""
-        processes = self.processes
-        return infer(
-            model,
-            provider,
-            self.codec,
-            self.settings,
-            processes.device,
-            processes.rank,
-            processes.world_size,
-            on_clips,
-            on_bad_frame,
+    first = make_model(run.config.model, run.sizes[0], run.config.seed).to(run.processes.device)
+    own = training_items(run.dataset, run.matched, task, None, False, 0)
+    split = run.scenario.evaluation_split
+    items, tasks = evaluation_items(run.dataset, run.matched, [task], split, run.least_frames)
+    accuracies = []
+    for network in (run.learner.model, first):
+        nearest = run.inference.class_means(network, own.new, sum(run.sizes[: task + 1]), on_bad_frame="skip")
+        counts = run.inference.counts(
+            network, items, tasks, lambda logits: logits, nearest, run.n_classes, len(run.sizes)
         )
-
-    def readable(self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
-        """Of all items that can be read, in their order, on every process."""
-        shares = self.processes.gather(self.own(model, provider, on_clips, "skip"))
-        return Outputs(
-            items=np.concatenate([share.items for share in shares]),
-            labels=np.concatenate([share.labels for share in shares]),
-            features=torch.cat([share.features for share in shares]),
-            logits=torch.cat([share.logits for share in shares]),
-        ).once()
-
-    def class_means(
-        self,
-        model: TSN,
-        provider: ClipProvider,
-        n_classes: int,
-        on_clips: OnClips | None = None,
-        on_bad_frame: str = "raise",
-    ) -> NearestMean:
-        """The nearest-mean classifier of a provider's items, on every process.
-
-        Raises:
-            VclimbError: the features aren't finite.
-        """
-        own = self.own(model, provider, on_clips, on_bad_frame)
-        device = self.processes.device
-        means = ClassMeans(n_classes, model.n_features, device)
-        means.update(own.features.to(device), torch.from_numpy(own.labels).to(device))
-        self.processes.sum(means.sums)
-        self.processes.sum(means.counts)
-        return means.classifier()
-
-    def counts(
-        self,
-        model: TSN,
-        provider: ClipProvider,
-        tasks: Indices,
-        scores_of: Callable[[Tensor], Tensor],
-        nearest: NearestMean | None,
-        n_classes: int,
-        n_tasks: int,
-        on_clips: OnClips | None = None,
-    ) -> dict[str, PredictionCounts]:
-        """Predictions of each classifier on items, counted over all processes.
-
-        Args:
-            tasks: (n,) number of each item's task.
-            scores_of: the linear classifier's scores from the head's logits.
-            nearest: the nearest-mean classifier, where there is one.
-            n_classes: of the scenario.
-            n_tasks: of the scenario.
-
-        Raises:
-            VclimbError: scores hold NaN.
-        """
-        own = self.own(model, provider, on_clips)
-        device = self.processes.device
-        scores: dict[str, Tensor] = {LINEAR: scores_of(own.logits)}
-        if nearest is not None:
-            scores[NEAREST_MEAN] = nearest.scores(own.features.to(device))
-        counted = {}
-        for name, of_classifier in scores.items():
-            counts = PredictionCounts(n_classes, n_tasks, device)
-            counts.update(
-                of_classifier.to(device),
-                torch.from_numpy(own.labels).to(device),
-                torch.from_numpy(tasks[own.items]).to(device),
-            )
-            self.processes.sum(counts.state)
-            counted[name] = counts
-        return counted
+        accuracies.append(counts[NEAREST_MEAN].accuracy())
+    return accuracies[0], accuracies[1]

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vclimb.methods.method import Method, StepBatch, StepOutputs
+from vclimb.model.memory_format import joined, laid_out
+from vclimb.model.tsn import TSN
 from vclimb.training.config import ModelConfig, RunConfig, TrainingConfig
-from vclimb.training.layout import joined, laid_out
 from vclimb.training.processes import Processes
-from vclimb.tsn import TSN
 
 
 def make_model(config: ModelConfig, n_classes: int, seed: int) -> TSN:

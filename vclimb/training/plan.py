@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.dataset import Dataset, StoredInstance
+from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.codecs import parse_codec
-from vclimb.memory.frame_choice import parse_frame_choice
 from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame
 from vclimb.memory.settings import MemorySettings
 from vclimb.methods.registry import make_method
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.scenario import match
 from vclimb.training.checks import blur_warning, check_settings
 from vclimb.training.config import RunConfig
@@ -36,7 +36,7 @@ def plan_of(config: RunConfig) -> dict[str, Any]:
     Raises:
         VclimbError: what the run itself would refuse before it trains.
     """
-    dataset = Dataset.open(config.data)
+    dataset = StoredDataset.open(config.data)
     scenario = find_scenario(config.scenario, dataset)
     matched = match(scenario, dataset, config.scenario.allow_missing)
     method = make_method(config)
@@ -100,7 +100,7 @@ def plan_of(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _measured(dataset: Dataset, instances: Sequence[StoredInstance], settings: MemorySettings) -> _Sample:
+def _measured(dataset: StoredDataset, instances: Sequence[StoredInstance], settings: MemorySettings) -> _Sample:
     """Bytes a frame of some instances, spread over the list."""
     places = np.unique(np.linspace(0, len(instances) - 1, _SAMPLE).astype(int)).tolist()
     sampled = [instances[place] for place in places]

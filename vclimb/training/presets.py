@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import difflib
 
-from pipeline.errors import SettingsError
-from vclimb.training.values import Table, merged
+from vclimb.pipeline.errors import SettingsError
+from vclimb.settings import Table, merged
 
 MEMORY_VIDEOS = {"ucf101": 2020, "kinetics": 8000, "activitynet-trim": 4000, "activitynet-untrim": 4000}
 """Data set -> videos in the memory."""

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.errors import SettingsError
+from vclimb.pipeline.errors import SettingsError
 
 # Others wait this long for rank 0, which encodes and writes the memory.
 _TIMEOUT = timedelta(hours=2)

@@ -7,20 +7,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import Dataset
-from pipeline.errors import SettingsError
-from pipeline.workers import kept_workers
 from vclimb.memory.replay import ReplayMemory
 from vclimb.methods.registry import make_method
+from vclimb.model.inference import InferenceSettings
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.stream.workers import kept_workers
 from vclimb.scenario import MatchedScenario, Scenario, TaskPlan, match, open_scenario, scenario_of_dataset
 from vclimb.scenario.matching import summary
 from vclimb.training.checks import blur_warning
 from vclimb.training.config import RunConfig, ScenarioConfig
-from vclimb.training.context import RunContext
-from vclimb.training.evaluation import Inference
-from vclimb.training.inference import InferenceSettings
 from vclimb.training.learner import Learner
+from vclimb.training.predictor import Inference
 from vclimb.training.processes import Processes, joined
+from vclimb.training.run_context import RunContext
 from vclimb.training.run_folder import EVENTS, TENSORBOARD, RunFolder
 from vclimb.training.run_log import EventFile, Logs, RunLog, TensorBoardLog, WandbLog
 from vclimb.training.stopping import StopRequest
@@ -44,7 +44,7 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
         VclimbError: the settings, the data set or the scenario don't allow it, or it can't go on.
     """
     folder = RunFolder(out)
-    dataset = Dataset.open(config.data)
+    dataset = StoredDataset.open(config.data)
     matched = match(find_scenario(config.scenario, dataset), dataset, config.scenario.allow_missing)
     stop = StopRequest()
     with joined(config.compute.device) as processes, ExitStack() as stack:
@@ -67,7 +67,7 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
         return trainer.train()
 
 
-def find_scenario(config: ScenarioConfig, dataset: Dataset) -> Scenario:
+def find_scenario(config: ScenarioConfig, dataset: StoredDataset) -> Scenario:
     """The scenario that settings ask for.
 
     Raises:
@@ -88,7 +88,7 @@ def find_scenario(config: ScenarioConfig, dataset: Dataset) -> Scenario:
 def make_context(
     config: RunConfig,
     folder: RunFolder,
-    dataset: Dataset,
+    dataset: StoredDataset,
     matched: MatchedScenario,
     processes: Processes,
     stop: StopRequest,

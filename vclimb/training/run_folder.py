@@ -19,11 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DatasetError, TargetError
-from pipeline.target import held_folder, writable
-from vclimb.durable import draft_of, replace_file
+from vclimb.pipeline.errors import DatasetError, TargetError
+from vclimb.pipeline.system.durable import draft_of, replace_file
+from vclimb.pipeline.transcode.target import held_folder, writable
+from vclimb.settings import changes_no_result, flat
 from vclimb.training.config import RunConfig, read_config
-from vclimb.training.values import changes_no_result, flat
 
 CONFIG = "config.toml"
 METRICS = "metrics.json"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipeline.errors import SettingsError
-from pipeline.target import writable
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.transcode.target import writable
 
 
 class RunLog:

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor
 
-from pipeline.augment import Augmentation
-from pipeline.choose import open_stream
-from pipeline.clips import Indices
-from pipeline.sampling import View
-from pipeline.stream import StreamSettings
 from vclimb.methods.method import TaskInfo
-from vclimb.training.context import RunContext
-from vclimb.training.inference import Outputs
-from vclimb.training.items import ChosenItems, TrainingItems
+from vclimb.model.inference import Outputs
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import Indices
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.stream.choose import open_stream
+from vclimb.pipeline.stream.stream import StreamSettings
+from vclimb.training.run_context import RunContext
+from vclimb.training.training_data import ChosenItems, TrainingItems
 
 
 class RunTaskData:

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.augment import Augmentation
-from pipeline.choose import open_stream
-from pipeline.clips import Indices
-from pipeline.errors import VclimbError
-from pipeline.sampling import View
-from pipeline.stream import ClipStream, StreamSettings
-from vclimb.training.assessment import selection_score
-from vclimb.training.context import RunContext, TaskState
-from vclimb.training.items import ChosenItems, TrainingItems
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import Indices
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.errors import VclimbError
+from vclimb.pipeline.stream.choose import open_stream
+from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
+from vclimb.training.clocks import IdleClock
+from vclimb.training.evaluation import selection_score
 from vclimb.training.learner import learning_rate
-from vclimb.training.phases import IdleClock
+from vclimb.training.run_context import RunContext, TaskState
+from vclimb.training.training_data import ChosenItems, TrainingItems
 
 CLIP, DOWN_SAMPLED = "clip", "down_sampled"
 _STEPS_BETWEEN_QUESTIONS = 16

@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.errors import VclimbError
-from pipeline.sizes import parse_size
-from pipeline.stream import ClipStream
 from vclimb.memory.replay import UpdateReport
 from vclimb.methods.method import TaskInfo
-from vclimb.training.assessment import evaluate, forward_accuracies
+from vclimb.pipeline.errors import VclimbError
+from vclimb.pipeline.sizes import parse_size
+from vclimb.pipeline.stream.stream import ClipStream
 from vclimb.training.checkpoint import CheckpointError, newest_checkpoint, save_checkpoint
 from vclimb.training.checks import check_settings
-from vclimb.training.context import RunContext, TaskState
-from vclimb.training.items import TrainingItems, training_items
-from vclimb.training.records import Records, memory_facts
+from vclimb.training.evaluation import evaluate, forward_accuracies
+from vclimb.training.metrics_file import Records, memory_facts
 from vclimb.training.rng import rng_state, seed_all, set_rng_state
+from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.task_data import RunTaskData
 from vclimb.training.task_training import TaskTraining
+from vclimb.training.training_data import TrainingItems, training_items
 
 TRAIN, MEMORY, COMPLETE = "train", "memory", "complete"
 _STEPS_OF_A_TASK = 10**9  # more than any has

@@ -1,0 +1,1 @@
+"""Which frames and which crop a clip has, as pure functions of (seed, epoch, item)."""

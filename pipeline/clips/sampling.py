@@ -1,0 +1,144 @@
+"""Which frames of an instance make a clip, and in which order items come. All pure functions of (seed, epoch, item).
+
+Sources: temporal segment networks (Wang et al., ECCV 2016, section 3.1: T segments of equal length, a random
+frame of each in training, the centres in evaluation); the benchmark's memory (Villa et al., CVPR 2022: K frames at
+`int(tick / 2 + tick * x)`, tick = n / K), which is the same rule as the centres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vclimb.pipeline.clips.dice import Purpose, bits, uniform
+from vclimb.pipeline.errors import SettingsError
+
+Indices = npt.NDArray[np.int64]
+
+
+def segment_centres(n_frames: Indices, count: int) -> Indices:
+    """The centre frame of each of `count` equal segments: (..., count) from n_frames (...).
+
+    With fewer frames than segments, frames repeat.
+    """
+    n_frames = np.asarray(n_frames, np.int64)[..., None]
+    # floor((2k + 1) n / 2T), in integers
+    return (2 * np.arange(count) + 1) * n_frames // (2 * count)
+
+
+def random_in_segments(n_frames: Indices, count: int, draws: npt.NDArray[np.float64]) -> Indices:
+    """A random frame of each of `count` equal segments.
+
+    Args:
+        n_frames: (...), frames to choose from, each at least 1.
+        count: segments T.
+        draws: (..., T) uniform in [0, 1).
+
+    Returns:
+        (..., T), never falling, each in [0, n_frames).
+    """
+    n_frames = np.asarray(n_frames, np.int64)[..., None]
+    segments = np.arange(count)
+    frames = np.floor((segments + draws) * n_frames / count).astype(np.int64)
+    # A draw just below 1 may have been rounded up into the next segment.
+    last: Indices = ((segments + 1) * n_frames - 1) // count
+    return np.minimum(frames, last)
+
+
+def dense_window(n_frames: Indices, count: int, stride: int, draws: npt.NDArray[np.float64]) -> Indices:
+    """`count` frames, `stride` apart, from a start that `draws` places in what the window leaves free.
+
+    An instance shorter than the window is run through again from its first frame.
+
+    Args:
+        n_frames: (...), frames to choose from.
+        draws: (...) uniform in [0, 1); 0.5 puts the window in the middle.
+    """
+    n_frames = np.asarray(n_frames, np.int64)
+    free = np.maximum(n_frames - ((count - 1) * stride + 1), 0)
+    start = np.floor(draws * (free + 1)).astype(np.int64)
+    frames: Indices = (start[..., None] + np.arange(count) * stride) % n_frames[..., None]
+    return frames
+
+
+@dataclass(frozen=True)
+class View:
+    """How a clip's frames are chosen.
+
+    Attributes:
+        name: of the view in a batch.
+        n_frames: T, frames of a clip.
+        sampling: `segments` (TSN) or `dense`.
+        random: draw at random (training) or take the centres (evaluation).
+        stride: frames apart, for `dense`.
+        seen_frames: K; the frames are drawn from the K frames that a memory would keep (the down-sampled clip
+            of temporal consistency). None: from all frames.
+        seen: which K those are: `centres` of K segments, as the memory has them, or the `first`, as the benchmark's
+            released code has them for temporal consistency.
+    """
+
+    name: str = "clip"
+    n_frames: int = 8
+    sampling: Literal["segments", "dense"] = "segments"
+    random: bool = True
+    stride: int = 2
+    seen_frames: int | None = None
+    seen: Literal["centres", "first"] = "centres"
+
+    def __post_init__(self) -> None:
+        if self.sampling not in ("segments", "dense"):
+            raise SettingsError(f"sampling {self.sampling!r} is not known; allowed: segments, dense")
+        if self.seen not in ("centres", "first"):
+            raise SettingsError(f"seen frames {self.seen!r} are not known; allowed: centres, first")
+        for name, value in (("frames", self.n_frames), ("stride", self.stride), ("seen frames", self.seen_frames)):
+            if value is not None and value < 1:
+                raise SettingsError(f"{name} {value} is out of range; allowed: 1 or more")
+
+    def frames(self, seed: int, epoch: int, items: Indices, n_frames: Indices) -> Indices:
+        """The frame numbers of clips: (B, T) for items (B,) of n_frames (B,) frames each."""
+        choose_from = np.asarray(n_frames, np.int64)
+        if self.seen_frames is not None:
+            kept = self._kept(choose_from, self.seen_frames)
+            positions = self._positions(seed, epoch, items, np.full_like(choose_from, self.seen_frames))
+            return np.take_along_axis(kept, positions, axis=-1)
+        return self._positions(seed, epoch, items, choose_from)
+
+    def _kept(self, n_frames: Indices, count: int) -> Indices:
+        if self.seen == "first":
+            return np.minimum(np.arange(count), n_frames[..., None] - 1)
+        return segment_centres(n_frames, count)
+
+    def _positions(self, seed: int, epoch: int, items: Indices, n_frames: Indices) -> Indices:
+        items = np.asarray(items, np.int64)
+        if self.sampling == "dense":
+            middle = np.full(items.shape, 0.5)
+            draws = uniform(seed, epoch, Purpose.FRAMES, items) if self.random else middle
+            return dense_window(n_frames, self.n_frames, self.stride, draws)
+        if not self.random:
+            return segment_centres(n_frames, self.n_frames)
+        draws = uniform(seed, epoch, Purpose.FRAMES, items[:, None], np.arange(self.n_frames))
+        return random_in_segments(n_frames, self.n_frames, draws)
+
+
+def epoch_order(n_items: int, seed: int, epoch: int, shuffle: bool = True) -> Indices:
+    """The order of an epoch's items: a permutation of range(n_items)."""
+    items = np.arange(n_items)
+    if not shuffle:
+        return items
+    return np.argsort(bits(seed, epoch, Purpose.ORDER, items), kind="stable")
+
+
+def rank_share(order: Indices, rank: int, world_size: int, batch_size: int, drop_last: bool) -> list[Indices]:
+    """One rank's batches of an epoch; every rank gets the same number of them.
+
+    The epoch's order is dealt out in turn, so that all ranks together see the first `world_size * batch_size` items
+    first. Where the ranks' shares differ by one item, ranks without it end with a smaller batch (possibly an empty
+    one), so that no item is seen twice or left out; `drop_last` drops what doesn't fill a batch on every rank.
+    """
+    mine = order[rank::world_size]
+    longest = -(-len(order) // world_size)
+    n_batches = len(order) // (world_size * batch_size) if drop_last else -(-longest // batch_size)
+    return [mine[i * batch_size : (i + 1) * batch_size] for i in range(n_batches)]

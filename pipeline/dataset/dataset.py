@@ -1,0 +1,212 @@
+"""Reading a prepared data set: what it holds, where each video lies, and the bytes of any frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from vclimb.pipeline.dataset.catalog import Catalog
+from vclimb.pipeline.dataset.check import FileSlice, FrameRanges
+from vclimb.pipeline.dataset.frame_index import FrameIndices
+from vclimb.pipeline.dataset.shard import shard_paths
+from vclimb.pipeline.dataset.storage import LocalStorage, Storage, open_storage
+from vclimb.pipeline.errors import DatasetError, FrameDamagedError
+from vclimb.pipeline.transcode.encode import GOP_FRAMES, EncodeSettings
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """One video of a data set.
+
+    Attributes:
+        key: its name in the shards.
+        labels: class names of its instances.
+        group: videos cut from one recording share it; None: unknown.
+        source: path of the file it was made from, relative to the source's root.
+        source_bytes: size of that file.
+        shard: number of the shard.
+        offset: byte offset of its mp4 in the shard's tar.
+        bytes: size of its mp4.
+        sha256: of its mp4.
+        codec: `jpeg` or `h264`.
+        width: pixels.
+        height: pixels.
+        fps_fraction: frames a second, exact.
+        n_frames: count of frames.
+        first_frame: row of its first frame in the shard's frame index.
+    """
+
+    key: str
+    labels: tuple[str, ...]
+    group: str | None
+    source: str
+    source_bytes: int
+    shard: int
+    offset: int
+    bytes: int
+    sha256: str
+    codec: str
+    width: int
+    height: int
+    fps_fraction: Fraction
+    n_frames: int
+    first_frame: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return float(self.n_frames / self.fps_fraction)
+
+
+@dataclass(frozen=True)
+class StoredInstance:
+    """A labelled frame range [start_frame, end_frame) of a video."""
+
+    key: str
+    label: str
+    split: str | None
+    start_frame: int
+    end_frame: int
+
+
+_VIDEO_FIELDS = [field.name for field in fields(StoredVideo)]
+
+
+class StoredDataset:
+    """A prepared data set, opened for reading. Holds its catalog in memory and maps frame indices as they are used."""
+
+    def __init__(self, storage: Storage, catalog: Catalog) -> None:
+        self.storage = storage
+        self.catalog = catalog
+        stems = {number: files.tar.removesuffix(".tar") for number, files in catalog.shards.items()}
+        self.frame_indices = FrameIndices(storage, stems)
+        self.videos: tuple[StoredVideo, ...] = tuple(_video(row) for row in catalog.videos)
+        self.instances: tuple[StoredInstance, ...] = tuple(
+            StoredInstance(row["key"], row["label"], row["split"], row["start_frame"], row["end_frame"])
+            for row in catalog.instances
+        )
+        self.by_key: dict[str, StoredVideo] = {video.key: video for video in self.videos}
+
+    @classmethod
+    def open(cls, folder: Path | str) -> StoredDataset:
+        """Open what `vclimb prepare` made: a folder, or a URL that fsspec reads (`s3://`, `gs://`, `memory://`, ...).
+
+        Raises:
+            DatasetError: it isn't one, is damaged, or has another format version.
+        """
+        storage = open_storage(folder)
+        catalog = Catalog.read(storage)
+        try:
+            return cls(storage, catalog)
+        except (ValueError, TypeError, ZeroDivisionError) as error:
+            raise DatasetError(f"the catalog of {folder} is damaged: {type(error).__name__}: {error}") from None
+
+    @property
+    def folder(self) -> Path:
+        """The local folder.
+
+        Raises:
+            DatasetError: the data set is read from a URL.
+        """
+        if not isinstance(self.storage, LocalStorage):
+            raise DatasetError(f"{self.storage} is not on this machine; copy it to a local folder for this")
+        return self.storage.folder
+
+    @property
+    def name(self) -> str:
+        return self.catalog.name
+
+    @property
+    def settings(self) -> EncodeSettings:
+        return self.catalog.settings
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in alphabetical order."""
+        return self.catalog.classes
+
+    def shard_paths(self, number: int) -> tuple[Path, Path, Path]:
+        """Paths of a shard's tar, DALI index and frame index."""
+        return shard_paths(self.folder, self.frame_indices.stem(number))
+
+    def frame_ranges(self, video: StoredVideo) -> FrameRanges:
+        """(n_frames, 2) int64: byte offset in the shard's tar, and size, of each of a video's frames."""
+        ranges = self.frame_indices.table(video.shard)[video.first_frame : video.first_frame + video.n_frames, :2]
+        if len(ranges) != video.n_frames:
+            raise DatasetError(f"the frame index of shard {video.shard} ends before video {video.key!r}")
+        return ranges
+
+    def frame_bytes(self, video: StoredVideo, frame: int) -> bytes:
+        """The encoded bytes of one frame: a whole JPEG file, or a packet of H.264.
+
+        Raises:
+            IndexError: the video has no such frame.
+        """
+        _refuse_other_frames(video, frame)
+        (data,), _ = self.frame_indices.read(video.shard, np.array([video.first_frame + frame]))
+        return data
+
+    def open_video(self, video: StoredVideo) -> FileSlice:
+        """The stored mp4 as a seekable file; nothing is read into memory."""
+        return FileSlice(self.shard_paths(video.shard)[0], video.offset, video.bytes)
+
+    def decode_frame(self, video: StoredVideo, frame: int) -> npt.NDArray[np.uint8]:
+        """One frame as RGB, (height, width, 3) uint8. For looking at videos; clips are streamed otherwise.
+
+        Raises:
+            FrameDamagedError: its bytes don't decode; names key, shard and offset.
+            IndexError: the video has no such frame.
+        """
+        _refuse_other_frames(video, frame)
+        try:
+            if video.codec == "jpeg":
+                return np.asarray(simplejpeg.decode_jpeg(self.frame_bytes(video, frame)))
+            for number, picture in enumerate(self._decode_group(video, frame)):
+                if number == frame % GOP_FRAMES:
+                    return np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+            raise ValueError("no such frame comes out of the decoder")
+        except (ValueError, OSError, av.error.FFmpegError) as error:
+            offset = int(self.frame_ranges(video)[frame, 0])
+            tar = self.shard_paths(video.shard)[0].name
+            raise FrameDamagedError(f"frame {frame} of {video.key!r} ({tar}, byte {offset}): {error}") from None
+
+    def _decode_group(self, video: StoredVideo, frame: int) -> Iterator[av.VideoFrame]:
+        """The frames of an H.264 video from the start of a frame's group of pictures on."""
+        with self.open_video(video) as file, av.open(file, "r") as container:
+            stream = container.streams.video[0]
+            first = frame - frame % GOP_FRAMES
+            assert stream.time_base
+            container.seek(round(first / video.fps_fraction / Fraction(stream.time_base)), stream=stream)
+            yield from container.decode(stream)
+
+
+def _refuse_other_frames(video: StoredVideo, frame: int) -> None:
+    if not 0 <= frame < video.n_frames:
+        raise IndexError(f"frame {frame} of {video.key!r} is not there; it has {video.n_frames} frames, the first is 0")
+
+
+def _video(row: dict[str, Any]) -> StoredVideo:
+    values = {name: row[name] for name in _VIDEO_FIELDS}
+    return StoredVideo(**{**values, "labels": tuple(row["labels"]), "fps_fraction": Fraction(row["fps_fraction"])})
+
+
+def as_webdataset(folder: Path | str, **options: Any) -> Any:
+    """The shards as a `webdataset.WebDataset` of samples `{__key__, mp4: bytes, json: bytes}`, in order.
+
+    Args:
+        folder: a prepared data set.
+        options: passed on to `webdataset.WebDataset`.
+    """
+    import webdataset
+
+    dataset = StoredDataset.open(folder)
+    urls = [str(dataset.shard_paths(number)[0]) for number in sorted(dataset.catalog.shards)]
+    return webdataset.WebDataset(urls, **{"shardshuffle": False, "empty_check": False, **options})

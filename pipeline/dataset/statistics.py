@@ -1,0 +1,116 @@
+"""Figures about a prepared data set, for looking at it: counts, durations, rates, and what its bytes buy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from vclimb.pipeline.dataset.dataset import StoredDataset
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """One class: how many videos and instances, and how long they are."""
+
+    label: str
+    videos: int
+    instances: int
+    splits: dict[str, int]
+    frames: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class DatasetStatistics:
+    """A whole data set.
+
+    Attributes:
+        seconds: least, median and greatest duration of a video.
+        frames: least, median and greatest count of frames of a video.
+        fps: frames a second -> videos.
+        sizes: `widthxheight` -> videos.
+        splits: split -> instances; `none` where the source has no splits.
+        bytes_per_second: of stored video.
+        bytes_per_frame: of stored video.
+        compression: bytes of the source files over bytes stored.
+        errors: stage -> rows of errors.jsonl.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    totals: dict[str, Any]
+    seconds: tuple[float, float, float]
+    frames: tuple[float, float, float]
+    fps: dict[str, int]
+    sizes: dict[str, int]
+    splits: dict[str, int]
+    bytes_per_second: float
+    bytes_per_frame: float
+    compression: float
+    errors: dict[str, int]
+    classes: list[ClassStatistics]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def dataset_statistics(dataset: StoredDataset) -> DatasetStatistics:
+    """The figures of a data set, from its catalog alone."""
+    totals = dataset.catalog.totals()
+    videos = dataset.videos
+    frames = [video.n_frames for video in videos]
+    return DatasetStatistics(
+        name=dataset.name,
+        settings=dataset.settings.to_json(),
+        totals=totals,
+        seconds=_spread([video.seconds for video in videos]),
+        frames=_spread(frames),
+        fps=dict(Counter(f"{float(video.fps_fraction):.4g}" for video in videos).most_common()),
+        sizes=dict(Counter(f"{video.width}x{video.height}" for video in videos).most_common()),
+        splits=_splits(dataset),
+        bytes_per_second=totals["bytes"] / max(totals["seconds"], 1e-9),
+        bytes_per_frame=totals["bytes"] / max(totals["frames"], 1),
+        compression=totals["source_bytes"] / max(totals["bytes"], 1),
+        errors=dict(Counter(row["stage"] for row in dataset.catalog.errors).most_common()),
+        classes=_classes(dataset),
+    )
+
+
+def _spread(values: list[float] | list[int]) -> tuple[float, float, float]:
+    if not values:
+        return 0.0, 0.0, 0.0
+    return float(min(values)), float(np.median(values)), float(max(values))
+
+
+def _splits(dataset: StoredDataset) -> dict[str, int]:
+    return dict(Counter(instance.split or "none" for instance in dataset.instances).most_common())
+
+
+def _classes(dataset: StoredDataset) -> list[ClassStatistics]:
+    keys: dict[str, dict[str, None]] = {label: {} for label in dataset.classes}
+    instances: Counter[str] = Counter()
+    splits: dict[str, Counter[str]] = {label: Counter() for label in dataset.classes}
+    for instance in dataset.instances:
+        keys[instance.label][instance.key] = None
+        instances[instance.label] += 1
+        splits[instance.label][instance.split or "none"] += 1
+    rows = []
+    for label, members in keys.items():
+        videos = [dataset.by_key[key] for key in members]
+        rows.append(
+            ClassStatistics(
+                label=label,
+                videos=len(videos),
+                instances=instances[label],
+                splits=dict(splits[label]),
+                frames=sum(video.n_frames for video in videos),
+                seconds=round(sum(video.seconds for video in videos), 3),
+                bytes=sum(video.bytes for video in videos),
+            )
+        )
+    return rows

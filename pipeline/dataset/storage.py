@@ -1,0 +1,192 @@
+"""Where a data set's files lie, and how byte ranges of them are read: a local folder, or any URL that fsspec opens.
+
+Only the ranges asked for are read: no read-ahead of the file system's, and on a remote store neighbours are joined
+only where the gap costs less than a tenth of what is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from vclimb.pipeline.errors import DatasetError
+
+DEFAULT_CACHE_BYTES = 2**30
+MAX_GAP_SHARE = 0.1
+
+
+class Storage(Protocol):
+    """Read access to the files of a data set. Safe to use from several threads.
+
+    Attributes:
+        bytes_read: asked of the disk or the network so far.
+    """
+
+    bytes_read: int
+
+    def read(self, name: str) -> bytes:
+        """A whole file. Raises FileNotFoundError."""
+        ...
+
+    def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of each (offset, size) of a file, in order. Raises DatasetError where the file is too short."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LocalStorage:
+    """A folder of this machine. Files are opened once and read by `pread`, frame by frame."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bytes_read = 0
+        self._files: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def read(self, name: str) -> bytes:
+        data = (self.folder / name).read_bytes()
+        self.bytes_read += len(data)
+        return data
+
+    def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        file = self._files.get(name)
+        if file is None:
+            file = self._open(name)
+        try:
+            pieces = [os.pread(file, size, offset) for offset, size in ranges]
+        except OSError as error:  # the disk, or the network that it is reached by
+            raise DatasetError(f"{self.folder / name} can't be read: {error.strerror}") from None
+        self.bytes_read += sum(map(len, pieces))
+        for piece, (offset, size) in zip(pieces, ranges, strict=True):
+            if len(piece) != size:
+                raise DatasetError(
+                    f"{self.folder / name} ends within the {size} bytes at byte {offset}; run vclimb verify"
+                )
+        return pieces
+
+    def _open(self, name: str) -> int:
+        with self._lock:
+            if name not in self._files:
+                try:
+                    file = os.open(self.folder / name, os.O_RDONLY)
+                except OSError as error:
+                    raise DatasetError(f"can't open {self.folder / name}: {error.strerror}") from None
+                # Frames are read at random: what the kernel would read ahead is not wanted.
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+                self._files[name] = file
+            return self._files[name]
+
+    def close(self) -> None:
+        with self._lock:
+            for file in self._files.values():
+                os.close(file)
+            self._files.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folder"])  # type: ignore[misc] # file handles don't travel between processes
+
+
+class RemoteStorage:
+    """A URL that fsspec opens (`s3://`, `gs://`, `memory://`, ...), with a bounded cache of the ranges read last."""
+
+    def __init__(self, url: str, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        import fsspec  # type: ignore[import-untyped]
+
+        try:
+            self._system, self._root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise DatasetError(f"can't open {url}: {error}") from None
+        self.url = url
+        self.bytes_read = 0
+        self._cache_bytes = cache_bytes
+        self._cached_bytes = 0
+        self._cache: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return self.url
+
+    def read(self, name: str) -> bytes:
+        data: bytes = self._system.cat_file(f"{self._root}/{name}")
+        self.bytes_read += len(data)
+        return data
+
+    def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        found = {range_: self._cached(name, range_) for range_ in ranges}
+        missing = sorted(range_ for range_, data in found.items() if data is None)
+        spans = joined(missing)
+        path = f"{self._root}/{name}"
+        starts, ends = [start for start, _ in spans], [end for _, end in spans]
+        try:
+            pieces = self._system.cat_ranges([path] * len(spans), starts, ends, on_error="raise") if spans else []
+        except OSError as error:
+            raise DatasetError(f"can't read {self.url}/{name}: {error}") from None
+        self.bytes_read += sum(map(len, pieces))
+        span = 0
+        for offset, size in missing:
+            while offset >= ends[span]:
+                span += 1
+            data = pieces[span][offset - starts[span] : offset - starts[span] + size]
+            if len(data) != size:
+                raise DatasetError(
+                    f"{self.url}/{name} ends within the {size} bytes at byte {offset}; run vclimb verify"
+                )
+            found[offset, size] = data
+            self._keep((name, offset, size), data)
+        return [data for range_ in ranges if (data := found[range_]) is not None]
+
+    def _cached(self, name: str, range_: tuple[int, int]) -> bytes | None:
+        with self._lock:
+            key = (name, *range_)
+            if key in self._cache:
+                self._cache.move_to_end(key)
+            return self._cache.get(key)
+
+    def _keep(self, key: tuple[str, int, int], data: bytes) -> None:
+        with self._lock:
+            if key not in self._cache:
+                self._cache[key] = data
+                self._cached_bytes += len(data)
+            while self._cached_bytes > self._cache_bytes:
+                _, oldest = self._cache.popitem(last=False)
+                self._cached_bytes -= len(oldest)
+
+    def close(self) -> None:
+        with self._lock:
+            self._cache.clear()
+            self._cached_bytes = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "cache_bytes": self._cache_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc] # locks and cached bytes don't travel between processes
+
+
+def joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted (offset, size) ranges as spans (start, end), fewer requests for at most a tenth more bytes."""
+    spans: list[list[int]] = []
+    for offset, size in ranges:
+        if spans and offset - spans[-1][1] <= MAX_GAP_SHARE * size:
+            spans[-1][1] = max(spans[-1][1], offset + size)
+        else:
+            spans.append([offset, offset + size])
+    return [(start, end) for start, end in spans]
+
+
+def open_storage(location: Path | str) -> Storage:
+    """The storage of a local folder or a URL."""
+    if isinstance(location, str) and "://" in location:
+        return RemoteStorage(location.rstrip("/"))
+    return LocalStorage(Path(location))

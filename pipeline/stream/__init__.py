@@ -1,0 +1,1 @@
+"""Batches of clips, decoded on the CPU or by DALI."""

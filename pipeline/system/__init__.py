@@ -1,0 +1,1 @@
+"""Durable writes, locks, interrupts and cores."""

@@ -1,0 +1,268 @@
+"""Raw videos to shards: plan, probe, transcode, verify, assemble, record, publish.
+
+Everything that decides a byte is fixed by sources, settings and ffmpeg. What was published is never touched
+again; what is missing is made; what failed is listed and left, until a retry is asked for.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from vclimb.pipeline.dataset.catalog import HEADER, Catalog
+from vclimb.pipeline.dataset.storage import LocalStorage
+from vclimb.pipeline.errors import SettingsError, SourceError, TargetError
+from vclimb.pipeline.sources.keys import make_key, twin_key
+from vclimb.pipeline.sources.table import SourceTable, SourceVideo, printable_path
+from vclimb.pipeline.transcode.assembly import read_records
+from vclimb.pipeline.transcode.encode import EncodeSettings, estimated_bytes
+from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
+from vclimb.pipeline.transcode.local_executor import Executor
+from vclimb.pipeline.transcode.plan import Plan, PlannedShard, PlannedVideo, cut_shards, spread_over_classes
+from vclimb.pipeline.transcode.probe import Probe
+from vclimb.pipeline.transcode.shard_job import ShardJob
+from vclimb.pipeline.transcode.target import finish_work, locked, work_folder, writable
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What a run is asked to do, beside how videos are stored.
+
+    Attributes:
+        shard_bytes: aimed size of a shard.
+        limit: at most so many videos, spread over the classes; None takes all.
+        retry_failed: take just those that failed before.
+        timeout_seconds: longest time for one video; None allows 120 s and 10 s for each second of it.
+    """
+
+    shard_bytes: int = 256 * 10**6
+    limit: int | None = None
+    retry_failed: bool = False
+    timeout_seconds: float | None = None
+
+
+class Reporter(Protocol):
+    """Is told how a run goes."""
+
+    def note(self, sentence: str) -> None: ...
+    def start(self, phase: str, videos: int, seconds: float) -> None: ...
+    def advance(self, videos: int, seconds: float) -> None: ...
+
+
+@dataclass
+class Summary:
+    """What a run did and what the data set now holds.
+
+    Attributes:
+        out: the data set's folder.
+        prepared: videos that this run stored.
+        already_there: videos that were stored before.
+        failed_now: rows of errors that this run added.
+        failed_before: videos left alone because they failed in an earlier run.
+        missing: listed by the source, not on disk.
+        changed: stored videos whose source file has another size by now; kept as stored.
+        gone: stored videos that the source no longer has; kept.
+        totals: of the whole data set.
+    """
+
+    out: Path
+    prepared: int = 0
+    already_there: int = 0
+    failed_now: list[dict[str, Any]] = field(default_factory=list)
+    failed_before: int = 0
+    missing: int = 0
+    changed: list[str] = field(default_factory=list)
+    gone: int = 0
+    totals: dict[str, Any] = field(default_factory=dict)
+
+
+def prepare(
+    table: SourceTable,
+    out: Path,
+    settings: EncodeSettings,
+    options: PrepareOptions,
+    ffmpeg: Ffmpeg,
+    executor: Executor,
+    reporter: Reporter,
+) -> Summary:
+    """Bring a data set up to date with its source.
+
+    Raises:
+        SettingsError: the data set was made with other settings; the message shows the difference.
+        TargetError: the target is full, read-only, busy or not a data set. What was published stays.
+        SourceError: there is nothing to prepare.
+    """
+    out = out.absolute()
+    with locked(out), work_folder(out) as (work, drafts), writable(out):
+        run = _Run(table, out, settings, options, ffmpeg, executor, reporter)
+        return run.go(work, drafts)
+
+
+@dataclass
+class _Run:
+    """One run: its arguments, and what it knows so far."""
+
+    table: SourceTable
+    out: Path
+    settings: EncodeSettings
+    options: PrepareOptions
+    ffmpeg: Ffmpeg
+    executor: Executor
+    reporter: Reporter
+
+    def __post_init__(self) -> None:
+        name = make_key(self.out.name).replace("/", "_")
+        self.catalog = Catalog(name=name, settings=self.settings, ffmpeg=[])
+        self.summary = Summary(self.out)
+
+    def go(self, work: Path, drafts: Path) -> Summary:
+        if (self.out / HEADER).exists():
+            self.catalog = Catalog.read(LocalStorage(self.out))
+            self._refuse_other_settings(self.catalog.settings)
+        known = {row["source"] for row in self.catalog.videos}
+        unfinished = Plan.read(work)
+        if unfinished is not None:
+            self._refuse_other_settings(unfinished.settings)
+            self._refuse_other_source(unfinished)
+            n_videos = sum(len(shard.videos) for shard in unfinished.shards)
+            self.reporter.note(f"going on with an unfinished run of {n_videos} videos")
+            self._make(unfinished, work, drafts)
+        todo = self._todo()
+        if todo:
+            plan = self._plan(todo)
+            plan.write(work)
+            self._make(plan, work, drafts)
+        stored = {row["source"] for row in self.catalog.videos}
+        self.summary.prepared = len(stored - known)
+        self.summary.already_there = len(known)
+        if not stored and not self.catalog.errors and not self.table.missing:
+            raise SourceError(f"no videos to prepare in {self.table.root}")
+        self._record_missing()
+        self.catalog.write(self.out)
+        self.summary.totals = self.catalog.totals()
+        return self.summary
+
+    def _refuse_other_settings(self, before: EncodeSettings) -> None:
+        if differences := before.difference(self.settings):
+            raise SettingsError(
+                f"{self.out} was prepared with other settings ({'; '.join(differences)}); "
+                "use the same settings, or another --out"
+            )
+
+    def _refuse_other_source(self, unfinished: Plan) -> None:
+        """A plan's videos are looked for in the source that is given now. One that has moved is fine; another isn't."""
+        planned = [planned.video.path for shard in unfinished.shards for planned in shard.videos]
+        if planned and not {video.path for video in self.table.videos}.intersection(planned):
+            raise TargetError(
+                f"{self.out} holds an unfinished run over another source: none of its {len(planned)} videos "
+                f"({printable_path(planned[0])!r}, ...) is in {self.table.root}; complete it with its own source "
+                "first, or choose another --out"
+            )
+
+    def _todo(self) -> list[SourceVideo]:
+        """The videos that are neither stored nor known to fail, each with a key that nothing stored has."""
+        stored = {row["source"]: row for row in self.catalog.videos}
+        failed = {row["path"] for row in self.catalog.errors if row["stage"] not in ("label", "find")}
+        wanted = list(self.table.videos)
+        if self.options.limit is not None:
+            wanted = spread_over_classes(wanted, self.options.limit)
+        by_path = {printable_path(video.path): video for video in wanted}
+        self._compare_with_stored(stored)
+        if self.options.retry_failed:
+            chosen = [video for path, video in by_path.items() if path in failed]
+        else:
+            just_failed = {row["path"] for row in self.summary.failed_now}
+            self.summary.failed_before = len((failed - just_failed) & by_path.keys())
+            chosen = [v for path, v in by_path.items() if path not in stored and path not in failed]
+        keys = {row["key"] for row in self.catalog.videos}
+        return [v if v.key not in keys else replace(v, key=twin_key(v.path)) for v in chosen]
+
+    def _compare_with_stored(self, stored: dict[str, dict[str, Any]]) -> None:
+        here = {printable_path(video.path): video for video in self.table.videos}
+        self.summary.gone = len(stored.keys() - here.keys())
+        for path, row in stored.items():
+            if path not in here:
+                continue
+            try:
+                size = self.table.file(here[path]).stat().st_size
+            except OSError:
+                self.summary.gone += 1
+                continue
+            if size != row["source_bytes"]:
+                self.summary.changed.append(path)
+
+    def _plan(self, todo: Sequence[SourceVideo]) -> Plan:
+        self.reporter.start("probing", len(todo), 0)
+        sources = [self.table.file(video) for video in todo]
+        found = self.executor.probe(sources, lambda: self.reporter.advance(1, 0))
+        videos, errors = [], []
+        for video, row in zip(todo, found, strict=True):
+            if "error" in row:
+                errors.append({"path": printable_path(video.path), **row["error"]})
+            else:
+                videos.append(PlannedVideo(video, Probe.from_json(row["probe"])))
+        first_number = max(self.catalog.shards, default=-1) + 1
+        shards = cut_shards(videos, self.settings, self.options.shard_bytes, first_number)
+        needed = sum(estimated_bytes(planned.probe, self.settings) for planned in videos)
+        if (free := shutil.disk_usage(self.out).free) < needed:
+            self.reporter.note(
+                f"the disk of {self.out} may be too small: about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
+            )
+        return Plan(self.settings, self.catalog.name, shards, tuple(errors))
+
+    def _make(self, plan: Plan, work: Path, drafts: Path) -> None:
+        """Make a plan's missing shards. Whatever ends it, what is published by then is in the catalog."""
+        self.catalog.name = plan.name
+        self.catalog.ffmpeg = sorted({*self.catalog.ffmpeg, self.ffmpeg.version})
+        # What is planned is judged anew: its rows are of an earlier run, or of this one before it was killed.
+        planned_paths = {printable_path(planned.video.path) for shard in plan.shards for planned in shard.videos}
+        planned_paths.update(row["path"] for row in plan.errors)
+        self.catalog.errors = [row for row in self.catalog.errors if row["path"] not in planned_paths]
+        self.catalog.errors += plan.errors
+        self.summary.failed_now += plan.errors
+        published = {record.number for record in read_records(work)}
+        jobs = [self._job(shard, plan, work, drafts) for shard in plan.shards if shard.number not in published]
+        for job in jobs:
+            job.part(0).parent.mkdir(exist_ok=True)
+        everything = [planned for shard in plan.shards for planned in shard.videos]
+        self.reporter.start("preparing", len(everything), sum(v.probe.duration_seconds for v in everything))
+        for shard in plan.shards:
+            if shard.number in published:
+                self.reporter.advance(len(shard.videos), sum(v.probe.duration_seconds for v in shard.videos))
+        try:
+            for _ in self.executor.run(jobs, self._on_video):
+                pass
+        finally:
+            for record in read_records(work):
+                self.catalog.add(record)
+                self.summary.failed_now += record.errors
+            self.catalog.write(self.out)
+        finish_work(work)
+
+    def _job(self, shard: PlannedShard, plan: Plan, work: Path, drafts: Path) -> ShardJob:
+        return ShardJob(
+            shard=shard,
+            stem=f"{plan.name}-{shard.number:06d}",
+            root=self.table.root,
+            target=self.out,
+            work=work,
+            scratch=drafts,
+            settings=self.settings,
+            ffmpeg=self.ffmpeg.path,
+            timeout_seconds=self.options.timeout_seconds,
+        )
+
+    def _on_video(self, job: ShardJob, index: int) -> None:
+        self.reporter.advance(1, job.shard.videos[index].probe.duration_seconds)
+
+    def _record_missing(self) -> None:
+        self.summary.missing = len(self.table.missing)
+        errors = [row for row in self.catalog.errors if row["stage"] != "find"]
+        for missing in self.table.missing:
+            errors.append(
+                {"path": printable_path(missing.path), "stage": "find", "reason": missing.reason, "stderr": ""}
+            )
+        self.catalog.errors = errors

@@ -1,0 +1,160 @@
+"""Holding a data set against its catalog: every digest, tar, index and frame range, and on request every frame."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vclimb.pipeline.dataset.catalog import ERRORS, HEADER, INSTANCES, VIDEOS, read_header
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.storage import LocalStorage
+from vclimb.pipeline.system.interrupts import interrupts_held
+from vclimb.pipeline.transcode.shard_problems import Expected, Problem, frame_problems, shard_problems
+from vclimb.pipeline.transcode.target import WORK
+from vclimb.pipeline.transcode.worker import file_sha256
+
+_VIDEOS_PER_TASK = 64
+
+
+@dataclass
+class Report:
+    """What was looked at and what is wrong with it."""
+
+    n_shards: int = 0
+    n_videos: int = 0
+    n_frames: int = 0
+    decoded: bool = False
+    unfinished: bool = False
+    problems: list[Problem] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def verify(folder: Path, decode: bool, workers: int, on_videos: Callable[[int], None]) -> Report:
+    """Check a data set.
+
+    Args:
+        folder: a prepared data set.
+        decode: decode every frame too.
+        workers: processes to use; for one nothing is started.
+        on_videos: is told how many more videos were checked.
+
+    Raises:
+        DatasetError: there is no catalog to check against.
+    """
+    report = Report(decoded=decode, unfinished=(folder / WORK).exists())
+    report.problems += _catalog_problems(folder)
+    if any(problem.file in (VIDEOS, INSTANCES) for problem in report.problems):
+        return report  # nothing is left to hold the shards against
+    dataset = StoredDataset.open(folder)
+    report.n_shards, report.n_videos = len(dataset.catalog.shards), len(dataset.videos)
+    report.n_frames = sum(video.n_frames for video in dataset.videos)
+    report.problems += _stray_files(dataset)
+    tasks = [task for number in sorted(dataset.catalog.shards) for task in _tasks(dataset, number, decode)]
+    workers = min(workers, len(tasks))
+    with closing(_in_processes(folder, tasks, workers) if workers > 1 else _here(dataset, tasks)) as results:
+        for task, problems in results:
+            report.problems += problems
+            on_videos(task.n_videos)
+    report.problems.sort(key=lambda problem: (problem.file, problem.key or "", problem.what))
+    return report
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A shard's files, or all frames of some of its videos [start, stop)."""
+
+    shard: int
+    start: int = 0
+    stop: int = 0
+    n_videos: int = 0
+
+    def problems(self, expected: Expected) -> list[Problem]:
+        try:
+            if self.stop:
+                videos = expected.videos(self.shard)[self.start : self.stop]
+                return frame_problems(expected.dataset, self.shard, videos)
+            return shard_problems(expected, self.shard)
+        except OSError as error:
+            tar = expected.dataset.shard_paths(self.shard)[0]
+            return [Problem(Path(error.filename or tar).name, None, f"can't be read: {error.strerror}")]
+
+
+def _tasks(dataset: StoredDataset, shard: int, decode: bool) -> Iterator[_Task]:
+    n_videos = dataset.catalog.shards[shard].n_videos
+    yield _Task(shard, n_videos=0 if decode else n_videos)
+    for start in range(0, n_videos if decode else 0, _VIDEOS_PER_TASK):
+        stop = min(start + _VIDEOS_PER_TASK, n_videos)
+        yield _Task(shard, start, stop, stop - start)
+
+
+def _here(dataset: StoredDataset, tasks: Sequence[_Task]) -> Generator[tuple[_Task, list[Problem]], None, None]:
+    expected = Expected(dataset)
+    for task in tasks:
+        yield task, task.problems(expected)
+
+
+def _in_processes(
+    folder: Path, tasks: Sequence[_Task], workers: int
+) -> Generator[tuple[_Task, list[Problem]], None, None]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_open_dataset, initargs=(folder,)) as pool:
+        try:
+            with interrupts_held():
+                futures = {pool.submit(_in_worker, task): task for task in tasks}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+# A worker opens the data set once: sending the catalog with every task would cost more than the checks.
+_expected_by_worker: Expected | None = None
+
+
+def _open_dataset(folder: Path) -> None:
+    global _expected_by_worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _expected_by_worker = Expected(StoredDataset.open(folder))
+
+
+def _end_with_parent() -> None:
+    """A worker waits for tasks for ever, also when nobody is left to give any."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _in_worker(task: _Task) -> list[Problem]:
+    assert _expected_by_worker is not None
+    return task.problems(_expected_by_worker)
+
+
+def _catalog_problems(folder: Path) -> Iterator[Problem]:
+    expected = read_header(LocalStorage(folder))["files"]
+    for name in (VIDEOS, INSTANCES, ERRORS):
+        if not (folder / name).exists():
+            yield Problem(name, None, "is missing")
+        elif file_sha256(folder / name) != expected[name]:
+            yield Problem(name, None, f"its SHA-256 is not the one in {HEADER}")
+
+
+def _stray_files(dataset: StoredDataset) -> Iterator[Problem]:
+    ours = {HEADER, VIDEOS, INSTANCES, ERRORS, WORK}
+    for number in dataset.catalog.shards:
+        ours.update(path.name for path in dataset.shard_paths(number))
+    if not (dataset.folder / WORK).exists():
+        for path in sorted(dataset.folder.iterdir()):
+            if path.name not in ours:
+                yield Problem(path.name, None, "is not part of the data set")

@@ -1,0 +1,1 @@
+"""Measure decoders, networks and training fed by each on this machine."""

@@ -1,0 +1,1 @@
+"""Budgets, and which frames and videos a memory keeps."""

@@ -1,0 +1,203 @@
+"""How much the memory may hold, and how many exemplars that leaves each class.
+
+A budget is shared out equally over the classes seen so far, which stand in the order in which they were first
+seen. Each class keeps the longest prefix of its ranking that fits in its share. Whole numbers only: the same
+everywhere.
+
+The benchmark's reference code keeps `budget // classes` videos of a class and leaves the remainder unused. Here
+the remainder goes to the earliest classes, one exemplar each, since a class's place never changes whatever comes
+later. So a budget is never exceeded, shares differ by one exemplar at most, and the share of a class never grows
+when classes are added: what is dropped would not be wanted back.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal, get_args
+
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.sizes import parse_size, size_text
+
+Kind = Literal["videos", "frames", "bytes", "none", "all"]
+_ALLOWED = "videos (2020v), frames (16160f), bytes on disk (64MB, 64MiB), none or all"
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """What the memory may hold at most.
+
+    Attributes:
+        kind: what is counted: `videos`, `frames` or `bytes` on disk; or `none` (nothing is kept) or `all`.
+        amount: how many of them, 1 or more; 0 for `none` and `all`.
+
+    Raises:
+        SettingsError: the amount isn't allowed for this kind, or there is no such kind.
+    """
+
+    kind: Kind
+    amount: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise SettingsError(f"budget of {self.kind!r} is not known; allowed: {', '.join(get_args(Kind))}")
+        if self.kind in ("none", "all"):
+            if self.amount != 0:
+                raise SettingsError(f"budget {self.kind!r} takes no amount, but {self.amount} was given; leave it out")
+        elif self.amount < 1:
+            raise SettingsError(
+                f"budget of {self.amount} {self.kind} is out of range; allowed: 1 or more, or none for no memory"
+            )
+
+    @staticmethod
+    def parse(text: str) -> MemoryBudget:
+        """`2020v` (videos), `16160f` (frames), `64MB` (bytes on disk, any unit of `parse_size`), `none` or `all`.
+
+        Raises:
+            SettingsError: the text is none of these. A number alone is refused: it could count any of them.
+        """
+        word = text.strip().lower()
+        if word in ("none", "all"):
+            return MemoryBudget("none" if word == "none" else "all")
+        if counted := re.fullmatch(r"([0-9]{1,18})\s*([vf])", word):
+            return MemoryBudget("videos" if counted[2] == "v" else "frames", int(counted[1]))
+        if not word.endswith(("b", "k", "m", "g", "ki", "mi", "gi")):
+            raise SettingsError(f"budget {text!r} is not understood; write {_ALLOWED}")
+        try:
+            return MemoryBudget("bytes", parse_size(word))
+        except SettingsError:
+            raise SettingsError(f"budget {text!r} is not understood; write {_ALLOWED}") from None
+
+    def __str__(self) -> str:
+        """The text that `parse` reads as this budget."""
+        if self.kind in ("none", "all"):
+            return self.kind
+        return size_text(self.amount) if self.kind == "bytes" else f"{self.amount}{self.kind[0]}"
+
+    def cost(self, n_frames: int, n_bytes: int) -> int:
+        """What an exemplar of so many frames and bytes on disk takes of this budget: 1 video, frames or bytes."""
+        return {"frames": n_frames, "bytes": n_bytes}.get(self.kind, 1)
+
+    def kept(
+        self,
+        costs: Sequence[Sequence[int]],
+        *,
+        granule: int = 1,
+        root_bytes: int = 0,
+        class_bytes: Sequence[int] | None = None,
+        rebalance: bool = False,
+    ) -> list[int]:
+        """How many exemplars each class keeps, from the start of its ranking.
+
+        Args:
+            costs: for each class in the order in which they were first seen, the `cost` of each exemplar that can
+                be had, in rank order. Of an earlier task's class, that is what is still stored: what was dropped
+                before can't come back.
+            granule: shares are multiples of it. Give K for a budget of frames, so that `16160f` of 16 frames a
+                video is the same as `1010v`.
+            root_bytes: what the store takes when it is empty. Only a budget of bytes counts it, and the next.
+            class_bytes: what each class takes besides its exemplars, once it has one.
+            rebalance: give what classes can't use to those that can; see `fill`.
+
+        Raises:
+            SettingsError: the budget is smaller than an empty store.
+        """
+        if self.kind == "none":
+            return [0] * len(costs)
+        if self.kind == "all":
+            return [len(ranked) for ranked in costs]
+        if self.kind != "bytes":
+            return fill(self.amount, costs, granule=granule, rebalance=rebalance)
+        if root_bytes > self.amount:
+            raise SettingsError(
+                f"budget {self} is {self.amount} bytes, but a memory without exemplars takes {root_bytes}; "
+                "allow more, or write none for no memory"
+            )
+        return fill(self.amount - root_bytes, costs, class_bytes, granule=granule, rebalance=rebalance)
+
+
+def shares(amount: int, n_classes: int, granule: int = 1) -> list[int]:
+    """Equal shares for classes, multiples of a granule; the first get one granule more where it doesn't come out even.
+
+    Together they are at most the amount, and less than a granule is left. A class's share never grows with the
+    number of classes.
+    """
+    if n_classes == 0:
+        return []
+    each, rest = divmod(amount // granule, n_classes)
+    return [granule * (each + (place < rest)) for place in range(n_classes)]
+
+
+def fill(
+    amount: int,
+    costs: Sequence[Sequence[int]],
+    overheads: Sequence[int] | None = None,
+    *,
+    granule: int = 1,
+    rebalance: bool = False,
+) -> list[int]:
+    """How many exemplars each class keeps: the longest prefix of its ranking that fits in its share.
+
+    With `rebalance`, each class first gets what it would get without. What is left then goes out one exemplar at a
+    time, to the class that has spent least (the earliest of several), until no class has an exemplar that fits. No
+    ranking is skipped through for a smaller exemplar.
+
+    Args:
+        amount: to be shared out, 0 or more.
+        costs: for each class, what its exemplars cost, in rank order; each 1 or more.
+        overheads: for each class, what it costs to have any exemplar; None: nothing.
+        granule: shares are multiples of it.
+        rebalance: give what is left to those who can use it.
+
+    Returns:
+        a number for each class; their costs and overheads together are at most the amount.
+    """
+    overheads = [0] * len(costs) if overheads is None else overheads
+    if len(overheads) != len(costs):
+        raise ValueError(f"{len(overheads)} overheads don't fit {len(costs)} classes")
+    if amount < 0 or granule < 1 or min(overheads, default=0) < 0 or any(min(c, default=1) < 1 for c in costs):
+        raise ValueError("an amount or an overhead below 0, or a granule or a cost below 1, can't be shared out")
+    # totals[c][k]: what class c costs with its first k exemplars. With none it costs nothing: see `spent`.
+    totals = [list(accumulate(ranked, initial=own)) for ranked, own in zip(costs, overheads, strict=True)]
+    kept = [
+        max(0, bisect_right(total, share) - 1)
+        for total, share in zip(totals, shares(amount, len(costs), granule), strict=True)
+    ]
+    if rebalance:
+        _hand_out_rest(amount, totals, kept)
+    return kept
+
+
+def _hand_out_rest(amount: int, totals: Sequence[Sequence[int]], kept: list[int]) -> None:
+    """Raise `kept`, an exemplar at a time, by what fits in the part of the amount that isn't spent."""
+    spent = [total[count] if count else 0 for total, count in zip(totals, kept, strict=True)]
+    left = amount - sum(spent)
+    queue = [(spent[place], place) for place in range(len(kept)) if kept[place] + 1 < len(totals[place])]
+    heapq.heapify(queue)
+    while queue:
+        before, place = heapq.heappop(queue)
+        after = totals[place][kept[place] + 1]
+        if after - before > left:
+            continue  # what is left only shrinks: this class is done
+        left -= after - before
+        kept[place] += 1
+        if kept[place] + 1 < len(totals[place]):
+            heapq.heappush(queue, (after, place))
+
+
+def quotas(budget_units: int, available: Sequence[int], rebalance: bool = False) -> list[int]:
+    """How many exemplars each class keeps where all cost the same.
+
+    Args:
+        budget_units: exemplars that the memory may hold.
+        available: for each class in the order in which they were first seen, how many it has.
+        rebalance: give what a class can't use to the others. The benchmark's reference code doesn't.
+
+    Returns:
+        a number for each class. Where the classes have enough, they differ by one at most.
+    """
+    return fill(budget_units, [(1,) * count for count in available], rebalance=rebalance)

@@ -1,0 +1,221 @@
+"""Which frames of an instance an exemplar keeps.
+
+A new strategy is a small class that inherits `_Counted` for the usual rules and is entered in `FRAME_CHOICES`.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vclimb.pipeline.clips.dice import bits
+from vclimb.pipeline.clips.sampling import segment_centres
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.transcode.encode import GOP_FRAMES
+
+Indices = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint8]
+FrameCount = int | Literal["all"]
+ReadPixels = Callable[[Indices], Pixels]
+"""Decodes frames, given by rising numbers (m,) within the instance: (m, H, W, 3) uint8 RGB."""
+
+# Pixels of a side of the grey pictures that frames are compared by.
+THUMBNAIL_SIDE = 16
+# Whole groups of pictures, so that few frames of H.264 shards are decoded twice.
+FRAMES_IN_PIECE = 2 * GOP_FRAMES
+
+
+class FrameChoice(Protocol):
+    """How the frames of an exemplar are chosen. A pure function of its arguments."""
+
+    def n_chosen(self, n_frames: int) -> int:
+        """How many frames `choose` gives for an instance of so many."""
+        ...
+
+    def choose(self, n_frames: int, key: str, pixels: ReadPixels) -> Indices:
+        """The frames to keep.
+
+        Args:
+            n_frames: frames of the instance, 1 or more.
+            key: names the instance; two instances of one video need two keys.
+            pixels: decodes frames of the instance. Called only by a choice that looks at them.
+
+        Returns:
+            (n_chosen,) int64 in [0, n_frames), rising, each once.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class _Counted(abc.ABC):
+    """K frames; all of an instance that has no more than K.
+
+    Attributes:
+        count: K, 1 or more, or `all`.
+    """
+
+    count: FrameCount
+
+    def __post_init__(self) -> None:
+        if self.count != "all" and self.count < 1:
+            raise SettingsError(f"frames per video {self.count} is out of range; allowed: 1 or more, or all")
+
+    def n_chosen(self, n_frames: int) -> int:
+        return n_frames if self.count == "all" else min(n_frames, self.count)
+
+    def choose(self, n_frames: int, key: str, pixels: ReadPixels) -> Indices:
+        if n_frames < 1:
+            raise ValueError(f"an instance of {n_frames} frames has none to choose from")
+        if (count := self.n_chosen(n_frames)) == n_frames:
+            return np.arange(n_frames, dtype=np.int64)
+        return self._choose(n_frames, count, key, pixels)
+
+    @abc.abstractmethod
+    def _choose(self, n_frames: int, count: int, key: str, pixels: ReadPixels) -> Indices:
+        """`count` of `n_frames` frames, where it is less."""
+
+
+@dataclass(frozen=True)
+class UniformFrames(_Counted):
+    """The centres of K equal segments, as the benchmark's memory keeps them (Villa et al., CVPR 2022)."""
+
+    def _choose(self, n_frames: int, count: int, key: str, pixels: ReadPixels) -> Indices:
+        return segment_centres(np.array(n_frames), count)
+
+
+@dataclass(frozen=True)
+class RandomFrames(_Counted):
+    """K frames drawn without repetition. Those of a smaller K are among those of a larger one."""
+
+    seed: int = 0
+
+    def _choose(self, n_frames: int, count: int, key: str, pixels: ReadPixels) -> Indices:
+        draws = bits(self.seed, key_number(key, "exemplar frames"), np.arange(n_frames))
+        return np.sort(np.argsort(draws, kind="stable")[:count])
+
+
+@dataclass(frozen=True)
+class FirstFrames(_Counted):
+    """The first K frames."""
+
+    def _choose(self, n_frames: int, count: int, key: str, pixels: ReadPixels) -> Indices:
+        return np.arange(count, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class MiddleFrame(_Counted):
+    """The single frame in the middle, whatever K."""
+
+    def n_chosen(self, n_frames: int) -> int:
+        return 1
+
+    def _choose(self, n_frames: int, count: int, key: str, pixels: ReadPixels) -> Indices:
+        return segment_centres(np.array(n_frames), 1)
+
+
+@dataclass(frozen=True)
+class DiverseFrames(_Counted):
+    """The K frames that differ most: farthest-point selection (Gonzalez, 1985) on grey thumbnails.
+
+    Starts from the middle frame and adds, each time, the frame that differs most from the nearest of those chosen.
+    Of frames that differ equally, the one farthest in time from those chosen is added, so that a still video is
+    covered evenly. No choice of K frames can more than halve the largest distance of a frame from the nearest chosen.
+    """
+
+    def _choose(self, n_frames: int, count: int, key: str, pixels: ReadPixels) -> Indices:
+        pieces = [
+            thumbnails(_read(pixels, np.arange(start, min(start + FRAMES_IN_PIECE, n_frames), dtype=np.int64)))
+            for start in range(0, n_frames, FRAMES_IN_PIECE)
+        ]
+        return np.sort(farthest_points(np.concatenate(pieces), count))
+
+
+FRAME_CHOICES: dict[str, Callable[[FrameCount, int], FrameChoice]] = {
+    "uniform": lambda count, seed: UniformFrames(count),
+    "random": RandomFrames,
+    "first": lambda count, seed: FirstFrames(count),
+    "middle": lambda count, seed: MiddleFrame(count),
+    "diverse": lambda count, seed: DiverseFrames(count),
+}
+"""Name of a strategy -> what makes it from K and a seed."""
+
+
+def parse_frame_choice(name: str, count: FrameCount, seed: int = 0) -> FrameChoice:
+    """The strategy of a name.
+
+    Args:
+        name: one of `FRAME_CHOICES`.
+        count: K, frames of a video that are kept, or `all`.
+        seed: of a choice that draws.
+
+    Raises:
+        SettingsError: there is no such strategy, or K is out of range.
+    """
+    if name not in FRAME_CHOICES:
+        raise SettingsError(f"frame choice {name!r} is not known; allowed: {', '.join(FRAME_CHOICES)}")
+    return FRAME_CHOICES[name](count, seed)
+
+
+def parse_frame_count(text: str) -> FrameCount:
+    """K as it is written: `8`, or `all`.
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    word = text.strip().lower()
+    if word == "all":
+        return "all"
+    if not (word.isascii() and word.isdecimal() and len(word) <= 18 and int(word) >= 1):
+        raise SettingsError(f"frames per video {text!r} is not understood; write 1 or more, e.g. 8, or all")
+    return int(word)
+
+
+def key_number(key: str, purpose: str) -> int:
+    """64 bits of a key, to draw from; no two purposes (16 ASCII characters at most) share their draws."""
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=purpose.encode("ascii"))
+    return int.from_bytes(digest.digest(), "big")
+
+
+def thumbnails(frames: Pixels) -> npt.NDArray[np.uint8]:
+    """Small grey pictures of frames, flat: (m, up to 16 * 16) from (m, H, W, 3). Whole numbers, alike everywhere."""
+    height, width = frames.shape[1:3]
+    rows, columns = min(THUMBNAIL_SIDE, height), min(THUMBNAIL_SIDE, width)
+    tops, lefts = np.arange(rows) * height // rows, np.arange(columns) * width // columns
+    sums = np.add.reduceat(frames, tops, axis=1, dtype=np.uint32)
+    sums = np.add.reduceat(sums, lefts, axis=2, dtype=np.uint64)
+    areas = np.diff(tops, append=height)[:, None] * np.diff(lefts, append=width)
+    grey: npt.NDArray[np.uint64] = sums @ np.array([299, 587, 114], np.uint64) // (1000 * areas.astype(np.uint64))
+    return grey.astype(np.uint8).reshape(len(frames), -1)
+
+
+def farthest_points(pictures: npt.NDArray[np.uint8], count: int) -> Indices:
+    """Frames that differ most, in the order of their choice: (count,) from pictures (n, D), count at most n.
+
+    The first `k` of them are the choice for `k`.
+    """
+    n_frames = len(pictures)
+    times = np.arange(n_frames)
+    chosen = [n_frames // 2]
+    difference = np.full(n_frames, np.iinfo(np.int32).max, np.int64)
+    distance_in_time = np.full(n_frames, n_frames, np.int64)
+    for _ in range(1, count):
+        newest = chosen[-1]
+        step = pictures.astype(np.int32) - pictures[newest]
+        np.minimum(difference, np.einsum("nd,nd->n", step, step), out=difference)
+        np.minimum(distance_in_time, np.abs(times - newest), out=distance_in_time)
+        # One number for both: a chosen frame has 0, any other at least 1.
+        chosen.append(int(np.argmax(difference * n_frames + distance_in_time)))
+    return np.array(chosen, np.int64)
+
+
+def _read(pixels: ReadPixels, numbers: Indices) -> Pixels:
+    frames = pixels(numbers)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or len(frames) != len(numbers) or frames.shape[3] != 3:
+        raise ValueError(f"{len(numbers)} frames were asked for, not {frames.dtype} {frames.shape}; needs uint8 RGB")
+    return frames

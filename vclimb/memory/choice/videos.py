@@ -1,0 +1,243 @@
+"""Which videos of a class the memory keeps: a ranking of all candidates, best first.
+
+The memory keeps a prefix of the ranking, so that a smaller quota drops the last-ranked. A new strategy is a small
+class that is entered in `VIDEO_CHOICES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vclimb.memory.choice.frames import key_number
+from vclimb.pipeline.clips.dice import bits
+from vclimb.pipeline.errors import SettingsError, VclimbError
+
+Indices = npt.NDArray[np.int64]
+Features = npt.NDArray[np.floating]
+Doubles = npt.NDArray[np.float64]
+
+TIE = 1e-9
+"""Squared distances (of features of length 1) that differ by less are equal: far above what the order of additions
+changes in float64 (about 1e-13), and below the precision of float32 features (about 1e-7)."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The instances of one class that may be kept.
+
+    Attributes:
+        keys: names of the instances, each once.
+        groups: the source group of each (videos cut from one recording share it); None: unknown, on its own.
+        features: (n, D) floating, of any length but finite; None where the strategy doesn't need them.
+
+    Raises:
+        VclimbError: a feature holds NaN or infinity.
+    """
+
+    keys: Sequence[str]
+    groups: Sequence[str | None] | None = None
+    features: Features | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.keys)) != len(self.keys):
+            raise ValueError("two candidates have one key")
+        if self.groups is not None and len(self.groups) != len(self.keys):
+            raise ValueError(f"{len(self.groups)} groups don't fit {len(self.keys)} candidates")
+        if self.features is None:
+            return
+        if self.features.ndim != 2 or len(self.features) != len(self.keys):
+            raise ValueError(f"features {self.features.shape} don't fit {len(self.keys)} candidates; needs (n, D)")
+        finite = np.isfinite(self.features).all(axis=1)
+        if not finite.all():
+            others = ", ".join(name for name, make in VIDEO_CHOICES.items() if not make(0).needs_features)
+            raise VclimbError(
+                f"features of {np.count_nonzero(~finite)} of {len(self)} videos hold NaN or infinity, the first of "
+                f"them {self.keys[int(np.argmin(finite))]!r}; allowed: finite numbers. The model that made them has "
+                "probably diverged: train it with a lower learning rate, or choose videos by a strategy that needs no "
+                f"features: {others}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+class VideoChoice(Protocol):
+    """How the videos of a class are ranked.
+
+    Attributes:
+        needs_features: whether `rank` looks at the candidates' features.
+    """
+
+    needs_features: ClassVar[bool]
+
+    def rank(self, candidates: Candidates) -> Indices:
+        """All candidates, best first: a permutation of range(n), int64. A pure function of the candidates."""
+        ...
+
+
+@dataclass(frozen=True)
+class RandomVideos:
+    """By chance, each key's place depending on seed and key alone.
+
+    Whichever other candidates there are, and in whatever order they come, two keys keep their order.
+    """
+
+    seed: int = 0
+    needs_features: ClassVar[bool] = False
+
+    def rank(self, candidates: Candidates) -> Indices:
+        return np.lexsort((np.array(candidates.keys, np.str_), key_draws(candidates.keys, self.seed)))
+
+
+@dataclass(frozen=True)
+class SpreadVideos:
+    """From as many source groups as can be: one of each group, then a second of each, and so on; else by chance.
+
+    The first g are of g different groups, where there are g. A video of no known group is a group of its own.
+    """
+
+    seed: int = 0
+    needs_features: ClassVar[bool] = False
+
+    def rank(self, candidates: Candidates) -> Indices:
+        order = RandomVideos(self.seed).rank(candidates)
+        groups = candidates.groups or [None] * len(candidates)
+        seen: dict[str, int] = {}
+        rounds = np.zeros(len(order), np.int64)
+        for place, candidate in enumerate(order.tolist()):
+            if (group := groups[candidate]) is not None:
+                rounds[place] = seen.get(group, 0)
+                seen[group] = int(rounds[place]) + 1
+        return order[np.argsort(rounds, kind="stable")]
+
+
+@dataclass(frozen=True)
+class HerdingVideos:
+    """iCaRL's herding: each prefix's mean feature is as near to the class mean as one more video can bring it."""
+
+    needs_features: ClassVar[bool] = True
+
+    def rank(self, candidates: Candidates) -> Indices:
+        return herding(_features_of(candidates))
+
+
+@dataclass(frozen=True)
+class NearestVideos:
+    """Nearest to the class mean first.
+
+    This is what the benchmark's reference code does under the name of herding: it divides the candidate means by the
+    norm of their whole matrix, which leaves the nearness to the mean to decide.
+    """
+
+    needs_features: ClassVar[bool] = True
+
+    def rank(self, candidates: Candidates) -> Indices:
+        return nearest_to_mean(_features_of(candidates))
+
+
+VIDEO_CHOICES: dict[str, Callable[[int], VideoChoice]] = {
+    "random": RandomVideos,
+    "herding": lambda seed: HerdingVideos(),
+    "nearest": lambda seed: NearestVideos(),
+    "spread": SpreadVideos,
+}
+"""Name of a strategy -> what makes it from a seed."""
+
+
+def parse_video_choice(name: str, seed: int = 0) -> VideoChoice:
+    """The strategy of a name.
+
+    Args:
+        name: one of `VIDEO_CHOICES`.
+        seed: of a choice that draws.
+
+    Raises:
+        SettingsError: there is no such strategy.
+    """
+    if name not in VIDEO_CHOICES:
+        raise SettingsError(f"video choice {name!r} is not known; allowed: {', '.join(VIDEO_CHOICES)}")
+    return VIDEO_CHOICES[name](seed)
+
+
+def key_draws(keys: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+    """64 random bits for each key: (n,)."""
+    numbers = np.array([key_number(key, "exemplar videos") for key in keys], np.uint64)
+    return bits(seed, numbers.view(np.int64))
+
+
+def normalised(features: Features) -> Doubles:
+    """Rows of length 1, float64; a row of zeros stays."""
+    rows = features.astype(np.float64)
+    if rows.size:
+        # Two steps, since the squares of very large or very small numbers are no float64.
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        rows /= np.where(largest > 0, largest, 1)
+        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
+        rows /= np.where(lengths > 0, lengths, 1)
+    return rows
+
+
+def herding(features: Features) -> Indices:
+    """Herding, Algorithm 4 of iCaRL (Rebuffi et al., CVPR 2017), to the last candidate.
+
+    With phi the features of length 1 and mu their mean, the k-th choice is the candidate, of those not chosen yet,
+    that brings the mean of the k chosen nearest to mu: it minimises |mu - (phi + sum of the chosen) / k|. As in the
+    authors' own code, the means themselves are not made length 1 again, and each candidate is chosen once.
+
+    Of candidates whose distances, times k and squared, are within `TIE` of the least, the first is chosen. So the
+    ranking is the same with every BLAS, but where a distance lies within rounding of that limit.
+
+    Args:
+        features: (n, D), finite.
+
+    Returns:
+        (n,) int64, a permutation. Takes n matrix-vector products of n x D and two copies of the features in float64.
+    """
+    phi = normalised(features)
+    n, dimensions = phi.shape
+    mean = phi.mean(axis=0) if n else np.zeros(dimensions)
+    squares = np.einsum("nd,nd->n", phi, phi)
+    chosen_sum = np.zeros(dimensions)
+    left = np.arange(n)  # candidates that the rows of phi stand for
+    taken = np.zeros(n, bool)  # of those rows
+    order = np.empty(n, np.int64)
+    for k in range(n):
+        target = (k + 1) * mean - chosen_sum
+        # k^2 times the squared distance, but for |target|^2, which all candidates share.
+        distances = squares - 2 * (phi @ target)
+        distances[taken] = np.inf
+        row = int(np.argmax(distances <= distances.min() + TIE))
+        order[k] = left[row]
+        chosen_sum += phi[row]
+        taken[row] = True
+        if 2 * np.count_nonzero(taken) > len(left):  # rows of chosen candidates only cost time
+            phi, squares, left, taken = phi[~taken], squares[~taken], left[~taken], np.zeros((~taken).sum(), bool)
+    return order
+
+
+def nearest_to_mean(features: Features) -> Indices:
+    """Candidates by the distance of their feature, made length 1, from the mean of these: (n,) int64.
+
+    Args:
+        features: (n, D), finite.
+    """
+    phi = normalised(features)
+    if not len(phi):
+        return np.arange(0)
+    steps = phi - phi.mean(axis=0)
+    distances = np.einsum("nd,nd->n", steps, steps)
+    order = np.argsort(distances, kind="stable")
+    # Distances that differ by rounding alone are ties, which the order of the candidates decides.
+    rises = np.diff(distances[order], prepend=distances[order[0]]) > TIE
+    return order[np.lexsort((order, np.cumsum(rises)))]
+
+
+def _features_of(candidates: Candidates) -> Features:
+    if candidates.features is None:
+        raise ValueError("this video choice needs the features of its candidates")
+    return candidates.features

@@ -1,0 +1,1 @@
+"""What would fit a budget and how long it would take."""

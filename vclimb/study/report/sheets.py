@@ -1,0 +1,89 @@
+"""Pictures of what memories keep, small enough for a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+
+from vclimb.memory.report import MemoryReport
+from vclimb.memory.store.layout import NODE_FILE
+from vclimb.pipeline.errors import VclimbError
+from vclimb.study.report.groups import Group, Layout, best
+from vclimb.study.report.results import MEMORY, RunResult
+
+_MAX_CLASSES = 6
+_MAX_WIDTH = 1300
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A memory that is shown.
+
+    Attributes:
+        title: why it is shown.
+        name: the cell.
+        data: the picture as a `data:` address; empty where there is none.
+        note: what can't be shown, and why.
+    """
+
+    title: str
+    name: str
+    data: str
+    note: str
+
+
+def contact_sheets(layout: Layout) -> list[Sheet]:
+    """What the cheapest and the best memories keep, of those that are at hand."""
+    groups = [group for group in layout.groups if group.bytes.mean > 0 and group.frames.mean > 0]
+    if not groups:
+        return []
+    at_hand = [group for group in groups if _run_with_memory(group) is not None]
+    sheets = []
+    for title, wanted, found in (
+        ("The smallest memory", _cheapest(groups), _cheapest(at_hand)),
+        ("The best memory", best(groups), best(at_hand)),
+    ):
+        if found is None:
+            name = layout.name(wanted) if wanted else ""
+            sheets.append(
+                Sheet(title, name, "", "its run folder has no memory.zarr, as where only metrics were copied")
+            )
+            continue
+        instead = ""
+        if found is not wanted and wanted is not None:
+            instead = f"of those whose memory.zarr is at hand; {layout.name(wanted)} isn't"
+        sheets.append(_sheet(title, layout.name(found), found, instead))
+    return sheets
+
+
+def _cheapest(groups: list[Group]) -> Group | None:
+    return min(groups, key=lambda group: group.bytes.mean, default=None)
+
+
+def _run_with_memory(group: Group) -> RunResult | None:
+    return next((run for run in group.runs if (run.path / MEMORY / NODE_FILE).exists()), None)
+
+
+def _sheet(title: str, name: str, group: Group, note: str) -> Sheet:
+    run = _run_with_memory(group)
+    assert run is not None, "only groups with a memory come here"
+    try:
+        from vclimb.memory.sheet import memory_sheet
+
+        report = MemoryReport.of(run.path / MEMORY)
+        picture = memory_sheet(report.memory, report.usage, _MAX_CLASSES).picture
+    except (VclimbError, OSError) as error:
+        return Sheet(title, name, "", f"it can't be read: {error}")
+    return Sheet(title, name, _address(picture), note)
+
+
+def _address(picture: Image.Image) -> str:
+    if picture.width > _MAX_WIDTH:
+        height = round(picture.height * _MAX_WIDTH / picture.width)
+        picture = picture.resize((_MAX_WIDTH, height), Image.Resampling.LANCZOS)
+    sink = io.BytesIO()
+    picture.convert("RGB").save(sink, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode()

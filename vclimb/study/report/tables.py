@@ -1,0 +1,125 @@
+"""Results as tables: a row for each run, for any program that reads parquet or csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vclimb.pipeline.system.durable import replace_file
+from vclimb.pipeline.transcode.target import writable
+from vclimb.settings import changes_no_result
+from vclimb.study.naming import value_text
+from vclimb.study.report.results import RunResult, StudyResults
+
+_NUMBERS = (
+    "acc",
+    "bwf",
+    "average_incremental_accuracy",
+    "acc_by_class",
+    "bwf_by_class",
+    "average_incremental_accuracy_by_class",
+    "forward_transfer",
+)
+_OF_MEMORY = (
+    "videos",
+    "frames",
+    "payload_bytes",
+    "bytes_on_disk",
+    "allocated_bytes",
+    "bytes_per_frame",
+    "source_frames",
+)
+_SERIES = ("acc_after_each_task", "bwf_after_each_task")
+PARQUET, CSV = "results.parquet", "results.csv"
+
+
+def rows_of(results: StudyResults) -> list[dict[str, Any]]:
+    """A row for each run, also of those that failed. Fractions are from 0 to 1; None: not measured."""
+    names = sorted({name for run in results.runs for name in run.settings if not changes_no_result(name)})
+    rows = [_row(run, names, results) for run in results.runs]
+    known = {run.run_id for run in results.runs}
+    empty = dict.fromkeys(rows[0]) if rows else {"run": None, "state": None, "error": None}
+    rows += [
+        {**empty, "run": run_id, "state": "failed", "error": failure.error}
+        for run_id, failure in results.failures.items()
+        if run_id not in known
+    ]
+    return rows
+
+
+def write_tables(results: StudyResults, folder: Path) -> None:
+    """Write `results.parquet` and `results.csv`.
+
+    Raises:
+        TargetError: they can't be written.
+    """
+    rows = rows_of(results)
+    with writable(folder):
+        replace_file(folder / PARQUET, _parquet(rows))
+        replace_file(folder / CSV, _csv(rows).encode())
+
+
+def _row(run: RunResult, names: Sequence[str], results: StudyResults) -> dict[str, Any]:
+    failure = results.failures.get(run.run_id)
+    state = "complete" if run.is_complete else "failed" if failure else "unfinished"
+    metrics = run.metrics or {}
+    return {
+        "run": run.run_id,
+        "state": state,
+        "error": failure.error if failure else None,
+        **{name: _setting(name, run.settings.get(name)) for name in names},
+        "scenario": str((metrics.get("scenario") or {}).get("name", "")) or None,
+        "classifier": metrics.get("classifier"),
+        "device": metrics.get("device"),
+        "n_tasks_done": run.n_tasks_done,
+        **{name: _known(run.number(name)) for name in _NUMBERS},
+        **{f"memory_{name}": _known(run.memory(name)) for name in _OF_MEMORY},
+        "seconds": run.seconds,
+        **{name: [_known(value) for value in run.series(name)] for name in _SERIES},
+        "forgetting_of_each_task": [_known(value) for value in run.forgetting],
+    }
+
+
+def _setting(name: str, value: Any) -> Any:
+    """A setting in a column of one type: K may be a number or `all`."""
+    if value is None or name == "seed":
+        return value
+    return value_text(value)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _parquet(rows: Sequence[dict[str, Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = []
+    for name in rows[0]:
+        if name in ("seed", "n_tasks_done"):
+            kind = pa.int64()
+        elif name in _SERIES or name == "forgetting_of_each_task":
+            kind = pa.list_(pa.float64())
+        elif name in _NUMBERS or name == "seconds" or name.removeprefix("memory_") in _OF_MEMORY:
+            kind = pa.float64()
+        else:
+            kind = pa.string()
+        fields.append(pa.field(name, kind))
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), pa.schema(fields)), sink)
+    return sink.getvalue()
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: json.dumps(v) if isinstance(v, list) else v for name, v in row.items()})
+    return sink.getvalue()
