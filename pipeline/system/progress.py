@@ -1,0 +1,43 @@
+"""Progress on stderr, the same for commands and notebooks."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+# Names of classes and files are printed as they are: `:dog:` must not become a picture of a dog.
+stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+
+def is_shown(progress: bool | None) -> bool:
+    """Decide whether a call shows its progress.
+
+    Args:
+        progress: `False`: never. `True` or `None`: where stderr is a terminal, or in Jupyter. Other places, such as a
+            log file, would get a line for each update.
+    """
+    return progress is not False and (stderr.is_terminal or stderr.is_jupyter)
+
+
+def progress_bar(unit: str, progress: bool | None = None) -> Progress:
+    """Make a progress bar that shows done, total and the time left.
+
+    Args:
+        unit: Name of what is counted, such as `videos`.
+        progress: as `is_shown` takes it.
+
+    Returns:
+        a bar whose tasks need the field `note`, a short text that may be empty.
+    """
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[note]}", style="dim"),
+        TimeRemainingColumn(compact=True),
+        console=stderr,
+        disable=not is_shown(progress),
+        transient=True,
+    )
