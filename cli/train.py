@@ -106,6 +106,7 @@ def command(
     is_first = os.environ.get("RANK", "0") == "0"
 
     def settings() -> RunConfig:
+        from vclimb.settings import nested
         from vclimb.training.config import make_config, read_table
         from vclimb.training.presets import preset_table
         from vclimb.training.run_folder import RunFolder
@@ -116,7 +117,7 @@ def command(
         tables: list[dict[str, Any]] = [preset_table(preset)] if preset else []
         if config is not None:
             tables.append(read_table(config))
-        tables += [_nested(name, value) for name, value in given.items()]
+        tables += [nested(name, value) for name, value in given.items()]
         if scenario is not None:
             tables.append({"scenario": {"file": scenario}})
         if allow_missing:
@@ -148,12 +149,6 @@ def command(
     else:
         assert out is not None
         print_run(out, result)
-
-
-def _nested(name: str, value: Any) -> dict[str, Any]:
-    for part in reversed(name.split(".")):
-        value = {part: value}
-    return dict(value)
 
 
 def _quieten() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from vclimb.methods.consistency import cross_entropy
@@ -22,7 +22,6 @@ from vclimb.methods.method import Method, MethodConfig, StepBatch, StepOutputs, 
 from vclimb.model.tsn import TSN
 
 
-@dataclass(frozen=True)
 class AnchoredConfig(MethodConfig):
     """Settings of a method that holds parameters.
 
@@ -31,8 +30,8 @@ class AnchoredConfig(MethodConfig):
         chunk_size: samples whose gradients are held at a time, each as large as the model.
     """
 
-    strength: float = 1.0
-    chunk_size: int = 8
+    strength: float = Field(default=1.0, ge=0, le=1e12)
+    chunk_size: int = Field(default=8, ge=1, le=100_000)
 
 
 class AnchoredMethod(Method):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from vclimb.methods.bias import BiasCorrection, HoldOut, hold_out, released_fit, released_hold_out
@@ -18,7 +18,6 @@ from vclimb.model.tsn import TSN
 from vclimb.pipeline.clips.dice import bits
 
 
-@dataclass(frozen=True)
 class BiCConfig(MethodConfig):
     """Settings of BiC.
 
@@ -30,11 +29,11 @@ class BiCConfig(MethodConfig):
         bias_batch_size: likewise.
     """
 
-    hold_out: float = 0.1
-    temperature: float = TEMPERATURE
-    bias_decay: float = 1e-3
-    bias_epochs: int = 50
-    bias_batch_size: int = 50
+    hold_out: float = Field(default=0.1, gt=0, lt=1)
+    temperature: float = Field(default=TEMPERATURE, gt=0, le=1e6)
+    bias_decay: float = Field(default=1e-3, ge=0, le=1e6)
+    bias_epochs: int = Field(default=50, ge=1, le=100_000)
+    bias_batch_size: int = Field(default=50, ge=1, le=100_000)
 
 
 class BiC(DistillingMethod):

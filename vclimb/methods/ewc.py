@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
+
+from pydantic import Field
 
 from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, averaged, of_whole_batches, separate_penalties
 from vclimb.methods.importance import Anchor, Parameters, fisher_diagonal, released_fisher
@@ -12,7 +13,6 @@ from vclimb.methods.method import TaskData
 from vclimb.model.tsn import TSN
 
 
-@dataclass(frozen=True)
 class EWCConfig(AnchoredConfig):
     """Settings of EWC.
 
@@ -21,7 +21,7 @@ class EWCConfig(AnchoredConfig):
         labels: at which the Fisher is taken: the clips' own, or drawn from the model's prediction.
     """
 
-    strength: float = 3e3
+    strength: float = Field(default=3e3, ge=0, le=1e12)
     labels: Literal["true", "sampled"] = "true"
 
 

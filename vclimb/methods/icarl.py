@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -13,7 +12,6 @@ from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
 from vclimb.methods.old_model import DistillingMethod
 
 
-@dataclass(frozen=True)
 class ICaRLConfig(MethodConfig):
     """Settings of iCaRL.
 

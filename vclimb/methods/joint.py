@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vclimb.methods.finetune import Finetune
 from vclimb.methods.method import MethodConfig
 
 
-@dataclass(frozen=True)
 class JointConfig(MethodConfig):
     """Settings of joint training.
 

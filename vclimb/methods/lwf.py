@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from pydantic import Field
 from torch import Tensor
 
 from vclimb.methods.consistency import cross_entropy
@@ -12,7 +11,6 @@ from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
 from vclimb.methods.old_model import DistillingMethod
 
 
-@dataclass(frozen=True)
 class LwFConfig(MethodConfig):
     """Settings of LwF.
 
@@ -21,8 +19,8 @@ class LwFConfig(MethodConfig):
         temperature: of the distillation (section 3: 2).
     """
 
-    weight: float = 1.0
-    temperature: float = TEMPERATURE
+    weight: float = Field(default=1.0, ge=0, le=1e6)
+    temperature: float = Field(default=TEMPERATURE, gt=0, le=1e6)
 
 
 class LwF(DistillingMethod):

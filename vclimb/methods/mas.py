@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
+
+from pydantic import Field
 
 from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, averaged, of_whole_batches, one_penalty
 from vclimb.methods.importance import Anchor, Parameters, output_sensitivity, released_sensitivity
@@ -11,7 +12,6 @@ from vclimb.methods.method import TaskData
 from vclimb.model.tsn import TSN
 
 
-@dataclass(frozen=True)
 class MASConfig(AnchoredConfig):
     """Settings of MAS.
 
@@ -19,7 +19,7 @@ class MASConfig(AnchoredConfig):
         strength: lambda; the benchmark's 3e5.
     """
 
-    strength: float = 3e5
+    strength: float = Field(default=3e5, ge=0, le=1e12)
 
 
 class MAS(AnchoredMethod):

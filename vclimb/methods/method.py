@@ -18,15 +18,15 @@ from torch import Tensor
 from vclimb.methods.consistency import Classification, cross_entropy, temporal_consistency
 from vclimb.model.inference import Outputs
 from vclimb.model.tsn import TSN
+from vclimb.settings import Settings
 
 Indices = npt.NDArray[np.int64]
 Terms = dict[str, Tensor]
 """Name -> a number; their sum is minimised."""
 
 
-@dataclass(frozen=True)
-class MethodConfig:
-    """Settings of a method; each method has a dataclass of its own that extends this."""
+class MethodConfig(Settings):
+    """Settings of a method; a method with settings extends this."""
 
 
 @dataclass(frozen=True)

@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
 from vclimb.pipeline.errors import SettingsError
-from vclimb.settings import Table, changes_no_result
-
-SHORT = {
-    "method": "method.name",
-    "frames": "memory.frames",
-    "budget": "memory.budget",
-    "codec": "memory.codec",
-    "frame_choice": "memory.frame_choice",
-    "video_choice": "memory.video_choice",
-    "tc": "consistency.weight",
-    "epochs": "training.epochs",
-    "tasks": "scenario.tasks",
-    "backbone": "model.backbone",
-    "size": "model.size",
-}
-"""Short name -> setting."""
+from vclimb.settings import Table, changes_no_result, nested, setting_names
+from vclimb.training.config import SHORT_NAMES, RunConfig
 
 
-def setting_names(kind: Any = None, prefix: str = "") -> list[str]:
-    """Dotted names of all settings of a run, `method.name` for the method's."""
-    from vclimb.training.config import RunConfig  # loads torch
-
-    kind = RunConfig if kind is None else kind
-    hints = get_type_hints(kind)
-    names: list[str] = []
-    for field in fields(kind):
-        full = prefix + field.name
-        if is_dataclass(hints[field.name]):
-            names += setting_names(hints[field.name], full + ".")
-        else:
-            names.append("method.name" if full == "method" else full)
-    return names
+def _known_settings() -> list[str]:
+    """List the dotted names of all settings of a run, `method.name` for the method's."""
+    return ["method.name" if name == "method" else name for name in setting_names(RunConfig)]
 
 
 def setting_name(name: str) -> str:
@@ -48,13 +22,14 @@ def setting_name(name: str) -> str:
     Raises:
         SettingsError: there is no such setting (the nearest name is suggested), or it changes no result.
     """
-    full = SHORT.get(name, name)
-    known = setting_names()
+    full = SHORT_NAMES.get(name, name)
+    known = _known_settings()
     if full not in known and not full.startswith("method."):
-        near = difflib.get_close_matches(name, [*SHORT, *known], 1)
+        near = difflib.get_close_matches(name, [*SHORT_NAMES, *known], 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
+        short = [name for name, setting in SHORT_NAMES.items() if not changes_no_result(setting)]
         raise SettingsError(
-            f"axis {name!r} is not known; {hint}allowed: {', '.join([*SHORT, 'seed'])}, and any other setting of a run "
+            f"axis {name!r} is not known; {hint}allowed: {', '.join(short)}, and any other setting of a run "
             "by its dotted name, such as training.learning_rate"
         )
     if changes_no_result(full):
@@ -79,10 +54,6 @@ def separated(text: str) -> list[str]:
     return [part.strip() for part in parts] if not depth and not quote else [""]
 
 
-def nested(name: str, value: Any) -> Table:
-    """A setting by its dotted name as nested tables. A method that is a table has settings of its own."""
-    if name == "method.name" and isinstance(value, Mapping):
-        name = "method"
-    for part in reversed(name.split(".")):
-        value = {part: value}
-    return dict(value)
+def nested_setting(name: str, value: Any) -> Table:
+    """Make nested tables of a setting. A method that is a table has settings of its own."""
+    return nested("method" if name == "method.name" and isinstance(value, Mapping) else name, value)

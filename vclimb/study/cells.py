@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from vclimb.pipeline.errors import SettingsError
@@ -40,9 +40,10 @@ class Cell:
         config = make_config(table)
         if not method_class(config.method["name"]).replays:
             if config.consistency.weight > 0:  # K of its clips was the memory's, where it has none of its own
-                config = replace(config, consistency=replace(config.consistency, frames=config.consistency_frames))
+                frames = config.consistency.replaced(frames=config.consistency_frames)
+                config = config.replaced(consistency=frames)
             # Nothing else of the memory is used: cells that differ in it alone are one.
-            config = replace(config, memory=MemoryConfig())
+            config = config.replaced(memory=MemoryConfig())
         elif config.memory.budget == "none":
             raise SettingsError(
                 f"method {config.method['name']} replays, and memory.budget is none; give the study budgets, such as "

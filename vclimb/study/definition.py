@@ -12,7 +12,7 @@ import tomli_w
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Table, flat, merged, parse_assignment, suggestion
-from vclimb.study.axes import nested, separated, setting_name
+from vclimb.study.axes import nested_setting, separated, setting_name
 from vclimb.study.cells import Cell, distinct, settings_of
 from vclimb.study.constraints import BUDGET, Constraints, TotalsOf
 from vclimb.study.presets import PRESETS, preset_table
@@ -141,7 +141,7 @@ class Study:
         for own in self.cells or ({},):
             for combination in product(*self.axes.values()):
                 varied = {**own, **dict(zip(self.axes, combination, strict=True))}
-                tables = [nested(name, value) for name, value in varied.items()]
+                tables = [nested_setting(name, value) for name, value in varied.items()]
                 table = merged(_with_method(self.base), *tables, {"data": data})
                 for constrained in self.constraints.apply(table, totals):
                     try:
@@ -161,7 +161,9 @@ class Study:
             constraints["reference_frames"] = limits.reference_frames
         table: Table = {"name": self.name, "base": self.base, "axes": self.axes}
         if self.cells:
-            table["cells"] = [merged(*(nested(name, value) for name, value in cell.items())) for cell in self.cells]
+            table["cells"] = [
+                merged(*(nested_setting(name, value) for name, value in cell.items())) for cell in self.cells
+            ]
         return tomli_w.dumps({**table, "constraints": constraints})
 
 

@@ -7,35 +7,55 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
+from pydantic import Field, model_validator
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.settings import MemorySettings
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
-from vclimb.settings import Table, from_table, merged, parse_assignment, to_table
+from vclimb.settings import Settings, Table, from_table, merged, parse_assignment
 
 Protocol = Literal["paper", "released"]
 
 
-@dataclass(frozen=True)
-class ScenarioConfig:
-    """Which classes come when: a file, or dealt out from the data set (one of the two).
+SHORT_NAMES = {
+    "method": "method.name",
+    "tasks": "scenario.tasks",
+    "split": "scenario.split",
+    "budget": "memory.budget",
+    "frames": "memory.frames",
+    "codec": "memory.codec",
+    "frame_choice": "memory.frame_choice",
+    "video_choice": "memory.video_choice",
+    "tc": "consistency.weight",
+    "epochs": "training.epochs",
+    "backbone": "model.backbone",
+    "weights": "model.weights",
+    "size": "model.size",
+    "compile": "compute.compile",
+    "seed": "seed",
+}
+"""Short name -> setting, for the flags of `vclimb train`, the arguments of `vclimb.train` and the axes of studies."""
+
+
+class ScenarioConfig(Settings):
+    """Order in which classes arrive: read from a file, or dealt out from the data set.
 
     Attributes:
-        file: a scenario as JSON, or a task file (pickle) of the benchmark.
-        untrimmed: of an ActivityNet pickle: whole videos rather than segments.
-        tasks: so many tasks, in equal parts.
-        base: so many classes first, then `step` at a time.
-        step: see `base`.
-        seed: of the order of classes.
-        split: `own` (the data set's) or `group` (a new one that parts no source).
-        test_share: of a group split.
-        allow_missing: train without videos that the data set lacks.
+        file: Scenario as JSON, or a task file (pickle) of the benchmark.
+        untrimmed: Whether whole videos are used rather than segments, for ActivityNet's task files.
+        tasks: Number of tasks, of equal numbers of classes.
+        base: Number of classes in the first task; the others have `step`.
+        step: Number of classes in each task after the first, where `base` is given.
+        seed: Seed of the order of classes.
+        split: `own`: the data set's own training and test videos; `group`: a new split that keeps videos of one source
+            together.
+        test_share: Share of test videos in a `group` split.
+        allow_missing: Whether to train without videos that the data set lacks.
     """
 
     file: str | None = None
@@ -49,227 +69,202 @@ class ScenarioConfig:
     allow_missing: bool = False
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """The network and what it sees.
+class ModelConfig(Settings):
+    """Network and its input.
 
     Attributes:
-        backbone: any timm model with a pooled feature.
-        weights: `pretrained` (timm's, from its hub), `none`, or a file.
-        dropout: on the averaged feature.
-        shift: temporal shift, for ResNets.
-        clip_frames: T, frames of a clip.
-        size: pixels, the side of the square that the network sees.
+        backbone: Name of a timm model with a pooled feature.
+        weights: `pretrained` (timm's, from its hub), `none`, or the path of a file.
+        dropout: Probability of dropout on the clip's feature.
+        shift: Whether a ResNet's blocks shift channels in time (TSM).
+        clip_frames: Number of frames of a clip, T.
+        size: Side of the square input, in pixels.
     """
 
     backbone: str = "resnet34.tv_in1k"
     weights: str = "pretrained"
-    dropout: float = 0.5
+    dropout: float = Field(default=0.5, ge=0, le=0.999)
     shift: bool = False
-    clip_frames: int = 8
-    size: int = 224
-
-    def __post_init__(self) -> None:
-        _in_range("model.dropout", self.dropout, 0, 0.999)
-        _in_range("model.clip_frames", self.clip_frames, 1, 1024)
-        _in_range("model.size", self.size, 8, 1024)
+    clip_frames: int = Field(default=8, ge=1, le=1024)
+    size: int = Field(default=224, ge=8, le=1024)
 
 
-@dataclass(frozen=True)
-class MemoryConfig:
-    """The replay memory; methods that replay nothing leave it empty.
+class MemoryConfig(Settings):
+    """Replay memory; methods that replay nothing leave it empty.
 
     Attributes:
-        budget: `2020v`, `16160f`, `64MB`, `none` or `all`.
-        frames: K frames of a video, or `all`.
-        frame_choice: which frames.
-        video_choice: which videos of a class; `auto`: the method's own (iCaRL: herding), else random.
-        codec: how exemplars are encoded.
-        rebalance: classes that can't use their share give it to others.
-        cache: of exemplars decoded ahead, on the disk for temporary files, where a codec is slow to decode.
+        budget: `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk), `none` or `all`.
+        frames: Number of frames kept of each video, K, or `all`.
+        frame_choice: Rule that chooses the frames of a video.
+        video_choice: Rule that chooses the videos of a class; `auto`: the method's (iCaRL: herding), else random.
+        codec: Encoding of exemplars.
+        rebalance: Whether classes that can't use their share of the budget give it to others.
+        cache: Limit of disk space for exemplars that are decoded ahead, where the codec is slow to decode.
     """
 
     budget: str = "none"
-    frames: int | Literal["all"] = 8
+    frames: Annotated[int, Field(ge=1)] | Literal["all"] = 8
     frame_choice: str = "uniform"
     video_choice: str = "auto"
     codec: str = "copy"
     rebalance: bool = False
     cache: str = "8GB"
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         parse_size(self.cache)
-        self.settings("random", 0)  # says what is wrong now, rather than after the first task
+        self.settings("random", 0)  # an unknown choice or codec is refused now, not after the first task
+        return self
 
     @property
     def parsed_budget(self) -> MemoryBudget:
+        """Budget as a number and its unit."""
         return MemoryBudget.parse(self.budget)
 
-    def settings(self, own_choice: str, seed: int) -> MemorySettings:
-        """As the memory takes them.
+    def settings(self, video_choice: str, seed: int) -> MemorySettings:
+        """Make the settings of the memory itself.
 
         Args:
-            own_choice: the method's own choice of videos.
+            video_choice: Rule that `auto` stands for.
+            seed: Seed of the rules that draw.
         """
         return MemorySettings(
             budget=self.parsed_budget,
             frames=self.frames,
             frame_choice=self.frame_choice,
-            video_choice=own_choice if self.video_choice == "auto" else self.video_choice,
+            video_choice=video_choice if self.video_choice == "auto" else self.video_choice,
             codec=self.codec,
             rebalance=self.rebalance,
             seed=seed,
         )
 
 
-@dataclass(frozen=True)
-class ConsistencyConfig:
-    """Temporal consistency.
+class ConsistencyConfig(Settings):
+    """Temporal consistency (vCLIMB, section 4).
 
     Attributes:
-        weight: lambda, from 0 (off) to 1.
-        frames: K that the down-sampled clip is seen through; None: the memory's K, or 8 where it keeps all.
+        weight: Weight of the down-sampled clip's loss, lambda, from 0 (off) to 1.
+        frames: Number of frames of the down-sampled clip; None: the memory's K, or 8 where it keeps all frames.
     """
 
-    weight: float = 0.0
-    frames: int | None = None
-
-    def __post_init__(self) -> None:
-        _in_range("consistency.weight", self.weight, 0, 1)
-        if self.frames is not None:
-            _in_range("consistency.frames", self.frames, 1, 1024)
+    weight: float = Field(default=0.0, ge=0, le=1)
+    frames: int | None = Field(default=None, ge=1, le=1024)
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How the network is trained in each task.
+class TrainingConfig(Settings):
+    """Training within each task.
 
     Attributes:
-        epochs: of each task.
-        first_epochs: of the first task; None: as many.
-        batch_size: clips of a batch, over all processes.
-        optimizer: a new one in each task.
-        learning_rate: to begin with.
-        schedule: of the learning rate within a task: constant, or a cosine to 0.
-        momentum: of SGD.
-        weight_decay: of both.
-        clip_norm: gradients of a larger norm are scaled down to it; 0: never.
-        select: `last`: the last epoch's model; `best`: of the epoch that is best on the validation split, which must
-            not be the one reported; `best-reported`: on the reported split, as the released code does where a data
-            set has no other.
+        epochs: Number of epochs of a task.
+        first_epochs: Number of epochs of the first task; None: `epochs`.
+        batch_size: Number of clips in a batch, summed over ranks.
+        optimizer: Optimiser; each task begins with a new one.
+        learning_rate: Learning rate at the beginning of a task.
+        schedule: Learning rate within a task: constant, or a cosine down to 0.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay of every optimiser.
+        clip_norm: Largest norm of the gradient; a larger one is scaled down to it. 0: no limit.
+        select: Model kept at the end of a task. `last`: the last epoch's. `best`: that of the best epoch on a
+            validation split, which must not be the reported split. `best-reported`: that of the best epoch on the reported split,
+            as the released code does for data sets without another.
     """
 
-    epochs: int = 50
-    first_epochs: int | None = None
-    batch_size: int = 50
+    epochs: int = Field(default=50, ge=1, le=100_000)
+    first_epochs: int | None = Field(default=None, ge=1, le=100_000)
+    batch_size: int = Field(default=50, ge=1, le=100_000)
     optimizer: Literal["sgd", "adagrad", "adamw"] = "sgd"
-    learning_rate: float = 1e-3
+    learning_rate: float = Field(default=1e-3, ge=1e-12, le=1e6)
     schedule: Literal["constant", "cosine"] = "constant"
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    clip_norm: float = 20.0
+    momentum: float = Field(default=0.9, ge=0, le=0.99999)
+    weight_decay: float = Field(default=1e-4, ge=0, le=1e6)
+    clip_norm: float = Field(default=20.0, ge=0, le=1e9)
     select: Literal["last", "best", "best-reported"] = "last"
 
-    def __post_init__(self) -> None:
-        _in_range("training.epochs", self.epochs, 1, 100_000)
-        if self.first_epochs is not None:
-            _in_range("training.first_epochs", self.first_epochs, 1, 100_000)
-        _in_range("training.batch_size", self.batch_size, 1, 100_000)
-        _in_range("training.learning_rate", self.learning_rate, 1e-12, 1e6)
-        _in_range("training.momentum", self.momentum, 0, 0.99999)
-        _in_range("training.weight_decay", self.weight_decay, 0, 1e6)
-        _in_range("training.clip_norm", self.clip_norm, 0, 1e9)
-
     def epochs_of(self, task: int) -> int:
-        """Epochs of a task, numbered from 0."""
+        """Number of epochs of a task; the first task is 0."""
         return self.first_epochs if task == 0 and self.first_epochs is not None else self.epochs
 
 
-@dataclass(frozen=True)
-class ComputeConfig:
-    """Where and how it is computed. Changes no result beyond rounding.
+class ComputeConfig(Settings):
+    """Place and precision of the computation. Changes no result beyond rounding.
 
     Attributes:
-        device: `auto`: a GPU if there is one.
-        precision: `auto`: bf16 on a GPU, else fp32.
-        compile: let torch compile the backbone.
-        decoder: as `vclimb bench` measures them.
-        workers: processes that decode; None: as many as there are cores.
-        eval_batch_size: clips of a batch in evaluation; None: as many as the network sees in a step of training.
-        checkpoint_seconds: at least this long between two checkpoints within a task.
-        forward_transfer: measure it: a pass over each task's clips before it is learned.
+        device: Device of the network; `auto`: a GPU if there is one.
+        precision: Precision of the network; `auto`: bf16 on a GPU, else fp32.
+        compile: Whether torch compiles the backbone.
+        decoder: Decoder of clips, as `vclimb bench` measures them.
+        workers: Number of decoding processes; None: one for each core.
+        eval_batch_size: Number of clips in a batch of evaluation; None: as many as in a training step.
+        checkpoint_seconds: Shortest time between two checkpoints within a task, in seconds.
+        forward_transfer: Whether to measure forward transfer, by a pass over each task's clips before it is learned.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False
     decoder: Literal["auto", "dali", "cpu"] = "auto"
-    workers: int | None = None
-    eval_batch_size: int | None = None
-    checkpoint_seconds: float = 300.0
+    workers: int | None = Field(default=None, ge=0, le=1024)
+    eval_batch_size: int | None = Field(default=None, ge=1, le=100_000)
+    checkpoint_seconds: float = Field(default=300.0, ge=0, le=1e9)
     forward_transfer: bool = False
 
-    def __post_init__(self) -> None:
-        if self.workers is not None:
-            _in_range("compute.workers", self.workers, 0, 1024)
-        if self.eval_batch_size is not None:
-            _in_range("compute.eval_batch_size", self.eval_batch_size, 1, 100_000)
-        _in_range("compute.checkpoint_seconds", self.checkpoint_seconds, 0, 1e9)
 
-
-@dataclass(frozen=True)
-class LogConfig:
-    """Where figures go besides the run folder.
+class LogConfig(Settings):
+    """Destinations of figures besides the run folder.
 
     Attributes:
-        tensorboard: write `tensorboard/` in the run folder.
-        wandb: project of Weights & Biases; needs the extra of that name.
+        tensorboard: Whether to write `tensorboard/` in the run folder.
+        wandb: Project of Weights & Biases; needs the extra of that name.
     """
 
     tensorboard: bool = False
     wandb: str | None = None
 
 
-@dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """All settings of a run.
 
     Attributes:
-        data: a prepared data set.
-        method: `name`, and the method's own settings.
-        protocol: `paper`: as the papers have it; `released`: as the benchmark's code does.
-        seed: of everything that draws.
+        data: Path or URL of a prepared data set.
+        method: Table of the method's `name` and its settings.
+        protocol: `paper`: as the papers say; `released`: as the benchmark's released code computes.
+        seed: Seed of everything that draws, except the order of classes.
+        scenario: Order in which classes arrive.
+        model: Network and its input.
+        memory: Replay memory.
+        consistency: Temporal consistency.
+        training: Training within each task.
+        compute: Place and precision of the computation.
+        log: Destinations of figures besides the run folder.
     """
 
     data: str
-    method: dict[str, Any] = field(default_factory=lambda: {"name": "naive"})
+    method: dict[str, Any] = Field(default_factory=lambda: {"name": "naive"})
     protocol: Protocol = "paper"
     seed: int = 0
-    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    memory: MemoryConfig = field(default_factory=MemoryConfig)
-    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
-    log: LogConfig = field(default_factory=LogConfig)
+    scenario: ScenarioConfig = ScenarioConfig()
+    model: ModelConfig = ModelConfig()
+    memory: MemoryConfig = MemoryConfig()
+    consistency: ConsistencyConfig = ConsistencyConfig()
+    training: TrainingConfig = TrainingConfig()
+    compute: ComputeConfig = ComputeConfig()
+    log: LogConfig = LogConfig()
 
-    def __post_init__(self) -> None:
-        from vclimb.methods.registry import parse_method  # methods are given a run's settings: it imports this
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        from vclimb.methods.registry import parse_method  # loads torch, which reading other settings doesn't need
 
-        parse_method(self.method)  # an unknown method or setting of it is said now
+        parse_method(self.method)  # an unknown method or method setting is refused now
+        return self
 
     @property
     def consistency_frames(self) -> int:
-        """K of the down-sampled clip."""
-        of_memory = self.memory.frames if isinstance(self.memory.frames, int) else 8
-        return self.consistency.frames or of_memory
-
-    def to_table(self) -> Table:
-        """As nested tables of plain values."""
-        return to_table(self)
+        """Number of frames of the down-sampled clip."""
+        memory_frames = self.memory.frames if isinstance(self.memory.frames, int) else 8
+        return self.consistency.frames or memory_frames
 
     def to_toml(self) -> str:
-        """As the text of `config.toml`; `read_config` reads it back to an equal value."""
+        """Convert to the text of `config.toml`, which `read_config` reads back to an equal value."""
         return tomli_w.dumps(self.to_table())
 
 
@@ -307,8 +302,3 @@ def read_table(path: Path | str) -> Table:
 def read_config(path: Path | str) -> RunConfig:
     """The settings of a run from its `config.toml`."""
     return make_config(read_table(path))
-
-
-def _in_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise SettingsError(f"setting {name!r} is {value:g}, out of range; allowed: {low:g} to {high:g}")

@@ -15,7 +15,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +135,9 @@ class RunFolder:
             SettingsError: there is no run, or its settings are damaged.
         """
         begun = self.config()
-        model = replace(begun.model, weights=config.model.weights)
-        scenario = replace(begun.scenario, file=config.scenario.file)
-        moved = replace(begun, model=model, scenario=scenario)
+        model = begun.model.replaced(weights=config.model.weights)
+        scenario = begun.scenario.replaced(file=config.scenario.file)
+        moved = begun.replaced(model=model, scenario=scenario)
         if moved != begun:
             with writable(self.path):
                 replace_file(self.path / CONFIG, moved.to_toml().encode())

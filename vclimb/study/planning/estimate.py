@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -129,7 +129,7 @@ def _passes(config: RunConfig) -> int:
 
 def _plan(config: RunConfig, plans: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The plan of a run; those that differ in nothing that it depends on share it."""
-    alike = replace(config, seed=0, consistency=replace(config.consistency, weight=0.0))
+    alike = config.replaced(seed=0, consistency=config.consistency.replaced(weight=0.0))
     key = json.dumps(alike.to_table(), sort_keys=True)
     if key not in plans:
         plans[key] = plan_of(alike)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from vclimb.pipeline.errors import SettingsError
@@ -146,7 +146,7 @@ def _placed(config: RunConfig, workers: int, on_gpu: bool) -> RunConfig:
     """With this machine's share of cores, and on the GPU that it is given, unless the study says otherwise."""
     compute = config.compute
     if compute.workers is None:
-        compute = replace(compute, workers=workers)
+        compute = compute.replaced(workers=workers)
     if compute.device == "auto" and on_gpu:
-        compute = replace(compute, device="cuda")
-    return replace(config, compute=compute)
+        compute = compute.replaced(device="cuda")
+    return config.replaced(compute=compute)
