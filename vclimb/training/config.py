@@ -165,8 +165,8 @@ class TrainingConfig(Settings):
         weight_decay: Weight decay of every optimiser.
         clip_norm: Largest norm of the gradient; a larger one is scaled down to it. 0: no limit.
         select: Model kept at the end of a task. `last`: the last epoch's. `best`: that of the best epoch on a
-            validation split, which must not be the reported split. `best-reported`: that of the best epoch on the reported split,
-            as the released code does for data sets without another.
+            validation split, which must not be the reported split. `best-reported`: that of the best epoch on the
+            reported split, as the released code does for data sets without another.
     """
 
     epochs: int = Field(default=50, ge=1, le=100_000)
