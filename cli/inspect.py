@@ -8,11 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+import vclimb
 from vclimb.cli.console import explain_errors, out, plain, print_json
-from vclimb.pipeline.dataset.contact_sheet import contact_sheet, write_png
-from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.dataset.statistics import DatasetStatistics, dataset_statistics
-from vclimb.pipeline.errors import SettingsError
 
 _SHOWN_CLASSES = 30
 _SHOWN_KINDS = 4
@@ -29,19 +26,11 @@ def command(
 ) -> None:
     """Show classes, counts, durations, frame rates, bytes a second and a frame, and compression."""
 
-    def work() -> DatasetStatistics:
-        opened = StoredDataset.open(dataset)
+    def work() -> vclimb.DatasetStatistics:
+        opened = vclimb.open(dataset)
         if sheet is not None:
-            if sheet.suffix.lower() != ".png":
-                raise SettingsError(f"--contact-sheet {str(sheet)!r} must end in .png")
-            if not sheet.parent.is_dir():
-                raise SettingsError(f"--contact-sheet {str(sheet)!r}: there is no folder {str(sheet.parent)!r}")
-            drawn = contact_sheet(opened, columns)
-            try:
-                write_png(drawn, sheet)
-            except OSError as error:
-                raise SettingsError(f"--contact-sheet {str(sheet)!r} can't be written: {error.strerror}") from None
-        return dataset_statistics(opened)
+            opened.contact_sheet(sheet, columns=columns)
+        return opened.statistics()
 
     statistics = explain_errors(work)
     if as_json:
@@ -52,7 +41,7 @@ def command(
         out.print(f"contact sheet: [bold]{plain(str(sheet))}[/]")
 
 
-def _print(figures: DatasetStatistics) -> None:
+def _print(figures: vclimb.DatasetStatistics) -> None:
     totals, settings = figures.totals, figures.settings
     out.print(
         f"[bold]{plain(figures.name)}[/]: {totals['classes']} classes, {totals['videos']:,} videos, "

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from vclimb.cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json
-from vclimb.pipeline.errors import SettingsError
-from vclimb.pipeline.sizes import parse_size
-from vclimb.pipeline.sources import LAYOUTS, read_source
-from vclimb.pipeline.sources.table import printable_path
-from vclimb.pipeline.system.cores import available_cores
-from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings
-from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg, require_encoder
-from vclimb.pipeline.transcode.local_executor import LocalExecutor
-from vclimb.pipeline.transcode.prepare import PrepareOptions, Summary, prepare
+import vclimb
+from vclimb.cli.console import EXIT_FAILED, explain_errors, out, plain, print_json
 
 _SHOWN_FAILURES = 5
+_LAYOUTS = "auto, folder, table, ucf101, hmdb51, kinetics, activitynet, ssv2"
 
 
 def command(
@@ -30,7 +20,7 @@ def command(
         Path, typer.Argument(help="Folder of raw videos, or a table (csv, jsonl, parquet) that lists them.")
     ],
     target: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set, e.g. shards/NAME.")],
-    layout: Annotated[str, typer.Option(help=f"How SOURCE is laid out: auto, {', '.join(LAYOUTS)}.")] = "auto",
+    layout: Annotated[str, typer.Option(help=f"How SOURCE is laid out: {_LAYOUTS}.")] = "auto",
     annotations: Annotated[
         list[Path] | None,
         typer.Option(help="Annotation file(s) or folder, where they don't lie in SOURCE. Repeatable."),
@@ -74,104 +64,40 @@ def command(
     used becomes a row of errors.jsonl and never stops the run.
     """
 
-    def work() -> Summary:
-        settings = EncodeSettings(
+    dataset = explain_errors(
+        lambda: vclimb.prepare(
+            source,
+            target,
+            layout=layout,
+            annotations=annotations or (),
+            columns=_parse_columns(columns or []),
             codec=codec,
-            quality=CODECS[codec][1] if quality is None and codec in CODECS else quality or 0,
+            quality=quality,
             short_side=short_side,
-            fps=parse_rate(fps),
+            fps=fps,
             max_frames=max_frames,
             keep_truncated=keep_truncated,
-        )
-        if timeout is not None and not 0 < timeout < math.inf:
-            raise SettingsError(f"--timeout {timeout:g} is out of range; allowed: above 0 s")
-        options = PrepareOptions(parse_size(shard_size), _positive("limit", limit), retry_failed, timeout)
-        n_workers = _positive("workers", workers) or available_cores()
-        ffmpeg = find_ffmpeg()
-        require_encoder(ffmpeg, "mjpeg" if codec == "jpeg" else "libx264")
-        table = read_source(
-            source,
-            layout,
-            annotations=annotations or (),
-            columns=parse_columns(columns or []),
+            shard_size=shard_size,
+            workers=workers,
+            limit=limit,
+            retry_failed=retry_failed,
+            timeout_seconds=timeout,
             allow_outside=allow_outside,
-        )
-        with Reporter(quiet=as_json) as reporter:
-            for note in table.notes:
-                reporter.note(note)
-            reporter.note(f"{len(table.videos)} videos in {table.root}, layout {table.layout}; using {ffmpeg}")
-            return prepare(table, target, settings, options, ffmpeg, LocalExecutor(n_workers), reporter)
-
-    summary = explain_errors(work, "What is done is kept: run the same command again to go on.")
+            progress=not as_json,
+        ),
+        "Finished videos are kept: run the same command again to go on.",
+    )
+    summary = dataset.summary
+    assert summary is not None
     if as_json:
-        print_json(summary_json(summary))
+        print_json(summary.to_json())
     else:
-        print_summary(summary)
+        _print_summary(summary)
     if not summary.totals["videos"]:
         raise typer.Exit(EXIT_FAILED)
 
 
-class Reporter:
-    """Progress on stderr: videos and seconds of video done, and the time left by seconds of video."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[videos]}/{task.fields[n_videos]} videos"),
-            TextColumn("{task.fields[seconds]:,.0f}/{task.fields[n_seconds]:,.0f} s of video", style="dim"),
-            TimeRemainingColumn(),
-            console=err,
-            disable=quiet or not err.is_terminal,
-            transient=True,
-        )
-        self._quiet = quiet
-        self._task: Any = None
-
-    def __enter__(self) -> Reporter:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def note(self, sentence: str) -> None:
-        if not self._quiet:
-            self._progress.console.print(f"[dim]{plain(sentence)}[/]")
-
-    def start(self, phase: str, videos: int, seconds: float) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(
-            phase, total=seconds or videos, videos=0, n_videos=videos, seconds=0.0, n_seconds=seconds
-        )
-
-    def advance(self, videos: int, seconds: float) -> None:
-        task = self._progress.tasks[0]
-        self._progress.update(
-            self._task,
-            advance=seconds if task.fields["n_seconds"] else videos,
-            videos=task.fields["videos"] + videos,
-            seconds=task.fields["seconds"] + seconds,
-        )
-
-
-def summary_json(summary: Summary) -> dict[str, Any]:
-    """The summary as `--json` prints it."""
-    return {
-        "out": printable_path(str(summary.out)),
-        "prepared": summary.prepared,
-        "already_there": summary.already_there,
-        "failed_now": summary.failed_now,
-        "failed_before": summary.failed_before,
-        "missing": summary.missing,
-        "changed": summary.changed,
-        "gone": summary.gone,
-        "totals": summary.totals,
-    }
-
-
-def print_summary(summary: Summary) -> None:
+def _print_summary(summary: vclimb.PrepareSummary) -> None:
     """The summary for people: what was done, skipped and failed, and where it lies."""
     totals = summary.totals
     grid = Table.grid(padding=(0, 2))
@@ -205,36 +131,16 @@ def print_summary(summary: Summary) -> None:
         out.print("[red]nothing could be prepared[/]")
 
 
-def parse_rate(text: str | None) -> Fraction | None:
-    """Frames a second as an exact fraction.
+def _parse_columns(pairs: list[str]) -> dict[str, str]:
+    """Read `label=class` pairs as a mapping.
 
     Raises:
-        SettingsError: it isn't a number or a fraction.
-    """
-    if text is None:
-        return None
-    try:
-        return Fraction(text).limit_denominator(1001)
-    except (ValueError, ZeroDivisionError):
-        raise SettingsError(f"fps {text!r} is not a number; write e.g. 12, 29.97 or 30000/1001") from None
-
-
-def parse_columns(pairs: list[str]) -> dict[str, str]:
-    """`label=class` pairs as a mapping.
-
-    Raises:
-        SettingsError: one has no `=`.
+        SettingsError: A pair has no `=`.
     """
     columns = {}
     for pair in pairs:
         ours, equals, theirs = pair.partition("=")
         if not equals or not ours or not theirs:
-            raise SettingsError(f"--columns {pair!r} is not understood; write OURS=THEIRS, e.g. label=class")
+            raise vclimb.SettingsError(f"--columns {pair!r} is not understood; write OURS=THEIRS, e.g. label=class")
         columns[ours] = theirs
     return columns
-
-
-def _positive(name: str, value: int | None) -> int | None:
-    if value is not None and value < 1:
-        raise SettingsError(f"--{name} {value} is out of range; allowed: 1 or more")
-    return value

@@ -7,11 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vclimb.cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json, progress
-from vclimb.pipeline.dataset.catalog import read_header
-from vclimb.pipeline.dataset.storage import LocalStorage
-from vclimb.pipeline.system.cores import available_cores
-from vclimb.pipeline.transcode.verify import Report, verify
+import vclimb
+from vclimb.cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json
 
 _SHOWN_PROBLEMS = 50
 
@@ -24,13 +21,10 @@ def command(
 ) -> None:
     """Check every SHA-256, tar, index and frame range. Names each bad sample; exit status 1 if there is one."""
 
-    def work() -> Report:
-        total = read_header(LocalStorage(dataset))["totals"]["videos"]
-        with progress("videos", quiet=as_json) as bar:
-            task = bar.add_task("decoding" if decode else "checking", total=total, note="")
-            return verify(dataset, decode, workers or available_cores(), lambda n: bar.advance(task, n))
-
-    report = explain_errors(work, "Nothing was changed.")
+    report = explain_errors(
+        lambda: vclimb.verify(dataset, decode=decode, workers=workers, progress=False if as_json else None),
+        "Nothing was changed.",
+    )
     if as_json:
         print_json(report.to_json())
     else:
@@ -39,7 +33,7 @@ def command(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _print_report(dataset: Path, report: Report) -> None:
+def _print_report(dataset: Path, report: vclimb.VerifyReport) -> None:
     for problem in report.problems[:_SHOWN_PROBLEMS]:
         out.print(f"[red]{plain(str(problem))}[/]")
     if (more := len(report.problems) - _SHOWN_PROBLEMS) > 0:

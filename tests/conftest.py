@@ -21,7 +21,8 @@ from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideo, by
 from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
 from vclimb.pipeline.transcode.local_executor import Executor, LocalExecutor
-from vclimb.pipeline.transcode.prepare import PrepareOptions, Summary, prepare
+from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary, prepare_table
+from vclimb.pipeline.transcode.progress import PrepareProgress
 
 # In the environment of every process that a run of the tests starts, so that those it leaves behind are found.
 RUN = "VCLIMB_TEST_RUN"
@@ -57,14 +58,6 @@ def _commands_end_with_their_test() -> Iterator[None]:
     RunningCommand.end_all()
 
 
-class SilentReporter:
-    """Takes what a run reports and says nothing."""
-
-    def note(self, sentence: str) -> None: ...
-    def start(self, phase: str, videos: int, seconds: float) -> None: ...
-    def advance(self, videos: int, seconds: float) -> None: ...
-
-
 def table_of(folder: Path) -> SourceTable:
     """Every entry below a folder that isn't hidden and is no folder, or has a suffix; its folder is its label."""
     paths = []
@@ -79,7 +72,7 @@ def table_of(folder: Path) -> SourceTable:
 
 def prepare_videos(
     folder: Path, out: Path, *, ffmpeg: Ffmpeg | None = None, executor: Executor | None = None, **settings: Any
-) -> Summary:
+) -> PrepareSummary:
     """Prepare a folder of videos in one run.
 
     Args:
@@ -93,20 +86,20 @@ def prepare_videos(
     options = {name: value for name, value in settings.items() if name in names}
     encode = {name: value for name, value in settings.items() if name not in names}
     encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")][1])
-    return prepare(
+    return prepare_table(
         table_of(folder),
         out,
         EncodeSettings(**encode),
         PrepareOptions(**options),
         ffmpeg or find_ffmpeg(),
         executor or LocalExecutor(2),
-        SilentReporter(),
+        PrepareProgress(False),
     )
 
 
 @pytest.fixture(scope="session")
-def prepare_folder() -> Callable[..., Summary]:
-    """`prepare_folder(folder, out, **settings) -> Summary`."""
+def prepare_folder() -> Callable[..., PrepareSummary]:
+    """`prepare_folder(folder, out, **settings) -> PrepareSummary`."""
     return prepare_videos
 
 

@@ -27,7 +27,9 @@ from vclimb.pipeline.transcode.assembly import ShardAssembly
 from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 from vclimb.pipeline.transcode.local_executor import Executor, OnVideo
-from vclimb.pipeline.transcode.prepare import PrepareOptions, Summary, prepare
+from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary
+from vclimb.pipeline.transcode.prepare import prepare_table as prepare_with
+from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.shard_job import ShardJob
 from vclimb.pipeline.transcode.verify import verify
 from vclimb.pipeline.transcode.worker import probe_task, transcode_tasks
@@ -54,30 +56,17 @@ class InlineExecutor:
                 yield record
 
 
-class Notes:
-    """A reporter that keeps the sentences it is told."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-
-    def note(self, sentence: str) -> None:
-        self.sentences.append(sentence)
-
-    def start(self, phase: str, videos: int, seconds: float) -> None: ...
-    def advance(self, videos: int, seconds: float) -> None: ...
-
-
 def prepare_table(
-    table: SourceTable, out: Path, *, executor: Executor | None = None, notes: Notes | None = None, **settings: Any
-) -> Summary:
+    table: SourceTable, out: Path, *, executor: Executor | None = None, **settings: Any
+) -> PrepareSummary:
     """Prepare a table in this process. `settings` are fields of `EncodeSettings` and `PrepareOptions`."""
     names = {field.name for field in fields(PrepareOptions)}
     options = PrepareOptions(**{name: value for name, value in settings.items() if name in names})
     encode = {name: value for name, value in settings.items() if name not in names}
     encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")][1])
-    return prepare(
-        table, out, EncodeSettings(**encode), options, find_ffmpeg(), executor or InlineExecutor(), notes or Notes()
-    )
+    progress = PrepareProgress(False)
+    executor = executor or InlineExecutor()
+    return prepare_with(table, out, EncodeSettings(**encode), options, find_ffmpeg(), executor, progress)
 
 
 def make_source(folder: Path, classes: int, videos_per_class: int, frames: int = 10) -> Path:
@@ -114,7 +103,7 @@ def shard_files(out: Path) -> dict[str, tuple[int, int]]:
 
 
 def is_clean(out: Path) -> bool:
-    report = verify(out, True, 1, lambda _: None)
+    report = verify(out, decode=True, workers=1, progress=False)
     assert report.problems == []
     assert not report.unfinished
     return True

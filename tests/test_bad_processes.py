@@ -31,9 +31,9 @@ import vclimb.pipeline.transcode.local_executor
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
 from vclimb.pipeline.transcode.local_executor import LocalExecutor
-from vclimb.pipeline.transcode.prepare import Summary
+from vclimb.pipeline.transcode.prepare import PrepareSummary
 
-PrepareFolder = Callable[..., Summary]
+PrepareFolder = Callable[..., PrepareSummary]
 
 # Files that can't be read
 

@@ -32,15 +32,15 @@ from video_cases_timelines import VARIABLE_SECONDS
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo
 from vclimb.pipeline.sources.table import printable_path
 from vclimb.pipeline.transcode.encode import CODECS
-from vclimb.pipeline.transcode.prepare import Summary
+from vclimb.pipeline.transcode.prepare import PrepareSummary
 from vclimb.pipeline.transcode.verify import verify
 
-PrepareFolder = Callable[..., Summary]
+PrepareFolder = Callable[..., PrepareSummary]
 
 
 def assert_sound(out: Path) -> None:
     """`vclimb verify --decode` finds nothing."""
-    assert verify(out, True, 2, lambda _videos: None).problems == []
+    assert verify(out, decode=True, workers=2, progress=False).problems == []
 
 
 # All cases in one run

@@ -21,9 +21,9 @@ from video_cases import counting, run_ffmpeg_tool, sound_video
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
-from vclimb.pipeline.transcode.prepare import Summary
+from vclimb.pipeline.transcode.prepare import PrepareSummary
 
-PrepareFolder = Callable[..., Summary]
+PrepareFolder = Callable[..., PrepareSummary]
 
 # What the hostile files are after: a hidden file beside them, of one colour that nothing else has.
 SECRET = ".secret"

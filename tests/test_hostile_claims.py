@@ -21,11 +21,11 @@ from video_cases import make_video, sound_video
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.transcode.encode import EncodeSettings
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
-from vclimb.pipeline.transcode.prepare import Summary
+from vclimb.pipeline.transcode.prepare import PrepareSummary
 from vclimb.pipeline.transcode.probe import Probe
 from vclimb.pipeline.transcode.worker import WORKER_DATA_BYTES, VideoTask, probe_task, transcode_tasks
 
-PrepareFolder = Callable[..., Summary]
+PrepareFolder = Callable[..., PrepareSummary]
 
 
 def _png(width: int, height: int, rows: bytes, colour_profile: bytes = b"") -> bytes:

@@ -177,7 +177,7 @@ def test_h264_is_drawn_too(source: Path, tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[list[str], str]] = {
-    "not a png": (["--contact-sheet", "sheet.jpg"], "--contact-sheet 'sheet.jpg' must end in .png"),
+    "not a png": (["--contact-sheet", "sheet.jpg"], "contact sheet 'sheet.jpg' must end in .png"),
     "no such folder": (["--contact-sheet", "no/sheet.png"], "there is no folder 'no'"),
     "a folder": (["--contact-sheet", "folder.png"], "can't be written: Is a directory"),
 }

@@ -13,7 +13,6 @@ import pytest
 from dataset_cases import (
     SHARD_BYTES,
     InlineExecutor,
-    Notes,
     digests,
     is_clean,
     make_source,
@@ -141,9 +140,7 @@ def test_a_retry_that_was_stopped_ends_like_one_that_was_not(source: Path, tmp_p
     prepare_table(table, once, retry_failed=True)
     with pytest.raises(KeyboardInterrupt):
         prepare_table(table, twice, retry_failed=True, executor=Stops())
-    notes = Notes()
-    prepare_table(table, twice, notes=notes)
-    assert "going on with an unfinished run of 1 videos" in notes.sentences
+    assert "going on with an unfinished run of 1 videos" in prepare_table(table, twice).notes
     assert digests(once) == digests(twice)
     assert [(row["path"], row["stage"]) for row in StoredDataset.open(once).catalog.errors] == [
         ("class1/v01.mp4", "label")

@@ -147,7 +147,7 @@ if __name__ == "__main__":
         places.add(len(files))
         assert not [name for name in files if name.endswith(".new")], files
         if (disk / "data" / HEADER).exists():
-            report = verify(disk / "data", True, 1, lambda n: None)
+            report = verify(disk / "data", decode=True, workers=1, progress=False)
             assert report.problems == [], report.problems
     assert len(places) >= 4, places  # full before the first file, between shards, while the catalog was written
     for name, digest in digests(disk / "data").items():

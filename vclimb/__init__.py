@@ -1,3 +1,60 @@
-"""The vCLIMB benchmark: video class-incremental learning under a storage budget."""
+"""The vCLIMB benchmark: video class-incremental learning under a storage budget.
+
+Names are loaded when they are first used, so that `import vclimb` is fast and loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vclimb.pipeline.api import Dataset as Dataset
+    from vclimb.pipeline.api import DatasetStatistics as DatasetStatistics
+    from vclimb.pipeline.api import PrepareSummary as PrepareSummary
+    from vclimb.pipeline.api import VerifyReport as VerifyReport
+    from vclimb.pipeline.api import open as open
+    from vclimb.pipeline.api import prepare as prepare
+    from vclimb.pipeline.api import verify as verify
+    from vclimb.pipeline.errors import DatasetError as DatasetError
+    from vclimb.pipeline.errors import FfmpegMissingError as FfmpegMissingError
+    from vclimb.pipeline.errors import FrameDamagedError as FrameDamagedError
+    from vclimb.pipeline.errors import SettingsError as SettingsError
+    from vclimb.pipeline.errors import SourceError as SourceError
+    from vclimb.pipeline.errors import TargetBusyError as TargetBusyError
+    from vclimb.pipeline.errors import TargetError as TargetError
+    from vclimb.pipeline.errors import VclimbError as VclimbError
+    from vclimb.pipeline.errors import VideoError as VideoError
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "Dataset": "vclimb.pipeline.api",
+    "DatasetStatistics": "vclimb.pipeline.api",
+    "PrepareSummary": "vclimb.pipeline.api",
+    "VerifyReport": "vclimb.pipeline.api",
+    "open": "vclimb.pipeline.api",
+    "prepare": "vclimb.pipeline.api",
+    "verify": "vclimb.pipeline.api",
+    "DatasetError": "vclimb.pipeline.errors",
+    "FfmpegMissingError": "vclimb.pipeline.errors",
+    "FrameDamagedError": "vclimb.pipeline.errors",
+    "SettingsError": "vclimb.pipeline.errors",
+    "SourceError": "vclimb.pipeline.errors",
+    "TargetBusyError": "vclimb.pipeline.errors",
+    "TargetError": "vclimb.pipeline.errors",
+    "VclimbError": "vclimb.pipeline.errors",
+    "VideoError": "vclimb.pipeline.errors",
+}
+"""Public name -> module that defines it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_PUBLIC[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

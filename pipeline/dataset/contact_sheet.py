@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.dataset.shard import write_atomically
+from vclimb.pipeline.errors import SettingsError
 
 CELL_HEIGHT = 96
 CELL_WIDTH = 128
@@ -18,6 +19,7 @@ LABEL_WIDTH = 190
 HEADER_HEIGHT = 34
 GAP = 3
 MAX_ROWS = 60
+MAX_COLUMNS = 32
 Item = TypeVar("Item")
 _BACKGROUND, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 
@@ -50,6 +52,26 @@ def contact_sheet(dataset: StoredDataset, columns: int = 8, max_rows: int = MAX_
             left = LABEL_WIDTH + column * (CELL_WIDTH + GAP)
             sheet.paste(cell, (left + (CELL_WIDTH - cell.width) // 2, top + (CELL_HEIGHT - cell.height) // 2))
     return sheet
+
+
+def write_contact_sheet(dataset: StoredDataset, path: Path, columns: int = 8) -> None:
+    """Draw a data set's contact sheet into a PNG file, which is replaced whole or not at all.
+
+    Raises:
+        SettingsError: The path can't be written as a PNG, or `columns` is out of range.
+        FrameDamagedError: A frame of the sheet doesn't decode.
+    """
+    if path.suffix.lower() != ".png":
+        raise SettingsError(f"contact sheet {str(path)!r} must end in .png")
+    if not path.parent.is_dir():
+        raise SettingsError(f"contact sheet {str(path)!r}: there is no folder {str(path.parent)!r}")
+    if not 1 <= columns <= MAX_COLUMNS:
+        raise SettingsError(f"columns {columns} is out of range; allowed: 1 to {MAX_COLUMNS}")
+    sheet = contact_sheet(dataset, columns)
+    try:
+        write_png(sheet, path)
+    except OSError as error:
+        raise SettingsError(f"contact sheet {str(path)!r} can't be written: {error.strerror}") from None
 
 
 def write_png(picture: Image.Image, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -96,7 +96,7 @@ class StoredDataset:
         self.by_key: dict[str, StoredVideo] = {video.key: video for video in self.videos}
 
     @classmethod
-    def open(cls, folder: Path | str) -> StoredDataset:
+    def open(cls, folder: Path | str) -> Self:
         """Open what `vclimb prepare` made: a folder, or a URL that fsspec reads (`s3://`, `gs://`, `memory://`, ...).
 
         Raises:

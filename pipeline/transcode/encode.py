@@ -26,6 +26,8 @@ CODECS = {
     "jpeg": (2, 5, 31, 2),
     "h264": (0, 23, 51, 16),
 }
+ENCODERS = {"jpeg": "mjpeg", "h264": "libx264"}
+"""Codec -> ffmpeg's encoder."""
 # ffmpeg's own decoders of these pass their transparency over.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 MIN_SIDE = 16
@@ -82,6 +84,25 @@ class EncodeSettings:
         """A line for each setting in which another one differs: `name: ours, theirs`."""
         ours, theirs = self.to_json(), other.to_json()
         return [f"{name}: {ours[name]} before, {theirs[name]} now" for name in ours if ours[name] != theirs[name]]
+
+
+def default_quality(codec: str) -> int:
+    """The quality of a codec where none is given; 0 for an unknown codec, which `EncodeSettings` refuses."""
+    return CODECS[codec][1] if codec in CODECS else 0
+
+
+def parse_rate(rate: str | float | Fraction | None) -> Fraction | None:
+    """Frames a second as an exact fraction.
+
+    Raises:
+        SettingsError: `rate` is neither a number nor a fraction such as `30000/1001`.
+    """
+    if rate is None:
+        return None
+    try:
+        return Fraction(str(rate)).limit_denominator(1001)
+    except (ValueError, ZeroDivisionError):
+        raise SettingsError(f"fps {rate!r} is not a number; write e.g. 12, 29.97 or 30000/1001") from None
 
 
 def output_size(probe: Probe, settings: EncodeSettings) -> tuple[int, int]:
@@ -208,9 +229,9 @@ def _filters(probe: Probe, settings: EncodeSettings) -> str:
 
 def _codec_arguments(settings: EncodeSettings) -> dict[str, Any]:
     if settings.codec == "jpeg":
-        return {"c:v": "mjpeg", "q:v": settings.quality}
+        return {"c:v": ENCODERS["jpeg"], "q:v": settings.quality}
     return {
-        "c:v": "libx264",
+        "c:v": ENCODERS["h264"],
         "crf": settings.quality,
         "preset": "medium",
         "tune": "fastdecode",

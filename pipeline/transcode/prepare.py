@@ -6,11 +6,12 @@ again; what is missing is made; what failed is listed and left, until a retry is
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from vclimb.pipeline.dataset.catalog import HEADER, Catalog
 from vclimb.pipeline.dataset.storage import LocalStorage
@@ -23,19 +24,20 @@ from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
 from vclimb.pipeline.transcode.local_executor import Executor
 from vclimb.pipeline.transcode.plan import Plan, PlannedShard, PlannedVideo, cut_shards, spread_over_classes
 from vclimb.pipeline.transcode.probe import Probe
+from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.shard_job import ShardJob
 from vclimb.pipeline.transcode.target import finish_work, locked, work_folder, writable
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What a run is asked to do, beside how videos are stored.
+    """What a run does, apart from how videos are stored.
 
     Attributes:
-        shard_bytes: aimed size of a shard.
-        limit: at most so many videos, spread over the classes; None takes all.
-        retry_failed: take just those that failed before.
-        timeout_seconds: longest time for one video; None allows 120 s and 10 s for each second of it.
+        shard_bytes: Aimed size of a shard in bytes.
+        limit: Greatest number of videos, spread over the classes. None: all.
+        retry_failed: Whether to take just the videos that failed before.
+        timeout_seconds: Longest time for one video. None: 120 s, and 10 s for each second of the video.
     """
 
     shard_bytes: int = 256 * 10**6
@@ -43,29 +45,28 @@ class PrepareOptions:
     retry_failed: bool = False
     timeout_seconds: float | None = None
 
-
-class Reporter(Protocol):
-    """Is told how a run goes."""
-
-    def note(self, sentence: str) -> None: ...
-    def start(self, phase: str, videos: int, seconds: float) -> None: ...
-    def advance(self, videos: int, seconds: float) -> None: ...
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise SettingsError(f"limit {self.limit} is out of range; allowed: 1 or more")
+        if self.timeout_seconds is not None and not 0 < self.timeout_seconds < math.inf:
+            raise SettingsError(f"timeout {self.timeout_seconds:g} is out of range; allowed: above 0 s")
 
 
 @dataclass
-class Summary:
+class PrepareSummary:
     """What a run did and what the data set now holds.
 
     Attributes:
-        out: the data set's folder.
-        prepared: videos that this run stored.
-        already_there: videos that were stored before.
-        failed_now: rows of errors that this run added.
-        failed_before: videos left alone because they failed in an earlier run.
-        missing: listed by the source, not on disk.
-        changed: stored videos whose source file has another size by now; kept as stored.
-        gone: stored videos that the source no longer has; kept.
-        totals: of the whole data set.
+        out: Folder of the data set.
+        prepared: Number of videos that this run stored.
+        already_there: Number of videos that were stored before.
+        failed_now: Rows that this run added to `errors.jsonl`.
+        failed_before: Number of videos left alone because they failed in an earlier run.
+        missing: Number of videos that the source lists and the disk lacks.
+        changed: Paths of stored videos whose source file changed its size since. They are kept as stored.
+        gone: Number of stored videos that the source no longer has. They are kept.
+        totals: Counts, bytes and seconds of the whole data set.
+        notes: Sentences for the user: guesses, things ignored, warnings.
     """
 
     out: Path
@@ -77,17 +78,24 @@ class Summary:
     changed: list[str] = field(default_factory=list)
     gone: int = 0
     totals: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as plain JSON values."""
+        row = {**asdict(self), "out": printable_path(str(self.out))}
+        del row["notes"]
+        return row
 
 
-def prepare(
+def prepare_table(
     table: SourceTable,
     out: Path,
     settings: EncodeSettings,
     options: PrepareOptions,
     ffmpeg: Ffmpeg,
     executor: Executor,
-    reporter: Reporter,
-) -> Summary:
+    progress: PrepareProgress,
+) -> PrepareSummary:
     """Bring a data set up to date with its source.
 
     Raises:
@@ -97,7 +105,7 @@ def prepare(
     """
     out = out.absolute()
     with locked(out), work_folder(out) as (work, drafts), writable(out):
-        run = _Run(table, out, settings, options, ffmpeg, executor, reporter)
+        run = _Run(table, out, settings, options, ffmpeg, executor, progress)
         return run.go(work, drafts)
 
 
@@ -111,14 +119,14 @@ class _Run:
     options: PrepareOptions
     ffmpeg: Ffmpeg
     executor: Executor
-    reporter: Reporter
+    progress: PrepareProgress
 
     def __post_init__(self) -> None:
         name = make_key(self.out.name).replace("/", "_")
         self.catalog = Catalog(name=name, settings=self.settings, ffmpeg=[])
-        self.summary = Summary(self.out)
+        self.summary = PrepareSummary(self.out)
 
-    def go(self, work: Path, drafts: Path) -> Summary:
+    def go(self, work: Path, drafts: Path) -> PrepareSummary:
         if (self.out / HEADER).exists():
             self.catalog = Catalog.read(LocalStorage(self.out))
             self._refuse_other_settings(self.catalog.settings)
@@ -128,7 +136,7 @@ class _Run:
             self._refuse_other_settings(unfinished.settings)
             self._refuse_other_source(unfinished)
             n_videos = sum(len(shard.videos) for shard in unfinished.shards)
-            self.reporter.note(f"going on with an unfinished run of {n_videos} videos")
+            self.progress.note(f"going on with an unfinished run of {n_videos} videos")
             self._make(unfinished, work, drafts)
         todo = self._todo()
         if todo:
@@ -143,6 +151,7 @@ class _Run:
         self._record_missing()
         self.catalog.write(self.out)
         self.summary.totals = self.catalog.totals()
+        self.summary.notes = self.progress.notes
         return self.summary
 
     def _refuse_other_settings(self, before: EncodeSettings) -> None:
@@ -195,9 +204,9 @@ class _Run:
                 self.summary.changed.append(path)
 
     def _plan(self, todo: Sequence[SourceVideo]) -> Plan:
-        self.reporter.start("probing", len(todo), 0)
+        self.progress.start("probing", len(todo), 0)
         sources = [self.table.file(video) for video in todo]
-        found = self.executor.probe(sources, lambda: self.reporter.advance(1, 0))
+        found = self.executor.probe(sources, lambda: self.progress.advance(1, 0))
         videos, errors = [], []
         for video, row in zip(todo, found, strict=True):
             if "error" in row:
@@ -208,7 +217,7 @@ class _Run:
         shards = cut_shards(videos, self.settings, self.options.shard_bytes, first_number)
         needed = sum(estimated_bytes(planned.probe, self.settings) for planned in videos)
         if (free := shutil.disk_usage(self.out).free) < needed:
-            self.reporter.note(
+            self.progress.note(
                 f"the disk of {self.out} may be too small: about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
             )
         return Plan(self.settings, self.catalog.name, shards, tuple(errors))
@@ -228,10 +237,10 @@ class _Run:
         for job in jobs:
             job.part(0).parent.mkdir(exist_ok=True)
         everything = [planned for shard in plan.shards for planned in shard.videos]
-        self.reporter.start("preparing", len(everything), sum(v.probe.duration_seconds for v in everything))
+        self.progress.start("preparing", len(everything), sum(v.probe.duration_seconds for v in everything))
         for shard in plan.shards:
             if shard.number in published:
-                self.reporter.advance(len(shard.videos), sum(v.probe.duration_seconds for v in shard.videos))
+                self.progress.advance(len(shard.videos), sum(v.probe.duration_seconds for v in shard.videos))
         try:
             for _ in self.executor.run(jobs, self._on_video):
                 pass
@@ -256,7 +265,7 @@ class _Run:
         )
 
     def _on_video(self, job: ShardJob, index: int) -> None:
-        self.reporter.advance(1, job.shard.videos[index].probe.duration_seconds)
+        self.progress.advance(1, job.shard.videos[index].probe.duration_seconds)
 
     def _record_missing(self) -> None:
         self.summary.missing = len(self.table.missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,9 @@ from typing import Any
 from vclimb.pipeline.dataset.catalog import ERRORS, HEADER, INSTANCES, VIDEOS, read_header
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.storage import LocalStorage
+from vclimb.pipeline.system.cores import require_workers
 from vclimb.pipeline.system.interrupts import interrupts_held
+from vclimb.pipeline.system.progress import progress_bar
 from vclimb.pipeline.transcode.shard_problems import Expected, Problem, frame_problems, shard_problems
 from vclimb.pipeline.transcode.target import WORK
 from vclimb.pipeline.transcode.worker import file_sha256
@@ -24,8 +26,17 @@ _VIDEOS_PER_TASK = 64
 
 
 @dataclass
-class Report:
-    """What was looked at and what is wrong with it."""
+class VerifyReport:
+    """Result of checking a data set.
+
+    Attributes:
+        n_shards: Number of shards checked.
+        n_videos: Number of videos checked.
+        n_frames: Number of frames in those videos.
+        decoded: Whether every frame was decoded.
+        unfinished: Whether a prepare run on the data set was stopped and not completed.
+        problems: Differences from the catalog, by file and key.
+    """
 
     n_shards: int = 0
     n_videos: int = 0
@@ -39,19 +50,24 @@ class Report:
         return asdict(self)
 
 
-def verify(folder: Path, decode: bool, workers: int, on_videos: Callable[[int], None]) -> Report:
-    """Check a data set.
+def verify(
+    folder: Path | str, *, decode: bool = False, workers: int | None = None, progress: bool | None = None
+) -> VerifyReport:
+    """Check every SHA-256, tar, index and frame range of a data set against its catalog.
 
     Args:
-        folder: a prepared data set.
-        decode: decode every frame too.
-        workers: processes to use; for one nothing is started.
-        on_videos: is told how many more videos were checked.
+        folder: A prepared data set on this machine.
+        decode: Whether to decode every frame too.
+        workers: Number of processes; 1 starts none. None: one for each core.
+        progress: Whether to show a progress bar on stderr. None: where stderr is a terminal or in Jupyter.
 
     Raises:
-        DatasetError: there is no catalog to check against.
+        DatasetError: There is no catalog to check against.
+        SettingsError: `workers` is out of range.
     """
-    report = Report(decoded=decode, unfinished=(folder / WORK).exists())
+    folder = Path(folder)
+    workers = require_workers(workers)
+    report = VerifyReport(decoded=decode, unfinished=(folder / WORK).exists())
     report.problems += _catalog_problems(folder)
     if any(problem.file in (VIDEOS, INSTANCES) for problem in report.problems):
         return report  # nothing is left to hold the shards against
@@ -61,10 +77,12 @@ def verify(folder: Path, decode: bool, workers: int, on_videos: Callable[[int], 
     report.problems += _stray_files(dataset)
     tasks = [task for number in sorted(dataset.catalog.shards) for task in _tasks(dataset, number, decode)]
     workers = min(workers, len(tasks))
-    with closing(_in_processes(folder, tasks, workers) if workers > 1 else _here(dataset, tasks)) as results:
+    results = _in_processes(folder, tasks, workers) if workers > 1 else _here(dataset, tasks)
+    with closing(results), progress_bar("videos", progress) as bar:
+        bar_task = bar.add_task("decoding" if decode else "checking", total=report.n_videos, note="")
         for task, problems in results:
             report.problems += problems
-            on_videos(task.n_videos)
+            bar.advance(bar_task, task.n_videos)
     report.problems.sort(key=lambda problem: (problem.file, problem.key or "", problem.what))
     return report
 

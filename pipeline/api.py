@@ -1,0 +1,149 @@
+"""The public calls of the pipeline: `vclimb.prepare`, `vclimb.open`, `vclimb.verify` and `vclimb.Dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from vclimb.pipeline.dataset.contact_sheet import write_contact_sheet
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.statistics import DatasetStatistics, dataset_statistics
+from vclimb.pipeline.sizes import parse_size
+from vclimb.pipeline.sources import AUTO, read_source
+from vclimb.pipeline.system.cores import require_workers
+from vclimb.pipeline.transcode.encode import ENCODERS, EncodeSettings, default_quality, parse_rate
+from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg, require_encoder
+from vclimb.pipeline.transcode.local_executor import LocalExecutor
+from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary, prepare_table
+from vclimb.pipeline.transcode.progress import PrepareProgress
+from vclimb.pipeline.transcode.verify import VerifyReport, verify
+
+__all__ = ["Dataset", "DatasetStatistics", "PrepareSummary", "VerifyReport", "open", "prepare", "verify"]
+
+
+class Dataset(StoredDataset):
+    """A prepared data set, opened for reading.
+
+    Attributes:
+        summary: Result of the `vclimb.prepare` call that returned this data set; None where it was only opened.
+    """
+
+    summary: PrepareSummary | None = None
+
+    def verify(self, *, decode: bool = False, workers: int | None = None, progress: bool | None = None) -> VerifyReport:
+        """Check this data set's files; see `vclimb.verify`."""
+        return verify(self.folder, decode=decode, workers=workers, progress=progress)
+
+    def statistics(self) -> DatasetStatistics:
+        """Compute counts, durations, frame rates and sizes from the catalog."""
+        return dataset_statistics(self)
+
+    def contact_sheet(self, path: Path | str, *, columns: int = 8) -> None:
+        """Draw a PNG with a row for each class: the middle frames of some of its videos.
+
+        Args:
+            path: PNG file to write.
+            columns: Number of videos in a row.
+
+        Raises:
+            SettingsError: The path can't be written as a PNG, or `columns` is out of range.
+            FrameDamagedError: A frame of the sheet doesn't decode.
+        """
+        write_contact_sheet(self, Path(path), columns)
+
+
+def open(folder: Path | str) -> Dataset:
+    """Open a prepared data set.
+
+    Args:
+        folder: Folder that `vclimb.prepare` made, or a URL that fsspec reads (`s3://`, `gs://`, `memory://`, ...).
+
+    Raises:
+        DatasetError: There is no data set, it is damaged, or it has another format version.
+    """
+    return Dataset.open(folder)
+
+
+def prepare(
+    source: Path | str,
+    out: Path | str,
+    *,
+    layout: str = AUTO,
+    annotations: Sequence[Path | str] = (),
+    columns: Mapping[str, str] | None = None,
+    codec: str = "jpeg",
+    quality: int | None = None,
+    short_side: int = 256,
+    fps: str | float | Fraction | None = None,
+    max_frames: int | None = None,
+    keep_truncated: bool = False,
+    shard_size: str | int = "256MB",
+    workers: int | None = None,
+    limit: int | None = None,
+    retry_failed: bool = False,
+    timeout_seconds: float | None = None,
+    allow_outside: bool = False,
+    progress: bool | None = None,
+) -> Dataset:
+    """Transcode raw videos into verified, frame-addressable WebDataset shards.
+
+    A call on an existing data set makes only what is missing, whatever stopped the call before. A video that can't be
+    used becomes a row of `errors.jsonl` and never stops the call.
+
+    Args:
+        source: Folder of raw videos, or a table (csv, jsonl, parquet) that lists them.
+        out: Folder of the data set.
+        layout: Layout of the source: a name of `vclimb.pipeline.sources.LAYOUTS`, or `auto`.
+        annotations: Annotation files, or folders that hold them, where they don't lie in the source.
+        columns: For tables, names of our columns to names of theirs, such as `{"label": "class"}`.
+        codec: `jpeg` (every frame stands alone) or `h264` (4x smaller, 4x slower to sample).
+        quality: Quality on ffmpeg's scale, lower is better: 2 to 31 for jpeg, 0 to 51 (CRF) for h264. None: 5 or 23.
+        short_side: Short side in pixels that larger videos are scaled down to.
+        fps: Frames a second, such as 12 or `30000/1001`. None: each source frame, at the source's average rate.
+        max_frames: Greatest number of frames stored of a video. None: all.
+        keep_truncated: Whether to store what decodes of damaged videos rather than list them as failed.
+        shard_size: Aimed size of a shard, in bytes or as text such as `256MB`.
+        workers: Number of processes. None: one for each core.
+        limit: Greatest number of videos, spread over the classes, for a trial. None: all.
+        retry_failed: Whether to take just the videos that `errors.jsonl` lists.
+        timeout_seconds: Longest time for one video. None: 120 s, and 10 s for each second of the video.
+        allow_outside: Whether a table may name files outside its own folder.
+        progress: Whether to show notes and a progress bar on stderr. None: where stderr is a terminal or in Jupyter.
+
+    Returns:
+        The data set. Its `summary` says what this call did.
+
+    Raises:
+        SettingsError: A setting is out of range, or the data set was made with other settings.
+        SourceError: The source can't be read as this layout, or holds nothing to prepare.
+        TargetError: The target is full, read-only, in use, or not a data set. Published shards stay.
+        FfmpegMissingError: No ffmpeg with the codec's encoder was found.
+    """
+    settings = EncodeSettings(
+        codec=codec,
+        quality=default_quality(codec) if quality is None else quality,
+        short_side=short_side,
+        fps=parse_rate(fps),
+        max_frames=max_frames,
+        keep_truncated=keep_truncated,
+    )
+    options = PrepareOptions(parse_size(shard_size), limit, retry_failed, timeout_seconds)
+    executor = LocalExecutor(require_workers(workers))
+    ffmpeg = find_ffmpeg()
+    require_encoder(ffmpeg, ENCODERS[codec])
+    table = read_source(
+        Path(source),
+        layout,
+        annotations=[Path(path) for path in annotations],
+        columns=columns,
+        allow_outside=allow_outside,
+    )
+    with PrepareProgress(progress) as shown:
+        for note in table.notes:
+            shown.note(note)
+        shown.note(f"{len(table.videos)} videos in {table.root}, layout {table.layout}; using {ffmpeg}")
+        summary = prepare_table(table, Path(out), settings, options, ffmpeg, executor, shown)
+    dataset = Dataset.open(summary.out)
+    dataset.summary = summary
+    return dataset

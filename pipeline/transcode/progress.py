@@ -1,0 +1,63 @@
+"""What a prepare run tells its user: notes, and videos done over videos planned."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Self
+
+from rich.progress import TaskID
+from rich.text import Text
+
+from vclimb.pipeline.system.progress import is_shown, progress_bar, stderr
+
+
+class PrepareProgress:
+    """Progress of one prepare run on stderr. The time left is estimated by seconds of video.
+
+    Args:
+        progress: `False` shows nothing. `None` shows notes and a bar where stderr is a terminal or in Jupyter. `True`
+            shows the notes everywhere.
+
+    Attributes:
+        notes: Sentences noted so far, shown or not.
+    """
+
+    def __init__(self, progress: bool | None = None) -> None:
+        self.notes: list[str] = []
+        self._shows_notes = progress is True or is_shown(progress)
+        self._bar = progress_bar("{task.fields[unit]}", progress)
+        self._task: TaskID | None = None
+        self._videos = self._n_videos = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def note(self, sentence: str) -> None:
+        """Keep a sentence for the user, and show it."""
+        self.notes.append(sentence)
+        if self._shows_notes:
+            stderr.print(Text(_printable(sentence), style="dim"))
+
+    def start(self, phase: str, n_videos: int, seconds: float = 0.0) -> None:
+        """Begin a phase over some videos. Without their duration in seconds, progress is counted in videos."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._videos, self._n_videos = 0, n_videos
+        total, unit = (max(1, round(seconds)), "s of video") if seconds else (n_videos, "videos")
+        self._task = self._bar.add_task(phase, total=total, unit=unit, note="")
+
+    def advance(self, n_videos: int, seconds: float = 0.0) -> None:
+        """Count videos of the current phase as done."""
+        assert self._task is not None
+        self._videos += n_videos
+        note = f"{self._videos}/{self._n_videos} videos" if seconds else ""
+        self._bar.update(self._task, advance=seconds or n_videos, note=note)
+
+
+def _printable(text: str) -> str:
+    """Escape control characters and half surrogate pairs, which a terminal could take for commands."""
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)
