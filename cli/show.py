@@ -9,7 +9,7 @@ import typer
 
 from vclimb.cli.console import explain_errors, out, plain, print_json
 from vclimb.cli.train_summary import percent, print_run
-from vclimb.pipeline.errors import DatasetError, TargetError
+from vclimb.pipeline.errors import DatasetError
 
 _SHOWN_CLASSES = 5
 
@@ -33,7 +33,9 @@ def command(
         if metrics is None:
             raise DatasetError(f"the run in {run} has not ended its first task yet; show it later")
         if png is not None:
-            _draw(metrics, png)
+            from vclimb.training.chart import plot_run
+
+            plot_run(metrics, png)
         return metrics
 
     metrics = explain_errors(work)
@@ -44,16 +46,6 @@ def command(
     _print_classes(metrics)
     if png is not None:
         out.print(f"picture: [bold]{plain(str(png))}[/]")
-
-
-def _draw(metrics: dict[str, Any], png: Path) -> None:
-    from vclimb.training.chart import draw_run
-
-    if png.exists() and not (png.is_file() and png.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"):
-        raise TargetError(f"{png} is there and is no PNG; give another place for the picture")
-    if not png.parent.is_dir():
-        raise TargetError(f"{png.parent} is no folder; make it first, or give another place for the picture")
-    draw_run(metrics, png)
 
 
 def _print_classes(metrics: dict[str, Any]) -> None:

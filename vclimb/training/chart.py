@@ -1,42 +1,59 @@
-"""A run as a picture: the accuracy matrix, and what accuracy and forgetting are after each task."""
+"""Draw one run: its accuracy matrix, and its accuracy and forgetting after each task."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.transcode.target import writable
 
-matplotlib.use("agg")
-
-# Okabe and Ito's colours, which the colour-blind can tell apart; lines differ in marker and dashes too.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; lines differ in marker and dashes too.
 _ACC, _BWF, _OTHER = "#0072B2", "#D55E00", "#009E73"
-_MOST_NUMBERED_TASKS = 14
+_MAX_NUMBERED_TASKS = 14
+# Suffix -> the bytes that a file of this format begins with.
+_FORMATS = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 
 
-def draw_run(metrics: dict[str, Any], path: Path) -> None:
-    """Draw a run's metrics as a PNG.
+def plot_run(metrics: Mapping[str, Any], path: Path | str) -> None:
+    """Draw a run's metrics as one picture.
+
+    Args:
+        metrics: The content of the run's `metrics.json`.
+        path: File to write: PNG, SVG or PDF by its suffix. An earlier picture of the same format is replaced.
 
     Raises:
-        TargetError: it can't be written there.
+        TargetError: The suffix names no such format, the folder is missing, another file is there, or writing fails.
     """
+    path = Path(path)
+    _check_target(path)
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _matrix(figure, left, metrics)
-    _curves(right, metrics)
-    scenario = metrics["scenario"]
-    consistency = f"{metrics['method']}, {scenario['name']}, seed {metrics['seed']}"
-    figure.suptitle(consistency.replace("$", r"\$"), fontsize=11)
+    _draw_matrix(figure, left, metrics)
+    _draw_curves(right, metrics)
+    title = f"{metrics['method']}, {metrics['scenario']['name']}, seed {metrics['seed']}"
+    figure.suptitle(title.replace("$", r"\$"), fontsize=11)
     with writable(path.parent):
-        figure.savefig(path, dpi=150, format="png")
+        figure.savefig(path, dpi=150)
 
 
-def _matrix(figure: Figure, axes: Axes, metrics: dict[str, Any]) -> None:
+def _check_target(path: Path) -> None:
+    if path.suffix.lower() not in _FORMATS:
+        raise TargetError(f"{path} names no format of pictures; allowed suffixes: {', '.join(_FORMATS)}")
+    beginning = _FORMATS[path.suffix.lower()]
+    kind = path.suffix[1:].upper()
+    if path.exists() and not (path.is_file() and path.read_bytes()[: len(beginning)] == beginning):
+        raise TargetError(f"{path} is there and is no {kind}; give another place for the picture")
+    if not path.parent.is_dir():
+        raise TargetError(f"{path.parent} is no folder; make it first, or give another place for the picture")
+
+
+def _draw_matrix(figure: Figure, axes: Axes, metrics: Mapping[str, Any]) -> None:
     values = np.array([[np.nan if v is None else 100 * v for v in row] for row in metrics["R"]], float)
     image = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
     n_rows, n_columns = values.shape
@@ -45,7 +62,7 @@ def _matrix(figure: Figure, axes: Axes, metrics: dict[str, Any]) -> None:
     axes.set_xlabel("evaluated on task")
     axes.set_ylabel("after learning task")
     axes.set_title(f"accuracy in %, {metrics['classifier'].replace('_', ' ')} classifier", fontsize=10)
-    if n_columns <= _MOST_NUMBERED_TASKS:
+    if n_columns <= _MAX_NUMBERED_TASKS:
         for (row, column), value in np.ndenumerate(values):
             if not np.isnan(value):
                 colour = "white" if value < 55 else "black"
@@ -53,16 +70,16 @@ def _matrix(figure: Figure, axes: Axes, metrics: dict[str, Any]) -> None:
     figure.colorbar(image, ax=axes, label="%")
 
 
-def _curves(axes: Axes, metrics: dict[str, Any]) -> None:
+def _draw_curves(axes: Axes, metrics: Mapping[str, Any]) -> None:
     tasks = np.arange(1, len(metrics["R"]) + 1)
-    lines = [
+    curves = [
         ("Acc", metrics["acc_after_each_task"], _ACC, "o", "-"),
         ("BWF", metrics["bwf_after_each_task"], _BWF, "s", "--"),
     ]
-    for name, of in metrics["classifiers"].items():
+    for name, summary in metrics["classifiers"].items():
         if name != metrics["classifier"]:
-            lines.append((f"Acc, {name.replace('_', ' ')}", of["acc_after_each_task"], _OTHER, "^", ":"))
-    for name, values, colour, marker, dashes in lines:
+            curves.append((f"Acc, {name.replace('_', ' ')}", summary["acc_after_each_task"], _OTHER, "^", ":"))
+    for name, values, colour, marker, dashes in curves:
         percent = [np.nan if value is None else 100 * value for value in values]
         axes.plot(tasks, percent, color=colour, marker=marker, linestyle=dashes, label=name)
     axes.set_xlabel("tasks learned")
