@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vclimb.memory.codec_frames import SourceFrames
-from vclimb.memory.codecs import ExemplarCodec, parse_codec
 from vclimb.memory.quality import psnr, ssim
-from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.clips.sampling import segment_centres
 from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.codecs.exemplar import ExemplarCodec, SourceFrames, parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 
 CODECS = (
@@ -60,7 +59,7 @@ def uniform_sources(folder: Path, videos: int, frames: int) -> list[SourceFrames
     chosen = [longer[number] for number in segment_centres(np.array(len(longer)), min(videos, len(longer))).tolist()]
     provider = InstanceProvider(dataset, chosen)
     numbers = segment_centres(provider.items.n_frames, frames)
-    return [SourceFrames.read(provider, item, numbers[item]) for item in range(len(chosen))]
+    return [source_frames(provider, item, numbers[item]) for item in range(len(chosen))]
 
 
 def measure(codec: ExemplarCodec, sources: Sequence[SourceFrames]) -> Row:

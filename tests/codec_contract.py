@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional
 from source_cases import JHMDB, needs_jhmdb
 
-from vclimb.memory.codec_frames import EncodedFrames, SourceFrames
-from vclimb.memory.codecs import ExemplarCodec, parse_codec
 from vclimb.memory.quality import psnr
-from vclimb.memory.store.exemplar import one_unit_a_frame
-from vclimb.pipeline.clips.provider import EncodedClip
-from vclimb.pipeline.codecs.decode import Pixels, decode_clip, ppm_header
+from vclimb.pipeline.arrays import Pixels
+from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.codecs.encoded import EncodedClip, one_unit_a_frame
+from vclimb.pipeline.codecs.exemplar import EncodedFrames, ExemplarCodec, SourceFrames, parse_codec
+from vclimb.pipeline.codecs.raw import ppm_header
 from vclimb.pipeline.errors import FrameDamagedError
 
 ODD_AND_TINY = [(47, 33), (33, 47), (1, 1), (2, 2), (3, 5), (8, 2), (16, 16), (15, 17), (49, 31)]

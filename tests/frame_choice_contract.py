@@ -5,18 +5,16 @@ from __future__ import annotations
 import abc
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vclimb.memory.choice.frames import FrameChoice, FrameCount
+from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.errors import SettingsError
 
 # The contract's tests run for every strategy: an example that one of them failed is tried again with all.
 quickly = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.differing_executors])
-Pixels = npt.NDArray[np.uint8]
-Indices = npt.NDArray[np.int64]
 
 
 class Video:

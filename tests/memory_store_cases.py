@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import zarr
 
-from vclimb.memory.store.exemplar import Exemplar, one_unit_a_frame, one_unit_for_all
+from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
-from vclimb.pipeline.clips.provider import EncodedClip
+from vclimb.pipeline.codecs.encoded import EncodedClip, one_unit_a_frame, one_unit_for_all
 
 # label id -> name, encoding and the exemplars by rank, each as a tuple of plain values
 Contents = dict[int, tuple[str, str, list[tuple[Any, ...]]]]

@@ -8,23 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from stream_cases import settings_of
 
-from vclimb.memory.codec_frames import SourceFrames
-from vclimb.memory.codecs import parse_codec
 from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
-from vclimb.pipeline.clips.provider import ClipProvider, EncodedClip, InstanceProvider
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider, source_frames
 from vclimb.pipeline.clips.sampling import segment_centres
+from vclimb.pipeline.codecs.encoded import EncodedClip
+from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.stream.cpu import CpuClipStream
 from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
 from vclimb.pipeline.stream.stream import ClipBatch, ClipStream, StreamSettings
-
-Indices = npt.NDArray[np.int64]
 
 CODECS = ("copy", "jpeg:75", "webp:75", "avif:60", "jxl:1", "h264:20", "h265:24", "av1:35", "raw")
 
@@ -37,7 +35,7 @@ def keep(path: Path, shards: InstanceProvider, codecs: dict[int, str], n_frames:
         for item in np.flatnonzero(facts.labels == label).tolist():
             n = int(facts.n_frames[item])
             frames = np.arange(n) if n_frames is None else np.unique(segment_centres(np.array(n), n_frames))
-            encoded = parse_codec(spec).encode(SourceFrames.read(shards, item, frames))
+            encoded = parse_codec(spec).encode(source_frames(shards, item, frames))
             exemplars.append(Exemplar(str(facts.keys[item]), 0, n, frames, encoded.clip, encoded.width, encoded.height))
         classes.append(NewClass(label, f"class{label}", spec, exemplars))
     with MemoryWriter.open(path) as writer:

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from conftest import prepare_videos
 from dataset_cases import InlineExecutor
 from video_cases import make_video
 
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation
-from vclimb.pipeline.clips.provider import EncodedClip, InstanceProvider, Items
+from vclimb.pipeline.clips.provider import InstanceProvider, Items
 from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, StoredVideo
 from vclimb.pipeline.stream.stream import StreamSettings
-
-Indices = npt.NDArray[np.int64]
 
 SIZE = 48
 TRAINING = (View("clip", 8), View("down-sampled", 8, seen_frames=4), View("dense", 4, "dense", stride=2))

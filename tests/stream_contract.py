@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 import pytest
 import torch
@@ -31,8 +30,6 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
 from vclimb.pipeline.stream.cpu import CpuClipStream
 from vclimb.pipeline.stream.stream import ClipBatch, ClipStream, StreamSettings
-
-Indices = npt.NDArray[np.int64]
 
 MAX_MEAN_DIFFERENCE = 1.0
 """Levels of 255, of a decoder's pixels from the reference's: what rounding and another resize filter's taps give."""

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,10 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vclimb.methods.bias import BiasCorrection, hold_out, released_fit, released_hold_out
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.errors import SettingsError, VclimbError
 
 quickly = settings(deadline=None, max_examples=40)
-Indices = npt.NDArray[np.int64]
 seeds = st.integers(0, 2**31)
 TWO_TASKS = BiasCorrection().next_task(3).next_task(2)
 

@@ -6,7 +6,6 @@ import itertools
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from frame_choice_contract import FrameChoiceContract, Video, noise, quickly
 from hypothesis import given
@@ -29,10 +28,8 @@ from vclimb.memory.choice.frames import (
     parse_frame_count,
     thumbnails,
 )
+from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.errors import SettingsError
-
-Indices = npt.NDArray[np.int64]
-Pixels = npt.NDArray[np.uint8]
 
 
 def must_not_be_read(numbers: Indices) -> Pixels:

@@ -10,17 +10,18 @@ from codec_contract import decoded, lossless_source, textured, where
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import vclimb.pipeline.codecs.decode_video
-from vclimb.memory.codecs import FAMILIES, parse_codec
-from vclimb.pipeline.clips.provider import EncodedClip
+from vclimb.pipeline.codecs import codecs, tiny_video
+from vclimb.pipeline.codecs.av1 import Av1
 from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.codecs.encoded import EncodedClip
+from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.errors import DatasetError, SettingsError
 
 
 @pytest.mark.parametrize(
     ("spec", "canonical"),
     [
-        *((f"{name}", name if family.scale is None else None) for name, family in FAMILIES.items()),
+        *((name, name if codec.scale is None else None) for name, codec in codecs().items()),
         ("copy", "copy"),
         ("jpeg", "jpeg:75"),
         ("jpeg:007", "jpeg:7"),
@@ -42,12 +43,15 @@ def test_names_have_one_form(spec: str, canonical: str | None) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("jpg:75", "codec 'jpg:75' is not known; did you mean jpeg? allowed: copy, jpeg:N (quality 1 to 100), webp:N"),
+        (
+            "jpg:75",
+            "codec 'jpg:75' is not known; did you mean jpeg? allowed: av1:N (CRF 1 to 63), avif:N",
+        ),
         ("hevc", "did you mean h265?"),
         ("H264:20", "did you mean h264?"),
         ("jpeq", "did you mean jpeg?"),
         ("copi", "did you mean copy?"),
-        ("", "codec '' is not known; allowed: copy, jpeg:N"),
+        ("", "codec '' is not known; allowed: av1:N"),
         ("png", "codec 'png' is not known; "),
         (":75", "is not known; allowed"),
         ("@128", "is not known; allowed"),
@@ -69,9 +73,9 @@ def test_names_have_one_form(spec: str, canonical: str | None) -> None:
         ("jpeg:75@8193", "such as jpeg:75@128"),
         ("jpeg:75@128@64", "short side '128@64' is not allowed"),
         ("jpeg@128:75", "short side '128:75' is not allowed"),
-        ("raw:3", "codec 'raw:3': raw takes no number; write raw or raw@128"),
-        ("copy:75", "copy keeps frames as they are, and takes neither number nor size; write copy"),
-        ("copy@128", "copy keeps frames as they are"),
+        ("raw:3", "codec 'raw:3': raw takes no number; write raw"),
+        ("copy:75", "copy takes no number; write copy"),
+        ("copy@128", "copy takes no short side; write copy, or jpeg:75@128"),
     ],
 )
 def test_a_bad_name_is_explained(spec: str, message: str) -> None:
@@ -117,20 +121,20 @@ def test_a_codec_that_the_packages_lack_is_refused_at_once(monkeypatch: pytest.M
 def test_frames_that_no_package_decodes_are_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     source = lossless_source(textured(2, 48, 32))
     av1, jxl = (parse_codec(spec).encode(source) for spec in ("av1", "jxl"))
-    monkeypatch.setattr(vclimb.pipeline.codecs.decode_video._of_thread, "by_codec", {})
-    monkeypatch.setitem(vclimb.pipeline.codecs.decode_video.VIDEO_DECODERS, "av1", ("no-such-decoder", 16))
-    with pytest.raises(SettingsError, match="av1 frames need PyAV with the decoder no-such-decoder"):
+    monkeypatch.setattr(tiny_video._decoders, "by_name", {})
+    monkeypatch.setattr(Av1, "decoder", "no-such-decoder")
+    with pytest.raises(SettingsError, match=r"av1 frames can't be decoded here: PyAV .* has no no-such-decoder"):
         decoded(av1)
 
     def lacking(*_: object, **__: object) -> None:
         raise ImportError("no _jpegxl")
 
     monkeypatch.setattr(imagecodecs, "jpegxl_decode", lacking)
-    with pytest.raises(SettingsError, match=r"jxl frames need imagecodecs with jxl.*\(no _jpegxl\); install"):
+    with pytest.raises(SettingsError, match=r"jxl frames can't be decoded here: no _jpegxl"):
         decoded(jxl)
 
 
 def test_an_unknown_clip_codec_is_refused() -> None:
     clip = EncodedClip("vp9", [b""], np.zeros(1, np.int64), np.zeros(1, np.int64))
-    with pytest.raises(DatasetError, match=r"codec 'vp9' can't be decoded; this version knows jpeg, .*, h264"):
+    with pytest.raises(DatasetError, match=r"codec 'vp9' can't be decoded; this version knows av1, .*, webp"):
         decode_clip(clip, 16, 16, where)

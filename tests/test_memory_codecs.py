@@ -30,14 +30,12 @@ from codec_contract import (
 from PIL import Image
 from stream_cases import JpegsInMemory
 
-import vclimb.pipeline.codecs.decode_video
-from vclimb.memory import codec_videos
-from vclimb.memory.codec_frames import SourceFrames
-from vclimb.memory.codecs import FAMILIES, parse_codec
 from vclimb.memory.quality import psnr
-from vclimb.memory.store.exemplar import one_unit_a_frame
-from vclimb.pipeline.clips.provider import EncodedClip
-from vclimb.pipeline.codecs.decode import Pixels
+from vclimb.pipeline.arrays import Pixels
+from vclimb.pipeline.clips.provider import source_frames
+from vclimb.pipeline.codecs import codecs, tiny_video
+from vclimb.pipeline.codecs.encoded import EncodedClip, one_unit_a_frame
+from vclimb.pipeline.codecs.exemplar import SourceFrames, parse_codec
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
 
 VIDEO = {"h264:20": "h264", "h265:24": "hevc", "av1:35": "av1"}
@@ -108,7 +106,7 @@ class TestCopy(CodecContract):
 
 def test_every_family_has_its_contract() -> None:
     tested = {contract.spec.partition(":")[0] for contract in (*LossyContract.__subclasses__(), TestRaw, TestCopy)}
-    assert tested == {"copy", *FAMILIES}
+    assert tested == set(codecs())
 
 
 # Sources
@@ -116,13 +114,13 @@ def test_every_family_has_its_contract() -> None:
 
 def test_a_source_reads_the_frames_of_a_provider() -> None:
     provider = JpegsInMemory(damaged=2)
-    source = SourceFrames.read(provider, 1, np.array([1, 3]))
+    source = source_frames(provider, 1, np.array([1, 3]))
     expected = provider.read(1, np.array([1, 3]))
     assert [*parse_codec("copy").encode(source).clip.units] == [*expected.units]
     encoded = parse_codec("h264:10").encode(source)
     assert (encoded.width, encoded.height, len(encoded.clip.unit)) == (80, 64, 2)
     assert psnr(source.pixels, decoded(encoded)).min() > 25  # sharp edges between colours
-    damaged = SourceFrames.read(provider, 2, np.array([1, 3]))
+    damaged = source_frames(provider, 2, np.array([1, 3]))
     with pytest.raises(FrameDamagedError, match=r"frame 1 of .*memory/2.* \(in memory\): "):
         parse_codec("jpeg").encode(damaged)
 
@@ -156,12 +154,14 @@ def test_ffmpeg_reads_the_stream_alike(spec: str, tmp_path: Path, ffmpeg_path: s
 @pytest.mark.parametrize("spec", VIDEO)
 def test_a_stream_is_one_group_without_reordering(spec: str) -> None:
     encoded = parse_codec(spec).encode(lossless_source(textured(8, 96, 64)))
+    codec = parse_codec(spec).codec
+    assert isinstance(codec, tiny_video.VideoCodec)
     assert len(encoded.clip.units) == 1
     assert encoded.clip.position.tolist() == list(range(8))
-    decoder = av.CodecContext.create(vclimb.pipeline.codecs.decode_video.VIDEO_DECODERS[VIDEO[spec]][0], "r")
+    decoder = av.CodecContext.create(codec.decoder, "r")
     pictures = []
     for packet in [
-        *map(av.Packet, vclimb.pipeline.codecs.decode_video._packets(VIDEO[spec], encoded.clip.units[0])),
+        *map(av.Packet, codec.packets(encoded.clip.units[0])),
         None,
     ]:
         pictures += decoder.decode(packet)
@@ -227,8 +227,10 @@ def test_no_thread_becomes_a_real_time_one(spec: str, monkeypatch: pytest.Monkey
         return av.VideoFrame.from_ndarray(*arguments, **more)
 
     of_frames = SimpleNamespace(from_ndarray=watched)
-    watching = SimpleNamespace(CodecContext=av.CodecContext, VideoFrame=of_frames, codec=av.codec)
-    monkeypatch.setattr(codec_videos, "av", watching)
+    watching = SimpleNamespace(
+        CodecContext=av.CodecContext, VideoFrame=of_frames, codec=av.codec, error=av.error, Packet=av.Packet
+    )
+    monkeypatch.setattr(tiny_video, "av", watching)
     _encode_and_decode(spec)
     assert bool(seen) == (spec in VIDEO)
     assert seen <= before

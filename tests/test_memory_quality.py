@@ -7,7 +7,7 @@ import pytest
 from codec_contract import textured
 
 from vclimb.memory.quality import psnr, ssim
-from vclimb.pipeline.codecs.decode import Pixels
+from vclimb.pipeline.arrays import Pixels
 
 
 def slow_psnr(reference: Pixels, frame: Pixels) -> float:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 from memory_store_cases import new_class
 
-from vclimb.memory.codec_frames import scaled_down
 from vclimb.memory.sheet import (
     CELL_HEIGHT,
     CELL_WIDTH,
@@ -36,9 +35,9 @@ from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
-from vclimb.pipeline.codecs.decode import Pixels
-from vclimb.pipeline.codecs.encode_images import encode_jpeg, encode_ppm
-from vclimb.pipeline.codecs.encode_videos import encode_h264
+from vclimb.pipeline.arrays import Pixels
+from vclimb.pipeline.codecs import h264, jpeg, raw
+from vclimb.pipeline.codecs.exemplar import scaled_down
 
 LEFT = MARGIN + LABEL_WIDTH
 ROW_HEIGHT = LINE_HEIGHT + 2 * ROW_PADDING
@@ -55,8 +54,8 @@ def exemplar(label: int, rank: int, n_frames: int, width: int = 64, height: int 
     pixels: Pixels = np.empty((n_frames, height, width, 3), np.uint8)
     for frame in range(n_frames):
         pixels[frame] = colour(label, rank, frame)
-    encode = {"ppm": lambda: encode_ppm(pixels, 0), "jpeg": lambda: encode_jpeg(pixels, 95)}
-    clip = encode_h264(pixels, 4) if codec == "h264" else encode[codec]()
+    encoder, number = {"ppm": (raw.CODEC, 0), "jpeg": (jpeg.CODEC, 95), "h264": (h264.CODEC, 4)}[codec]
+    clip = encoder.encode(pixels, number)
     frames = 5 + 2 * np.arange(n_frames)
     return Exemplar(f"video {label}.{rank}", 4, 8 + 2 * n_frames, frames, clip, width, height)
 
@@ -131,7 +130,7 @@ def test_aspect_is_kept(tmp_path: Path, width: int, height: int) -> None:
 
 def test_a_picture_is_the_frame_scaled_down(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1, 30, 40, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
-    one = Exemplar("v", 0, 9, np.array([4]), encode_ppm(noise, 0), 320, 240)
+    one = Exemplar("v", 0, 9, np.array([4]), raw.CODEC.encode(noise, 0), 320, 240)
     _, pixels = draw(tmp_path / "m.zarr", [make_class(0, [one])])
     shown = cell(pixels, LEFT, HEADER_HEIGHT + ROW_PADDING, frame_size(320, 240))
     expected = scaled_down(noise, CELL_HEIGHT)[0]  # with another filter

@@ -28,7 +28,7 @@ from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
-from vclimb.pipeline.clips.provider import EncodedClip
+from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.errors import DatasetError, SettingsError, TargetBusyError
 
 

@@ -7,11 +7,11 @@ from collections import Counter
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.dice import Purpose, below, bits, uniform
 from vclimb.pipeline.clips.sampling import (
     View,
@@ -22,8 +22,6 @@ from vclimb.pipeline.clips.sampling import (
     segment_centres,
 )
 from vclimb.pipeline.errors import SettingsError
-
-Indices = npt.NDArray[np.int64]
 
 quickly = settings(deadline=None, max_examples=150)
 lengths = st.integers(1, 40) | st.integers(1, 100_000)

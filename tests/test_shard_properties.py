@@ -17,13 +17,14 @@ import webdataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from vclimb.pipeline.codecs.encoded import MAX_SIDE, MIN_SIDE
 from vclimb.pipeline.dataset.shard import ShardWriter, shard_paths
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources.keys import MAX_KEY_BYTES, is_key, make_key
 from vclimb.pipeline.sources.table import Instance, SourceVideo, by_class_and_key
 from vclimb.pipeline.transcode.assembly import frame_range
-from vclimb.pipeline.transcode.encode import CODECS, MAX_SIDE, MIN_SIDE, EncodeSettings, estimated_bytes, parse_rate
+from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings, estimated_bytes, parse_rate
 from vclimb.pipeline.transcode.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
 from vclimb.pipeline.transcode.probe import Probe
 

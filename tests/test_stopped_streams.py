@@ -17,7 +17,8 @@ import psutil
 import pytest
 from stream_cases import JpegsInMemory, provider_of, settings_of
 
-from vclimb.pipeline.clips.provider import EncodedClip, Indices
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
 from vclimb.pipeline.stream.workers import BatchWorkers, WorkerDiedError
 

@@ -25,10 +25,10 @@ from vclimb.memory.choice.videos import (
     normalised,
     parse_video_choice,
 )
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.errors import SettingsError, VclimbError
 
 Features = npt.NDArray[np.floating]
-Indices = npt.NDArray[np.int64]
 
 
 class TestRandom(VideoChoiceContract):

@@ -7,7 +7,6 @@ decoded alike.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,11 +14,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.codecs.encoded import EncodedClip
+from vclimb.pipeline.codecs.exemplar import SourceFrames
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
-from vclimb.pipeline.errors import DatasetError, FrameDamagedError, SettingsError
-from vclimb.pipeline.transcode.encode import GOP_FRAMES
-
-Indices = npt.NDArray[np.int64]
+from vclimb.pipeline.dataset.frame_index import VideoRows
+from vclimb.pipeline.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -47,24 +47,6 @@ class Items:
 
     def __len__(self) -> int:
         return len(self.keys)
-
-
-@dataclass(frozen=True)
-class EncodedClip:
-    """The encoded bytes of some frames of one item.
-
-    Attributes:
-        codec: `jpeg`, `webp`, `avif`, `jxl` or `ppm` (each unit is one picture); `h264`, `hevc` (Annex B) or `av1`
-            (OBUs): each unit is a group of pictures that decodes alone.
-        units: the bytes; no unit is there twice.
-        unit: (T,) which unit holds each frame.
-        position: (T,) the frame's number within its unit; always 0 for pictures.
-    """
-
-    codec: str
-    units: Sequence[bytes]
-    unit: Indices
-    position: Indices
 
 
 class ClipProvider(Protocol):
@@ -128,41 +110,13 @@ class InstanceProvider:
         self.start_frames = np.array([instance.start_frame for instance in instances], np.int64)
 
     def read(self, item: int, frames: Indices) -> EncodedClip:
-        return self._read_groups(item, frames) if self.codec == "h264" else self._read_frames(item, frames)
+        return self._index.read_clip(self._rows(item), self.start_frames[item] + frames)
 
     def where(self, item: int, frame: int) -> str:
-        shard, row = int(self._shards[item]), int(self._first_rows[item] + self.start_frames[item] + frame)
-        offset = int(self._index.table(shard)[row, 0])
-        key = str(self.items.keys[item])
-        number = int(self.start_frames[item]) + frame
-        return f"frame {number} of {key!r} ({self._index.stem(shard)}.tar, byte {offset})"
+        return self._index.where(self._rows(item), int(self.start_frames[item]) + frame)
 
-    def _read_frames(self, item: int, frames: Indices) -> EncodedClip:
-        distinct, unit = np.unique(frames, return_inverse=True)
-        units = self._checked(item, distinct + self.start_frames[item])
-        return EncodedClip("jpeg", units, unit.astype(np.int64), np.zeros(len(frames), np.int64))
-
-    def _read_groups(self, item: int, frames: Indices) -> EncodedClip:
-        """Whole groups of pictures up to the last frame that is wanted of each."""
-        numbers = frames + self.start_frames[item]
-        groups, unit = np.unique(numbers // GOP_FRAMES, return_inverse=True)
-        position = numbers % GOP_FRAMES
-        units = []
-        for number, group in enumerate(groups.tolist()):
-            last = int(position[unit == number].max())
-            packets = self._checked(item, np.arange(group * GOP_FRAMES, group * GOP_FRAMES + last + 1))
-            units.append(b"".join(map(annexb, packets)))
-        return EncodedClip("h264", units, unit.astype(np.int64), position)
-
-    def _checked(self, item: int, numbers: Indices) -> list[bytes]:
-        """The stored bytes of frames, numbered within the video, held against their checksums."""
-        shard = int(self._shards[item])
-        pieces, rows = self._index.read(shard, int(self._first_rows[item]) + numbers)
-        for number, data, (_, _, checksum) in zip(numbers.tolist(), pieces, rows.tolist(), strict=True):
-            if zlib.crc32(data) != checksum:
-                frame = number - int(self.start_frames[item])
-                raise FrameDamagedError(f"{self.where(item, frame)}: its bytes are not the ones that were stored")
-        return pieces
+    def _rows(self, item: int) -> VideoRows:
+        return VideoRows(str(self.items.keys[item]), self.codec, int(self._shards[item]), int(self._first_rows[item]))
 
 
 class JoinedProviders:
@@ -195,13 +149,12 @@ class JoinedProviders:
         return provider.where(own, frame)
 
 
-def annexb(packet: bytes) -> bytes:
-    """An H.264 packet as mp4 stores it (4-byte lengths) with Annex B start codes instead."""
-    pieces, position = [], 0
-    while position + 4 <= len(packet):
-        size = int.from_bytes(packet[position : position + 4], "big")
-        pieces.append(b"\x00\x00\x00\x01" + packet[position + 4 : position + 4 + size])
-        position += 4 + size
-    if position != len(packet):
-        raise DatasetError("a packet is not a sequence of length-prefixed units")
-    return b"".join(pieces)
+def source_frames(provider: ClipProvider, item: int, frames: Indices) -> SourceFrames:
+    """Read frames (K,) of a provider's item, numbered within the item, to be encoded as an exemplar.
+
+    Raises:
+        FrameDamagedError: The bytes are not the ones that were stored.
+    """
+    clip, facts = provider.read(item, frames), provider.items
+    width, height = int(facts.widths[item]), int(facts.heights[item])
+    return SourceFrames(clip, width, height, lambda place: provider.where(item, int(frames[place])))

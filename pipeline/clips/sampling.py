@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.dice import Purpose, bits, uniform
 from vclimb.pipeline.errors import SettingsError
-
-Indices = npt.NDArray[np.int64]
 
 
 def segment_centres(n_frames: Indices, count: int) -> Indices:

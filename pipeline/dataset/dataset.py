@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
-import av
 import numpy as np
-import numpy.typing as npt
-import simplejpeg
 
+from vclimb.pipeline.arrays import Pixels
+from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.check import FileSlice, FrameRanges
-from vclimb.pipeline.dataset.frame_index import FrameIndices
+from vclimb.pipeline.dataset.frame_index import FrameIndices, VideoRows
 from vclimb.pipeline.dataset.shard import shard_paths
 from vclimb.pipeline.dataset.storage import LocalStorage, Storage, open_storage
-from vclimb.pipeline.errors import DatasetError, FrameDamagedError
-from vclimb.pipeline.transcode.encode import GOP_FRAMES, EncodeSettings
+from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.transcode.encode import EncodeSettings
 
 
 @dataclass(frozen=True)
@@ -158,34 +156,18 @@ class StoredDataset:
         """The stored mp4 as a seekable file; nothing is read into memory."""
         return FileSlice(self.shard_paths(video.shard)[0], video.offset, video.bytes)
 
-    def decode_frame(self, video: StoredVideo, frame: int) -> npt.NDArray[np.uint8]:
+    def decode_frame(self, video: StoredVideo, frame: int) -> Pixels:
         """One frame as RGB, (height, width, 3) uint8. For looking at videos; clips are streamed otherwise.
 
         Raises:
-            FrameDamagedError: its bytes don't decode; names key, shard and offset.
+            FrameDamagedError: its bytes are not the stored ones, or don't decode; names key, shard and offset.
             IndexError: the video has no such frame.
         """
         _refuse_other_frames(video, frame)
-        try:
-            if video.codec == "jpeg":
-                return np.asarray(simplejpeg.decode_jpeg(self.frame_bytes(video, frame)))
-            for number, picture in enumerate(self._decode_group(video, frame)):
-                if number == frame % GOP_FRAMES:
-                    return np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
-            raise ValueError("no such frame comes out of the decoder")
-        except (ValueError, OSError, av.error.FFmpegError) as error:
-            offset = int(self.frame_ranges(video)[frame, 0])
-            tar = self.shard_paths(video.shard)[0].name
-            raise FrameDamagedError(f"frame {frame} of {video.key!r} ({tar}, byte {offset}): {error}") from None
-
-    def _decode_group(self, video: StoredVideo, frame: int) -> Iterator[av.VideoFrame]:
-        """The frames of an H.264 video from the start of a frame's group of pictures on."""
-        with self.open_video(video) as file, av.open(file, "r") as container:
-            stream = container.streams.video[0]
-            first = frame - frame % GOP_FRAMES
-            assert stream.time_base
-            container.seek(round(first / video.fps_fraction / Fraction(stream.time_base)), stream=stream)
-            yield from container.decode(stream)
+        rows = VideoRows(video.key, video.codec, video.shard, video.first_frame)
+        clip = self.frame_indices.read_clip(rows, np.array([frame]))
+        frames = decode_clip(clip, video.width, video.height, lambda _: self.frame_indices.where(rows, frame))
+        return frames.reshape(frames.shape[1:])
 
 
 def _refuse_other_frames(video: StoredVideo, frame: int) -> None:

@@ -1,17 +1,37 @@
-"""The frame indices of a data set's shards: where each frame lies, and whether its bytes are those that were stored."""
+"""The frame indices of a data set's shards: where each frame lies, and its bytes held against their checksums."""
 
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.codecs.encoded import EncodedClip
+from vclimb.pipeline.codecs.h264 import annexb
 from vclimb.pipeline.dataset.check import FrameIndex
 from vclimb.pipeline.dataset.storage import LocalStorage, Storage
-from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.errors import DatasetError, FrameDamagedError
+from vclimb.pipeline.transcode.encode import GOP_FRAMES
+
+
+class VideoRows(NamedTuple):
+    """Rows of a frame index that belong to one video.
+
+    Attributes:
+        key: Name of the video in the shards.
+        codec: `jpeg` or `h264`.
+        shard: Number of the shard.
+        first: Row of the video's first frame.
+    """
+
+    key: str
+    codec: str
+    shard: int
+    first: int
 
 
 class FrameIndices:
@@ -59,11 +79,44 @@ class FrameIndices:
         self._tables[shard] = table
         return table
 
-    def read(self, shard: int, rows: npt.NDArray[np.int64]) -> tuple[list[bytes], FrameIndex]:
+    def read(self, shard: int, rows: Indices) -> tuple[list[bytes], FrameIndex]:
         """The bytes of some frames of a shard, and their rows of the index."""
         index = self.table(shard)[rows]
         ranges = [(offset, size) for offset, size, _ in index.tolist()]
         return self.storage.read_ranges(f"{self.stem(shard)}.tar", ranges), index
+
+    def read_clip(self, video: VideoRows, frames: Indices) -> EncodedClip:
+        """The bytes of a video's frames (T,), each unit once.
+
+        Of an H.264 video these are whole groups of pictures, up to the last frame that is needed of each.
+
+        Raises:
+            FrameDamagedError: The bytes are not the ones that were stored; names key, shard and offset.
+        """
+        if video.codec != "h264":
+            distinct, unit = np.unique(frames, return_inverse=True)
+            units = self._checked(video, distinct)
+            return EncodedClip(video.codec, units, unit.astype(np.int64), np.zeros(len(frames), np.int64))
+        groups, unit = np.unique(frames // GOP_FRAMES, return_inverse=True)
+        position = frames % GOP_FRAMES
+        units = []
+        for number, group in enumerate(groups.tolist()):
+            last = int(position[unit == number].max())
+            packets = self._checked(video, np.arange(group * GOP_FRAMES, group * GOP_FRAMES + last + 1))
+            units.append(b"".join(map(annexb, packets)))
+        return EncodedClip("h264", units, unit.astype(np.int64), position)
+
+    def where(self, video: VideoRows, frame: int) -> str:
+        """Describe where a frame is stored, for an error message: key, shard and byte offset."""
+        offset = int(self.table(video.shard)[video.first + frame, 0])
+        return f"frame {frame} of {video.key!r} ({self.stem(video.shard)}.tar, byte {offset})"
+
+    def _checked(self, video: VideoRows, frames: Indices) -> list[bytes]:
+        pieces, rows = self.read(video.shard, video.first + frames)
+        for frame, data, (_, _, checksum) in zip(frames.tolist(), pieces, rows.tolist(), strict=True):
+            if zlib.crc32(data) != checksum:
+                raise FrameDamagedError(f"{self.where(video, frame)}: its bytes are not the ones that were stored")
+        return pieces
 
     def __getstate__(self) -> dict[str, Any]:
         return {"storage": self.storage, "_stems": self._stems, "_tables": {}}

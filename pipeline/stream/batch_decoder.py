@@ -9,8 +9,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional
 
-from vclimb.pipeline.clips.provider import Indices
-from vclimb.pipeline.codecs.decode import Pixels
+from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.shared_ring import SharedRing
 from vclimb.pipeline.stream.stream import BatchPlan, StreamSettings

@@ -5,15 +5,19 @@ Picklable, since this is what worker processes run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.clips.dice import Purpose, below
-from vclimb.pipeline.clips.provider import ClipProvider, EncodedClip, Indices
-from vclimb.pipeline.codecs.decode import Pixels, decode_clip
+from vclimb.pipeline.clips.provider import ClipProvider
+from vclimb.pipeline.codecs.codec import Codec
+from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.codecs.encoded import EncodedClip
+from vclimb.pipeline.codecs.registry import register_codec, registered_codecs
 from vclimb.pipeline.errors import FrameDamagedError
 from vclimb.pipeline.stream.stream import BatchPlan, StreamSettings, plan_items
 
@@ -40,10 +44,16 @@ class ReadClip:
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Reads and decodes clips of plans, from one provider."""
+    """Reads and decodes the clips of plans from one provider.
+
+    A worker process that receives a reader knows the codecs that were registered in the process that sent it.
+    """
 
     provider: ClipProvider
     settings: StreamSettings
+
+    def __reduce__(self) -> tuple[Callable[..., ClipReader], tuple[Any, ...]]:
+        return _received, (registered_codecs(), self.provider, self.settings)
 
     def read(self, plan: BatchPlan, slot: int) -> ReadClip:
         """The bytes of one clip of a batch: each frame once, whatever the views share.
@@ -105,3 +115,9 @@ class ClipReader:
         for name, numbers in frames.items():
             numbers[slot] = one.frames[name][0]
         return replace(plan, items=items, boxes=boxes, flips=flips, frames=frames)
+
+
+def _received(codecs: Sequence[Codec], provider: ClipProvider, settings: StreamSettings) -> ClipReader:
+    for codec in codecs:
+        register_codec(codec)
+    return ClipReader(provider, settings)

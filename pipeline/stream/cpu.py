@@ -16,8 +16,8 @@ from itertools import islice
 import numpy as np
 import torch
 
+from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.clips.provider import ClipProvider
-from vclimb.pipeline.codecs.decode import Pixels
 from vclimb.pipeline.stream.batch_decoder import BatchDecoder, Part, PartDecoder, Sound, batch_bytes, views_of
 from vclimb.pipeline.stream.batch_memory import BatchMemory
 from vclimb.pipeline.stream.clip_reader import ClipReader

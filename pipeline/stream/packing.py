@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from vclimb.pipeline.clips.provider import EncodedClip, Indices
-from vclimb.pipeline.codecs.decode import ppm_header
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.codecs.raw import CODEC as RAW
 from vclimb.pipeline.stream.clip_reader import ClipReader, ReadClip
 from vclimb.pipeline.stream.stream import BatchPlan
 
@@ -112,11 +112,7 @@ class BatchPacker:
         return clip if clip.encoded.codec in DALI_CODECS else self._as_ppm(clip)
 
     def _as_ppm(self, clip: ReadClip) -> ReadClip:
-        frames = self.reader.decode(clip)
-        header = ppm_header(frames.shape[2], frames.shape[1])
-        numbers = np.arange(len(frames))
-        units = [header + frame.tobytes() for frame in frames]
-        return replace(clip, encoded=EncodedClip("ppm", units, numbers, np.zeros_like(numbers)))
+        return replace(clip, encoded=RAW.encode(self.reader.decode(clip), 0))
 
 
 def _none_if_all(index: Indices, n_rows: int) -> Indices | None:

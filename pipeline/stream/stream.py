@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation, Boxes
-from vclimb.pipeline.clips.provider import ClipProvider, Indices, Items
+from vclimb.pipeline.clips.provider import ClipProvider, Items
 from vclimb.pipeline.clips.sampling import View, epoch_order, rank_share
 from vclimb.pipeline.errors import SettingsError
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import ffmpeg
 
+from vclimb.pipeline.codecs.encoded import MAX_PIXELS, MAX_SIDE, MIN_SIDE
 from vclimb.pipeline.errors import SettingsError
-from vclimb.pipeline.transcode.probe import DEMUXERS, MAX_PIXELS, Probe
+from vclimb.pipeline.transcode.probe import DEMUXERS, Probe
 
 # H.264 groups of pictures: a clip of 8 frames touches at most 8 of them, each decodable alone.
 GOP_FRAMES = 12
@@ -30,8 +31,6 @@ ENCODERS = {"jpeg": "mjpeg", "h264": "libx264"}
 """Codec -> ffmpeg's encoder."""
 # ffmpeg's own decoders of these pass their transparency over.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-MIN_SIDE = 16
-MAX_SIDE = 8192
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import av.error
 import numpy as np
 import numpy.typing as npt
 
+from vclimb.pipeline.codecs.encoded import MAX_PIXELS
 from vclimb.pipeline.errors import VideoError
 
 # Containers only: no playlist (hls, dash, concat, asx), no image pattern, no text renderer, no device.
@@ -25,7 +26,6 @@ DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,gif,"
     "mxf,nut,dv,rm,mjpeg,wtv,y4m,yuv4mpegpipe"
 )
-MAX_PIXELS = 2**26  # 67 megapixels: twice 8K UHD
 STANDARD_RATES = tuple(
     Fraction(*pair)
     for pair in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1), (15, 1),

@@ -21,8 +21,10 @@ from typing import Any, Self
 import numpy as np
 
 from vclimb.memory.provider import ExemplarProvider
-from vclimb.pipeline.clips.provider import EncodedClip, Indices
-from vclimb.pipeline.codecs.decode import decode_clip, ppm_header
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.codecs.encoded import EncodedClip
+from vclimb.pipeline.codecs.raw import ppm_header
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
 from vclimb.pipeline.stream.packing import DALI_CODECS
 from vclimb.pipeline.system.cores import available_cores

@@ -12,12 +12,12 @@ import numpy as np
 
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.choice.videos import Candidates, Features, parse_video_choice
-from vclimb.memory.codec_frames import SourceFrames
-from vclimb.memory.codecs import parse_codec
 from vclimb.memory.settings import MemorySettings
 from vclimb.memory.store.chunk_codec import encode_chunk
 from vclimb.memory.store.exemplar import Exemplar
-from vclimb.pipeline.clips.provider import Indices, InstanceProvider
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
+from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.errors import FrameDamagedError
 from vclimb.pipeline.system.cores import available_cores
 
@@ -134,8 +134,8 @@ class JoiningClass:
         item = int(self.of.items[candidate])
         n_frames, start = int(self.provider.items.n_frames[item]), int(self.provider.start_frames[item])
         frames = self._frames.choose(
-            n_frames, self._names[candidate], lambda numbers: SourceFrames.read(self.provider, item, numbers).pixels
+            n_frames, self._names[candidate], lambda numbers: source_frames(self.provider, item, numbers).pixels
         )
-        encoded = self._codec.encode(SourceFrames.read(self.provider, item, frames))
+        encoded = self._codec.encode(source_frames(self.provider, item, frames))
         key = str(self.provider.items.keys[item])
         return Exemplar(key, start, start + n_frames, start + frames, encoded.clip, encoded.width, encoded.height)

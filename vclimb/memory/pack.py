@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from vclimb.memory.choice.videos import VIDEO_CHOICES
-from vclimb.memory.codec_frames import SourceFrames
-from vclimb.memory.codecs import parse_codec
 from vclimb.memory.quality import WINDOW, Floats, psnr, ssim
 from vclimb.memory.replay import ClassCandidates, MemorySettings, ReplayMemory, UpdateReport
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.layout import NODE_FILE
 from vclimb.memory.store.reader import MemoryStore
-from vclimb.pipeline.clips.provider import InstanceProvider
-from vclimb.pipeline.codecs.decode import Pixels, decode_clip
+from vclimb.pipeline.arrays import Pixels
+from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
+from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError, TargetError
 
@@ -115,7 +115,7 @@ class Packing:
             for rank in range(stored.n_exemplars):
                 exemplar, kept = _decoded(memory, label, rank)
                 item = item_of[label, exemplar.key, exemplar.start_frame, exemplar.end_frame]
-                source = SourceFrames.read(self.provider, item, exemplar.frames - exemplar.start_frame)
+                source = source_frames(self.provider, item, exemplar.frames - exemplar.start_frame)
                 reference = codec.reference(source)
                 decibels.append(psnr(reference, kept))
                 if min(exemplar.width, exemplar.height) >= WINDOW:

@@ -9,7 +9,9 @@ import numpy.typing as npt
 
 from vclimb.memory.store.errors import ExemplarDamagedError
 from vclimb.memory.store.reader import MemoryStore
-from vclimb.pipeline.clips.provider import EncodedClip, Indices, Items
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.clips.provider import Items
+from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.errors import SettingsError
 
 log = logging.getLogger(__name__)

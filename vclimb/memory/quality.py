@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vclimb.pipeline.codecs.decode import Pixels
+from vclimb.pipeline.arrays import Pixels
 
 Floats = npt.NDArray[np.float64]
 

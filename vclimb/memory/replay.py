@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vclimb.memory.choice.budget import fill, shares
-from vclimb.memory.codecs import parse_codec
 from vclimb.memory.joining import ClassCandidates, JoiningClass
 from vclimb.memory.settings import MemorySettings
 from vclimb.memory.store.accounting import MemoryUsage, measure
@@ -17,6 +16,7 @@ from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.errors import SettingsError
 
 __all__ = ["ClassCandidates", "MemorySettings", "ReplayMemory", "UpdateReport"]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vclimb.memory.choice.frames import FrameChoice
-from vclimb.memory.codec_frames import SourceFrames
-from vclimb.memory.codecs import ExemplarCodec
 from vclimb.memory.store.chunk_codec import encode_chunk
-from vclimb.pipeline.clips.provider import Indices, InstanceProvider
-from vclimb.pipeline.codecs.decode import Pixels
+from vclimb.pipeline.arrays import Indices, Pixels
+from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
+from vclimb.pipeline.codecs.exemplar import ExemplarCodec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 
 # Of a memory, beside its frames: metadata of the whole and of each class, and a row of facts for each exemplar.
@@ -30,10 +29,10 @@ def bytes_per_frame(
     for item in range(len(instances)):
 
         def pixels(numbers: Indices, item: int = item) -> Pixels:
-            return SourceFrames.read(provider, item, numbers).pixels
+            return source_frames(provider, item, numbers).pixels
 
         numbers = choice.choose(int(provider.items.n_frames[item]), str(provider.items.keys[item]), pixels)
-        encoded = codec.encode(SourceFrames.read(provider, item, numbers))
+        encoded = codec.encode(source_frames(provider, item, numbers))
         n_bytes += len(encode_chunk(b"".join(encoded.clip.units)))
         n_frames += len(numbers)
     return n_bytes / n_frames

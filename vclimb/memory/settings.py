@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.choice.frames import FrameCount, parse_frame_choice
 from vclimb.memory.choice.videos import parse_video_choice
-from vclimb.memory.codecs import parse_codec
+from vclimb.pipeline.codecs.exemplar import parse_codec
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from vclimb.memory.choice.frames import key_number
 from vclimb.methods.consistency import cross_entropy, temporal_consistency
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.dice import bits
 from vclimb.pipeline.errors import SettingsError, VclimbError
-
-Indices = npt.NDArray[np.int64]
 
 MAX_STEPS = 200
 """Newton's steps; the fit takes about ten."""

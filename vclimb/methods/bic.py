@@ -12,9 +12,10 @@ from torch import Tensor
 
 from vclimb.methods.bias import BiasCorrection, HoldOut, hold_out, released_fit, released_hold_out
 from vclimb.methods.distillation import TEMPERATURE, bic_loss
-from vclimb.methods.method import Indices, MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
+from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
 from vclimb.methods.old_model import DistillingMethod
 from vclimb.model.tsn import TSN
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.dice import bits
 
 

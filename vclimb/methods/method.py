@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from vclimb.methods.consistency import Classification, cross_entropy, temporal_consistency
 from vclimb.model.inference import Outputs
 from vclimb.model.tsn import TSN
+from vclimb.pipeline.arrays import Indices
 from vclimb.settings import Settings
 
-Indices = npt.NDArray[np.int64]
 Terms = dict[str, Tensor]
 """Name -> a number; their sum is minimised."""
 

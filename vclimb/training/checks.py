@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vclimb.memory.codecs import PixelCodec, parse_codec
 from vclimb.methods.method import Method
+from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import Scenario
@@ -55,7 +55,7 @@ def blur_warning(config: RunConfig, method: Method, dataset: StoredDataset) -> s
     are sharp (docs/study-jhmdb21.md: old tasks fell to 0 to 7 %).
     """
     codec = parse_codec(config.memory.codec)
-    side = codec.short_side if isinstance(codec, PixelCodec) and method.replays else None
+    side = codec.short_side if method.replays else None
     if side is None or side >= config.model.size:
         return None
     if all(min(video.width, video.height) <= side for video in dataset.videos):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from vclimb.memory.choice.frames import parse_frame_choice
-from vclimb.memory.codecs import parse_codec
 from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame
 from vclimb.memory.settings import MemorySettings
 from vclimb.methods.registry import make_method
+from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.scenario import match
 from vclimb.training.checks import blur_warning, check_settings

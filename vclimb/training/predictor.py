@@ -13,7 +13,8 @@ from vclimb.methods.prototypes import ClassMeans, NearestMean
 from vclimb.metrics import PredictionCounts
 from vclimb.model.inference import InferenceSettings, Outputs, infer
 from vclimb.model.tsn import TSN
-from vclimb.pipeline.clips.provider import ClipProvider, Indices
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.training.processes import Processes
 
 LINEAR = "linear"

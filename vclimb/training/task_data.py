@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vclimb.methods.method import TaskInfo
 from vclimb.model.inference import Outputs
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation
-from vclimb.pipeline.clips.provider import Indices
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.stream.choose import open_stream
 from vclimb.pipeline.stream.stream import StreamSettings

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation
-from vclimb.pipeline.clips.provider import Indices
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.stream.choose import open_stream

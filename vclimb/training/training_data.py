@@ -14,7 +14,9 @@ from vclimb.memory.decoded import DecodedExemplars, DecodingCost
 from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.replay import ClassCandidates
 from vclimb.memory.store.reader import MemoryStore
-from vclimb.pipeline.clips.provider import ClipProvider, EncodedClip, Indices, InstanceProvider, Items, JoinedProviders
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider, Items, JoinedProviders
+from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.stream.packing import DALI_CODECS
 from vclimb.scenario import MatchedScenario

@@ -14,13 +14,12 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.clips.dice import bits
 from vclimb.pipeline.clips.sampling import segment_centres
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.transcode.encode import GOP_FRAMES
 
-Indices = npt.NDArray[np.int64]
-Pixels = npt.NDArray[np.uint8]
 FrameCount = int | Literal["all"]
 ReadPixels = Callable[[Indices], Pixels]
 """Decodes frames, given by rising numbers (m,) within the instance: (m, H, W, 3) uint8 RGB."""

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vclimb.memory.choice.frames import key_number
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.dice import bits
 from vclimb.pipeline.errors import SettingsError, VclimbError
 
-Indices = npt.NDArray[np.int64]
 Features = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vclimb.memory.store.exemplar import Exemplar
-from vclimb.pipeline.clips.provider import EncodedClip, Indices
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.errors import SettingsError
 
 # Fills a row up where an exemplar has fewer frames or units than another of its class.

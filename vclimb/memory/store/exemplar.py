@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from vclimb.pipeline.clips.provider import EncodedClip, Indices
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.codecs.encoded import EncodedClip
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,3 @@ class Exemplar:
     def payload_bytes(self) -> int:
         """Bytes of the encoded frames alone."""
         return sum(map(len, self.clip.units))
-
-
-def one_unit_a_frame(codec: str, units: list[bytes]) -> EncodedClip:
-    """A clip of pictures that stand alone."""
-    numbers = np.arange(len(units), dtype=np.int64)
-    return EncodedClip(codec, units, numbers, np.zeros_like(numbers))
-
-
-def one_unit_for_all(codec: str, stream: bytes, n_frames: int) -> EncodedClip:
-    """A clip whose frames are one tiny video."""
-    numbers = np.arange(n_frames, dtype=np.int64)
-    return EncodedClip(codec, [stream], np.zeros_like(numbers), numbers)

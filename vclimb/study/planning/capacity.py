@@ -10,8 +10,8 @@ import numpy as np
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.choice.frames import FrameCount, parse_frame_choice
-from vclimb.memory.codecs import parse_codec
 from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame
+from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError
 

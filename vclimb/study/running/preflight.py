@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from vclimb.memory.codec_frames import SourceFrames
-from vclimb.memory.codecs import parse_codec
 from vclimb.methods.registry import make_method
-from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
+from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError, VclimbError
 from vclimb.scenario import Scenario, match
@@ -112,4 +111,4 @@ def _check_model(config: ModelConfig) -> None:
 def _check_codec(name: str, dataset: StoredDataset) -> None:
     """Encode a frame: `copy` can't take the frames of every data set."""
     provider = InstanceProvider(dataset, dataset.instances[:1])
-    parse_codec(name).encode(SourceFrames.read(provider, 0, provider.items.n_frames[:1] // 2))
+    parse_codec(name).encode(source_frames(provider, 0, provider.items.n_frames[:1] // 2))
