@@ -1,9 +1,9 @@
-"""What a run is judged by: the accuracy on each task after each task, and the counts it comes from.
+"""The measures of a run: the accuracy on each task after each task, and the counts behind it.
 
 Sources: Villa et al., "vCLIMB", CVPR 2022 (Acc and BWF); Lopez-Paz and Ranzato, "Gradient episodic memory",
 NIPS 2017, section 2 (the matrix R, forward transfer); Rebuffi et al., "iCaRL", CVPR 2017, section 4 (average
 incremental accuracy). All accuracies are fractions from 0 to 1. The benchmark's code weights tasks by their number of
-classes, its paper doesn't; both are here.
+classes and its paper does not; both weightings are available.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from vclimb.pipeline.errors import VclimbError
 
 Doubles = npt.NDArray[np.float64]
 Weighting = Literal["tasks", "classes"]
-"""`tasks`: every task counts alike. `classes`: a task counts as often as it has classes."""
+"""Weight of a task in a mean. `tasks`: equal weights. `classes`: the number of classes of the task."""
 
 
 @dataclass(frozen=True, eq=False)
 class AccuracyMatrix:
-    """R[i, j] = accuracy on task j after learning task i. Never changes; `grown` gives one with a row more.
+    """Accuracy R[i, j] on task j after learning task i. Immutable; `grown` returns a larger matrix.
 
     Attributes:
-        values: (n_learned, n_tasks) float64 in [0, 1], read-only; NaN where nothing was measured, as right of the
-            diagonal unless tasks are evaluated before they are learned.
-        n_classes: (n_tasks,) classes of each task of the scenario.
+        values: Accuracies, (n_learned, n_tasks) float64 in [0, 1], read-only; NaN where nothing was measured, such as
+            on tasks that are not learned yet.
+        n_classes: Number of classes of each task of the scenario, (n_tasks,).
 
     Raises:
-        ValueError: the shape doesn't fit the tasks, or an accuracy lies outside of [0, 1].
+        ValueError: The shape does not fit the tasks, or an accuracy lies outside [0, 1].
     """
 
     values: Doubles
@@ -54,34 +54,35 @@ class AccuracyMatrix:
             )
         if (outside := values[(values < 0) | (values > 1)]).size:
             raise ValueError(
-                f"accuracy {outside[0]} is out of range; allowed: fractions from 0 to 1, NaN: not measured"
+                f"accuracy {outside[0]} is out of range; allowed: fractions from 0 to 1, or NaN for not measured"
             )
         values.setflags(write=False)
         object.__setattr__(self, "values", values)
 
     @classmethod
     def empty(cls, n_classes: Sequence[int]) -> AccuracyMatrix:
-        """Before the first task, of a scenario whose tasks have so many classes."""
+        """Return the matrix before the first task, for tasks with these numbers of classes."""
         return cls(np.empty((0, len(n_classes))), tuple(n_classes))
 
     @property
     def n_tasks(self) -> int:
-        """Tasks of the scenario."""
+        """Number of tasks of the scenario."""
         return len(self.n_classes)
 
     @property
     def n_learned(self) -> int:
-        """Tasks learned so far: rows."""
+        """Number of tasks learned so far, which is the number of rows."""
         return len(self.values)
 
     def grown(self, accuracies: Sequence[float] | Doubles) -> AccuracyMatrix:
-        """With the row of the next task.
+        """Return this matrix with one more row, for the task that was learned next.
 
         Args:
-            accuracies: on tasks 0, 1, ... after learning it, at least up to itself; NaN: not measured.
+            accuracies: Accuracies on tasks 0, 1, ... after learning that task, at least up to that task; NaN for not
+                measured.
 
         Raises:
-            ValueError: there are too few or too many of them, or all tasks are learned already.
+            ValueError: There are too few or too many accuracies, or all tasks are learned already.
         """
         if self.n_learned == self.n_tasks:
             raise ValueError(f"all {self.n_tasks} tasks are learned; R has no further row")
@@ -95,38 +96,38 @@ class AccuracyMatrix:
         return AccuracyMatrix(np.vstack([self.values, row]), self.n_classes)
 
     def acc(self, weighting: Weighting = "tasks") -> Doubles:
-        """Acc_i = mean of R[i, j] over j <= i, after each task: (n_learned,)."""
+        """Return Acc_i = mean of R[i, j] over j <= i, for each learned task i: (n_learned,) float64."""
         weights = self._weights(weighting)
         rows = [_mean(row[: i + 1], weights[: i + 1]) for i, row in enumerate(self.values)]
         return np.array(rows, np.float64)
 
     def bwf(self, weighting: Weighting = "tasks") -> Doubles:
-        """Backward forgetting, BWF_i = mean of R[j, j] - R[i, j] over j < i, after each task: (n_learned,).
+        """Return the backward forgetting BWF_i = mean of R[j, j] - R[i, j] over j < i: (n_learned,) float64.
 
-        0 after the first task, which has no earlier one to forget (the benchmark's code has it so too). Negative where
-        earlier tasks got better.
+        BWF is 0 after the first task, as in the benchmark's code: there is no earlier task to forget. It is negative
+        where accuracy on earlier tasks rose.
         """
         weights, learned = self._weights(weighting), np.diagonal(self.values)
         rows = [_mean(learned[:i] - row[:i], weights[:i]) if i else 0.0 for i, row in enumerate(self.values)]
         return np.array(rows, np.float64)
 
     def average_incremental(self, weighting: Weighting = "tasks") -> float:
-        """The mean of Acc_i over all tasks learned so far; NaN before the first."""
+        """Return the mean of Acc_i over all tasks learned so far; NaN before the first task."""
         return float(self.acc(weighting).mean()) if self.n_learned else math.nan
 
     def forward_transfer(self, baseline: Sequence[float] | Doubles) -> float:
-        """FWT = mean of R[j - 1, j] - b_j over j = 1 ... n_learned - 1 (GEM, section 2).
+        """Return FWT = mean of R[j - 1, j] - b_j over j = 1 ... n_learned - 1 (GEM, section 2).
 
-        Two things are needed that a run doesn't measure by itself: each task's accuracy *before* it is learned, and
-        that of the model as it was initialised. A class-incremental head has no output for classes to come, so
-        R[j - 1, j] is 0 unless the head has all classes from the start; then it says how much better than chance the
-        earlier tasks make a guess. (GEM's code divides by the number of tasks, not by that of the terms.)
+        It needs two measurements that a run does not make by default: the accuracy on each task *before* it is
+        learned, and the accuracy of the initialised model. A class-incremental head has no outputs for later classes,
+        so R[j - 1, j] is 0 unless the head has all classes from the start. (GEM's code divides by the number of tasks
+        instead of the number of terms.)
 
         Args:
-            baseline: (n_tasks,) b, the accuracy on each task of the initialised model.
+            baseline: Accuracy b of the initialised model on each task, (n_tasks,).
 
         Raises:
-            ValueError: fewer than two tasks are learned, or one of these accuracies was not measured.
+            ValueError: Fewer than two tasks are learned, or one of these accuracies was not measured.
         """
         if len(baseline) != self.n_tasks:
             raise ValueError(f"{len(baseline)} accuracies of the initialised model don't fit {self.n_tasks} tasks")
@@ -141,16 +142,16 @@ class AccuracyMatrix:
         return float((before - without).mean())
 
     def to_json(self) -> dict[str, Any]:
-        """`R`, a list of rows with null for what was not measured, and `classes_per_task`."""
+        """Return `R`, a list of rows with null for not measured, and `classes_per_task`."""
         rows = [[_json_number(value) for value in row] for row in self.values.tolist()]
         return {"R": rows, "classes_per_task": list(self.n_classes)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> AccuracyMatrix:
-        """What `to_json` gave; other entries are left.
+        """Return the matrix that `to_json` wrote; other entries are ignored.
 
         Raises:
-            VclimbError: it isn't that.
+            VclimbError: The entries are missing or damaged.
         """
         try:
             n_classes = tuple(int(count) for count in stored["classes_per_task"])
@@ -160,9 +161,9 @@ class AccuracyMatrix:
             raise VclimbError(f"the stored accuracies are damaged: {type(error).__name__}: {error}") from None
 
     def summary(self) -> dict[str, Any]:
-        """`to_json` and all that follows from it: after each task as lists, and after the last as numbers.
+        """Return `to_json` and all measures: lists with a value after each task, and the last value as a number.
 
-        A name that ends in `_by_class` is weighted by classes, as the benchmark's code does.
+        Measures whose names end in `_by_class` are weighted by classes, as in the benchmark's code.
         """
         summary = self.to_json()
         weightings: tuple[tuple[str, Weighting], ...] = (("", "tasks"), ("_by_class", "classes"))
@@ -181,18 +182,18 @@ class AccuracyMatrix:
 
 
 class PredictionCounts:
-    """Counts of (class, predicted class), and of right answers by task, over batches of predictions.
+    """Counts of (class, predicted class) and of correct answers per task, over batches of predictions.
 
-    Integers all, so the order of batches and their split over processes change nothing.
+    All counts are integers, so the order of batches and their split over processes change nothing.
 
     Args:
-        n_classes: label ids are 0 to n_classes - 1.
-        n_tasks: numbers of tasks are 0 to n_tasks - 1.
-        device: that predictions come on.
+        n_classes: Number of classes; label ids are 0 to n_classes - 1.
+        n_tasks: Number of tasks; their indices are 0 to n_tasks - 1.
+        device: Device of the predictions.
 
     Attributes:
-        state: (n_classes ** 2 + 2 * n_tasks,) int64 on the device, all counts in one; those of several processes add
-            up, so one `all_reduce` of it merges them.
+        state: All counts, (n_classes ** 2 + 2 * n_tasks,) int64 on the device. One `all_reduce` (sum) merges the counts
+            of several processes.
     """
 
     def __init__(self, n_classes: int, n_tasks: int, device: torch.device | str = "cpu") -> None:
@@ -202,17 +203,17 @@ class PredictionCounts:
         self.state = torch.zeros(n_classes**2 + 2 * n_tasks, dtype=torch.int64, device=device)
 
     def update(self, predictions: Tensor, labels: Tensor, tasks: Tensor | int) -> None:
-        """Count a batch; it may be empty.
+        """Count a batch, which may be empty.
 
         Args:
-            predictions: (B,) integer label ids, or (B, C) floating scores of classes 0 to C - 1, the highest of which
-                is the prediction (the first of equal ones).
-            labels: (B,) integer.
-            tasks: (B,) integer, the task of each sample; or one for all.
+            predictions: Label ids, (B,) integer; or scores of classes 0 to C - 1, (B, C) floating, of which the highest
+                is the prediction (the first of equal scores).
+            labels: Label ids, (B,) integer.
+            tasks: Task of each sample, (B,) integer; or the task of all samples.
 
         Raises:
-            ValueError: shapes don't fit, or a class or task is out of range.
-            VclimbError: a score is NaN: the model has diverged.
+            ValueError: Shapes do not fit, or a class or task is out of range.
+            VclimbError: A score is NaN, because the model has diverged.
         """
         device = self.state.device
         is_nan = torch.zeros((), dtype=torch.bool, device=device)
@@ -229,69 +230,60 @@ class PredictionCounts:
             )
         predictions, labels = predictions.to(device, torch.int64), labels.to(device, torch.int64)
         tasks = tasks.to(torch.int64).expand(labels.shape)
-        named = (
+        checked = (
             ("label", labels, self.n_classes),
             ("prediction", predictions, self.n_classes),
             ("task", tasks, self.n_tasks),
         )
-        # Looked at together, so that the device is waited for once.
-        flags = torch.stack([is_nan, *(((ids < 0) | (ids >= count)).any() for _, ids, count in named)]).tolist()
+        # One transfer for all flags: each transfer waits for the device.
+        flags = torch.stack([is_nan, *(((ids < 0) | (ids >= count)).any() for _, ids, count in checked)]).tolist()
         if flags[0]:
             raise VclimbError("scores hold NaN: the model has diverged; train it with a lower learning rate")
-        for (name, ids, count), is_bad in zip(named, flags[1:], strict=True):
+        for (name, ids, count), is_bad in zip(checked, flags[1:], strict=True):
             if is_bad:
                 bad = int(ids[(ids < 0) | (ids >= count)][0])
                 raise ValueError(f"{name} {bad} is out of range; allowed: 0 to {count - 1}")
         ones = torch.ones_like(labels)
-        right = (predictions == labels).to(torch.int64)
+        correct = (predictions == labels).to(torch.int64)
         self.state.index_add_(0, labels * self.n_classes + predictions, ones)
-        self.state.index_add_(0, self.n_classes**2 + tasks, right)
+        self.state.index_add_(0, self.n_classes**2 + tasks, correct)
         self.state.index_add_(0, self.n_classes**2 + self.n_tasks + tasks, ones)
-
-    def merge(self, other: PredictionCounts) -> None:
-        """Add another's counts, as of another process or another part of the data."""
-        if (self.n_classes, self.n_tasks) != (other.n_classes, other.n_tasks):
-            raise ValueError(
-                f"counts of {other.n_classes} classes and {other.n_tasks} tasks don't fit those of {self.n_classes} "
-                f"and {self.n_tasks}"
-            )
-        self.state += other.state.to(self.state.device)
 
     @property
     def n_samples(self) -> int:
-        """Samples counted so far."""
+        """Number of samples counted so far."""
         return int(self.confusion().sum())
 
     def confusion(self) -> npt.NDArray[np.int64]:
-        """(n_classes, n_classes) int64: samples of class [row] that were predicted as class [column]."""
+        """Return the number of samples of class [row] predicted as class [column]: (n_classes, n_classes) int64."""
         counts: npt.NDArray[np.int64] = self.state[: self.n_classes**2].cpu().numpy().copy()
         return counts.reshape(self.n_classes, self.n_classes)
 
     def accuracy_per_class(self) -> Doubles:
-        """(n_classes,) float64; NaN for a class of no samples."""
+        """Return the accuracy on each class, (n_classes,) float64; NaN for a class without samples."""
         confusion = self.confusion()
         return _ratio(confusion.diagonal(), confusion.sum(axis=1))
 
     def accuracy_per_task(self) -> Doubles:
-        """(n_tasks,) float64, a row of R; NaN for a task of no samples."""
-        right, samples = self.state[self.n_classes**2 :].cpu().numpy().reshape(2, self.n_tasks)
-        return _ratio(right, samples)
+        """Return the accuracy on each task, a row of R, (n_tasks,) float64; NaN for a task without samples."""
+        correct, samples = self.state[self.n_classes**2 :].cpu().numpy().reshape(2, self.n_tasks)
+        return _ratio(correct, samples)
 
     def accuracy(self) -> float:
-        """Over all samples; NaN where there are none."""
+        """Return the accuracy over all samples; NaN without samples."""
         confusion = self.confusion()
         return int(confusion.trace()) / n_samples if (n_samples := int(confusion.sum())) else math.nan
 
 
 def _mean(values: Doubles, weights: Doubles) -> float:
-    """The weighted mean; NaN where a value is."""
+    """Return the weighted mean; NaN if a value is NaN."""
     return float((values * weights).sum() / weights.sum())
 
 
-def _ratio(right: npt.NDArray[np.int64], samples: npt.NDArray[np.int64]) -> Doubles:
-    return np.where(samples > 0, right / np.maximum(samples, 1), np.nan)
+def _ratio(correct: npt.NDArray[np.int64], samples: npt.NDArray[np.int64]) -> Doubles:
+    return np.where(samples > 0, correct / np.maximum(samples, 1), np.nan)
 
 
 def _json_number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Return null for NaN, which JSON does not have."""
     return None if math.isnan(value) else value
