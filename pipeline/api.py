@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vclimb.pipeline.dataset.contact_sheet import write_contact_sheet
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -18,6 +19,11 @@ from vclimb.pipeline.transcode.local_executor import LocalExecutor
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary, prepare_table
 from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.verify import VerifyReport, verify
+
+if TYPE_CHECKING:
+    import torch
+
+    from vclimb.pipeline.stream.stream import ClipStream
 
 __all__ = ["Dataset", "DatasetStatistics", "PrepareSummary", "VerifyReport", "open", "prepare", "verify"]
 
@@ -38,6 +44,61 @@ class Dataset(StoredDataset):
     def statistics(self) -> DatasetStatistics:
         """Compute counts, durations, frame rates and sizes from the catalog."""
         return dataset_statistics(self)
+
+    def stream(
+        self,
+        split: str | None,
+        *,
+        batch_size: int = 32,
+        size: int = 112,
+        clip_frames: int = 8,
+        seed: int = 0,
+        epoch: int = 0,
+        training: bool | None = None,
+        device: torch.device | str | None = None,
+        decoder: str = "auto",
+        workers: int | None = None,
+    ) -> ClipStream:
+        """Stream batches of decoded clips, one clip for each instance and epoch.
+
+            for batch in data.stream("train", batch_size=32, size=112):
+                batch.frames, batch.labels  # (32, 8, 3, 112, 112) uint8 and (32,) int64
+
+        Each loop over the stream is one epoch; another loop over the same stream is the next epoch. The worker
+        processes end with each loop, also where the loop is left early or by an error.
+
+        Args:
+            split: Split of the instances, such as `train`; None: all instances.
+            batch_size: Number of clips in a batch; an epoch's last batch may be smaller.
+            size: Side of the square frames in pixels.
+            clip_frames: Number of frames in a clip.
+            seed: Seed that fixes order, frames, crops and flips.
+            epoch: Number of the first epoch.
+            training: Whether clips are shuffled, cropped, flipped and sampled at random. False: the frames at the
+                centres of equal segments, and a centre crop. None: where the split is `train`.
+            device: Device of the batches. None: a GPU where torch sees one, else `cpu`.
+            decoder: `cpu`, `dali`, or `auto` for the faster one on this machine.
+            workers: Number of worker processes; 0 decodes in this process. None: as many as the cores allow.
+
+        Raises:
+            SettingsError: The split has no instances, or a setting is out of range.
+            FrameDamagedError: In the loop: a frame doesn't decode.
+        """
+        from vclimb.pipeline.stream.split import stream_split  # loads torch, which opening a data set does not need
+
+        return stream_split(
+            self,
+            split,
+            batch_size=batch_size,
+            size=size,
+            clip_frames=clip_frames,
+            seed=seed,
+            epoch=epoch,
+            training=split == "train" if training is None else training,
+            device=device,
+            decoder=decoder,
+            workers=workers,
+        )
 
     def contact_sheet(self, path: Path | str, *, columns: int = 8) -> None:
         """Draw a PNG with a row for each class: the middle frames of some of its videos.

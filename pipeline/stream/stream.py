@@ -47,6 +47,7 @@ class StreamSettings:
         on_bad_frame: `raise`, or `skip`: another clip takes the place of one that doesn't decode.
         across_epochs: decode the next epoch's first batches ahead while one ends, so that training doesn't wait
             there; what is ahead when the last epoch ends was decoded for nothing.
+        close_after_epoch: Whether the workers end whenever an iterator does, rather than with `close` alone.
     """
 
     batch_size: int = 32
@@ -59,6 +60,7 @@ class StreamSettings:
     world_size: int = 1
     on_bad_frame: str = "raise"
     across_epochs: bool = False
+    close_after_epoch: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -67,6 +69,8 @@ class StreamSettings:
             raise SettingsError(f"rank {self.rank} is out of range; allowed: 0 to {self.world_size - 1}")
         if self.on_bad_frame not in ("raise", "skip"):
             raise SettingsError(f"on_bad_frame {self.on_bad_frame!r} is not known; allowed: raise, skip")
+        if self.across_epochs and self.close_after_epoch:
+            raise SettingsError("across_epochs and close_after_epoch exclude each other; set one of them")
         if not self.views or len({view.name for view in self.views}) != len(self.views):
             raise SettingsError("a stream needs at least one view, and their names must differ")
 
@@ -210,6 +214,8 @@ class ClipStream(abc.ABC):
         finally:
             if not self.settings.across_epochs:
                 decoding.close()
+            if self.settings.close_after_epoch and mine == self._iterators:
+                self.close()
 
     def state_dict(self) -> StreamState:
         """Where the stream stands: after the last batch that was yielded."""

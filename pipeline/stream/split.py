@@ -1,0 +1,48 @@
+"""The clips of one split of a data set as a stream, with the usual augmentation for training or evaluation."""
+
+from __future__ import annotations
+
+import torch
+
+from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.stream.choose import open_stream
+from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
+
+
+def stream_split(
+    dataset: StoredDataset,
+    split: str | None,
+    *,
+    batch_size: int,
+    size: int,
+    clip_frames: int,
+    seed: int,
+    epoch: int,
+    training: bool,
+    device: torch.device | str | None,
+    decoder: str,
+    workers: int | None,
+) -> ClipStream:
+    """Open a stream whose workers end with each epoch; see `vclimb.Dataset.stream` for the arguments."""
+    instances = [instance for instance in dataset.instances if split is None or instance.split == split]
+    if not instances:
+        splits = sorted({repr(instance.split) for instance in dataset.instances})
+        raise SettingsError(f"{dataset.name} has no split {split!r}; allowed: {', '.join(splits)}, or None for all")
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = StreamSettings(
+        batch_size=batch_size,
+        views=(View(n_frames=clip_frames, random=training),),
+        augmentation=Augmentation(size) if training else Augmentation.evaluation(size),
+        seed=seed,
+        shuffle=training,
+        close_after_epoch=True,
+    )
+    provider = InstanceProvider(dataset, instances)
+    stream, _ = open_stream(provider, provider.codec, settings, torch.device(device), decoder, workers)
+    stream.load_state_dict({"epoch": epoch, "position": 0})
+    return stream
