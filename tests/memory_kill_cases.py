@@ -20,8 +20,8 @@ from memory_store_cases import (
     make_old,
 )
 
-from vclimb import durable
 from vclimb.memory.store.reader import MemoryStore
+from vclimb.pipeline.system import durable
 
 REMOVALS = ("unlink", "rmdir")
 

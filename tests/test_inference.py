@@ -11,6 +11,7 @@ import pytest
 import torch
 from stream_cases import JpegsInMemory, provider_of, settings_of
 
+from vclimb.model import inference
 from vclimb.model.inference import InferenceSettings, infer
 from vclimb.model.tsn import TSN
 from vclimb.pipeline.clips.augment import Augmentation
@@ -21,7 +22,6 @@ from vclimb.pipeline.stream.choose import Choice
 from vclimb.pipeline.stream.cpu import CpuClipStream
 from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
 from vclimb.pipeline.stream.workers import kept_workers
-from vclimb.training import inference
 
 CPU = torch.device("cpu")
 SETTINGS = InferenceSettings(n_frames=3, size=48, batch_size=5, workers=0)
