@@ -34,7 +34,7 @@ from typing import Any
 import torch
 from stream import WAYS, open_way
 
-from vclimb.benchmark.throughput import Trainer, endless, synchronise, timed
+from vclimb.benchmark.throughput import BenchTrainer, endless, synchronise, timed
 from vclimb.model.tsn import TSN
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
@@ -45,7 +45,7 @@ from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
 Step = Callable[[], None]
 
 
-class GraphedTrainer(Trainer):
+class GraphedTrainer(BenchTrainer):
     """Training steps that are replayed as one CUDA graph; all batches have the first one's shape."""
 
     def capture(self, frames: torch.Tensor, labels: torch.Tensor) -> None:

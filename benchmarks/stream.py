@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from vclimb.benchmark.throughput import Trainer, endless, repeated, take, timed, train_on
+from vclimb.benchmark.throughput import BenchTrainer, endless, repeated, take, timed, train_on
 from vclimb.model.tsn import TSN
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
@@ -61,7 +61,7 @@ def open_way(way: str, provider: InstanceProvider, settings: StreamSettings, dev
     return DaliClipStream(provider, settings, device, dali)
 
 
-def measure(way: str, provider: InstanceProvider, trainer: Trainer, args: argparse.Namespace) -> dict[str, float]:
+def measure(way: str, provider: InstanceProvider, trainer: BenchTrainer, args: argparse.Namespace) -> dict[str, float]:
     """One way's figures."""
     size, device, steps = int(args.runs[0].split(":")[0]), trainer.device, args.steps
     settings = StreamSettings(
@@ -100,7 +100,7 @@ def measure_all(args: argparse.Namespace) -> None:
     dataset = StoredDataset.open(args.runs[0].split(":", 1)[1])
     copies = max(1, 40 * args.batch_size // len(dataset.instances))  # an epoch of a small set would end too soon
     provider = InstanceProvider(dataset, dataset.instances * copies)
-    trainer = Trainer(TSN(len(dataset.classes), args.model), device)
+    trainer = BenchTrainer(TSN(len(dataset.classes), args.model), device)
     for way in args.ways:
         if provider.codec != "jpeg" and way != "cpu":
             continue

@@ -1,64 +1,57 @@
-"""`vclimb bench`: on this machine and this data set, is it the data or the model that training waits for?"""
+"""`vclimb bench`: whether data or model limits training on this machine and data set."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from vclimb.cli.console import EXIT_FAILED, explain_errors, out, plain, print_json, progress
-
-if TYPE_CHECKING:  # torch, timm and DALI take seconds to import: only the command itself does
-    from vclimb.benchmark.report import BenchReport, Figures
+import vclimb
+from vclimb.cli.console import EXIT_FAILED, explain_errors, out, plain, print_json
 
 _QUIET_SPREAD = 1.2
 
 
 def command(
     dataset: Annotated[str, typer.Argument(help="A prepared data set, e.g. shards/NAME.")],
-    frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 8,
-    size: Annotated[int, typer.Option(help="Pixels, the side of the square that the model sees.")] = 224,
+    clip_frames: Annotated[int, typer.Option(help="Number of frames in a clip.")] = 8,
+    size: Annotated[int, typer.Option(help="Side of the square frames in pixels.")] = 224,
     batch_size: Annotated[
-        int | None, typer.Option(help="Clips. Default: 64 on a GPU; without one, one for each core, at least 2.")
+        int | None,
+        typer.Option(help="Number of clips in a batch. Default: 64 on a GPU, else one for each core, at least 2."),
     ] = None,
-    model: Annotated[str, typer.Option(help="Any timm backbone; its weights are random.")] = "resnet34.tv_in1k",
+    model: Annotated[str, typer.Option(help="Name of a timm backbone; the weights are random.")] = "resnet34.tv_in1k",
     decoder: Annotated[
         list[str] | None,
-        typer.Option(help="auto (all that this machine and data set allow), cpu or dali. Repeatable. Default: auto."),
+        typer.Option(help="cpu, dali, or auto (all that this machine and data set allow). Repeatable. Default: auto."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that decode, or DALI's threads. Default: what training takes.")
+        int | None, typer.Option(help="Number of worker processes, or of DALI's threads. Default: as in training.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="That each figure is measured for; three steps are always done.")] = 5,
-    device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cuda or cpu.")] = "auto",
+    seconds: Annotated[float, typer.Option(help="Time for each figure; at least three steps are measured.")] = 5,
+    device: Annotated[str, typer.Option(help="cuda, cpu, or auto (a GPU if there is one).")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
-    """Measure each decoder, the model, and training fed by each decoder; say what binds.
+    """Measure each decoder, the model, and training fed by each decoder; say whether data or model limits training.
 
     Nothing is written or downloaded. A decoder that fails is listed with its error; the exit status is 1 then.
     """
-
-    def work() -> BenchReport:
-        with progress("figures", quiet=as_json) as bar:
-            task = bar.add_task("opening", total=None, note="")
-            from vclimb.benchmark.bench import BenchSettings, bench
-
-            settings = BenchSettings(
-                n_frames=frames,
-                size=size,
-                batch_size=batch_size,
-                model=model,
-                decoders=tuple(decoder or ["auto"]),
-                workers=workers,
-                seconds=seconds,
-                device=device,
-            )
-            return bench(
-                dataset, settings, lambda what, n, total: bar.update(task, description=what, completed=n, total=total)
-            )
-
-    report = explain_errors(work, "Nothing was changed.")
+    report = explain_errors(
+        lambda: vclimb.bench(
+            dataset,
+            clip_frames=clip_frames,
+            size=size,
+            batch_size=batch_size,
+            model=model,
+            decoders=decoder or ["auto"],
+            workers=workers,
+            seconds=seconds,
+            device=device,
+            progress=False if as_json else None,
+        ),
+        "Nothing was changed.",
+    )
     if as_json:
         print_json(report.to_json())
     else:
@@ -67,12 +60,12 @@ def command(
         raise typer.Exit(EXIT_FAILED)
 
 
-def print_report(report: BenchReport, is_small: bool) -> None:
-    """The report for people: what was measured, a table, and what it means.
+def print_report(report: vclimb.BenchReport, is_small: bool) -> None:
+    """Print the report as a table, with its conclusions.
 
     Args:
-        report: what to print.
-        is_small: the batch is one that nobody asked for, and smaller than on a GPU.
+        report: The report.
+        is_small: Whether the batch size is the small default of a machine without a GPU.
     """
     out.print(
         f"[bold]{plain(report.dataset)}[/]: {report.codec}, {report.n_instances:,} instances; "
@@ -116,7 +109,7 @@ def print_report(report: BenchReport, is_small: bool) -> None:
         )
 
 
-def _verdict(figures: Figures) -> str:
+def _verdict(figures: vclimb.BenchFigures) -> str:
     data, model = _number(figures.decoder_clips_per_second), _number(figures.model_clips_per_second)
     if figures.binds == "model":
         return f"the model binds; it takes {model} clips/s and {data} can come"
@@ -126,8 +119,8 @@ def _verdict(figures: Figures) -> str:
     return f"the data binds; {data} clips/s can come and the model takes {model}, but together training loses {loss}"
 
 
-def _advice(report: BenchReport) -> str | None:
-    """Where training is faster by more than chance with another decoder than auto's, it is said."""
+def _advice(report: vclimb.BenchReport) -> str | None:
+    """Recommend another decoder than that of `auto` where training is faster with it by more than chance."""
     results, auto, fastest = report.results, report.auto.decoder, report.fastest
     if fastest is None or fastest == auto or auto not in results:
         return None
@@ -136,5 +129,5 @@ def _advice(report: BenchReport) -> str | None:
 
 
 def _number(value: float) -> str:
-    """Three digits, or all before the point: 1,060, 27.3, 0.510."""
+    """Write a number with three digits, or all before the point: 1,060, 27.3, 0.510."""
     return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"

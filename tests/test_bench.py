@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from dataset_cases import RunningCommand, make_source, prepare_table, vclimb_json
+from dataset_cases import RunningCommand, make_source, prepare_table
 from stream_cases import damage
 from typer.testing import CliRunner, Result
 
 import vclimb.benchmark.bench
-from vclimb.benchmark.bench import BenchSettings, bench, rate, usable_decoders
-from vclimb.benchmark.report import BenchReport, Figures, Round
+from vclimb.benchmark.bench import BenchSettings, measure, rate, usable_decoders
+from vclimb.benchmark.report import BenchFigures, BenchReport, BenchRound
 from vclimb.cli.main import app
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -30,7 +30,20 @@ from vclimb.pipeline.stream.choose import DECODERS, Choice, choose_decoder, open
 from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
 
 MODEL = "test_resnet.r160_in1k"
-TINY = ("--model", MODEL, "--size", "32", "--frames", "2", "--batch-size", "2", "--seconds", "0.05", "--device", "cpu")
+TINY = (
+    "--model",
+    MODEL,
+    "--size",
+    "32",
+    "--clip-frames",
+    "2",
+    "--batch-size",
+    "2",
+    "--seconds",
+    "0.05",
+    "--device",
+    "cpu",
+)
 CPU = torch.device("cpu")
 PRESENT = set(usable_decoders(("auto",), "jpeg", CPU)[0])
 
@@ -70,8 +83,10 @@ def run(*arguments: str | Path) -> Result:
 # What is measured
 
 
-def test_the_real_command_reports_every_decoder_with_all_its_figures(jpeg_folder: Path) -> None:
-    report = vclimb_json("bench", jpeg_folder, *TINY, "--workers", "1")
+def test_every_decoder_is_reported_with_all_its_figures(jpeg_folder: Path) -> None:
+    result = run(jpeg_folder, *TINY, "--workers", "1", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
     assert report.keys() == {*(field.name for field in fields(BenchReport)), "fastest", "model_spread"}
     assert report["results"].keys() | report["skipped"].keys() == set(DECODERS) - {"auto"}
     assert report["results"].keys() == PRESENT
@@ -79,11 +94,11 @@ def test_the_real_command_reports_every_decoder_with_all_its_figures(jpeg_folder
     for figures in report["results"].values():
         decoder, model, fed = (figures[f"{name}_clips_per_second"] for name in ("decoder", "model", "fed"))
         assert len(figures["rounds"]) == 3
-        assert min(min(of_round.values()) for of_round in figures["rounds"]) > 0
-        assert figures == Figures(tuple(Round(**of_round) for of_round in figures["rounds"])).to_json()
+        assert min(min(bench_round.values()) for bench_round in figures["rounds"]) > 0
+        assert figures == BenchFigures(tuple(BenchRound(**bench_round) for bench_round in figures["rounds"])).to_json()
         assert figures["slower_alone"] == ("decoder" if decoder < model else "model")
         assert figures["binds"] == ("data" if decoder < model or figures["fed_per_model"] < 0.95 else "model")
-        assert fed in [of_round["fed_clips_per_second"] for of_round in figures["rounds"]]
+        assert fed in [bench_round["fed_clips_per_second"] for bench_round in figures["rounds"]]
     assert report["fastest"] in PRESENT
     auto = choose_decoder("auto", "jpeg", CPU)
     assert report["auto"] == {"decoder": auto.decoder, "reason": auto.reason}
@@ -97,7 +112,7 @@ def test_the_real_command_reports_every_decoder_with_all_its_figures(jpeg_folder
 def test_figures_come_one_after_the_other_and_a_gpuless_batch_is_small(jpeg_folder: Path) -> None:
     heard: list[tuple[str, int, int]] = []
     settings = BenchSettings(1, 32, None, MODEL, ("cpu",), 0, 0.01, "cpu")
-    report = bench(str(jpeg_folder), settings, lambda *figure: heard.append(figure))
+    report = measure(StoredDataset.open(jpeg_folder), settings, lambda *figure: heard.append(figure))
     assert [(done, all_of_it) for _, done, all_of_it in heard] == [(done, 9) for done in range(9)]
     assert [what for what, _, _ in heard] == ["cpu: model alone", "cpu: data alone", "cpu: training fed"] * 3
     assert report.results.keys() == {"cpu"}
@@ -174,7 +189,7 @@ BAD_VALUES = {
     "seconds": (["--seconds", "0"], "seconds 0 is out of range; allowed: above 0, up to 3600"),
     "seconds nan": (["--seconds", "nan"], "seconds nan is out of range; allowed: above 0, up to 3600"),
     "workers": (["--workers", "-1"], "workers -1 is out of range; allowed: 0 or more"),
-    "frames": (["--frames", "0"], "frames 0 is out of range; allowed: 1 or more"),
+    "frames": (["--clip-frames", "0"], "frames 0 is out of range; allowed: 1 or more"),
     "size": (["--size", "4"], "size 4 is out of range; allowed: 8 to 1024 px"),
     "batch": (["--batch-size", "0"], "batch size 0 is out of range; allowed: 1 or more"),
     "model": (["--model", "resnet0"], "backbone 'resnet0' with weights 'none' can't be made"),
@@ -183,7 +198,7 @@ BAD_VALUES = {
         "model 'vit_tiny_patch16_224' does not train on (2, 2, 3, 32, 32) frames",
     ),
     "one pixel left": (
-        ["--size", "8", "--frames", "1", "--batch-size", "1"],
+        ["--size", "8", "--clip-frames", "1", "--batch-size", "1"],
         f"model {MODEL!r} does not train on (1, 1, 3, 8, 8) frames",
     ),
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vclimb.benchmark.report import BenchReport, Figures, Round
+from vclimb.benchmark.report import BenchFigures, BenchReport, BenchRound
 from vclimb.cli.bench import print_report
 from vclimb.pipeline.stream.choose import Choice
 
@@ -32,9 +32,9 @@ def report_of(**changes: Any) -> BenchReport:
     return BenchReport(**{**facts, **changes})
 
 
-def figures_of(decoder: float, model: float, fed: float) -> Figures:
+def figures_of(decoder: float, model: float, fed: float) -> BenchFigures:
     """One round."""
-    return Figures((Round(decoder, model, fed),))
+    return BenchFigures((BenchRound(decoder, model, fed),))
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def figures_of(decoder: float, model: float, fed: float) -> Figures:
         (figures_of(999, 1000, 1000), "decoder", "data"),
     ],
 )
-def test_what_binds_follows_from_the_figures(figures: Figures, slower_alone: str, binds: str) -> None:
+def test_what_binds_follows_from_the_figures(figures: BenchFigures, slower_alone: str, binds: str) -> None:
     assert (figures.slower_alone, figures.binds) == (slower_alone, binds)
 
 
 def test_a_round_that_was_disturbed_does_not_count_but_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = Figures((Round(4000, 1000, 990), Round(4100, 100, 98), Round(40, 1010, 1010)))
+    figures = BenchFigures((BenchRound(4000, 1000, 990), BenchRound(4100, 100, 98), BenchRound(40, 1010, 1010)))
     assert figures.decoder_clips_per_second == 4000
     assert figures.model_clips_per_second == 1000
     assert figures.fed_clips_per_second == 990

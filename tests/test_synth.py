@@ -22,7 +22,9 @@ import pytest
 from dataset_cases import RunningCommand, digests, vclimb, vclimb_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from vclimb.cli.main import app
 from vclimb.pipeline.errors import FfmpegMissingError, SettingsError, TargetBusyError, TargetError
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.synth import dataset as synth_dataset
@@ -36,8 +38,8 @@ from vclimb.pipeline.synth.dataset import (
     frames_digest,
     write_dataset,
 )
-from vclimb.pipeline.synth.draw import draw_clip
-from vclimb.pipeline.synth.draws import Draws
+from vclimb.pipeline.synth.random_numbers import RandomNumbers
+from vclimb.pipeline.synth.render import render_clip
 from vclimb.pipeline.synth.scenes import CLASS_NAMES, CLASSES, SPLITS, STYLES, Clip, Style
 from vclimb.pipeline.synth.shapes import HUES, SHAPES, SINE_BITS, TEXTURES, TURN, UNIT, colour_of, sine
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
@@ -67,7 +69,7 @@ def arguments(out: Path) -> list[str | Path]:
 class TestFrames:
     def test_are_the_same_on_every_machine(self) -> None:
         # A change of these digests changes every data set drawn so far: raise `_DRAWING` with it.
-        found = [frames_digest(draw_clip(Clip(7, number, split, 1))) for number, split in ((0, "train"), (7, "test"))]
+        found = [frames_digest(render_clip(Clip(7, number, split, 1))) for number, split in ((0, "train"), (7, "test"))]
         assert found == [
             "e8560671086b843f7970c332f446ca5ef3c8cc5e581c89a6ca22a6b0894d4359",
             "e17a71e726448f949edd8a0ba6400a5bdb715ae5a704062240a9779c5cdebbe7",
@@ -77,19 +79,19 @@ class TestFrames:
         clip = Clip(3, 5, "test", 2)
         code = (
             "from vclimb.pipeline.synth.dataset import frames_digest\n"
-            "from vclimb.pipeline.synth.draw import draw_clip\n"
-            f"from vclimb.pipeline.synth.scenes import Clip; print(frames_digest(draw_clip({clip!r})))"
+            "from vclimb.pipeline.synth.render import render_clip\n"
+            f"from vclimb.pipeline.synth.scenes import Clip; print(frames_digest(render_clip({clip!r})))"
         )
         enabled = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])  # type: ignore[index]
         environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(enabled), "PYTHONHASHSEED": "1"}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == frames_digest(draw_clip(clip))
+        assert done.stdout.strip() == frames_digest(render_clip(clip))
 
     @given(clips)
     @settings(deadline=None, max_examples=12)
     def test_fit_their_description(self, clip: Clip) -> None:
         state = np.random.get_state()[1].tolist()
-        frames, scene = draw_clip(clip), clip.scene()
+        frames, scene = render_clip(clip), clip.scene()
         assert frames.dtype == np.uint8
         assert frames.shape == (clip.n_frames(), scene.height, scene.width, 3)
         assert scene.width % 2 == scene.height % 2 == 0
@@ -106,12 +108,12 @@ class TestFrames:
             replace(clip, split="test"),
             replace(clip, index=1),
         ]
-        assert len({frames_digest(draw_clip(one)) for one in (clip, *others)}) == 5
+        assert len({frames_digest(render_clip(one)) for one in (clip, *others)}) == 5
 
     def test_show_the_class_in_shape_and_texture_alone(self) -> None:
         """A nearest neighbour by mean colour is as good as a guess."""
         settings = SynthSettings(classes=4, train=4, test=3)
-        colours = {clip: draw_clip(clip).mean((0, 1, 2)) for clip in settings.clips()}
+        colours = {clip: render_clip(clip).mean((0, 1, 2)) for clip in settings.clips()}
         train = [clip for clip in colours if clip.split == "train"]
         test = [clip for clip in colours if clip.split == "test"]
         nearest = [min(train, key=lambda other: float(np.abs(colours[other] - colours[clip]).sum())) for clip in test]
@@ -190,10 +192,10 @@ class TestIntegerArithmetic:
 
     @given(st.lists(st.integers(0, 2**32), min_size=1, max_size=4), st.integers(1, 1000))
     def test_draws_are_in_range(self, chain: list[int], limit: int) -> None:
-        draws = Draws(*chain)
-        assert all(0 <= draws.below(limit) < limit for _ in range(100))
-        assert {draws.among(range(3), range(7, 9)) for _ in range(200)} == {0, 1, 2, 7, 8}
-        array = draws.array(limit, (3, 40))
+        rng = RandomNumbers(*chain)
+        assert all(0 <= rng.below(limit) < limit for _ in range(100))
+        assert {rng.among(range(3), range(7, 9)) for _ in range(200)} == {0, 1, 2, 7, 8}
+        array = rng.array(limit, (3, 40))
         assert array.shape == (3, 40)
         assert ((array >= 0) & (array < limit)).all()
 
@@ -232,11 +234,11 @@ class TestFiles:
         for clip in SMALL.clips()[:3]:
             with av.open(written / clip.path) as container:
                 decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-            error = np.abs(decoded.astype(int) - draw_clip(clip)).mean((1, 2, 3))
+            error = np.abs(decoded.astype(int) - render_clip(clip)).mean((1, 2, 3))
             assert error.max() < 12, f"{clip.path}: frame {error.argmax()}"
 
     def test_digest_can_be_checked_by_hand(self, written: Path) -> None:
-        lines = sorted((clip.path, frames_digest(draw_clip(clip))) for clip in SMALL.clips())
+        lines = sorted((clip.path, frames_digest(render_clip(clip))) for clip in SMALL.clips())
         digest = hashlib.sha256("".join(f"{digest}  {path}\n" for path, digest in lines).encode()).hexdigest()
         assert json.loads((written / HEADER).read_text())["frames_sha256"] == digest
 
@@ -388,7 +390,7 @@ class TestCommand:
         ],
     )
     def test_explains_a_bad_value(self, tmp_path: Path, option: str, value: str, allowed: str) -> None:
-        done = vclimb("synth", tmp_path / "out", f"--{option}", value)
-        assert done.returncode == 1
+        done = CliRunner().invoke(app, ["synth", str(tmp_path / "out"), f"--{option}", value])
+        assert done.exit_code == 1
         assert done.stderr.strip().startswith(f"error: {option} {value} is out of range; allowed: {allowed}")
         assert not (tmp_path / "out").exists()

@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vclimb.benchmark.bench import bench as bench
+    from vclimb.benchmark.report import BenchFigures as BenchFigures
+    from vclimb.benchmark.report import BenchReport as BenchReport
     from vclimb.pipeline.api import Dataset as Dataset
     from vclimb.pipeline.api import DatasetStatistics as DatasetStatistics
     from vclimb.pipeline.api import PrepareSummary as PrepareSummary
@@ -25,10 +28,15 @@ if TYPE_CHECKING:
     from vclimb.pipeline.errors import TargetError as TargetError
     from vclimb.pipeline.errors import VclimbError as VclimbError
     from vclimb.pipeline.errors import VideoError as VideoError
+    from vclimb.pipeline.synth.dataset import SynthSummary as SynthSummary
+    from vclimb.pipeline.synth.dataset import synth as synth
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "BenchFigures": "vclimb.benchmark.report",
+    "BenchReport": "vclimb.benchmark.report",
+    "bench": "vclimb.benchmark.bench",
     "Dataset": "vclimb.pipeline.api",
     "DatasetStatistics": "vclimb.pipeline.api",
     "PrepareSummary": "vclimb.pipeline.api",
@@ -45,6 +53,8 @@ _PUBLIC = {
     "TargetError": "vclimb.pipeline.errors",
     "VclimbError": "vclimb.pipeline.errors",
     "VideoError": "vclimb.pipeline.errors",
+    "SynthSummary": "vclimb.pipeline.synth.dataset",
+    "synth": "vclimb.pipeline.synth.dataset",
 }
 """Public name -> module that defines it."""
 

@@ -1,4 +1,4 @@
-"""What lies behind the objects: families of textures, each a whole picture that the camera pans over."""
+"""Backdrops: families of textures, each a whole picture that the camera pans over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vclimb.pipeline.synth.draws import Draws
+from vclimb.pipeline.synth.random_numbers import RandomNumbers
 from vclimb.pipeline.synth.shapes import Ints, triangle_wave
 
 
@@ -14,10 +14,10 @@ def _rows_and_columns(height: int, width: int) -> tuple[Ints, Ints]:
     return np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)[None, :]
 
 
-def _clouds(draws: Draws, height: int, width: int) -> Ints:
-    """Random brightness on a coarse grid, joined smoothly."""
+def _clouds(rng: RandomNumbers, height: int, width: int) -> Ints:
+    """Random brightness on a coarse grid, interpolated smoothly."""
     pitch = 24
-    grid = draws.array(256, (height // pitch + 2, width // pitch + 2))
+    grid = rng.array(256, (height // pitch + 2, width // pitch + 2))
     y, x = _rows_and_columns(height, width)
     row, column, below, right = y // pitch, x // pitch, y % pitch, x % pitch
     upper: Ints = grid[row, column] * (pitch - right) + grid[row, column + 1] * right
@@ -26,46 +26,46 @@ def _clouds(draws: Draws, height: int, width: int) -> Ints:
     return total // pitch**2
 
 
-def _plaid(draws: Draws, height: int, width: int) -> Ints:
-    """Two soft waves, one across and one down."""
+def _plaid(rng: RandomNumbers, height: int, width: int) -> Ints:
+    """A soft wave across and a soft wave down."""
     y, x = _rows_and_columns(height, width)
-    across, down = draws.among(range(18, 40)), draws.among(range(18, 40))
-    x, y = x + draws.below(256), y + draws.below(256)
+    across, down = rng.among(range(18, 40)), rng.among(range(18, 40))
+    x, y = x + rng.below(256), y + rng.below(256)
     return triangle_wave(x * 127 // across, 127) + triangle_wave(y * 127 // down, 127)
 
 
-def _blocks(draws: Draws, height: int, width: int) -> Ints:
+def _blocks(rng: RandomNumbers, height: int, width: int) -> Ints:
     """Tiles of random brightness."""
-    pitch = draws.among(range(14, 30))
-    grid = draws.array(256, (height // pitch + 1, width // pitch + 1))
+    pitch = rng.among(range(14, 30))
+    grid = rng.array(256, (height // pitch + 1, width // pitch + 1))
     return np.repeat(np.repeat(grid, pitch, axis=0), pitch, axis=1)[:height, :width]
 
 
-def _cells(draws: Draws, height: int, width: int) -> Ints:
-    """Ragged patches of random brightness, each nearest to its own random point."""
+def _cells(rng: RandomNumbers, height: int, width: int) -> Ints:
+    """Voronoi cells of random brightness."""
     y, x = _rows_and_columns(height, width)
     nearest = np.full((height, width), np.iinfo(np.int32).max, np.int32)
     brightness = np.zeros((height, width), np.int32)
     for _ in range(40):
-        distance = (y - draws.below(height)) ** 2 + (x - draws.below(width)) ** 2
-        brightness[distance < nearest] = draws.below(256)
+        distance = (y - rng.below(height)) ** 2 + (x - rng.below(width)) ** 2
+        brightness[distance < nearest] = rng.below(256)
         nearest = np.minimum(distance, nearest)
     return brightness
 
 
-def _ripples(draws: Draws, height: int, width: int) -> Ints:
-    """Slanting waves that bend."""
+def _ripples(rng: RandomNumbers, height: int, width: int) -> Ints:
+    """Bent, slanting waves."""
     y, x = _rows_and_columns(height, width)
-    bend = triangle_wave(y + draws.below(256), draws.among(range(30, 60)))
-    slant = x * draws.among(range(2, 5)) + y * draws.among(range(-3, 4)) + bend + draws.below(256)
+    bend = triangle_wave(y + rng.below(256), rng.among(range(30, 60)))
+    slant = x * rng.among(range(2, 5)) + y * rng.among(range(-3, 4)) + bend + rng.below(256)
     return triangle_wave(slant * 2, 255)
 
 
-BACKDROPS: dict[str, Callable[[Draws, int, int], Ints]] = {
+BACKDROPS: dict[str, Callable[[RandomNumbers, int, int], Ints]] = {
     "clouds": _clouds,
     "plaid": _plaid,
     "blocks": _blocks,
     "cells": _cells,
     "ripples": _ripples,
 }
-"""name -> (draws, height, width) -> int32 (height, width), 0 to 255: how much of the second colour shows."""
+"""name -> (rng, height, width) -> int32 (height, width), 0 to 255: share of the second colour."""

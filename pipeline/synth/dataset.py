@@ -1,7 +1,7 @@
-"""The built-in data set on disk: video files, the table that lists them, and the settings they were drawn with.
+"""The built-in data set on disk: video files, the table that lists them, and the settings that produced them.
 
-`synth.json` is written first and says whose folder it is; once all is done it also holds the digest of the frames.
-A video gets its name when it is whole, so a run that was stopped goes on with those that are missing.
+`synth.json` is written first and claims the folder; in the end it also holds the digest of the frames. A video gets its
+name when it is complete, so that a call after an interruption draws the missing videos only.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vclimb.pipeline.dataset.shard import sync_folder, write_atomically
 from vclimb.pipeline.errors import SettingsError, TargetError
-from vclimb.pipeline.synth.draw import Frames, draw_clip
 from vclimb.pipeline.synth.encode import encode_clip
+from vclimb.pipeline.synth.render import Frames, render_clip
 from vclimb.pipeline.synth.scenes import CLASS_NAMES, SPLITS, Clip
-from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
+from vclimb.pipeline.system.cores import available_cores
+from vclimb.pipeline.system.progress import progress_bar
+from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
 from vclimb.pipeline.transcode.target import held_folder, writable
 
 HEADER = "synth.json"
@@ -36,19 +39,19 @@ MIN_CLASSES = 2
 MAX_CLASSES = len(CLASS_NAMES)
 MAX_CLIPS = 10_000
 MAX_SEED = 2**32 - 1
-_DRAWING = 1  # raised by any change of the frames that a seed gives
+_DRAWING = 1  # version of the drawing: raise it with any change of the frames of a seed
 _DRAFTS = ".drafts-"
 
 
 @dataclass(frozen=True)
 class SynthSettings:
-    """What decides every frame of the data set.
+    """Settings that fix every frame of the data set.
 
     Attributes:
-        classes: how many, 2 to 16.
-        train: clips of each class to train on, 1 or more.
-        test: clips of each class to test on, 1 or more.
-        seed: 0 to 2**32 - 1.
+        classes: Number of classes, 2 to 16.
+        train: Number of training clips of each class, 1 to 10,000.
+        test: Number of test clips of each class, 1 to 10,000.
+        seed: Seed, 0 to 2**32 - 1.
     """
 
     classes: int = 12
@@ -67,7 +70,7 @@ class SynthSettings:
                 raise SettingsError(f"{name} {getattr(self, name)} is out of range; allowed: {low} to {high}")
 
     def clips(self) -> list[Clip]:
-        """All clips, a class after the other."""
+        """List all clips, class by class."""
         return [
             Clip(self.seed, number, split, index)
             for number in range(self.classes)
@@ -78,22 +81,24 @@ class SynthSettings:
 
 @dataclass(frozen=True)
 class SynthSummary:
-    """What a run did, and what the data set holds now.
+    """Result of a call of `vclimb.synth`.
 
     Attributes:
-        out: its folder.
-        labels: names of the classes.
-        splits: clips by split.
-        drawn: clips that this run made.
-        kept: clips that were there.
-        frames: in all clips.
-        seconds: of video, in all clips.
-        bytes: of all video files.
-        frames_sha256: digest of the frames as drawn, before any encoder; the same on every machine.
+        out: Folder of the data set.
+        seed: Seed of the frames.
+        classes: Names of the classes.
+        splits: Number of clips by split.
+        drawn: Number of clips that this call drew.
+        kept: Number of clips that were there before.
+        frames: Number of frames in all clips.
+        seconds: Duration of all clips in seconds.
+        bytes: Size of all video files.
+        frames_sha256: Digest of the frames before encoding, the same on every machine.
     """
 
     out: Path
-    labels: tuple[str, ...]
+    seed: int
+    classes: tuple[str, ...]
     splits: dict[str, int]
     drawn: int
     kept: int
@@ -102,14 +107,56 @@ class SynthSummary:
     bytes: int
     frames_sha256: str
 
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {**asdict(self), "out": str(self.out), "classes": list(self.classes)}
+
+
+def synth(
+    out: Path | str,
+    *,
+    classes: int = 12,
+    train: int = 8,
+    test: int = 4,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> SynthSummary:
+    """Draw a small labelled set of real video files, to try everything without a download.
+
+    Textured shapes move before moving backdrops; a class is a shape and a texture. Sizes, frame rates and containers
+    (mp4, avi, webm) vary. Train and test share no scene, colour or backdrop. `vclimb.prepare` takes the folder next. A
+    call on an existing folder draws the missing files only.
+
+    Args:
+        out: Folder of the data set: new, empty, or from a call with the same settings.
+        classes: Number of classes, 2 to 16.
+        train: Number of training clips of each class.
+        test: Number of test clips of each class.
+        seed: Seed that fixes every frame, on any machine.
+        progress: Whether to show a progress bar on stderr. None: where stderr is a terminal or in Jupyter.
+
+    Raises:
+        SettingsError: A number is out of range, or the folder was drawn with other settings.
+        TargetError: The folder holds something else, or can't be written.
+        TargetBusyError: Another process is writing to the folder.
+        FfmpegMissingError: No ffmpeg encodes all containers.
+    """
+    settings = SynthSettings(classes, train, test, seed)
+    ffmpeg = find_ffmpeg()
+    with progress_bar("clips", progress) as bar:
+        task = bar.add_task("drawing", total=None, note="")
+        return write_dataset(
+            Path(out), settings, ffmpeg, available_cores(), lambda done, n: bar.update(task, completed=done, total=n)
+        )
+
 
 def frames_digest(frames: Frames) -> str:
-    """SHA-256 of a clip's shape (as four little-endian 32-bit numbers) and pixels."""
+    """Compute the SHA-256 of a clip's shape, as four little-endian 32-bit numbers, and pixels."""
     return hashlib.sha256(np.array(frames.shape, "<u4").tobytes() + frames.tobytes()).hexdigest()
 
 
 def dataset_digest(digests: dict[Clip, str]) -> str:
-    """SHA-256 over `digest, two spaces, path, newline` of each clip, in the order of the paths."""
+    """Compute the SHA-256 of the lines `digest, two spaces, path` of all clips, sorted by path."""
     lines = sorted((clip.path, digest) for clip, digest in digests.items())
     return hashlib.sha256("".join(f"{digest}  {path}\n" for path, digest in lines).encode()).hexdigest()
 
@@ -120,23 +167,20 @@ def write_dataset(
     """Draw and encode what is missing of a data set.
 
     Args:
-        out: its folder; new, empty, or from an earlier run with the same settings.
-        settings: what to draw.
-        ffmpeg: encodes the clips.
-        n_workers: clips that are worked on at a time.
-        on_clip: told (clips done, clips to do) at the start and after each clip.
+        out: Folder of the data set.
+        settings: Settings that fix the frames.
+        ffmpeg: The ffmpeg that encodes the clips.
+        n_workers: Number of clips in work at a time.
+        on_clip: Called with (clips done, clips in all) at the start and after each clip.
 
     Raises:
-        SettingsError: the folder holds a data set that was drawn with other settings.
-        TargetError: the folder holds something else, or can't be written.
-        TargetBusyError: another run is writing to it.
-        FfmpegMissingError: ffmpeg can't encode one of the containers.
+        VclimbError: As `synth` raises.
     """
     clips = settings.clips()
     with writable(out), held_folder(out):
         digest = _claim(out, settings)
         missing = {clip for clip in clips if not (out / clip.path).exists()}
-        # The digest is of what is drawn, not of files: to know it, all clips must be drawn.
+        # The digest is that of frames, not of files: where it is unknown, all clips must be drawn.
         to_draw = [clip for clip in clips if digest is None or clip in missing]
         digests = _draw_all(out, to_draw, missing, ffmpeg, n_workers, on_clip)
         for folder in {(out / clip.path).parent for clip in missing}:
@@ -148,7 +192,8 @@ def write_dataset(
         frames = [clip.n_frames() for clip in clips]
         return SynthSummary(
             out=out,
-            labels=CLASS_NAMES[: settings.classes],
+            seed=settings.seed,
+            classes=CLASS_NAMES[: settings.classes],
             splits={split: getattr(settings, split) * settings.classes for split in SPLITS},
             drawn=len(missing),
             kept=len(clips) - len(missing),
@@ -167,10 +212,10 @@ def _draw_all(
     n_workers: int,
     on_clip: Callable[[int, int], None],
 ) -> dict[Clip, str]:
-    """Draw the clips, write the missing ones, and give the digest of each."""
+    """Draw the clips, write the missing ones, and return the digest of each."""
 
     def make(clip: Clip) -> str:
-        frames = draw_clip(clip)
+        frames = render_clip(clip)
         if clip in missing:
             target = out / clip.path
             draft = drafts / clip.path.replace("/", "-")
@@ -181,7 +226,7 @@ def _draw_all(
 
     digests: dict[Clip, str] = {}
     on_clip(0, len(clips))
-    # The pool ends first, with the clips in hand; then their drafts' folder goes.
+    # The pool ends first, after the clips in work; then the folder of their drafts is removed.
     with _drafts_folder(out) as drafts, ThreadPoolExecutor(n_workers, "synth") as pool:
         futures = {pool.submit(make, clip): clip for clip in clips}
         try:
@@ -196,7 +241,7 @@ def _draw_all(
 
 @contextmanager
 def _drafts_folder(out: Path) -> Iterator[Path]:
-    """A fresh folder for unfinished files; those of a run that was killed are removed."""
+    """Make a folder for unfinished files, and remove those of killed processes."""
     for leftover in out.glob(f"{_DRAFTS}*"):
         shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix=_DRAFTS, dir=out) as folder:
@@ -204,7 +249,7 @@ def _drafts_folder(out: Path) -> Iterator[Path]:
 
 
 def _claim(out: Path, settings: SynthSettings) -> str | None:
-    """Make the folder ours, or see that it is; the digest of its frames if it was finished before."""
+    """Claim a new folder, or check the claim of an old one; return the digest of its frames if they are complete."""
     path = out / HEADER
     if not path.exists():
         ours = (f"{HEADER}.new", _DRAFTS)

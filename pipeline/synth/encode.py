@@ -1,4 +1,4 @@
-"""Frames into a video file, as a camera or a web site would have made it: containers and codecs vary."""
+"""Encoding of frames as video files with the containers and codecs of cameras and web sites."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import ffmpeg
 
 from vclimb.pipeline.errors import FfmpegMissingError, TargetError
-from vclimb.pipeline.synth.draw import Frames
+from vclimb.pipeline.synth.render import Frames
 from vclimb.pipeline.transcode.ffmpeg import STDERR_TAIL_BYTES, Ffmpeg
 
 CODECS: dict[str, dict[str, Any]] = {
@@ -19,12 +19,12 @@ CODECS: dict[str, dict[str, Any]] = {
     "avi": {"c:v": "mpeg4", "q:v": 4},
     "webm": {"c:v": "libvpx-vp9", "deadline": "realtime", "cpu-used": 8, "crf": 24, "b:v": 0},
 }
-"""Container -> what its video is encoded with, as ffmpeg's options."""
+"""Container -> ffmpeg's options of the encoder."""
 _TIMEOUT_SECONDS = 120
 
 
 def encode_argv(binary: str, target: Path, width: int, height: int, rate: int) -> list[str]:
-    """The ffmpeg command that makes a video of the raw RGB frames it is given on stdin. Same frames, same bytes."""
+    """Build the ffmpeg command that encodes raw RGB frames from stdin. The same frames give the same bytes."""
     frames = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=rate)
     output = ffmpeg.output(
         frames.filter("scale", flags="bicubic+accurate_rnd+full_chroma_int").filter("format", "yuv420p"),
@@ -39,17 +39,17 @@ def encode_clip(binary: Ffmpeg, frames: Frames, rate: int, target: Path) -> None
     """Write a video file and sync it to disk.
 
     Args:
-        binary: the ffmpeg to use.
-        frames: uint8 (T, H, W, 3), RGB; both sides even.
-        rate: frames a second.
-        target: its suffix, one of `CODECS`, says the container.
+        binary: The ffmpeg to run.
+        frames: (T, H, W, 3) uint8 RGB, with even sides.
+        rate: Frames a second.
+        target: File to write; the suffix names the container, one of `CODECS`.
 
     Raises:
-        TargetError: the disk is full.
-        FfmpegMissingError: this ffmpeg can't encode it.
+        TargetError: The disk is full.
+        FfmpegMissingError: This ffmpeg lacks the encoder.
     """
     height, width = frames.shape[1:3]
-    # A process group of its own: Ctrl-C reaches us, not ffmpeg, which ends with the clip, or with us: its input ends.
+    # In a process group of its own, ffmpeg gets no Ctrl-C; it ends with the clip, or with this process: its input ends.
     with subprocess.Popen(
         encode_argv(binary.path, target, width, height, rate),
         stdin=subprocess.PIPE,

@@ -1,18 +1,18 @@
-"""What is drawn: the clips of the built-in data set, and the scenes that they are filmed in.
+"""The clips of the built-in data set, and the scenes in which they are filmed.
 
-A class is a shape and a texture. Everything else (camera, backdrop, colours, sizes, paths) is drawn at random from
-ranges that train and test don't share. Each scene films every class once, so that nothing but the objects' shape and
-texture tells the classes apart: neither colour nor backdrop nor frame size does.
+A class is a pair of a shape and a texture. Everything else (camera, backdrop, colours, sizes, paths) is random, from
+ranges that train and test don't share. Each scene films every class once, so that only the objects' shape and texture
+tell the classes apart: colour, backdrop and frame size carry no information.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vclimb.pipeline.synth.draws import Draws
+from vclimb.pipeline.synth.random_numbers import RandomNumbers
 from vclimb.pipeline.synth.shapes import HUES, SHAPES, TEXTURES, Colour, colour_of
 
-# A Latin square: the first so many classes share shapes and textures as evenly as can be, so that neither alone tells.
+# A Latin square: any first n classes use shapes and textures evenly, so that neither alone tells the class.
 CLASSES = tuple(
     (list(TEXTURES)[(number // 4 + number) % 4], list(SHAPES)[number % 4])
     for number in range(len(TEXTURES) * len(SHAPES))
@@ -28,23 +28,23 @@ _SECTOR_HUES = HUES // _SECTORS
 _USED_HUES = _SECTOR_HUES * 3 // 4  # a sector's edges are left out, so that the splits' hues are well apart
 _MILLISECONDS = range(1000, 2501)
 _N_OBJECTS = 2
-# What draws are for, as numbers in their chain.
+# Purposes of random numbers.
 _CAMERA, _LOOK, _BACKDROP, _CLIP, _MOTION = range(5)
 
 
 @dataclass(frozen=True)
 class Style:
-    """What the scenes and clips of a split are drawn from. No two splits share a value of any of it.
+    """Ranges of the random values of a split. No two splits share a value.
 
     Attributes:
-        sectors: which twelfths of the colour circle hues are from.
-        backdrops: families of backdrops.
-        radii: of objects, in thousandths of the frame's short side.
-        cells: of textures, in thousandths of the object's radius.
-        speeds: of objects, in thousandths of the way across a second.
-        spins: of objects, in 1024ths of a turn a second.
-        pans: of the backdrop, in pixels a second.
-        orbits: objects move on closed curves; else to and fro on straight lines.
+        sectors: Twelfths of the colour circle that hold the hues.
+        backdrops: Families of backdrops.
+        radii: Radii of objects, in thousandths of the frame's short side.
+        cells: Sizes of texture cells, in thousandths of the object's radius.
+        speeds: Speeds of objects, in thousandths of the frame a second.
+        spins: Angular speeds of objects, in 1024ths of a turn a second.
+        pans: Speeds of the backdrop, in pixels a second.
+        orbits: Whether objects move on closed curves, rather than to and fro on straight lines.
     """
 
     sectors: tuple[int, ...]
@@ -58,11 +58,11 @@ class Style:
 
     @property
     def n_hues(self) -> int:
-        """How many hues there are to draw from."""
+        """Number of hues in the sectors."""
         return len(self.sectors) * _USED_HUES
 
     def hue(self, position: int) -> int:
-        """A hue (0 to 1535) by its place among those of the split; places beyond the last begin again."""
+        """Hue (0 to 1535) at a position among the split's hues; positions wrap around."""
         sector, within = divmod(position % self.n_hues, _USED_HUES)
         return self.sectors[sector] * _SECTOR_HUES + (_SECTOR_HUES - _USED_HUES) // 2 + within
 
@@ -93,12 +93,12 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one object of a scene looks, whatever the class.
+    """Appearance of one object of a scene, the same for every class.
 
     Attributes:
-        tones: (saturation, value), 0 to 255 each, of its two colours: one dark, one bright, in either order.
-        radius: in thousandths of the frame's short side.
-        cell: of its texture, in thousandths of the radius.
+        tones: (saturation, value), 0 to 255 each, of a dark and a bright colour, in either order.
+        radius: Radius in thousandths of the frame's short side.
+        cell: Size of a texture cell in thousandths of the radius.
     """
 
     tones: tuple[tuple[int, int], tuple[int, int]]
@@ -108,15 +108,15 @@ class Look:
 
 @dataclass(frozen=True)
 class Scene:
-    """What all clips of a group share: the camera, the place and the objects' looks.
+    """Camera, backdrop and appearance of the objects in all clips of a group.
 
     Attributes:
-        width: pixels.
-        height: pixels.
-        rate: frames a second.
-        backdrop: its family.
-        backdrop_colours: RGB; the backdrop lies between the two.
-        looks: one for each object.
+        width: Width of a frame in pixels.
+        height: Height of a frame in pixels.
+        rate: Frames a second.
+        backdrop: Family of the backdrop.
+        backdrop_colours: Two RGB colours; all colours of the backdrop lie between them.
+        looks: Appearance of each object.
     """
 
     width: int
@@ -129,13 +129,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class Clip:
-    """One video of the data set, by all that decides its pixels.
+    """One video of the data set. The four numbers decide all its pixels.
 
     Attributes:
-        seed: of the data set.
-        class_number: place in `CLASS_NAMES`.
+        seed: Seed of the data set.
+        class_number: Position of the class in `CLASS_NAMES`.
         split: `train` or `test`.
-        index: number of the scene among those of the split: 0, 1, ...
+        index: Number of the scene within the split, from 0.
     """
 
     seed: int
@@ -150,58 +150,58 @@ class Clip:
 
     @property
     def style(self) -> Style:
-        """What clips of its split are drawn from."""
+        """Ranges of the random values of the split."""
         return STYLES[self.split]
 
     @property
     def group(self) -> str:
-        """Name of its scene."""
+        """Name of the scene."""
         return f"{self.split}-scene{self.index:03d}"
 
     @property
     def path(self) -> str:
-        """Of its file, relative to the data set's folder."""
+        """Path of the video file, relative to the data set's folder."""
         container = _CONTAINERS[(self.class_number + self.index) % len(_CONTAINERS)]
         return f"videos/{self.label}/{self.split}_{self.index:03d}.{container}"
 
     def scene(self) -> Scene:
-        """What it shares with the clips of its group."""
-        # Sizes and rates take turns from a random start, so that a small data set has several of each.
-        camera = self._draws(_CAMERA)
+        """Draw the scene, which all clips of the group share."""
+        # Sizes and rates cycle from a random start, so that a small data set has several of each.
+        camera = self._rng(_CAMERA)
         width, height = _SIZES[(camera.below(len(_SIZES)) + self.index) % len(_SIZES)]
         rate = _RATES[(camera.below(len(_RATES)) + self.index) % len(_RATES)]
-        draws, style = self._draws(_LOOK, self.index), self.style
+        rng, style = self._rng(_LOOK, self.index), self.style
         return Scene(
             width,
             height,
             rate,
-            backdrop=style.backdrops[draws.below(len(style.backdrops))],
+            backdrop=style.backdrops[rng.below(len(style.backdrops))],
             backdrop_colours=(
-                colour_of(style.hue(draws.below(style.n_hues)), 60 + draws.below(100), 100 + draws.below(25)),
-                colour_of(style.hue(draws.below(style.n_hues)), 60 + draws.below(100), 135 + draws.below(30)),
+                colour_of(style.hue(rng.below(style.n_hues)), 60 + rng.below(100), 100 + rng.below(25)),
+                colour_of(style.hue(rng.below(style.n_hues)), 60 + rng.below(100), 135 + rng.below(30)),
             ),
-            looks=tuple(_draw_look(draws, style) for _ in range(_N_OBJECTS)),
+            looks=tuple(_draw_look(rng, style) for _ in range(_N_OBJECTS)),
         )
 
     def n_frames(self) -> int:
-        """How many frames it has: 1 to 2.5 seconds at the scene's rate."""
-        return self.scene().rate * self._draws(_CLIP, self.index, self.class_number).among(_MILLISECONDS) // 1000
+        """Number of frames: 1 to 2.5 seconds at the scene's rate."""
+        return self.scene().rate * self._rng(_CLIP, self.index, self.class_number).among(_MILLISECONDS) // 1000
 
-    def backdrop_draws(self) -> Draws:
-        """For the backdrop: the same in all clips of the group."""
-        return self._draws(_BACKDROP, self.index)
+    def backdrop_rng(self) -> RandomNumbers:
+        """Random numbers for the backdrop, the same in all clips of the group."""
+        return self._rng(_BACKDROP, self.index)
 
-    def motion_draws(self) -> Draws:
-        """For what is this clip's own: paths, phases, noise."""
-        return self._draws(_MOTION, self.index, self.class_number)
+    def motion_rng(self) -> RandomNumbers:
+        """Random numbers for paths, phases and noise, different in each clip."""
+        return self._rng(_MOTION, self.index, self.class_number)
 
-    def _draws(self, purpose: int, *which: int) -> Draws:
-        return Draws(self.seed, SPLITS.index(self.split), purpose, *which)
+    def _rng(self, purpose: int, *which: int) -> RandomNumbers:
+        return RandomNumbers(self.seed, SPLITS.index(self.split), purpose, *which)
 
 
-def _draw_look(draws: Draws, style: Style) -> Look:
-    # A texture shows in its brightness, and the backdrop's lies between the two.
-    dark = 60 + draws.below(130), 15 + draws.below(40)
-    bright = 20 + draws.below(70), 225 + draws.below(31)
-    tones = (dark, bright) if draws.below(2) else (bright, dark)
-    return Look(tones, draws.among(*style.radii), draws.among(*style.cells))
+def _draw_look(rng: RandomNumbers, style: Style) -> Look:
+    # Textures are told by brightness, so the backdrop's brightness lies between an object's two colours.
+    dark = 60 + rng.below(130), 15 + rng.below(40)
+    bright = 20 + rng.below(70), 225 + rng.below(31)
+    tones = (dark, bright) if rng.below(2) else (bright, dark)
+    return Look(tones, rng.among(*style.radii), rng.among(*style.cells))

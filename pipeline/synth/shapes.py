@@ -1,6 +1,6 @@
-"""The shapes and textures of objects, and the integer geometry and colours they are drawn with.
+"""Shapes and textures of objects, and the integer geometry and colours to draw them.
 
-Objects are drawn in *local coordinates* (u, v): they turn with the object, and `UNIT` is its radius.
+Shapes and textures are functions of *local coordinates* (u, v), which turn with the object; its radius is `UNIT`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Colour = tuple[int, int, int]
 """RGB, 0 to 255 each."""
 
 UNIT = 1024
-TURN = 1024  # angles are counted in 1024ths of a turn
-HUES = 1536  # and hues in 1536ths of the colour circle, from red by green and blue
+TURN = 1024  # angles are in 1024ths of a turn
+HUES = 1536  # hues are in 1536ths of the colour circle, from red to green to blue
 SINE_BITS = 14
 # No sine lies near a half before it is rounded, so that every machine's maths library gives the same table.
 _SINES = tuple(round(math.sin(2 * math.pi * angle / TURN) * (1 << SINE_BITS)) for angle in range(TURN))
@@ -39,23 +39,23 @@ def cosine(angle: int) -> int:
 
 
 def triangle_wave(position: Whole, length: int) -> Whole:
-    """To and fro between 0 and `length`, as a ball between two walls."""
+    """Reflect a position into [0, length], as a ball between two walls."""
     return length - abs(position % (2 * length) - length)
 
 
 def colour_of(hue: int, saturation: int, value: int) -> Colour:
-    """The colour of a hue (0 to 1535), saturation and value (0 to 255)."""
+    """Convert a hue (0 to 1535), saturation and value (0 to 255) to RGB."""
 
-    def channel(own_hue: int) -> int:
-        distance = HUES // 2 - abs((hue - own_hue) % HUES - HUES // 2)
-        share = min(max(HUES // 3 - distance, 0), HUES // 6)  # all of it within a sixth of the circle, then less
+    def channel(channel_hue: int) -> int:
+        distance = HUES // 2 - abs((hue - channel_hue) % HUES - HUES // 2)
+        share = min(max(HUES // 3 - distance, 0), HUES // 6)  # full within a sixth of the circle, then falling
         return value * (255 * HUES // 6 - saturation * (HUES // 6 - share)) // (255 * HUES // 6)
 
     return channel(0), channel(HUES // 3), channel(HUES * 2 // 3)
 
 
 def _half_planes(u: Ints, v: Ints, n_lines: int, distance: int, n_outside: int = 0) -> Mask:
-    """Points beyond at most so many of the lines that lie evenly around the centre, at that distance from it."""
+    """Points outside at most `n_outside` of `n_lines` lines, evenly spaced around the centre at a distance."""
     outside = np.zeros(u.shape, np.uint8)
     for line in range(n_lines):
         angle = TURN * line // n_lines
@@ -63,7 +63,7 @@ def _half_planes(u: Ints, v: Ints, n_lines: int, distance: int, n_outside: int =
     return outside <= n_outside
 
 
-# All reach about as far, and none beyond the radius.
+# All shapes have about the same extent, and none exceeds the radius.
 SHAPES: dict[str, Callable[[Ints, Ints], Mask]] = {
     "disc": lambda u, v: u * u + v * v <= 780 * 780,
     "cross": lambda u, v: (np.minimum(abs(u), abs(v)) <= 300) & (np.maximum(abs(u), abs(v)) <= 950),
@@ -71,7 +71,7 @@ SHAPES: dict[str, Callable[[Ints, Ints], Mask]] = {
     # The tips of a five-pointed star lie beyond exactly one of the five lines that make it.
     "star": lambda u, v: _half_planes(u, v, 5, UNIT * 309 // 1000, n_outside=1),
 }
-"""name -> (u, v) -> which points belong to the object."""
+"""name -> (u, v) -> mask of the points inside the object."""
 
 
 def _dots(u: Ints, v: Ints, cell: int) -> Mask:
@@ -80,11 +80,11 @@ def _dots(u: Ints, v: Ints, cell: int) -> Mask:
     return x * x + y * y < (pitch * 2 // 5) ** 2
 
 
-# Two colours, about half and half.
+# Each of the two colours covers about half.
 TEXTURES: dict[str, Callable[[Ints, Ints, int], Mask]] = {
     "striped": lambda u, v, cell: (u // cell) & 1 == 1,
     "checked": lambda u, v, cell: ((u // cell) ^ (v // cell)) & 1 == 1,
     "dotted": _dots,
     "ringed": lambda u, v, cell: (_ROOTS[(u * u + v * v) >> 6] * 8 // cell) & 1 == 1,
 }
-"""name -> (u, v, size of a cell in local coordinates) -> which points have the second colour."""
+"""name -> (u, v, size of a cell in local coordinates) -> mask of the points with the second colour."""

@@ -1,22 +1,23 @@
-"""What binds training on this machine, the data or the model: each decoder alone, the model alone, both together.
+"""Whether data or model limits training on this machine: each decoder alone, the model alone, and both together.
 
-The model alone trains on one batch of the data set that stays on the device. A decoder's three figures are taken in
-turn, in several rounds, so that a machine that becomes slower meanwhile changes all of them; medians are what counts.
+The model alone trains on one batch that stays on the device. The three figures of a decoder are measured in turn, in
+several rounds, so that a machine that slows down meanwhile changes all of them; medians are compared.
 """
 
 from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import torch
 
-from vclimb.benchmark.report import BenchReport, Figures, Round
-from vclimb.benchmark.throughput import Trainer, endless, repeated, synchronise, take, timed, train_on
+from vclimb.benchmark.report import BenchFigures, BenchReport, BenchRound
+from vclimb.benchmark.throughput import BenchTrainer, endless, repeated, synchronise, take, timed, train_on
 from vclimb.model.tsn import TSN
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
@@ -26,32 +27,33 @@ from vclimb.pipeline.errors import SettingsError, VclimbError
 from vclimb.pipeline.stream.choose import DECODERS, choose_decoder, open_stream
 from vclimb.pipeline.stream.stream import ClipBatch, ClipStream, StreamSettings
 from vclimb.pipeline.system.cores import available_cores
+from vclimb.pipeline.system.progress import progress_bar
 
 DEVICES = ("auto", "cuda", "cpu")
 GPU_BATCH_CLIPS = 64
 _ROUNDS = 3
-_EPOCH_BATCHES = 200  # the instances of a small data set are repeated: what an epoch's end costs isn't measured
+_EPOCH_BATCHES = 200  # the instances of a small data set are repeated, so that few epochs end while time is taken
 
 OnFigure = Callable[[str, int, int], None]
-"""Told what is measured next, how much has been, and how much there is."""
+"""Called with the name of the next figure, the number of figures measured, and the number of all figures."""
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What is measured.
+    """Settings of a benchmark; see `bench`.
 
     Attributes:
-        n_frames: T of a clip.
-        size: pixels, the side of the square that the model sees.
-        batch_size: clips; None: 64 on a GPU, else one for each core and at least 2.
-        model: any timm backbone, with random weights.
-        decoders: names of `choose.DECODERS`; `auto` stands for all that this machine and data set allow.
-        workers: as `vclimb.pipeline.stream.choose.open_stream` takes it.
-        seconds: that each figure is measured for, in three rounds of a step or more.
-        device: `auto` (a GPU if there is one), `cuda` or `cpu`.
+        clip_frames: Number of frames in a clip.
+        size: Side of the square frames in pixels.
+        batch_size: Number of clips in a batch; None: 64 on a GPU, else one for each core and at least 2.
+        model: Name of a timm backbone.
+        decoders: Names of `choose.DECODERS`.
+        workers: Number of worker processes, or of DALI's threads; None: as many as training uses.
+        seconds: Time for each figure in seconds.
+        device: `auto`, `cuda` or `cpu`.
     """
 
-    n_frames: int
+    clip_frames: int
     size: int
     batch_size: int | None
     model: str
@@ -72,35 +74,74 @@ class BenchSettings:
 
     @property
     def gulp_batches(self) -> int:
-        """Batches to take from a stream at a time: more than it holds decoded ahead."""
+        """Number of batches to take from a stream at a time: more than it holds decoded ahead."""
         return max(8, 4 + (available_cores() if self.workers is None else self.workers))
 
     def find_device(self) -> torch.device:
-        """The device asked for. Raises SettingsError where it isn't there."""
-        found = torch.cuda.is_available()
-        if self.device == "cuda" and not found:
+        """Find the device. Raises SettingsError where there is none of this kind."""
+        has_gpu = torch.cuda.is_available()
+        if self.device == "cuda" and not has_gpu:
             raise SettingsError("device cuda: torch sees no GPU on this machine; use cpu, or auto")
-        return torch.device("cuda" if found and self.device != "cpu" else "cpu")
+        return torch.device("cuda" if has_gpu and self.device != "cpu" else "cpu")
 
     def stream_settings(self, device: torch.device) -> StreamSettings:
-        """What every decoder yields: TSN's training clips in full batches."""
+        """Settings of the streams of all decoders: TSN's training clips in full batches."""
         batch_size = self.batch_size
         if batch_size is None:
             batch_size = GPU_BATCH_CLIPS if device.type == "cuda" else max(2, available_cores())
         augmentation = Augmentation(self.size)
-        return StreamSettings(batch_size, (View(n_frames=self.n_frames),), augmentation, drop_last=True)
+        return StreamSettings(batch_size, (View(n_frames=self.clip_frames),), augmentation, drop_last=True)
 
 
-def bench(folder: str, settings: BenchSettings, on_figure: OnFigure) -> BenchReport:
-    """Measure the model, and every decoder, on a prepared data set. A decoder that fails doesn't stop the others.
+def bench(
+    data: StoredDataset | Path | str,
+    *,
+    clip_frames: int = 8,
+    size: int = 224,
+    batch_size: int | None = None,
+    model: str = "resnet34.tv_in1k",
+    decoders: Sequence[str] = ("auto",),
+    workers: int | None = None,
+    seconds: float = 5.0,
+    device: str = "auto",
+    progress: bool | None = None,
+) -> BenchReport:
+    """Measure each decoder, the model, and training fed by each decoder, in clips a second.
+
+    Nothing is written or downloaded. A decoder that fails is listed with its error, and the others are measured.
+
+    Args:
+        data: Prepared data set, or its folder or URL.
+        clip_frames: Number of frames in a clip, T.
+        size: Side of the square frames in pixels.
+        batch_size: Number of clips in a batch. None: 64 on a GPU, else one for each core and at least 2.
+        model: Name of a timm backbone; the weights are random.
+        decoders: `cpu`, `dali`, or `auto` for all decoders that this machine and data set allow.
+        workers: Number of worker processes, or of DALI's threads. None: as many as training uses.
+        seconds: Time for each figure in seconds, spread over three rounds of at least one step.
+        device: `cuda`, `cpu`, or `auto` for a GPU where there is one.
+        progress: Whether to show a progress bar on stderr. None: where stderr is a terminal or in Jupyter.
 
     Raises:
-        DatasetError: there is no data set, or no clip of it decodes.
-        SettingsError: the model can't be made or doesn't train on such batches, or what was asked for isn't there.
+        DatasetError: There is no data set, or no clip decodes.
+        SettingsError: A setting is out of range, a decoder or device is not available, or the model can't be made or
+            doesn't train on such batches.
     """
+    settings = BenchSettings(clip_frames, size, batch_size, model, tuple(decoders), workers, seconds, device)
+    with progress_bar("figures", progress) as bar:
+        task = bar.add_task("opening", total=None, note="")
+        dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
+        return measure(
+            dataset,
+            settings,
+            lambda figure, done, total: bar.update(task, description=figure, completed=done, total=total),
+        )
+
+
+def measure(dataset: StoredDataset, settings: BenchSettings, on_figure: OnFigure) -> BenchReport:
+    """Measure as `bench` does, and report each figure before it is measured."""
     device = settings.find_device()
     clips = settings.stream_settings(device)
-    dataset = StoredDataset.open(folder)
     codec = dataset.settings.codec
     decoders, skipped = usable_decoders(settings.decoders, codec, device)
     copies = -(-_EPOCH_BATCHES * clips.batch_size // max(1, len(dataset.instances)))
@@ -109,18 +150,18 @@ def bench(folder: str, settings: BenchSettings, on_figure: OnFigure) -> BenchRep
     with open_stream(provider, codec, replace(clips, on_bad_frame="skip"), device, "cpu", 0)[0] as stream:
         batch = next(iter(stream))
     trainer = _make_trainer(settings.model, len(dataset.classes), batch, device)
-    results: dict[str, Figures] = {}
+    results: dict[str, BenchFigures] = {}
     failed: dict[str, str] = {}
     for number, decoder in enumerate(decoders):
         parts = count(3 * _ROUNDS * number)
 
-        def tell(what: str, decoder: str = decoder, parts: Iterator[int] = parts) -> None:
-            on_figure(f"{decoder}: {what}", next(parts), 3 * _ROUNDS * len(decoders))
+        def begin(figure: str, decoder: str = decoder, parts: Iterator[int] = parts) -> None:
+            on_figure(f"{decoder}: {figure}", next(parts), 3 * _ROUNDS * len(decoders))
 
         try:
             with open_stream(provider, codec, clips, device, decoder, settings.workers)[0] as stream:
-                results[decoder] = _measure(stream, trainer, batch, settings, tell)
-        except Exception as error:  # whatever it is, it is shown, and the other decoders are measured
+                results[decoder] = _measure_decoder(stream, trainer, batch, settings, begin)
+        except Exception as error:  # any error is shown, and the other decoders are measured
             failed[decoder] = _explained(error, clips.batch_size)
     return BenchReport(
         dataset=dataset.name,
@@ -130,7 +171,7 @@ def bench(folder: str, settings: BenchSettings, on_figure: OnFigure) -> BenchRep
         n_cores=available_cores(),
         model=settings.model,
         batch_clips=clips.batch_size,
-        clip_frames=settings.n_frames,
+        clip_frames=settings.clip_frames,
         size_pixels=settings.size,
         figure_seconds=settings.seconds,
         results=results,
@@ -140,18 +181,18 @@ def bench(folder: str, settings: BenchSettings, on_figure: OnFigure) -> BenchRep
     )
 
 
-def usable_decoders(asked: tuple[str, ...], codec: str, device: torch.device) -> tuple[list[str], dict[str, str]]:
-    """The decoders to measure, and those that `auto` leaves out and why.
+def usable_decoders(requested: tuple[str, ...], codec: str, device: torch.device) -> tuple[list[str], dict[str, str]]:
+    """List the decoders to measure, and those that `auto` leaves out, with the reason.
 
     Raises:
-        SettingsError: one that was asked for by name can't be used.
+        SettingsError: A decoder that was requested by name can't be used.
     """
-    for decoder in asked:
+    for decoder in requested:
         choose_decoder(decoder, codec, device)
     usable: list[str] = []
     skipped: dict[str, str] = {}
     for decoder in DECODERS:
-        if decoder == "auto" or not {"auto", decoder} & set(asked):
+        if decoder == "auto" or not {"auto", decoder} & set(requested):
             continue
         try:
             usable.append(choose_decoder(decoder, codec, device).decoder)
@@ -161,7 +202,7 @@ def usable_decoders(asked: tuple[str, ...], codec: str, device: torch.device) ->
 
 
 def rate(step: Callable[[], int], seconds: float, device: torch.device) -> float:
-    """Clips a second of a step, which returns its clips, done again and again until the seconds are over."""
+    """Measure clips a second of a step, which returns its number of clips, repeated until the seconds are over."""
 
     def repeat() -> int:
         end = time.perf_counter() + seconds
@@ -173,14 +214,14 @@ def rate(step: Callable[[], int], seconds: float, device: torch.device) -> float
     return timed(repeat, device)
 
 
-def _make_trainer(backbone: str, n_classes: int, batch: ClipBatch, device: torch.device) -> Trainer:
-    """The model, after its first step on such a batch."""
+def _make_trainer(backbone: str, n_classes: int, batch: ClipBatch, device: torch.device) -> BenchTrainer:
+    """Make the model, and train one step on a batch."""
     model = TSN(n_classes, backbone)
     try:
-        trainer = Trainer(model, device)
+        trainer = BenchTrainer(model, device)
         train_on(trainer, repeated(batch), 1)
         synchronise(device)
-    except (RuntimeError, ValueError, AssertionError) as error:  # what backbones say to frames that they don't take
+    except (RuntimeError, ValueError, AssertionError) as error:  # errors of backbones that don't take such frames
         raise SettingsError(
             f"model {backbone!r} does not train on {tuple(batch.frames.shape)} frames (clips, frames, channels, "
             f"pixels): {_explained(error, len(batch.keys))}; another --size, --batch-size or --model may do"
@@ -188,36 +229,36 @@ def _make_trainer(backbone: str, n_classes: int, batch: ClipBatch, device: torch
     return trainer
 
 
-def _measure(
-    stream: ClipStream, trainer: Trainer, batch: ClipBatch, settings: BenchSettings, tell: Callable[[str], None]
-) -> Figures:
-    """Rounds of the model alone, the stream alone, and both.
+def _measure_decoder(
+    stream: ClipStream, trainer: BenchTrainer, batch: ClipBatch, settings: BenchSettings, begin: Callable[[str], None]
+) -> BenchFigures:
+    """Measure rounds of the model alone, the stream alone, and both.
 
-    While the model trains alone, the stream stands still and has decoded ahead what it holds. That is taken from it
-    before it is measured; then it has nothing ahead when training on it begins, as in the middle of an epoch.
+    While the model trains alone, the stream decodes ahead as many batches as it holds. These are dropped before the
+    stream is measured; then nothing is ahead when training begins, as in the middle of an epoch.
     """
     seconds, device = settings.seconds / _ROUNDS, trainer.device
     batches = endless(stream)
-    of_model = partial(train_on, trainer, repeated(batch), 1)
-    of_stream = partial(take, batches, settings.gulp_batches)
-    of_both = partial(train_on, trainer, batches, 1)
+    train_model = partial(train_on, trainer, repeated(batch), 1)
+    take_batches = partial(take, batches, settings.gulp_batches)
+    train_fed = partial(train_on, trainer, batches, 1)
     rounds = []
     for number in range(_ROUNDS):
-        tell("model alone")
-        if number == 0:  # a GPU that had nothing to do takes a moment to reach its clock
-            of_stream()
-            rate(of_model, seconds / 2, device)
-        model_rate = rate(of_model, seconds, device)
-        tell("data alone")
-        of_stream()
-        stream_rate = rate(of_stream, seconds, device)
-        tell("training fed")
-        rounds.append(Round(stream_rate, model_rate, rate(of_both, seconds, device)))
-    return Figures(tuple(rounds))
+        begin("model alone")
+        if number == 0:  # an idle GPU takes a moment to reach its clock
+            take_batches()
+            rate(train_model, seconds / 2, device)
+        model_rate = rate(train_model, seconds, device)
+        begin("data alone")
+        take_batches()
+        stream_rate = rate(take_batches, seconds, device)
+        begin("training fed")
+        rounds.append(BenchRound(stream_rate, model_rate, rate(train_fed, seconds, device)))
+    return BenchFigures(tuple(rounds))
 
 
 def _explained(error: Exception, batch_clips: int) -> str:
-    """An error as one line."""
+    """Write an error as one line."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return f"a batch of {batch_clips} clips doesn't fit in the GPU's memory; take a smaller --batch-size"
     text = str(error) if isinstance(error, VclimbError) else f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Clips a second: how fast they come, how fast a model trains, and how fast it trains on clips that come."""
+"""Measuring clips a second of streams and of training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from vclimb.pipeline.stream.stream import ClipBatch, ClipStream
 
 
 def endless(stream: ClipStream) -> Iterator[ClipBatch]:
-    """Batches of one epoch after another; batches that aren't full are left out."""
+    """Iterate over the full batches of all epochs."""
     size = stream.settings.batch_size
     return (batch for epoch in itertools.repeat(stream) for batch in epoch if len(batch.keys) == size)
 
 
-class Trainer:
-    """One model that trains on whatever batches it is given: the benchmark's SGD, bf16 on a GPU, channels last.
+class BenchTrainer:
+    """A model that trains as in the benchmark: SGD, bf16 on a GPU, channels last.
 
-    Labels only have to be valid: what is measured is time.
+    Any valid labels do, since only time is measured.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -30,7 +30,7 @@ class Trainer:
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
 
     def step(self, frames: torch.Tensor, labels: torch.Tensor) -> None:
-        """One training step on (B, T, 3, H, W) uint8 frames and (B,) labels."""
+        """Train one step on (B, T, 3, H, W) uint8 frames and (B,) labels."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             loss = nn.functional.cross_entropy(self.model(frames), labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -40,13 +40,13 @@ class Trainer:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for everything that was given to a device."""
+    """Wait for all work that was given to a device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def timed(work: Callable[[], int], device: torch.device) -> float:
-    """Clips a second of a piece of work that returns how many clips it did."""
+    """Measure clips a second of a piece of work that returns its number of clips."""
     synchronise(device)
     start_seconds = time.perf_counter()
     clips = work()
@@ -54,8 +54,8 @@ def timed(work: Callable[[], int], device: torch.device) -> float:
     return clips / (time.perf_counter() - start_seconds)
 
 
-def train_on(trainer: Trainer, batches: Iterator[ClipBatch], steps: int) -> int:
-    """Train on the next batches; the clips that were seen."""
+def train_on(trainer: BenchTrainer, batches: Iterator[ClipBatch], steps: int) -> int:
+    """Train on the next batches, and return the number of clips."""
     clips = 0
     for batch in itertools.islice(batches, steps):
         trainer.step(batch.frames, batch.labels)
@@ -64,10 +64,10 @@ def train_on(trainer: Trainer, batches: Iterator[ClipBatch], steps: int) -> int:
 
 
 def take(batches: Iterator[ClipBatch], steps: int) -> int:
-    """Take the next batches and do nothing with them; the clips that came."""
+    """Take and drop the next batches, and return the number of clips."""
     return sum(len(batch.keys) for batch in itertools.islice(batches, steps))
 
 
 def repeated(batch: ClipBatch) -> Iterator[ClipBatch]:
-    """The same batch, which already lies on the device, for ever: what a model trains at when data costs nothing."""
+    """Repeat one batch without end, to measure training where data costs no time."""
     return itertools.repeat(batch)

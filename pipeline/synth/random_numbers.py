@@ -1,4 +1,4 @@
-"""Random numbers for drawing, one after the other, from the project's order-free ones."""
+"""Sequences of random numbers, each fixed by its seed and purpose."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from vclimb.pipeline.clips.dice import bits
 _BLOCK = 64
 
 
-class Draws:
-    """A sequence of draws that depends on the given numbers alone: no draw made elsewhere moves it.
+class RandomNumbers:
+    """A sequence of random numbers that depends on its key alone, and on no other sequence.
 
     Args:
-        chain: what is drawn for: the seed, then what tells this use from others.
+        key: Seed, and numbers that tell this sequence from others of the seed.
     """
 
-    def __init__(self, *chain: int) -> None:
-        self._chain = chain
+    def __init__(self, *key: int) -> None:
+        self._key = key
         self._n_taken = 0
         self._block: list[int] = []
 
     def below(self, limit: int) -> int:
-        """A number from 0 to `limit - 1`."""
+        """Draw a number from 0 to `limit - 1`."""
         if not self._block:
             self._block = self._take(_BLOCK).tolist()
         return self._block.pop() % limit
 
     def among(self, *ranges: range) -> int:
-        """A number that lies in one of the ranges, which don't overlap."""
+        """Draw a number from the union of ranges that don't overlap."""
         place = self.below(sum(map(len, ranges)))
         for numbers in ranges:
             if place < len(numbers):
                 return numbers[place]
             place -= len(numbers)
-        raise AssertionError("unreachable: the place lies in one of the ranges")
+        raise AssertionError("the place lies in one of the ranges")
 
     def array(self, limit: int, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
-        """Numbers from 0 to `limit - 1`, as int32 of the shape given."""
+        """Draw numbers from 0 to `limit - 1` as an int32 array."""
         words = self._take(shape[0] * shape[1])
         return (words % np.uint64(limit)).astype(np.int32).reshape(shape)
 
     def _take(self, count: int) -> npt.NDArray[np.uint64]:
-        words = bits(*self._chain, self._n_taken + np.arange(count, dtype=np.int64))
+        words = bits(*self._key, self._n_taken + np.arange(count, dtype=np.int64))
         self._n_taken += count
         return words

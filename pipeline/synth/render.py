@@ -1,6 +1,6 @@
-"""Drawing a clip: textured objects that move, turn and change colour before a backdrop that moves, with noise.
+"""Rendering of a clip: textured objects move, turn and change colour before a moving backdrop, with noise.
 
-All arithmetic is on integers, so that the same seed gives the same pixels on every machine.
+All arithmetic is in integers, so that the same seed gives the same pixels on every machine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclimb.pipeline.synth.backdrops import BACKDROPS
-from vclimb.pipeline.synth.draws import Draws
+from vclimb.pipeline.synth.random_numbers import RandomNumbers
 from vclimb.pipeline.synth.scenes import CLASSES, Clip, Look, Scene, Style
 from vclimb.pipeline.synth.shapes import (
     SHAPES,
@@ -27,26 +27,26 @@ from vclimb.pipeline.synth.shapes import (
 )
 
 Frames = npt.NDArray[np.uint8]
-"""(T, H, W, 3): RGB."""
+"""(T, H, W, 3) RGB."""
 _Canvas = npt.NDArray[np.int16]
-"""(3, H, W): RGB, with room for sums. A colour a plane, since numpy is slow along an axis of three."""
+"""(3, H, W) RGB, wide enough for sums. Planes, because numpy is slow along a last axis of three."""
 
-_MARGIN = 48  # pixels of backdrop and noise beyond a frame's size, to pan over
-_NOISE = 8  # brightness levels, around none
-_SUB = 64  # places are counted in 64ths of a pixel
-_WAY = 1000  # and how far along its way an object is, in thousandths
-_DRIFTS = range(150, 500)  # of an object's hue, in 1536ths of the colour circle a second
+_MARGIN = 48  # pixels by which backdrop and noise exceed the frame, to pan over
+_NOISE = 8  # levels of brightness, around 0
+_SUB = 64  # positions are in 64ths of a pixel
+_WAY = 1000  # positions along a path are in thousandths
+_DRIFTS = range(150, 500)  # changes of an object's hue, in 1536ths of the colour circle a second
 
 
-def draw_clip(clip: Clip) -> Frames:
-    """The frames of a clip: uint8 (T, H, W, 3), RGB. A pure function of the clip."""
-    scene, draws = clip.scene(), clip.motion_draws()
+def render_clip(clip: Clip) -> Frames:
+    """Render the frames of a clip, (T, H, W, 3) uint8 RGB: a pure function of the clip."""
+    scene, rng = clip.scene(), clip.motion_rng()
     height, width = scene.height, scene.width
     texture, shape = CLASSES[clip.class_number]
-    backdrop = _draw_backdrop(scene, clip.backdrop_draws())
-    pan = _Pan.draw(draws, clip.style)
-    movers = [_Mover.draw(draws, clip.style) for _ in scene.looks]
-    noise = (draws.array(_NOISE, backdrop.shape[1:]) - _NOISE // 2).astype(np.int16)
+    backdrop = _draw_backdrop(scene, clip.backdrop_rng())
+    pan = _Pan.draw(rng, clip.style)
+    movers = [_Mover.draw(rng, clip.style) for _ in scene.looks]
+    noise = (rng.array(_NOISE, backdrop.shape[1:]) - _NOISE // 2).astype(np.int16)
     frames = np.empty((clip.n_frames(), height, width, 3), np.uint8)
     for number, frame in enumerate(frames):
         milliseconds = number * 1000 // scene.rate
@@ -54,29 +54,29 @@ def draw_clip(clip: Clip) -> Frames:
         canvas = backdrop[:, top : top + height, left : left + width].copy()
         for look, mover in zip(scene.looks, movers, strict=True):
             _paint(canvas, shape, texture, look, mover, milliseconds)
-        top, left = draws.below(_MARGIN), draws.below(_MARGIN)
+        top, left = rng.below(_MARGIN), rng.below(_MARGIN)
         canvas += noise[top : top + height, left : left + width]
         frame[...] = np.clip(canvas, 0, 255).transpose(1, 2, 0)
     return frames
 
 
-def _draw_backdrop(scene: Scene, draws: Draws) -> _Canvas:
-    """The backdrop with its margin at the bottom and on the right."""
-    share = BACKDROPS[scene.backdrop](draws, scene.height + _MARGIN, scene.width + _MARGIN)
+def _draw_backdrop(scene: Scene, rng: RandomNumbers) -> _Canvas:
+    """Draw the backdrop, with its margin at the bottom and on the right."""
+    share = BACKDROPS[scene.backdrop](rng, scene.height + _MARGIN, scene.width + _MARGIN)
     first, second = (np.array(colour, np.int32)[:, None, None] for colour in scene.backdrop_colours)
     return ((first * (255 - share) + second * share) // 255).astype(np.int16)
 
 
 @dataclass(frozen=True)
 class _Pan:
-    """How the backdrop moves, down and across, in pixels and pixels a second."""
+    """Motion of the backdrop, down and across, in pixels and pixels a second."""
 
     starts: tuple[int, int]
     speeds: tuple[int, int]
 
     @classmethod
-    def draw(cls, draws: Draws, style: Style) -> _Pan:
-        return cls((draws.below(_MARGIN), draws.below(_MARGIN)), (draws.among(style.pans), draws.among(style.pans)))
+    def draw(cls, rng: RandomNumbers, style: Style) -> _Pan:
+        return cls((rng.below(_MARGIN), rng.below(_MARGIN)), (rng.among(style.pans), rng.among(style.pans)))
 
     def at(self, milliseconds: int) -> tuple[int, int]:
         """Top and left of the frame on the backdrop."""
@@ -86,7 +86,7 @@ class _Pan:
 
 @dataclass(frozen=True)
 class _Mover:
-    """How one object moves, turns and changes colour: where each begins, and its speed a second."""
+    """Motion, rotation and change of colour of one object: start values, and changes a second."""
 
     style: Style
     starts: tuple[int, int]
@@ -97,19 +97,19 @@ class _Mover:
     drifts: tuple[int, int]
 
     @classmethod
-    def draw(cls, draws: Draws, style: Style) -> _Mover:
+    def draw(cls, rng: RandomNumbers, style: Style) -> _Mover:
         return cls(
             style,
-            starts=(draws.below(2 * _WAY), draws.below(2 * _WAY)),
-            speeds=(draws.among(style.speeds), draws.among(style.speeds)),
-            angle=draws.below(TURN),
-            spin=draws.among(style.spins) * (1 if draws.below(2) else -1),
-            hues=(draws.below(style.n_hues), draws.below(style.n_hues)),
-            drifts=(draws.among(_DRIFTS), draws.among(_DRIFTS)),
+            starts=(rng.below(2 * _WAY), rng.below(2 * _WAY)),
+            speeds=(rng.among(style.speeds), rng.among(style.speeds)),
+            angle=rng.below(TURN),
+            spin=rng.among(style.spins) * (1 if rng.below(2) else -1),
+            hues=(rng.below(style.n_hues), rng.below(style.n_hues)),
+            drifts=(rng.among(_DRIFTS), rng.among(_DRIFTS)),
         )
 
     def place_at(self, milliseconds: int, width: int, height: int) -> tuple[int, int]:
-        """Where it is, across and down, from 0 to the width and height of where it may be."""
+        """Position across and down, within the width and height of the allowed area."""
         x, y = _places(self.starts, self.speeds, milliseconds)
         if not self.style.orbits:
             return triangle_wave(x, _WAY) * width // _WAY, triangle_wave(y, _WAY) * height // _WAY
@@ -117,11 +117,11 @@ class _Mover:
         return x * width >> SINE_BITS + 1, y * height >> SINE_BITS + 1
 
     def angle_at(self, milliseconds: int) -> int:
-        """How far it is turned, in 1024ths of a turn."""
+        """Angle in 1024ths of a turn."""
         return self.angle + self.spin * milliseconds // 1000
 
     def hues_at(self, milliseconds: int) -> tuple[int, int]:
-        """The hues of its two colours, of those of its split."""
+        """Hues of the two colours, among the hues of the split."""
         first, second = _places(self.hues, self.drifts, milliseconds)
         return self.style.hue(first), self.style.hue(second)
 
@@ -131,7 +131,7 @@ def _places(starts: tuple[int, int], speeds: tuple[int, int], milliseconds: int)
 
 
 def _paint(canvas: _Canvas, shape: str, texture: str, look: Look, mover: _Mover, milliseconds: int) -> None:
-    """Paint an object as it is at that time, with soft edges: from four samples a pixel."""
+    """Paint an object at a moment onto the canvas, with four samples a pixel for soft edges."""
     _, height, width = canvas.shape
     radius = look.radius * min(height, width) * _SUB // 1000
     x, y = mover.place_at(milliseconds, width * _SUB - 2 * radius, height * _SUB - 2 * radius)
@@ -141,7 +141,7 @@ def _paint(canvas: _Canvas, shape: str, texture: str, look: Look, mover: _Mover,
     across = np.arange(2 * left, 2 * right, dtype=np.int32)[None, :] * (_SUB // 2) + _SUB // 4 - x
     down = np.arange(2 * top, 2 * bottom, dtype=np.int32)[:, None] * (_SUB // 2) + _SUB // 4 - y
     angle = mover.angle_at(milliseconds)
-    # Two more bits than the sines have: a patch's products still fit 32 bits.
+    # Two more bits than the sines have; a patch's products still fit 32 bits.
     cos, sin = (value * (UNIT << 2) // radius for value in (cosine(angle), sine(angle)))
     u = (cos * across + sin * down) >> SINE_BITS + 2
     v = (cos * down - sin * across) >> SINE_BITS + 2
@@ -158,6 +158,6 @@ def _paint(canvas: _Canvas, shape: str, texture: str, look: Look, mover: _Mover,
 
 
 def _count_samples(mask: Mask) -> npt.NDArray[np.int16]:
-    """How many of the four samples of each pixel are set: int16 (H, W)."""
+    """Count the set samples of each pixel, 0 to 4: int16 (H, W)."""
     samples = mask.astype(np.int16)
     return samples[::2, ::2] + samples[1::2, ::2] + samples[::2, 1::2] + samples[1::2, 1::2]
