@@ -22,7 +22,7 @@ demo: $(READY)
 	$(VENV)/bin/vclimb prepare $(DEMO)/videos --out $(DEMO)/shards/synth
 	$(VENV)/bin/vclimb verify $(DEMO)/shards/synth --decode
 	$(VENV)/bin/vclimb inspect $(DEMO)/shards/synth --contact-sheet $(DEMO)/contact-sheet.png
-	$(VENV)/bin/vclimb train $(DEMO)/shards/synth --config docs/demo/run.toml --method icarl --memory 48v --out $(DEMO)/run --resume
+	$(VENV)/bin/vclimb train $(DEMO)/shards/synth --config docs/demo/run.toml --method icarl --budget 48v --out $(DEMO)/run --resume
 	$(VENV)/bin/vclimb show $(DEMO)/run --png $(DEMO)/run.png
 	$(VENV)/bin/vclimb study run docs/demo/study.toml --data $(DEMO)/shards/synth --out $(DEMO)/study --jobs 2
 	$(VENV)/bin/vclimb study report $(DEMO)/study

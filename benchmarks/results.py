@@ -58,7 +58,7 @@ def cell(options: argparse.Namespace, method: str, consistency: float, seed: int
         f"training.learning_rate={options.learning_rate}",
     ]
     if method in REPLAY:
-        settings += [f"memory.budget={options.memory}", "memory.frames=8"]
+        settings += [f"memory.budget={options.budget}", "memory.frames=8"]
     if method == "joint":  # as many steps in all as the others' networks: trained anew, it ends with a loss of 0.7
         settings += ["method.restart=false"]
     if method in REGULARISED:
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--learning-rate", type=float, default=0.003)
-    parser.add_argument("--memory", default="105v")
+    parser.add_argument("--budget", default="105v")
     parser.add_argument("--ewc", type=float, default=3e5, help="strength of EWC")
     parser.add_argument("--mas", type=float, default=3.0, help="strength of MAS")
     parser.add_argument("--adagrad", type=float, default=1e-3, help="learning rate of EWC's and MAS' Adagrad; 0: SGD")

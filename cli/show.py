@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+import vclimb
 from vclimb.cli.console import explain_errors, out, plain, print_json
 from vclimb.cli.train_summary import percent, print_run
-from vclimb.pipeline.errors import DatasetError
 
 _SHOWN_CLASSES = 5
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="A run's folder, e.g. runs/NAME. It may still be training.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/NAME. It may still be training.")],
     png: Annotated[
         Path | None, typer.Option("--png", help="Draw the accuracy matrix and the accuracy after each task.")
     ] = None,
@@ -23,24 +23,17 @@ def command(
 ) -> None:
     """Show what a run has measured: accuracies, forgetting, memory, time."""
 
-    def work() -> dict[str, Any]:
-        from vclimb.training.run_folder import RunFolder
-
-        folder = RunFolder(run)
-        if not folder.exists:
-            raise DatasetError(f"{run} holds no run; give the folder that `vclimb train --out` wrote")
-        metrics = folder.metrics()
-        if metrics is None:
-            raise DatasetError(f"the run in {run} has not ended its first task yet; show it later")
+    def load() -> vclimb.RunMetrics:
+        loaded = vclimb.Run.load(run)
+        if loaded.metrics is None:
+            raise vclimb.DatasetError(f"the run in {run} has not ended its first task yet; show it later")
         if png is not None:
-            from vclimb.training.chart import plot_run
+            loaded.plot(png)
+        return loaded.metrics
 
-            plot_run(metrics, png)
-        return metrics
-
-    metrics = explain_errors(work)
+    metrics = explain_errors(load)
     if as_json:
-        print_json(metrics)
+        print_json(metrics.to_json())
         return
     print_run(run, metrics)
     _print_classes(metrics)
@@ -48,11 +41,11 @@ def command(
         out.print(f"picture: [bold]{plain(str(png))}[/]")
 
 
-def _print_classes(metrics: dict[str, Any]) -> None:
-    """The classes that are told worst and best."""
-    known = [(value, name) for name, value in metrics["accuracy_per_class"].items() if value is not None]
-    known.sort(key=lambda one: one[0])
-    texts = [f"{plain(name)} {percent(value)}" for value, name in known]
+def _print_classes(metrics: vclimb.RunMetrics) -> None:
+    """Print the classes of lowest and of highest accuracy."""
+    known = [(accuracy, name) for name, accuracy in metrics.accuracy_per_class.items() if accuracy is not None]
+    known.sort(key=lambda pair: pair[0])
+    texts = [f"{plain(name)} {percent(accuracy)}" for accuracy, name in known]
     if len(texts) > 2 * _SHOWN_CLASSES:
         out.print(f"worst classes: {', '.join(texts[:_SHOWN_CLASSES])}")
         out.print(f"best classes: {', '.join(texts[: -_SHOWN_CLASSES - 1 : -1])}")

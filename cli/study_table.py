@@ -36,8 +36,8 @@ def print_estimate(estimate: Estimate) -> None:
         table.add_row(
             one.cell.run_id,
             *(plain(value_text(values.get(name))) for name in names),
-            *("-" if memory is None else f"{memory[name]:,}" for name in ("videos", "frames")),
-            "-" if memory is None else size_label(memory["bytes"]),
+            *(["-"] * 2 if memory is None else [f"{memory.videos:,}", f"{memory.frames:,}"]),
+            "-" if memory is None else size_label(memory.bytes),
             f"{one.clips:,}",
             duration(one.seconds) if one.seconds else "-",
             one.state,

@@ -1,100 +1,96 @@
-"""A run's metrics, and the plan of one, as tables."""
+"""A run's metrics, and the plan of a run, as tables."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
+import vclimb
 from vclimb.cli.console import out, plain, warn
 
+_FIGURES = {
+    "Acc": "acc",
+    "Acc, by classes": "acc_by_class",
+    "BWF": "bwf",
+    "BWF, by classes": "bwf_by_class",
+    "average incremental": "average_incremental_accuracy",
+}
 
-def print_run(folder: Path, metrics: dict[str, Any]) -> None:
-    """What came of a run, and where it lies."""
-    scenario = metrics["scenario"]
-    state = (
-        "" if metrics["complete"] else f" [yellow](unfinished: {len(metrics['R'])} of {scenario['n_tasks']} tasks)[/]"
-    )
+
+def print_run(folder: Path, metrics: vclimb.RunMetrics) -> None:
+    """Print the results of a run."""
+    scenario = metrics.scenario
+    state = "" if metrics.complete else f" [yellow](unfinished: {len(metrics.R)} of {scenario.n_tasks} tasks)[/]"
     out.print(
-        f"[bold]{plain(metrics['method'])}[/] on {plain(scenario['name'])}: {scenario['n_tasks']} tasks, "
-        f"{len(scenario['classes'])} classes, {metrics['protocol']} protocol, seed {metrics['seed']}{state}"
+        f"[bold]{plain(metrics.method)}[/] on {plain(scenario.name)}: {scenario.n_tasks} tasks, "
+        f"{len(scenario.classes)} classes, {metrics.protocol} protocol, seed {metrics.seed}{state}"
     )
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
-    for _ in metrics["classifiers"]:
+    for _ in metrics.classifiers:
         grid.add_column(justify="right")
-    names = [name if name != metrics["classifier"] else f"[bold]{name}[/]" for name in metrics["classifiers"]]
+    names = [name if name != metrics.classifier else f"[bold]{name}[/]" for name in metrics.classifiers]
     grid.add_row("classifier", *names)
-    rows = {
-        "Acc": "acc",
-        "Acc, by classes": "acc_by_class",
-        "BWF": "bwf",
-        "BWF, by classes": "bwf_by_class",
-        "average incremental": "average_incremental_accuracy",
-    }
-    for name, key in rows.items():
-        grid.add_row(name, *(percent(of[key]) for of in metrics["classifiers"].values()))
-    if metrics["forward_transfer"] is not None:
-        grid.add_row("forward transfer", percent(metrics["forward_transfer"]))
+    for title, name in _FIGURES.items():
+        grid.add_row(title, *(percent(getattr(accuracies, name)) for accuracies in metrics.classifiers.values()))
+    if metrics.forward_transfer is not None:
+        grid.add_row("forward transfer", percent(metrics.forward_transfer))
     out.print(grid)
-    print_matrix(metrics)
-    if (memory := metrics["memory"]) is not None:
+    _print_matrix(metrics)
+    if (memory := metrics.memory) is not None:
         out.print(
-            f"memory: {memory['videos']:,} videos, {memory['frames']:,} of their {memory['source_frames']:,} frames, "
-            f"{memory['bytes_on_disk']:,} bytes on disk ({memory['bytes_per_frame']:,.0f} a frame)"
+            f"memory: {memory.videos:,} videos, {memory.frames:,} of their {memory.source_frames:,} frames, "
+            f"{memory.bytes_on_disk:,} bytes on disk ({memory.bytes_per_frame or 0:,.0f} a frame)"
         )
-    seconds = metrics["seconds"]
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in sorted(seconds.items(), key=lambda kv: -kv[1]))
-    out.print(f"time: {sum(seconds.values()):.1f} s ({parts}) on {plain(metrics['device'])}")
-    if skipped := sum(task["skipped_clips"] for task in metrics["tasks"]):
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in sorted(metrics.seconds.items(), key=lambda kv: -kv[1]))
+    out.print(f"time: {sum(metrics.seconds.values()):.1f} s ({parts}) on {plain(metrics.device)}")
+    if skipped := sum(task.skipped_clips for task in metrics.tasks):
         out.print(f"[yellow]{skipped} clips were replaced by others, as their bytes are damaged[/] (events.jsonl)")
     out.print(f"run: [bold]{plain(str(folder))}[/]")
 
 
-def print_matrix(metrics: dict[str, Any]) -> None:
-    """R: a row for each task learned, a column for each task evaluated."""
-    n_tasks = metrics["scenario"]["n_tasks"]
+def _print_matrix(metrics: vclimb.RunMetrics) -> None:
+    """Print R: a row for each task learned, a column for each task evaluated."""
     table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), title_justify="left", title_style="dim")
-    table.title = f"accuracy in % on each task (columns) after each task (rows), {metrics['classifier']} classifier"
+    table.title = f"accuracy in % on each task (columns) after each task (rows), {metrics.classifier} classifier"
     table.add_column("after", style="dim", justify="right")
-    for task in range(n_tasks):
+    for task in range(metrics.scenario.n_tasks):
         table.add_column(str(task + 1), justify="right")
     table.add_column("Acc", justify="right", style="bold")
-    for number, (row, acc) in enumerate(zip(metrics["R"], metrics["acc_after_each_task"], strict=True)):
+    for number, (row, acc) in enumerate(zip(metrics.R, metrics.acc_after_each_task, strict=True)):
         cells = ["" if value is None else f"{100 * value:.1f}" for value in row]
         table.add_row(str(number + 1), *cells, "-" if acc is None else f"{100 * acc:.1f}")
     out.print(table)
 
 
-def print_plan(plan: dict[str, Any]) -> None:
-    """What a run would do."""
+def print_plan(plan: vclimb.RunPlan) -> None:
+    """Print what a run would do."""
     out.print(
-        f"[bold]{plain(plan['method'])}[/] on {plain(plan['scenario']['name'])}: {plan['scenario']['n_tasks']} tasks, "
-        f"{plan['scenario']['n_classes']} classes, data set {plain(plan['dataset'])}"
+        f"[bold]{plain(plan.method)}[/] on {plain(plan.scenario.name)}: {plan.scenario.n_tasks} tasks, "
+        f"{plan.scenario.n_classes} classes, data set {plain(plan.dataset)}"
     )
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for name in ("task", "classes", "clips", "replayed", "steps", "evaluated", "memory: videos", "frames", "bytes"):
         table.add_column(name, justify="right")
-    for task in plan["tasks"]:
-        memory = task["memory"]
+    for task in plan.tasks:
+        memory = task.memory
+        counts = (task.train_instances, task.replay_exemplars, task.steps, task.evaluation_instances)
+        sizes = ["-"] * 3 if memory is None else [f"{n:,}" for n in (memory.videos, memory.frames, memory.bytes)]
         table.add_row(
-            str(task["task"] + 1),
-            str(task["classes"]),
-            f"{task['train_instances']:,}",
-            f"{task['replay_exemplars']:,}",
-            f"{task['steps']:,}",
-            f"{task['evaluation_instances']:,}",
-            *("-" if memory is None else f"{memory[name]:,}" for name in ("videos", "frames", "bytes")),
+            str(task.task + 1),
+            str(task.classes),
+            *(f"{count:,}" for count in counts),
+            *sizes,
         )
     out.print(table)
-    out.print(f"{plan['steps']:,} steps, {plan['training_clips']:,} clips in all; nothing was trained")
-    if plan["bytes_from"]:
-        out.print(f"[dim]{plain(plan['bytes_from'])}[/]")
-    if plan["warning"]:
-        warn(plan["warning"])
+    out.print(f"{plan.steps:,} steps, {plan.training_clips:,} clips in all; nothing was trained")
+    if plan.bytes_from:
+        out.print(f"[dim]{plain(plan.bytes_from)}[/]")
+    if plan.warning:
+        warn(plan.warning)
 
 
 def percent(value: float | None) -> str:
-    """A fraction in percent."""
+    """Format a fraction in percent."""
     return "-" if value is None else f"{100 * value:.2f} %"

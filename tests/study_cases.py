@@ -74,6 +74,7 @@ def made_metrics(cell: Cell, classes: list[str], dataset: str = "jhmdb21") -> di
             "n_tasks": N_TASKS,
             "classes": classes,
             "evaluation_split": "test",
+            "left_out": {},
         },
         "method": config.method["name"],
         "protocol": config.protocol,
@@ -94,7 +95,9 @@ def made_metrics(cell: Cell, classes: list[str], dataset: str = "jhmdb21") -> di
                 "train_instances": 90,
                 "replay_exemplars": 0,
                 "epochs": 1,
+                "selected_epoch": None,
                 "steps": 9,
+                "skipped_clips": 0,
             }
             | {"memory": memory, "seconds": seconds, "loader_wait_share": 0.1, "gpu_idle_share": None}
             for task in range(N_TASKS)

@@ -33,7 +33,7 @@ FLAGS = {
     "inspect": "dataset --contact-sheet --columns --json",
     "synth": "folder --classes --train --test --seed --json",
     "bench": "dataset --frames --size --batch-size --model --decoder --workers --seconds --device --json",
-    "train": "data --out -o --scenario --tasks --split --method --memory --frames --codec --tc --epochs --seed "
+    "train": "data --out -o --scenario --tasks --split --method --budget --frames --codec --tc --epochs --seed "
     "--weights --compile --preset --config --set --allow-missing --resume --dry-run --json",
     "show": "run --png --json",
     "study run": "study --data --out -o --axis --set --budgets --equal --jobs --gpus --retry-failed --dry-run "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -11,24 +11,26 @@ from study_cases import CLASSES_PER_TASK, N_TASKS, cells, made_metrics
 
 from vclimb.pipeline.errors import TargetError
 from vclimb.training.chart import plot_run
+from vclimb.training.run_metrics import RunMetrics
 
 
 @pytest.fixture(scope="module")
-def metrics() -> dict[str, Any]:
+def metrics() -> RunMetrics:
     (cell,) = cells({"base": {"method": "naive", "memory": {"budget": "1MB"}}, "axes": {"seed": [0]}})
-    return made_metrics(cell, [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)], dataset="a $b$ c")
+    names = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
+    return RunMetrics.from_json(json.dumps(made_metrics(cell, names, dataset="a $b$ c")))
 
 
 @pytest.mark.parametrize(("name", "beginning"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml"), ("a.pdf", b"%PDF")])
 def test_suffix_names_the_format_and_an_earlier_picture_is_replaced(
-    metrics: dict[str, Any], tmp_path: Path, name: str, beginning: bytes
+    metrics: RunMetrics, tmp_path: Path, name: str, beginning: bytes
 ) -> None:
     for _ in range(2):
         plot_run(metrics, str(tmp_path / name))
         assert (tmp_path / name).read_bytes().startswith(beginning)
 
 
-def test_picture_is_not_blank(metrics: dict[str, Any], tmp_path: Path) -> None:
+def test_picture_is_not_blank(metrics: RunMetrics, tmp_path: Path) -> None:
     plot_run(metrics, tmp_path / "run.png")
     picture = Image.open(tmp_path / "run.png").convert("RGB")
     colours = picture.getcolors(2**24)
@@ -47,9 +49,7 @@ def test_picture_is_not_blank(metrics: dict[str, Any], tmp_path: Path) -> None:
         ("nowhere/run.png", "is no folder"),
     ],
 )
-def test_other_targets_are_refused_and_left_alone(
-    metrics: dict[str, Any], tmp_path: Path, name: str, message: str
-) -> None:
+def test_other_targets_are_refused_and_left_alone(metrics: RunMetrics, tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "notes.png").write_text("notes", "utf-8")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(TargetError, match=message):

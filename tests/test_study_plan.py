@@ -20,7 +20,7 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.study.planning.capacity import capacities
 from vclimb.training.config import make_config
-from vclimb.training.plan import plan_of
+from vclimb.training.plan import PlannedMemory, plan_run
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_command_prints_videos_and_frames(dataset: StoredDataset) -> None:
 
 def test_classes_that_keep_nothing_take_no_bytes_of_a_plan(dataset: StoredDataset) -> None:
     table = {"data": str(dataset.folder), "scenario": {"tasks": 2}, "memory": {"budget": f"{ROOT_BYTES + 100}B"}}
-    plan = plan_of(make_config(table))
-    assert [(task["memory"]["videos"], task["memory"]["bytes"]) for task in plan["tasks"]] == [(0, ROOT_BYTES)] * 2
+    plan = plan_run(make_config(table))
+    assert [task.memory for task in plan.tasks] == [PlannedMemory(0, 0, ROOT_BYTES)] * 2
 
 
 def test_a_budget_that_holds_no_memory_is_refused(dataset: StoredDataset) -> None:

@@ -55,10 +55,10 @@ def test_the_summary_says_what_came_of_it(finished: Path) -> None:
         "icarl on",
         "3 tasks, 6 classes, paper protocol, seed 0",
         "nearest_mean",
-        f"{100 * metrics['acc']:.2f} %",
+        f"{100 * metrics.acc:.2f} %",
         "accuracy in % on each task (columns) after each task (rows)",
         "12 videos, 24 of their",
-        f"{metrics['memory']['bytes_on_disk']:,} bytes on disk",
+        f"{metrics.memory.bytes_on_disk:,} bytes on disk",
         "time:",
         str(finished),
     ):
@@ -67,7 +67,7 @@ def test_the_summary_says_what_came_of_it(finished: Path) -> None:
 
 def test_json_is_the_metrics_file(finished: Path) -> None:
     shown = run("show", finished, "--json")
-    assert json.loads(shown.stdout) == read_metrics(finished)
+    assert json.loads(shown.stdout) == read_metrics(finished).to_json()
 
 
 def test_the_picture_is_a_png(finished: Path, tmp_path: Path) -> None:
@@ -91,24 +91,24 @@ def test_tensorboard_has_losses_and_accuracies(finished: Path) -> None:
     board.Reload()
     assert {"loss/classification", "after_task/acc", "memory/bytes_on_disk"} <= set(board.Tags()["scalars"])
     values = [event.value for event in board.Scalars("after_task/acc")]
-    assert values == pytest.approx(read_metrics(finished)["acc_after_each_task"], rel=1e-6)
+    assert values == pytest.approx(read_metrics(finished).acc_after_each_task, rel=1e-6)
 
 
 @pytest.mark.parametrize("budget", ["9v", "10f", "60kB", "all"])
 def test_the_plan_is_what_a_run_then_does(budget: str, settings: Path, tmp_path: Path) -> None:
-    planned = run("train", "--config", settings, "--memory", budget, "--dry-run", "--json")
+    planned = run("train", "--config", settings, "--budget", budget, "--dry-run", "--json")
     assert planned.exit_code == 0, planned.output
     plan: dict[str, Any] = json.loads(planned.stdout)
     assert not list(tmp_path.iterdir())
     metrics = train(make_config(read_table(settings), {"memory": {"budget": budget}}), tmp_path / "run")
-    for expected, done in zip(plan["tasks"], metrics["tasks"], strict=True):
-        assert expected["train_instances"] == done["train_instances"]
+    for expected, done in zip(plan["tasks"], metrics.tasks, strict=True):
+        assert expected["train_instances"] == done.train_instances
         if budget != "60kB":  # what fits into bytes is only estimated
-            assert expected["replay_exemplars"] == done["replay_exemplars"]
-            assert expected["steps"] == done["steps"]
-            assert expected["memory"]["videos"] == done["memory"]["videos"]
-            assert expected["memory"]["frames"] == done["memory"]["frames"]
-        assert expected["memory"]["bytes"] == pytest.approx(done["memory"]["bytes_on_disk"], rel=0.5)
+            assert expected["replay_exemplars"] == done.replay_exemplars
+            assert expected["steps"] == done.steps
+            assert expected["memory"]["videos"] == done.memory.videos
+            assert expected["memory"]["frames"] == done.memory.frames
+        assert expected["memory"]["bytes"] == pytest.approx(done.memory.bytes_on_disk, rel=0.5)
 
 
 def test_the_plan_is_printed(settings: Path) -> None:
@@ -125,7 +125,7 @@ def test_the_plan_is_printed(settings: Path) -> None:
         (["--codec", "jpeg:50@32"], False),  # what the network sees
         (["--codec", "jpeg:50@24", "--set", "model.size=24"], False),
         (["--codec", "jpeg:50"], False),
-        (["--codec", "jpeg:50@24", "--method", "finetune", "--memory", "none"], False),
+        (["--codec", "jpeg:50@24", "--method", "finetune", "--budget", "none"], False),
         (["--codec", "jpeg:50@300", "--set", "model.size=320"], False),  # new clips are no larger
     ],
 )
@@ -142,7 +142,7 @@ def test_exemplars_smaller_than_what_the_network_sees_are_warned_of(
     [
         (["--method", "icrl"], "did you mean 'icarl'?"),
         (["--set", "training.epoch=3"], "did you mean 'epochs'?"),
-        (["--memory", "none"], "method icarl replays, and memory.budget is none"),
+        (["--budget", "none"], "method icarl replays, and memory.budget is none"),
         (["--method", "ewc"], "method ewc keeps no memory"),
         (["--tasks", "7"], "7 tasks are more than the 6 classes"),
         (["--scenario", "none.json"], "is for a data set"),
@@ -184,7 +184,7 @@ def test_missing_videos_stop_a_run_unless_allowed(settings: Path, synth_shards: 
     done = run(*train_it, "--allow-missing")
     assert done.exit_code == 0, done.output
     assert "gone_" in done.stderr
-    assert read_metrics(tmp_path / "run")["scenario"]["left_out"] == {"missing": 1}
+    assert read_metrics(tmp_path / "run").scenario.left_out == {"missing": 1}
 
 
 def test_a_run_needs_a_folder(settings: Path) -> None:

@@ -29,12 +29,12 @@ def test_weights_and_biases_get_every_figure(
     monkeypatch.setenv("WANDB_MODE", "offline")
     done = vclimb("train", "--config", settings, "--out", folder, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == read_metrics(folder)
+    assert json.loads(done.stdout) == read_metrics(folder).to_json()
     (log,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
     written = log.read_bytes()
     for name in ("a project", "loss/classification", "learning_rate", "after_task/acc", "memory/bytes_on_disk"):
         assert name.encode() in written
-    for acc in read_metrics(folder)["acc_after_each_task"]:
+    for acc in read_metrics(folder).acc_after_each_task:
         assert repr(acc).encode() in written
     done = vclimb("train", "--resume", "--out", folder)  # under the same run's name
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 from training_cases import METHODS, REPLAYING, comparable, events_of, final_network, read_metrics, tiny_config
 
 from vclimb.memory.store.reader import MemoryStore
-from vclimb.metrics import AccuracyMatrix
 from vclimb.training.checkpoint import checkpoints
 from vclimb.training.run import train
 from vclimb.training.run_folder import RunFolder
@@ -25,17 +23,14 @@ def test_a_whole_run(method: str, protocol: str, synth_shards: Path, tmp_path: P
     config = tiny_config(synth_shards, method, f"protocol={protocol}", f"consistency.weight={weight}")
     run = tmp_path / "run"
     metrics = train(config, run)
-    assert metrics["complete"]
-    written = read_metrics(run)
-    assert (written["format"], written["format_version"]) == ("vclimb-metrics", 1)
-    assert written == metrics
-    matrix = AccuracyMatrix.from_json(metrics)
-    assert np.isfinite(matrix.values[np.tril_indices(3)]).all()
-    assert metrics["acc"] == pytest.approx(matrix.values[2].mean())
-    assert metrics["classifier"] == ("nearest_mean" if method == "icarl" else "linear")
-    assert set(metrics["classifiers"]) == ({"linear", "nearest_mean"} if method in REPLAYING else {"linear"})
-    assert np.array(metrics["confusion"]).sum() == 12
-    assert [task["train_instances"] for task in metrics["tasks"]] == ([8, 16, 24] if method == "joint" else [8, 8, 8])
+    assert metrics.complete
+    assert read_metrics(run) == metrics
+    assert np.isfinite(metrics.matrix[np.tril_indices(3)]).all()
+    assert metrics.acc == pytest.approx(metrics.matrix[2].mean())
+    assert metrics.classifier == ("nearest_mean" if method == "icarl" else "linear")
+    assert set(metrics.classifiers) == ({"linear", "nearest_mean"} if method in REPLAYING else {"linear"})
+    assert np.array(metrics.confusion).sum() == 12
+    assert [task.train_instances for task in metrics.tasks] == ([8, 16, 24] if method == "joint" else [8, 8, 8])
     epochs = [event for event in events_of(run) if event["event"] == "epoch"]
     assert [event["task"] for event in epochs] == [0, 1, 2]
     terms = {
@@ -48,11 +43,11 @@ def test_a_whole_run(method: str, protocol: str, synth_shards: Path, tmp_path: P
     assert set(epochs[-1]["losses"]) == terms.get(method, {"classification"})
     assert not (run / "memory.zarr").exists() or method in REPLAYING
     if method in REPLAYING:
-        assert [task["replay_exemplars"] for task in metrics["tasks"]] == [0, 8, 12]
+        assert [task.replay_exemplars for task in metrics.tasks] == [0, 8, 12]
         memory = MemoryStore.open(run / "memory.zarr")
         assert [memory.n_exemplars(label) for label in range(6)] == [2] * 6
-        assert metrics["memory"]["videos"] == 12
-        assert metrics["memory"]["frames"] == 24
+        assert metrics.memory.videos == 12
+        assert metrics.memory.frames == 24
     assert len(checkpoints(run / "checkpoints")) == 1
 
 
@@ -64,7 +59,7 @@ def test_the_same_seed_gives_the_same_run_with_any_number_of_workers(synth_shard
     networks = [final_network(tmp_path / name) for name in ("one", "two", "other")]
     assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
     assert not all(torch.equal(networks[0][name], networks[2][name]) for name in networks[0])
-    assert other["seed"] == 1
+    assert other.seed == 1
 
 
 def test_joint_training_learns_what_fine_tuning_forgets(synth_shards: Path, tmp_path: Path) -> None:
@@ -72,31 +67,31 @@ def test_joint_training_learns_what_fine_tuning_forgets(synth_shards: Path, tmp_
     learnable = ("scenario.tasks=2", "training.epochs=12", "training.learning_rate=0.05", "model.dropout=0.0", "seed=1")
     joint = train(tiny_config(synth_shards, "joint", *learnable), tmp_path / "joint")
     finetune = train(tiny_config(synth_shards, "finetune", *learnable), tmp_path / "finetune")
-    assert finetune["R"][1][0] <= 0.2
-    assert joint["acc"] >= finetune["acc"]
-    assert finetune["bwf"] > 0.1
+    assert finetune.R[1][0] <= 0.2
+    assert joint.acc >= finetune.acc
+    assert finetune.bwf > 0.1
 
 
 def test_an_epoch_may_be_selected_on_the_validation_split_only(synth_shards: Path, tmp_path: Path) -> None:
     config = tiny_config(synth_shards, "finetune", "training.select=best-reported", "training.epochs=3")
     metrics = train(config, tmp_path / "run")
-    assert all(task["selected_epoch"] in (0, 1, 2) for task in metrics["tasks"])
+    assert all(task.selected_epoch in (0, 1, 2) for task in metrics.tasks)
 
 
 def test_forward_transfer_is_measured_where_asked_for(synth_shards: Path, tmp_path: Path) -> None:
     metrics = train(tiny_config(synth_shards, "finetune", "compute.forward_transfer=true"), tmp_path / "run")
-    assert -1 <= metrics["forward_transfer"] <= 1
-    assert train(tiny_config(synth_shards, "finetune"), tmp_path / "without")["forward_transfer"] is None
+    assert -1 <= metrics.forward_transfer <= 1
+    assert train(tiny_config(synth_shards, "finetune"), tmp_path / "without").forward_transfer is None
 
 
 @pytest.mark.parametrize("codec", ["h264:24", "jpeg:60@32"])
 def test_replay_of_any_codec(codec: str, synth_shards: Path, tmp_path: Path) -> None:
     config = tiny_config(synth_shards, "naive", f"memory.codec={codec}", "memory.budget=100kB", "memory.frames=all")
     metrics = train(config, tmp_path / "run")
-    memory: dict[str, Any] = metrics["memory"]
-    assert 0 < memory["bytes_on_disk"] <= 100_000
+    assert metrics.memory is not None
+    assert 0 < metrics.memory.bytes_on_disk <= 100_000
     on_disk = sum(file.stat().st_size for file in (tmp_path / "run" / "memory.zarr").rglob("*") if file.is_file())
-    assert memory["bytes_on_disk"] == on_disk
+    assert metrics.memory.bytes_on_disk == on_disk
     ahead = [event for event in events_of(tmp_path / "run") if event["event"] == "decoded_ahead"]
     assert len(ahead) == (2 if codec.startswith("h264") else 0)
 

@@ -103,7 +103,7 @@ def test_torchrun_agrees_with_one_process(synth_shards: Path, tmp_path: Path) ->
     """The real command, started as on several GPUs; with batches of which one process has none."""
     config = config_of(synth_shards, "icarl")
     one: dict[str, Any] = train(config, tmp_path / "one")
-    assert one["tasks"][2]["train_instances"] + one["tasks"][2]["replay_exemplars"] == 17  # in batches of 8: 8, 8, 1
+    assert one.tasks[2].train_instances + one.tasks[2].replay_exemplars == 17  # in batches of 8: 8, 8, 1
     launch = [
         sys.executable,
         "-m",

@@ -86,7 +86,7 @@ def test_killed_and_resumed(
     (status,) = host.run("train_killed", settings, run, module, name, call, when)
     assert os.WIFSIGNALED(status), "it was not killed: the moment never came"
     assert os.WTERMSIG(status) == signal.SIGKILL
-    assert not (run / "metrics.json").exists() or not read_metrics(run)["complete"]
+    assert not (run / "metrics.json").exists() or not read_metrics(run).complete
     assert host.run("train_run", settings, run, True) == [0]
     assert_same(run, undisturbed)
 
@@ -97,7 +97,7 @@ def test_no_epoch_is_lost_to_the_selection(call: int, host: ForkHost, synth_shar
     more = ("training.epochs=2", "training.select=best-reported", "compute.checkpoint_seconds=0")
     config = tiny_config(synth_shards, "finetune", *more)
     expected = train(config, tmp_path / "undisturbed")
-    assert expected["tasks"][call // 2]["selected_epoch"] == 0, "the epoch that could be lost must be the chosen one"
+    assert expected.tasks[call // 2].selected_epoch == 0, "the epoch that could be lost must be the chosen one"
     settings, run = write_config(config, tmp_path), tmp_path / "run"
     where = ("vclimb.training.task_training", "TaskTraining._select", call, "before")
     (status,) = host.run("train_killed", settings, run, *where)

@@ -46,8 +46,8 @@ def test_a_damaged_training_video_ends_no_run(
     for frame in range(1, StoredDataset.open(shards).by_key[key].n_frames):
         _damage_in_place(shards, key, frame)
     metrics = train(tiny_config(shards, method, *more), tmp_path / "run")
-    assert metrics["complete"]
-    assert metrics["tasks"][0]["skipped_clips"]
+    assert metrics.complete
+    assert metrics.tasks[0].skipped_clips
     if method == "icarl":
         text = f"passed over as an exemplar: {key!r} has frames that can't be read"
         assert text in [event.get("text") for event in events_of(tmp_path / "run")]
@@ -74,12 +74,12 @@ def test_a_memory_that_empties_leaves_the_linear_classifier(
         RunContext, "stored_memory", lambda run: None if len(events_of(tmp_path / "run")) > 8 else stored(run)
     )
     metrics = train(tiny_config(synth_shards, method), tmp_path / "run")
-    assert metrics["complete"]
-    assert metrics["classifier"] == "linear"
-    nearest = metrics["classifiers"]["nearest_mean"]
-    assert nearest["acc"] is None
-    assert nearest["acc_after_each_task"][0] is not None
-    assert metrics["acc"] == metrics["classifiers"]["linear"]["acc"]
+    assert metrics.complete
+    assert metrics.classifier == "linear"
+    nearest = metrics.classifiers["nearest_mean"]
+    assert nearest.acc is None
+    assert nearest.acc_after_each_task[0] is not None
+    assert metrics.acc == metrics.classifiers["linear"].acc
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_run_goes_on_with_its_own_data_alone(stopped_in_task_2: Path, synth_sh
         train(tiny_config(other), stopped_in_task_2, resume=True)
     moved = tmp_path / "moved"
     shutil.copytree(synth_shards, moved)
-    assert train(tiny_config(moved), stopped_in_task_2, resume=True)["complete"]
+    assert train(tiny_config(moved), stopped_in_task_2, resume=True).complete
 
 
 def test_a_checkpoint_from_before_the_memory_changed_is_refused(

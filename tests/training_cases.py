@@ -10,6 +10,7 @@ from dataset_cases import vclimb
 
 from vclimb.training.checkpoint import checkpoints, load_checkpoint
 from vclimb.training.config import RunConfig, make_config
+from vclimb.training.run_metrics import RunMetrics
 
 TINY_BACKBONE = "test_resnet.r160_in1k"
 # Without batch normalisation or dropout, a batch gives the same gradient in one process and in two.
@@ -17,7 +18,7 @@ STATELESS_BACKBONE = "test_convnext.r160_in1k"
 REPLAYING = ("naive", "icarl", "bic")
 METHODS = ("finetune", "naive", "ewc", "mas", "lwf", "icarl", "bic", "joint")
 
-_TABLE: dict[str, Any] = {
+TINY_TABLE: dict[str, Any] = {
     "scenario": {"tasks": 3},
     "model": {"backbone": TINY_BACKBONE, "weights": "none", "clip_frames": 2, "size": 32},
     "training": {"epochs": 1, "batch_size": 8, "learning_rate": 0.01},
@@ -40,7 +41,7 @@ def tiny_config(shards: Path, method: str = "naive", *assignments: str) -> RunCo
     table: dict[str, Any] = {"data": str(shards), "method": {"name": method}}
     if method in REPLAYING:
         table["memory"] = {"budget": "12v", "frames": 2}
-    return make_config(_TABLE, table, assignments=assignments)
+    return make_config(TINY_TABLE, table, assignments=assignments)
 
 
 def write_config(config: RunConfig, folder: Path) -> Path:
@@ -50,16 +51,17 @@ def write_config(config: RunConfig, folder: Path) -> Path:
     return path
 
 
-def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Metrics without what a clock says."""
+def comparable(metrics: RunMetrics) -> dict[str, Any]:
+    """Convert metrics to plain values, without those that a clock measures."""
     timed = {"seconds", "loader_wait_share", "gpu_idle_share"}
-    tasks = [{name: value for name, value in task.items() if name not in timed} for task in metrics["tasks"]]
-    return {**{name: value for name, value in metrics.items() if name not in timed}, "tasks": tasks}
+    table = metrics.to_json()
+    tasks = [{name: value for name, value in task.items() if name not in timed} for task in table["tasks"]]
+    return {**{name: value for name, value in table.items() if name not in timed}, "tasks": tasks}
 
 
-def read_metrics(run: Path) -> dict[str, Any]:
-    """The metrics of a run's folder."""
-    return dict(json.loads((run / "metrics.json").read_text("utf-8")))
+def read_metrics(run: Path) -> RunMetrics:
+    """Read the metrics in a run's folder."""
+    return RunMetrics.load(run / "metrics.json")
 
 
 def events_of(run: Path) -> list[dict[str, Any]]:

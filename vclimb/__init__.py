@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from vclimb.pipeline.errors import VideoError as VideoError
     from vclimb.pipeline.synth.dataset import SynthSummary as SynthSummary
     from vclimb.pipeline.synth.dataset import synth as synth
+    from vclimb.training.api import plan as plan
+    from vclimb.training.api import train as train
+    from vclimb.training.plan import RunPlan as RunPlan
+    from vclimb.training.run_metrics import RunMetrics as RunMetrics
+    from vclimb.training.saved_run import Run as Run
 
 __version__ = "0.1.0"
 
@@ -55,6 +60,11 @@ _PUBLIC = {
     "VideoError": "vclimb.pipeline.errors",
     "SynthSummary": "vclimb.pipeline.synth.dataset",
     "synth": "vclimb.pipeline.synth.dataset",
+    "Run": "vclimb.training.saved_run",
+    "RunMetrics": "vclimb.training.run_metrics",
+    "RunPlan": "vclimb.training.plan",
+    "plan": "vclimb.training.api",
+    "train": "vclimb.training.api",
 }
 """Public name -> module that defines it."""
 

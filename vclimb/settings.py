@@ -23,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vclimb.pipeline.errors import SettingsError
 
 Table = dict[str, Any]
+MoreSettings = Mapping[str, Any] | Iterable[str]
+"""Settings as nested tables, as dotted names (`{"model.size": 112}`), or as assignments (`["model.size=112"]`)."""
 
 
 class Settings(BaseModel):
@@ -109,6 +111,19 @@ def parse_assignment(text: str) -> Table:
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
     return nested(".".join(parts), parsed)
+
+
+def settings_tables(settings: MoreSettings | None) -> list[Table]:
+    """Convert settings in any of their forms to nested tables; later ones win.
+
+    Raises:
+        SettingsError: an assignment can't be read, or the settings are one text.
+    """
+    if isinstance(settings, str):
+        raise SettingsError(f"settings {settings!r} is a text; give a table, or a list of assignments")
+    if isinstance(settings, Mapping):
+        return [nested(name, value) for name, value in settings.items()]
+    return [parse_assignment(text) for text in settings or ()]
 
 
 def changes_no_result(setting: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
@@ -41,3 +43,8 @@ def progress_bar(unit: str, progress: bool | None = None) -> Progress:
         disable=not is_shown(progress),
         transient=True,
     )
+
+
+def printable(text: str) -> str:
+    """Escape control characters and half surrogate pairs, which a terminal could take for commands."""
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Self
 
 from rich.progress import TaskID
 from rich.text import Text
 
-from vclimb.pipeline.system.progress import is_shown, progress_bar, stderr
+from vclimb.pipeline.system.progress import is_shown, printable, progress_bar, stderr
 
 
 class PrepareProgress:
@@ -40,7 +39,7 @@ class PrepareProgress:
         """Keep a sentence for the user, and show it."""
         self.notes.append(sentence)
         if self._shows_notes:
-            stderr.print(Text(_printable(sentence), style="dim"))
+            stderr.print(Text(printable(sentence), style="dim"))
 
     def start(self, phase: str, n_videos: int, seconds: float = 0.0) -> None:
         """Begin a phase over some videos. Without their duration in seconds, progress is counted in videos."""
@@ -56,8 +55,3 @@ class PrepareProgress:
         self._videos += n_videos
         note = f"{self._videos}/{self._n_videos} videos" if seconds else ""
         self._bar.update(self._task, advance=seconds or n_videos, note=note)
-
-
-def _printable(text: str) -> str:
-    """Escape control characters and half surrogate pairs, which a terminal could take for commands."""
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +10,7 @@ from matplotlib.figure import Figure
 
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.transcode.target import writable
+from vclimb.training.run_metrics import RunMetrics
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; lines differ in marker and dashes too.
 _ACC, _BWF, _OTHER = "#0072B2", "#D55E00", "#009E73"
@@ -20,11 +19,11 @@ _MAX_NUMBERED_TASKS = 14
 _FORMATS = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 
 
-def plot_run(metrics: Mapping[str, Any], path: Path | str) -> None:
+def plot_run(metrics: RunMetrics, path: Path | str) -> None:
     """Draw a run's metrics as one picture.
 
     Args:
-        metrics: The content of the run's `metrics.json`.
+        metrics: Metrics of the run.
         path: File to write: PNG, SVG or PDF by its suffix. An earlier picture of the same format is replaced.
 
     Raises:
@@ -36,7 +35,7 @@ def plot_run(metrics: Mapping[str, Any], path: Path | str) -> None:
     left, right = figure.subplots(1, 2)
     _draw_matrix(figure, left, metrics)
     _draw_curves(right, metrics)
-    title = f"{metrics['method']}, {metrics['scenario']['name']}, seed {metrics['seed']}"
+    title = f"{metrics.method}, {metrics.scenario.name}, seed {metrics.seed}"
     figure.suptitle(title.replace("$", r"\$"), fontsize=11)
     with writable(path.parent):
         figure.savefig(path, dpi=150)
@@ -53,15 +52,15 @@ def _check_target(path: Path) -> None:
         raise TargetError(f"{path.parent} is no folder; make it first, or give another place for the picture")
 
 
-def _draw_matrix(figure: Figure, axes: Axes, metrics: Mapping[str, Any]) -> None:
-    values = np.array([[np.nan if v is None else 100 * v for v in row] for row in metrics["R"]], float)
+def _draw_matrix(figure: Figure, axes: Axes, metrics: RunMetrics) -> None:
+    values = 100 * metrics.matrix
     image = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
     n_rows, n_columns = values.shape
     axes.set_xticks(range(n_columns), [str(n + 1) for n in range(n_columns)])
     axes.set_yticks(range(n_rows), [str(n + 1) for n in range(n_rows)])
     axes.set_xlabel("evaluated on task")
     axes.set_ylabel("after learning task")
-    axes.set_title(f"accuracy in %, {metrics['classifier'].replace('_', ' ')} classifier", fontsize=10)
+    axes.set_title(f"accuracy in %, {metrics.classifier.replace('_', ' ')} classifier", fontsize=10)
     if n_columns <= _MAX_NUMBERED_TASKS:
         for (row, column), value in np.ndenumerate(values):
             if not np.isnan(value):
@@ -70,15 +69,15 @@ def _draw_matrix(figure: Figure, axes: Axes, metrics: Mapping[str, Any]) -> None
     figure.colorbar(image, ax=axes, label="%")
 
 
-def _draw_curves(axes: Axes, metrics: Mapping[str, Any]) -> None:
-    tasks = np.arange(1, len(metrics["R"]) + 1)
+def _draw_curves(axes: Axes, metrics: RunMetrics) -> None:
+    tasks = np.arange(1, len(metrics.R) + 1)
     curves = [
-        ("Acc", metrics["acc_after_each_task"], _ACC, "o", "-"),
-        ("BWF", metrics["bwf_after_each_task"], _BWF, "s", "--"),
+        ("Acc", metrics.acc_after_each_task, _ACC, "o", "-"),
+        ("BWF", metrics.bwf_after_each_task, _BWF, "s", "--"),
     ]
-    for name, summary in metrics["classifiers"].items():
-        if name != metrics["classifier"]:
-            curves.append((f"Acc, {name.replace('_', ' ')}", summary["acc_after_each_task"], _OTHER, "^", ":"))
+    for name, accuracies in metrics.classifiers.items():
+        if name != metrics.classifier:
+            curves.append((f"Acc, {name.replace('_', ' ')}", accuracies.acc_after_each_task, _OTHER, "^", ":"))
     for name, values, colour, marker, dashes in curves:
         percent = [np.nan if value is None else 100 * value for value in values]
         axes.plot(tasks, percent, color=colour, marker=marker, linestyle=dashes, label=name)

@@ -26,7 +26,7 @@ def check_settings(config: RunConfig, method: Method, scenario: Scenario, world_
         )
     if method.replays and config.memory.budget == "none":
         raise SettingsError(
-            f"method {method.name} replays, and memory.budget is none; give it a memory, such as --memory 2020v or 64MB"
+            f"method {method.name} replays, and memory.budget is none; give it a memory, such as --budget 2020v or 64MB"
         )
     if not method.replays and config.memory.budget != "none":
         raise SettingsError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,24 +14,109 @@ from vclimb.memory.settings import MemorySettings
 from vclimb.methods.registry import make_method
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
-from vclimb.scenario import match
+from vclimb.scenario import MatchedTask, match
+from vclimb.settings import Table
 from vclimb.training.checks import blur_warning, check_settings
 from vclimb.training.config import RunConfig
 from vclimb.training.run import find_scenario
 
-_SAMPLE = 12
+_SAMPLE_VIDEOS = 12
 
 
 @dataclass(frozen=True)
-class _Sample:
-    """What exemplars cost, measured on some."""
+class PlannedMemory:
+    """Expected replay memory after a task.
 
-    bytes_per_frame: float
+    Attributes:
+        videos: Number of exemplars.
+        frames: Number of frames that exemplars keep.
+        bytes: Estimate of the bytes on disk.
+    """
+
     videos: int
+    frames: int
+    bytes: int
 
 
-def plan_of(config: RunConfig) -> dict[str, Any]:
-    """The plan of a run, as plain values.
+@dataclass(frozen=True)
+class PlannedTask:
+    """Plan of one task.
+
+    Attributes:
+        task: Number of the task, from 0.
+        classes: Number of classes.
+        class_names: Names of the classes.
+        train_instances: Number of new training instances.
+        replay_exemplars: Number of exemplars that are trained on.
+        steps: Number of training steps.
+        clips: Number of training clips, summed over epochs.
+        memory: Expected memory after the task; None for a method without memory.
+        evaluation_instances: Number of instances that are evaluated after the task.
+    """
+
+    task: int
+    classes: int
+    class_names: tuple[str, ...]
+    train_instances: int
+    replay_exemplars: int
+    steps: int
+    clips: int
+    memory: PlannedMemory | None
+    evaluation_instances: int
+
+
+@dataclass(frozen=True)
+class PlannedScenario:
+    """Scenario of a planned run.
+
+    Attributes:
+        name: Name of the scenario.
+        n_tasks: Number of tasks.
+        n_classes: Number of classes of all tasks.
+    """
+
+    name: str
+    n_tasks: int
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Plan of a run.
+
+    Attributes:
+        dataset: Name of the data set.
+        method: Name of the method.
+        scenario: Scenario of the run.
+        left_out: Problem -> number of instances that the data set can't give.
+        tasks: Plan of each task.
+        steps: Number of training steps of all tasks.
+        training_clips: Number of training clips of all tasks.
+        bytes_per_frame: Bytes of an exemplar's frame, measured on a sample; None for a method without memory.
+        bytes_from: Sentence that says how bytes were estimated; empty for a method without memory.
+        warning: Reason why the settings may train badly; None: there is none.
+        settings: All settings of the run.
+    """
+
+    dataset: str
+    method: str
+    scenario: PlannedScenario
+    left_out: Mapping[str, int]
+    tasks: tuple[PlannedTask, ...]
+    steps: int
+    training_clips: int
+    bytes_per_frame: float | None
+    bytes_from: str
+    warning: str | None
+    settings: Table
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to plain values."""
+        return asdict(self)
+
+
+def plan_run(config: RunConfig) -> RunPlan:
+    """Plan a run.
 
     Raises:
         VclimbError: what the run itself would refuse before it trains.
@@ -41,87 +126,88 @@ def plan_of(config: RunConfig) -> dict[str, Any]:
     matched = match(scenario, dataset, config.scenario.allow_missing)
     method = make_method(config)
     check_settings(config, method, scenario, 1)
-    settings = config.memory.settings(method.video_choice, config.seed)
-    sample = _measured(dataset, matched.tasks[0].train, settings) if method.replays else None
-    tasks: list[dict[str, Any]] = []
-    kept: list[list[int]] = []  # of each class seen: frames of each exemplar, as far as is known
+    memory: _ExpectedMemory | None = None
+    if method.replays:
+        settings = config.memory.settings(method.video_choice, config.seed)
+        memory = _ExpectedMemory(dataset, settings, matched.tasks[0].train)
+    tasks = []
     for number, task in enumerate(matched.tasks):
-        replayed = sum(map(len, kept)) if method.replays else 0
-        instances = (
-            [one for part in matched.tasks[: number + 1] for one in part.train] if method.all_data else task.train
-        )
-        n_items = len(instances) + replayed
-        epochs = config.training.epochs_of(number)
-        batches = -(-n_items // config.training.batch_size)
-        memory = None
-        if sample is not None:
-            for name in task.classes:
-                kept.append([_n_kept(settings, one) for one in task.train if one.label == name])
-            counts = _kept_counts(settings, kept, sample)
-            kept = [frames[:count] for frames, count in zip(kept, counts, strict=True)]
-            n_frames = sum(map(sum, kept))
-            memory = {
-                "videos": sum(counts),
-                "frames": n_frames,
-                "bytes": ROOT_BYTES
-                + sum(count > 0 for count in counts) * CLASS_BYTES
-                + sum(counts) * EXEMPLAR_BYTES
-                + int(n_frames * sample.bytes_per_frame),
-            }
+        seen = matched.tasks[: number + 1]
+        n_instances = sum(len(part.train) for part in (seen if method.all_data else [task]))
+        n_replayed = 0 if memory is None else memory.n_exemplars
+        n_items, n_epochs = n_instances + n_replayed, config.training.epochs_of(number)
         tasks.append(
-            {
-                "task": number,
-                "classes": len(task.classes),
-                "class_names": list(task.classes),
-                "train_instances": len(instances),
-                "replay_exemplars": replayed,
-                "steps": epochs * batches,
-                "clips": epochs * n_items,
-                "memory": memory,
-                "evaluation_instances": sum(
-                    len(part.split(scenario.evaluation_split)) for part in matched.tasks[: number + 1]
-                ),
-            }
+            PlannedTask(
+                task=number,
+                classes=len(task.classes),
+                class_names=tuple(task.classes),
+                train_instances=n_instances,
+                replay_exemplars=n_replayed,
+                steps=n_epochs * -(-n_items // config.training.batch_size),
+                clips=n_epochs * n_items,
+                memory=None if memory is None else memory.after(task),
+                evaluation_instances=sum(len(part.split(scenario.evaluation_split)) for part in seen),
+            )
         )
-    return {
-        "dataset": dataset.name,
-        "method": method.name,
-        "scenario": {"name": scenario.name, "n_tasks": len(scenario), "n_classes": len(scenario.classes)},
-        "left_out": matched.counts(),
-        "tasks": tasks,
-        "steps": sum(task["steps"] for task in tasks),
-        "training_clips": sum(task["clips"] for task in tasks),
-        "bytes_per_frame": None if sample is None else sample.bytes_per_frame,
-        "bytes_from": ""
-        if sample is None
-        else f"expected bytes: from {sample.videos} videos of the first task, encoded as {settings.codec}",
-        "warning": blur_warning(config, method, dataset),
-        "settings": config.to_table(),
-    }
+    return RunPlan(
+        dataset=dataset.name,
+        method=method.name,
+        scenario=PlannedScenario(scenario.name, len(scenario), len(scenario.classes)),
+        left_out=matched.counts(),
+        tasks=tuple(tasks),
+        steps=sum(task.steps for task in tasks),
+        training_clips=sum(task.clips for task in tasks),
+        bytes_per_frame=None if memory is None else memory.bytes_per_frame,
+        bytes_from="" if memory is None else memory.origin,
+        warning=blur_warning(config, method, dataset),
+        settings=config.to_table(),
+    )
 
 
-def _measured(dataset: StoredDataset, instances: Sequence[StoredInstance], settings: MemorySettings) -> _Sample:
-    """Bytes a frame of some instances, spread over the list."""
-    places = np.unique(np.linspace(0, len(instances) - 1, _SAMPLE).astype(int)).tolist()
-    sampled = [instances[place] for place in places]
-    choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
-    return _Sample(bytes_per_frame(dataset, sampled, parse_codec(settings.codec), choice), len(sampled))
+class _ExpectedMemory:
+    """What a replay memory is expected to hold after each task.
 
+    Args:
+        dataset: Data set that exemplars are made from.
+        settings: Settings of the memory.
+        instances: Instances whose exemplars' bytes are measured, or a sample of them.
+    """
 
-def _n_kept(settings: MemorySettings, instance: StoredInstance) -> int:
-    choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
-    return choice.n_chosen(instance.end_frame - instance.start_frame)
+    def __init__(self, dataset: StoredDataset, settings: MemorySettings, instances: Sequence[StoredInstance]) -> None:
+        places = np.unique(np.linspace(0, len(instances) - 1, _SAMPLE_VIDEOS).astype(int)).tolist()
+        sample = [instances[place] for place in places]
+        self._settings = settings
+        self._choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
+        self._kept: list[list[int]] = []  # for each class, the number of frames of each exemplar
+        self.bytes_per_frame = bytes_per_frame(dataset, sample, parse_codec(settings.codec), self._choice)
+        self.origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
 
+    @property
+    def n_exemplars(self) -> int:
+        """Number of exemplars of all classes."""
+        return sum(map(len, self._kept))
 
-def _kept_counts(settings: MemorySettings, kept: list[list[int]], sample: _Sample) -> list[int]:
-    """How many exemplars of each class the budget is expected to hold."""
-    budget = settings.budget
-    if budget.kind in ("none", "all"):
-        return [0 if budget.kind == "none" else len(frames) for frames in kept]
-    if budget.kind == "bytes":
-        costs = [[int(n * sample.bytes_per_frame) + EXEMPLAR_BYTES for n in frames] for frames in kept]
-        return budget.kept(
-            costs, root_bytes=ROOT_BYTES, class_bytes=[CLASS_BYTES] * len(kept), rebalance=settings.rebalance
-        )
-    costs = [[budget.cost(n, 1) for n in frames] for frames in kept]
-    return budget.kept(costs, granule=settings.granule, rebalance=settings.rebalance)
+    def after(self, task: MatchedTask) -> PlannedMemory:
+        """Add the classes of a task, and shrink all classes to the budget."""
+        for name in task.classes:
+            instances = [instance for instance in task.train if instance.label == name]
+            lengths = [instance.end_frame - instance.start_frame for instance in instances]
+            self._kept.append([self._choice.n_chosen(length) for length in lengths])
+        counts = self._counts()
+        self._kept = [frames[:count] for frames, count in zip(self._kept, counts, strict=True)]
+        n_frames = sum(map(sum, self._kept))
+        n_bytes = ROOT_BYTES + sum(count > 0 for count in counts) * CLASS_BYTES
+        n_bytes += sum(counts) * EXEMPLAR_BYTES + int(n_frames * self.bytes_per_frame)
+        return PlannedMemory(sum(counts), n_frames, n_bytes)
+
+    def _counts(self) -> list[int]:
+        """Compute the number of exemplars of each class that the budget is expected to hold."""
+        budget, rebalance = self._settings.budget, self._settings.rebalance
+        if budget.kind in ("none", "all"):
+            return [0 if budget.kind == "none" else len(frames) for frames in self._kept]
+        if budget.kind == "bytes":
+            costs = [[int(n * self.bytes_per_frame) + EXEMPLAR_BYTES for n in frames] for frames in self._kept]
+            class_bytes = [CLASS_BYTES] * len(costs)
+            return budget.kept(costs, root_bytes=ROOT_BYTES, class_bytes=class_bytes, rebalance=rebalance)
+        costs = [[budget.cost(n, 1) for n in frames] for frames in self._kept]
+        return budget.kept(costs, granule=self._settings.granule, rebalance=rebalance)

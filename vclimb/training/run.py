@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from vclimb.memory.replay import ReplayMemory
 from vclimb.methods.registry import make_method
@@ -23,11 +22,12 @@ from vclimb.training.processes import Processes, joined
 from vclimb.training.run_context import RunContext
 from vclimb.training.run_folder import EVENTS, TENSORBOARD, RunFolder
 from vclimb.training.run_log import EventFile, Logs, RunLog, TensorBoardLog, WandbLog
+from vclimb.training.run_metrics import RunMetrics
 from vclimb.training.stopping import StopRequest
 from vclimb.training.trainer import Trainer
 
 
-def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: RunLog | None = None) -> dict[str, Any]:
+def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: RunLog | None = None) -> RunMetrics:
     """Train over the tasks of a scenario; a run that is complete is left as it is.
 
     Args:
@@ -35,9 +35,6 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
         out: the run's folder.
         resume: go on with the run that is there; where there is none, begin.
         run_log: is told what happens, besides the folder's own files; of the first process only.
-
-    Returns:
-        the content of `metrics.json`.
 
     Raises:
         KeyboardInterrupt: it was asked to stop; it can be resumed.
@@ -55,7 +52,7 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
             folder.begin(config, resume)
         processes.barrier()
         metrics = folder.metrics()
-        if metrics is not None and metrics["complete"]:
+        if metrics is not None and metrics.complete:
             return metrics
         stack.enter_context(stop.listening())
         context.log = stack.enter_context(_logs(config, folder, processes, run_log))

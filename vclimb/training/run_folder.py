@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vclimb.pipeline.errors import DatasetError, TargetError
+from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.durable import draft_of, replace_file
 from vclimb.pipeline.transcode.target import held_folder, writable
 from vclimb.settings import changes_no_result, flat
 from vclimb.training.config import RunConfig, read_config
+from vclimb.training.run_metrics import RunMetrics
 
 CONFIG = "config.toml"
 METRICS = "metrics.json"
@@ -30,8 +31,6 @@ EVENTS = "events.jsonl"
 MEMORY = "memory.zarr"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
-METRICS_FORMAT = "vclimb-metrics"
-METRICS_VERSION = 1
 
 FILES = ("model.weights", "scenario.file")
 """Settings that may name a file: it counts by its content, wherever it lies."""
@@ -68,21 +67,16 @@ class RunFolder:
         """
         return read_config(self.path / CONFIG)
 
-    def metrics(self) -> dict[str, Any] | None:
-        """What is known of the run; None before the first task's end.
+    def metrics(self) -> RunMetrics | None:
+        """Read the metrics; None before the first task's end.
 
         Raises:
             DatasetError: the file is damaged.
         """
         try:
-            metrics = json.loads((self.path / METRICS).read_text("utf-8"))
+            return RunMetrics.load(self.path / METRICS)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{self.path / METRICS} can't be read: {error}") from None
-        if not isinstance(metrics, dict) or metrics.get("format") != METRICS_FORMAT:
-            raise DatasetError(f"{self.path / METRICS} is no file of metrics that vclimb wrote")
-        return metrics
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -142,9 +136,9 @@ class RunFolder:
             with writable(self.path):
                 replace_file(self.path / CONFIG, moved.to_toml().encode())
 
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Replace the metrics, at once or not at all."""
-        text = json.dumps(metrics, indent=1)
+    def write_metrics(self, metrics: RunMetrics) -> None:
+        """Replace the metrics atomically."""
+        text = json.dumps(metrics.to_json(), indent=1)
         with writable(self.path):
             replace_file(self.path / METRICS, text.encode())
 

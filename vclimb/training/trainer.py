@@ -9,6 +9,7 @@ Everything that draws is a function of the seed and the task, or its state is in
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ from vclimb.pipeline.stream.stream import ClipStream
 from vclimb.training.checkpoint import CheckpointError, newest_checkpoint, save_checkpoint
 from vclimb.training.checks import check_settings
 from vclimb.training.evaluation import evaluate, forward_accuracies
-from vclimb.training.metrics_file import Records, memory_facts
+from vclimb.training.measurements import Measurements, memory_facts
 from vclimb.training.rng import rng_state, seed_all, set_rng_state
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.run_folder import RunFolder
+from vclimb.training.run_metrics import RunMetrics, TaskRecord
 from vclimb.training.task_data import RunTaskData
 from vclimb.training.task_training import TaskTraining
 from vclimb.training.training_data import TrainingItems, training_items
@@ -47,12 +49,12 @@ class Trainer:
 
     def __init__(self, run: RunContext, folder: RunFolder) -> None:
         self._run, self._folder = run, folder
-        self._records = Records(run.sizes)
+        self._measured = Measurements(run.sizes)
         self._loaded: dict[str, Any] | None = None
         check_settings(run.config, run.method, run.scenario, run.processes.world_size)
 
-    def train(self) -> dict[str, Any]:
-        """Train what is left; the content of `metrics.json`.
+    def train(self) -> RunMetrics:
+        """Train the tasks that are left.
 
         Raises:
             KeyboardInterrupt: the run was asked to stop; it can be resumed.
@@ -62,13 +64,13 @@ class Trainer:
         while state is not None:
             state = self._task(state)
         metrics = self._metrics()
-        self._run.log.event("complete", acc=metrics["acc"], bwf=metrics["bwf"])
+        self._run.log.event("complete", acc=metrics.acc, bwf=metrics.bwf)
         return metrics
 
-    def _metrics(self) -> dict[str, Any]:
+    def _metrics(self) -> RunMetrics:
         run, device = self._run, self._run.processes.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        return self._records.to_metrics(run.config, run.matched, run.dataset.name, run.method.classifier, name)
+        return self._measured.to_metrics(run.config, run.matched, run.dataset.name, run.method.classifier, name)
 
     def _task(self, state: TaskState) -> TaskState | None:
         """A task, or what is left of it; then the next one."""
@@ -86,21 +88,21 @@ class Trainer:
             items.close()
         with self._phase(state, "evaluate"):
             counted = evaluate(run, info.number)
-        record = {
-            "task": info.number,
-            "classes": classes,
-            "train_instances": len(items.new.items),
-            "replay_exemplars": state.replayed,
-            "epochs": run.config.training.epochs_of(info.number),
-            "selected_epoch": None if state.best is None else state.best["epoch"],
-            "steps": state.steps,
-            "skipped_clips": state.skipped,
-            "memory": memory_facts(None if update is None else update.usage),
-            "seconds": state.clock.seconds,
-            "loader_wait_share": state.idle.loader_wait_share if state.idle else None,
-            "gpu_idle_share": state.idle.gpu_idle_share if state.idle else None,
-        }
-        self._records.add(counted, record)
+        record = TaskRecord(
+            task=info.number,
+            classes=tuple(classes),
+            train_instances=len(items.new.items),
+            replay_exemplars=state.replayed,
+            epochs=run.config.training.epochs_of(info.number),
+            selected_epoch=None if state.best is None else state.best["epoch"],
+            steps=state.steps,
+            skipped_clips=state.skipped,
+            memory=memory_facts(None if update is None else update.usage),
+            seconds=state.clock.seconds,
+            loader_wait_share=state.idle.loader_wait_share if state.idle else None,
+            gpu_idle_share=state.idle.gpu_idle_share if state.idle else None,
+        )
+        self._measured.add(counted, record)
         return self._end(state)
 
     def _items(self, state: TaskState) -> TrainingItems:
@@ -129,7 +131,7 @@ class Trainer:
             if run.config.compute.forward_transfer:
                 with self._phase(state, "forward_transfer"):
                     accuracies = forward_accuracies(run, info.number)
-                self._records.forward = [*self._records.forward[: info.number], list(accuracies)]
+                self._measured.forward = [*self._measured.forward[: info.number], list(accuracies)]
             run.method.begin_task(info, run.learner.model)
             if run.method.restarts:
                 run.learner.restart(info.n_classes)
@@ -184,11 +186,11 @@ class Trainer:
             "evaluated",
             task=number,
             n_tasks=len(run.sizes),
-            acc=metrics["acc"],
-            bwf=metrics["bwf"],
-            average_incremental_accuracy=metrics["average_incremental_accuracy"],
-            accuracies=metrics["R"][-1][: number + 1],
-            memory=metrics["memory"],
+            acc=metrics.acc,
+            bwf=metrics.bwf,
+            average_incremental_accuracy=metrics.average_incremental_accuracy,
+            accuracies=metrics.R[-1][: number + 1],
+            memory=metrics.memory and asdict(metrics.memory),
             seconds=state.clock.seconds,
         )
         run.processes.barrier()
@@ -214,7 +216,7 @@ class Trainer:
                 f"the run in {self._folder.path} was begun on other data than {run.config.data} holds now: its videos, "
                 "or the classes and instances of its tasks, are not the same; go on with the data that it was begun on"
             )
-        self._records = Records.from_state(run.sizes, tree["records"])
+        self._measured = Measurements.from_state(run.sizes, tree["records"])
         if tree["phase"] == COMPLETE:
             if run.processes.is_first:  # it may have been killed before they were written
                 self._folder.write_metrics(self._metrics())
@@ -258,7 +260,7 @@ class Trainer:
             "best": state.best,
             "rng": ranks,
             "method": {} if phase == COMPLETE else run.method.state_dict(),
-            "records": self._records.state_dict(),
+            "records": self._measured.state_dict(),
             **run.learner.state_dict(with_optimizer=stream is not None),
         }
         place = {TRAIN: state.steps, MEMORY: _STEPS_OF_A_TASK - 2, COMPLETE: _STEPS_OF_A_TASK - 1}[phase]

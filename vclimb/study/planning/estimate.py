@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from vclimb.study.cells import Cell
 from vclimb.study.folder import StudyFolder
 from vclimb.training.config import RunConfig
-from vclimb.training.plan import plan_of
+from vclimb.training.plan import PlannedMemory, RunPlan, plan_run
 
 ASSUMED_CLIPS_PER_SECOND = 100.0
 _RULE = "assumed {rate:g} training clips a second, as no run has ended; --rate takes what `vclimb bench` measures"
@@ -33,7 +33,7 @@ class CellEstimate:
     cell: Cell
     state: str
     clips: int
-    memory: dict[str, int] | None
+    memory: PlannedMemory | None
     seconds: float
 
 
@@ -60,7 +60,7 @@ class Estimate:
     @property
     def memory_bytes(self) -> int:
         """Of all memories together."""
-        return sum(one.memory["bytes"] for one in self.cells if one.memory)
+        return sum(one.memory.bytes for one in self.cells if one.memory)
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -71,7 +71,7 @@ class Estimate:
                     "state": one.state,
                     "settings": one.cell.config.to_table(),
                     "training_clips": one.clips,
-                    "memory": one.memory,
+                    "memory": one.memory and asdict(one.memory),
                     "seconds": one.seconds,
                 }
                 for one in self.cells
@@ -96,12 +96,12 @@ def estimate(
         VclimbError: a cell couldn't be run.
     """
     failed = folder.failures()
-    plans: dict[str, dict[str, Any]] = {}
+    plans: dict[str, RunPlan] = {}
     states, clips, memories = [], [], []
     for cell in cells:
         plan = _plan(cell.config, plans)
-        clips.append(int(plan["training_clips"]) * _passes(cell.config))
-        memories.append(plan["tasks"][-1]["memory"])
+        clips.append(plan.training_clips * _passes(cell.config))
+        memories.append(plan.tasks[-1].memory)
         if folder.is_complete(cell.run_id):
             states.append("complete")
         elif cell.run_id in failed:
@@ -127,12 +127,12 @@ def _passes(config: RunConfig) -> int:
     return 2 if 0 < config.consistency.weight < 1 else 1
 
 
-def _plan(config: RunConfig, plans: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _plan(config: RunConfig, plans: dict[str, RunPlan]) -> RunPlan:
     """The plan of a run; those that differ in nothing that it depends on share it."""
     alike = config.replaced(seed=0, consistency=config.consistency.replaced(weight=0.0))
     key = json.dumps(alike.to_table(), sort_keys=True)
     if key not in plans:
-        plans[key] = plan_of(alike)
+        plans[key] = plan_run(alike)
     return plans[key]
 
 

@@ -1,23 +1,25 @@
-"""What is seen of a run while it trains: the task, the epoch, its loss, and a line when a task has ended."""
+"""What a run shows while it trains: a progress bar, and a line for each task."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from vclimb.cli.console import err, plain, progress, warn
+from rich.progress import TaskID
+
+from vclimb.pipeline.system.progress import is_shown, printable, progress_bar, stderr
 from vclimb.training.run_log import RunLog
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 
 class TrainProgress(RunLog):
-    """A progress bar on stderr, and a line for each task; says nothing where it is quiet. A `RunLog`."""
+    """Shows a run on stderr.
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar = progress("", quiet)
+    Args:
+        progress: None: a bar and lines on a terminal and in Jupyter. True: lines elsewhere too. False: nothing.
+    """
+
+    def __init__(self, progress: bool | None = None) -> None:
+        self._has_lines = is_shown(progress) or progress is True
+        self._bar = progress_bar("", progress)
         self._task: TaskID | None = None
         self._where = ""
         self._note = ""
@@ -26,9 +28,7 @@ class TrainProgress(RunLog):
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def event(self, event: str, **facts: Any) -> None:
@@ -37,8 +37,8 @@ class TrainProgress(RunLog):
         elif event == "epoch":
             losses = ", ".join(f"{name} {value:.3f}" for name, value in facts["losses"].items())
             self._note = f"epoch {facts['epoch'] + 1}/{facts['epochs']}, {losses}"
-        elif not self._quiet:
-            self._say(event, facts)
+        elif self._has_lines:
+            self._print(event, facts)
 
     def advance(self, what: str, done: int, total: int) -> None:
         if self._task is None:
@@ -46,31 +46,34 @@ class TrainProgress(RunLog):
         note = self._note if what == "training" else ""
         self._bar.update(self._task, description=f"{self._where}: {what}", completed=done, total=total, note=note)
 
-    def close(self) -> None: ...
-
-    def _say(self, event: str, facts: dict[str, Any]) -> None:
+    def _print(self, event: str, facts: dict[str, Any]) -> None:
         if event == "run":
-            how = "going on with" if facts["resumed"] else "training"
+            begin = "resuming" if facts["resumed"] else "training"
             processes = f", {facts['processes']} processes" if facts["processes"] > 1 else ""
-            err.print(
-                f"{how} {facts['method']}: {facts['n_tasks']} tasks, {facts['n_classes']} classes, on "
+            _print_line(
+                f"{begin} {facts['method']}: {facts['n_tasks']} tasks, {facts['n_classes']} classes, on "
                 f"{facts['device']}{processes}"
             )
         elif event == "decoder" and facts["task"] == 0:
-            err.print(f"[dim]decoder {facts['decoder']}: {plain(facts['reason'])}[/]")
+            _print_line(f"decoder {facts['decoder']}: {facts['reason']}", "dim")
         elif event == "decoded_ahead":
-            err.print(f"[dim]{self._where}: {plain(facts['cost'])}[/]")
+            _print_line(f"{self._where}: {facts['cost']}", "dim")
         elif event == "warning":
-            warn(facts["text"])
+            _print_line(f"warning: {facts['text']}", "yellow")
         elif event == "evaluated":
             memory = facts["memory"]
             kept = f", memory {memory['videos']} videos, {memory['bytes_on_disk'] / 1e6:.2f} MB" if memory else ""
             accuracies = " ".join("-" if a is None else f"{100 * a:.1f}" for a in facts["accuracies"])
-            err.print(
+            _print_line(
                 f"task {facts['task'] + 1}/{facts['n_tasks']} in {sum(facts['seconds'].values()):.1f} s: "
                 f"Acc {_percent(facts['acc'])}, BWF {_percent(facts['bwf'])} (accuracy on each task: {accuracies})"
                 f"{kept}"
             )
+
+
+def _print_line(text: str, style: str | None = None) -> None:
+    """Print text as it is: no markup, and no control characters, which names of files may hold."""
+    stderr.print(printable(text), style=style, markup=False)
 
 
 def _percent(value: float | None) -> str:

@@ -1,0 +1,149 @@
+"""`vclimb.train` and `vclimb.plan`: runs from arguments, as the command line has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.settings import MoreSettings, Table, nested, settings_tables
+from vclimb.training.config import SHORT_NAMES, RunConfig, make_config, read_table
+from vclimb.training.plan import RunPlan, plan_run
+from vclimb.training.presets import preset_table
+from vclimb.training.progress import TrainProgress
+from vclimb.training.run import train as train_run
+from vclimb.training.run_folder import RunFolder
+from vclimb.training.saved_run import Run
+
+
+def train(
+    data: str | Path | StoredDataset | None = None,
+    *,
+    out: str | Path,
+    method: str | None = None,
+    tasks: int | None = None,
+    scenario: str | Path | None = None,
+    budget: str | None = None,
+    frames: int | str | None = None,
+    codec: str | None = None,
+    tc: float | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    split: str | None = None,
+    weights: str | Path | None = None,
+    compile: bool | None = None,
+    preset: str | None = None,
+    config: str | Path | RunConfig | None = None,
+    settings: MoreSettings | None = None,
+    allow_missing: bool = False,
+    resume: bool = False,
+    progress: bool | None = None,
+) -> Run:
+    """Train over the tasks of a scenario, and measure what is remembered.
+
+    Settings come from `preset`, `config`, the other arguments and `settings`; later ones win. Arguments that are None
+    leave a setting as it is. A run that is complete is returned as it is.
+
+        run = vclimb.train("shards/NAME", out="runs/x", method="icarl", tasks=10, budget="64MB")
+        run.acc, run.bwf, run.memory.bytes_on_disk
+
+    Args:
+        data: Prepared data set: a path, a URL, or what `vclimb.open` returns. May be left out where `config` names
+            one, and in order to resume.
+        out: Folder of the run.
+        method: Name of the method.
+        tasks: Number of tasks that the classes of the data set are dealt out to.
+        scenario: Scenario as JSON, or a task file (pickle) of the benchmark; in place of `tasks`.
+        budget: Budget of the replay memory: `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk), `all`.
+        frames: Number of frames kept of each video, K, or `all`.
+        codec: Encoding of exemplars, such as `copy` or `jpeg:75@128`.
+        tc: Weight of temporal consistency, from 0 (off) to 1.
+        epochs: Number of epochs of each task.
+        seed: Seed of everything that draws, except the order of classes.
+        split: `own`: the data set's own split; `group`: a new one that keeps videos of one source together.
+        weights: Weights of the backbone: `pretrained`, `none`, or a file.
+        compile: Whether torch compiles the backbone.
+        preset: Row of the benchmark's tables, such as `ucf101-10/icarl`.
+        config: TOML file of settings, or the settings of another run.
+        settings: Any other settings, as nested tables, dotted names (`{"model.size": 112}`) or
+            assignments (`["model.size=112"]`).
+        allow_missing: Whether to train without videos that the data set lacks.
+        resume: Whether to go on with the run in `out`; where there is none, one begins.
+        progress: None: shown on a terminal and in Jupyter. True: elsewhere too, a line for each task. False: quiet.
+
+    Raises:
+        SettingsError: a setting is unknown, out of range, or does not fit the others.
+        TargetError: `out` holds another run or other files, or can't be written.
+        KeyboardInterrupt: the run was stopped by Ctrl-C or SIGTERM, and can be resumed.
+        VclimbError: the data set or the scenario can't be used, or training diverged.
+    """
+    tables = _tables(locals())
+    folder = RunFolder(out)
+    run_config = folder.config() if resume and not any(tables) and folder.exists else make_config(*tables)
+    is_first = os.environ.get("RANK", "0") == "0"
+    with TrainProgress(progress if is_first else False) as log:
+        train_run(run_config, out, resume, log)
+    return Run.load(out)
+
+
+def plan(
+    data: str | Path | StoredDataset | None = None,
+    *,
+    method: str | None = None,
+    tasks: int | None = None,
+    scenario: str | Path | None = None,
+    budget: str | None = None,
+    frames: int | str | None = None,
+    codec: str | None = None,
+    tc: float | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    split: str | None = None,
+    weights: str | Path | None = None,
+    compile: bool | None = None,
+    preset: str | None = None,
+    config: str | Path | RunConfig | None = None,
+    settings: MoreSettings | None = None,
+    allow_missing: bool = False,
+) -> RunPlan:
+    """Plan a run without training: tasks, steps, and the expected size of the replay memory.
+
+    Args:
+        data, method, tasks, scenario, budget, frames, codec, tc, epochs, seed, split, weights, compile, preset, config,
+            settings, allow_missing: as `train` takes them.
+
+    Raises:
+        VclimbError: what `train` would refuse before it trains.
+    """
+    return plan_run(make_config(*_tables(locals())))
+
+
+def _tables(arguments: Mapping[str, Any]) -> list[Table]:
+    """Convert the arguments of `train` or `plan` to tables of settings; later ones win."""
+    preset, config, settings = arguments["preset"], arguments["config"], arguments["settings"]
+    named = {setting: arguments[name] for name, setting in SHORT_NAMES.items() if name in arguments}
+    named["data"] = _location(arguments["data"])
+    named["scenario.file"] = arguments["scenario"]
+    named["scenario.allow_missing"] = arguments["allow_missing"] or None
+    tables = [] if preset is None else [preset_table(preset)]
+    if isinstance(config, RunConfig):
+        tables.append(config.to_table())
+    elif config is not None:
+        tables.append(read_table(config))
+    tables += [
+        nested(name, str(value) if isinstance(value, Path) else value)
+        for name, value in named.items()
+        if value is not None
+    ]
+    return [*tables, *settings_tables(settings)]
+
+
+def _location(data: str | Path | StoredDataset | None) -> str | None:
+    """Path or URL of a data set; local paths are absolute, so that a run can be resumed from another folder."""
+    if isinstance(data, StoredDataset):
+        return str(data.storage)
+    if data is None:
+        return None
+    return os.path.abspath(data) if os.path.exists(data) else str(data)

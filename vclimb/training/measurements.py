@@ -1,0 +1,134 @@
+"""What a run has measured so far: the accuracies of every classifier, and a record of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from vclimb import __version__
+from vclimb.memory.store.accounting import MemoryUsage
+from vclimb.metrics import AccuracyMatrix, PredictionCounts
+from vclimb.scenario import MatchedScenario
+from vclimb.training.config import RunConfig
+from vclimb.training.run_metrics import Accuracies, MemoryFacts, RunMetrics, ScenarioFacts, TaskRecord, total_seconds
+
+_ACCURACIES = TypeAdapter(Accuracies)
+_RECORDS = TypeAdapter(list[TaskRecord])
+
+
+@dataclass
+class Measurements:
+    """Measurements after the tasks that have ended.
+
+    Attributes:
+        n_classes: Number of classes of each task of the scenario.
+        matrices: Classifier -> R.
+        counts: Classifier -> `accuracy_per_class` and `confusion` after the last task that has ended.
+        tasks: Record of each task that has ended.
+        forward: For each task, the accuracy before it is learned and that of the initialised network, where measured.
+    """
+
+    n_classes: tuple[int, ...]
+    matrices: dict[str, AccuracyMatrix] = field(default_factory=dict)
+    counts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tasks: list[TaskRecord] = field(default_factory=list)
+    forward: list[list[float]] = field(default_factory=list)
+
+    def add(self, counted: Mapping[str, PredictionCounts], record: TaskRecord) -> None:
+        """Add the evaluation after a task, and the task's record.
+
+        A classifier that does not exist after some task, such as the nearest mean of an empty memory, gets NaN there.
+        """
+        task, unknown = len(self.tasks), [np.nan] * len(self.n_classes)
+        for name in {**self.matrices, **counted}:
+            matrix = self.matrices.get(name, AccuracyMatrix.empty(self.n_classes))
+            while matrix.n_learned < task:
+                matrix = matrix.grown(unknown)
+            self.matrices[name] = matrix.grown(counted[name].accuracy_per_task() if name in counted else unknown)
+        self.counts = {
+            name: {
+                "accuracy_per_class": [None if np.isnan(v) else float(v) for v in counts.accuracy_per_class()],
+                "confusion": counts.confusion().tolist(),
+            }
+            for name, counts in counted.items()
+        }
+        self.tasks.append(record)
+
+    @property
+    def forward_transfer(self) -> float | None:
+        """Mean accuracy on tasks before they are learned, minus that of the initialised network.
+
+        `evaluation.forward_accuracies` says how both are measured. None where they were not.
+        """
+        later = self.forward[1:]
+        return float(np.mean([before - initial for before, initial in later])) if later else None
+
+    def to_metrics(
+        self, config: RunConfig, matched: MatchedScenario, dataset: str, classifier: str, device: str
+    ) -> RunMetrics:
+        """Make the metrics of the run from all measurements."""
+        scenario = matched.scenario
+        reported = classifier if classifier in self.counts else next(iter(self.counts))
+        counts = self.counts[reported]
+        classifiers = {name: _ACCURACIES.validate_python(matrix.summary()) for name, matrix in self.matrices.items()}
+        return RunMetrics(
+            complete=len(self.tasks) == len(self.n_classes),
+            vclimb_version=__version__,
+            dataset=dataset,
+            scenario=ScenarioFacts(
+                name=scenario.name,
+                origin=scenario.origin,
+                n_tasks=len(scenario),
+                classes=tuple(scenario.classes),
+                evaluation_split=scenario.evaluation_split,
+                left_out=matched.counts(),
+            ),
+            method=config.method["name"],
+            protocol=config.protocol,
+            seed=config.seed,
+            device=device,
+            classifier=reported,
+            **vars(classifiers[reported]),
+            forward_transfer=self.forward_transfer,
+            accuracy_per_class=dict(zip(scenario.classes, counts["accuracy_per_class"], strict=True)),
+            confusion=tuple(map(tuple, counts["confusion"])),
+            memory=self.tasks[-1].memory,
+            seconds=total_seconds([record.seconds for record in self.tasks]),
+            classifiers=classifiers,
+            tasks=tuple(self.tasks),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Convert to a tree that a checkpoint takes."""
+        return {
+            "matrices": {name: matrix.to_json() for name, matrix in self.matrices.items()},
+            "counts": self.counts,
+            "tasks": [asdict(record) for record in self.tasks],
+            "forward": self.forward,
+        }
+
+    @classmethod
+    def from_state(cls, n_classes: Sequence[int], state: dict[str, Any]) -> Measurements:
+        """Restore what `state_dict` returned."""
+        matrices = {name: AccuracyMatrix.from_json(stored) for name, stored in state["matrices"].items()}
+        tasks = _RECORDS.validate_python(state["tasks"])
+        return cls(tuple(n_classes), matrices, state["counts"], tasks, state["forward"])
+
+
+def memory_facts(usage: MemoryUsage | None) -> MemoryFacts | None:
+    """Summarise what a memory costs."""
+    if usage is None:
+        return None
+    return MemoryFacts(
+        videos=usage.videos,
+        frames=usage.frames,
+        payload_bytes=usage.payload_bytes,
+        bytes_on_disk=usage.files.apparent,
+        allocated_bytes=usage.files.allocated,
+        bytes_per_frame=usage.bytes_per_frame,
+        source_frames=usage.source_frames,
+    )
