@@ -6,10 +6,12 @@ People read stderr (progress, notes) and stdout (the summary); with `--json`, st
 from __future__ import annotations
 
 import json
+import logging
 import re
 import signal
 import sys
 import unicodedata
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -68,6 +70,20 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
 def warn(text: str) -> None:
     """A line that says what may not be as it was meant."""
     err.print(f"[yellow]warning:[/] {plain(text)}")
+
+
+class _WarningLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+def print_warnings_as_lines() -> None:
+    """Print the library's warnings as lines on stderr, and drop torch's hints to its developers."""
+    warnings.filterwarnings("ignore", module="torch")
+    logger = logging.getLogger("vclimb")
+    if not any(isinstance(handler, _WarningLines) for handler in logger.handlers):
+        logger.addHandler(_WarningLines(level=logging.WARNING))
+        logger.propagate = False
 
 
 def plain(text: str) -> str:

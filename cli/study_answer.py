@@ -1,8 +1,7 @@
-"""What a study says, and what a budget would hold, as tables."""
+"""What a study says, as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ from rich.table import Table
 from vclimb.cli.console import out, plain
 
 if TYPE_CHECKING:
-    from vclimb.study.planning.capacity import Capacity
     from vclimb.study.report.page import Report
 
 
@@ -74,26 +72,3 @@ def report_json(report: Report) -> dict[str, Any]:
         "in_words": [asdict(row) for row in rows(report.layout, found)],
         "smallest_as_good": frugal_sentence(report.layout, found) or None,
     }
-
-
-def print_capacities(budget: str, found: Sequence[Capacity]) -> None:
-    """Videos and frames that a budget holds: a row for each codec, a column for each number of frames."""
-    counts = list(dict.fromkeys(one.frames for one in found))
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("codec", no_wrap=True)
-    table.add_column("bytes a\nframe", justify="right", no_wrap=True)
-    for count in counts:
-        table.add_column(f"K {count}", justify="right")
-    for codec in dict.fromkeys(one.codec for one in found):
-        own = [one for one in found if one.codec == codec]
-        low, high = min(one.bytes_per_frame for one in own), max(one.bytes_per_frame for one in own)
-        size = f"{low:,.0f}" if high < 1.02 * low else f"{low:,.0f}-{high:,.0f}"
-        cells = [f"[bold]{one.videos:,}[/] v\n{one.kept_frames:,} f" for one in own]
-        table.add_row(plain(codec), size, *cells)
-    out.print(f"what {plain(budget)} holds: videos (v) and frames (f), by codec and frames of a video")
-    out.print(table)
-    everything = found[0].videos_in_data
-    out.print(
-        f"[dim]{everything:,} videos could be kept. Bytes a frame were measured on a sample; classes share the budget "
-        "equally, as in training. Nothing was trained.[/]"
-    )

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import vclimb
-from vclimb.cli.console import explain_errors, print_json, warn
+from vclimb.cli.console import explain_errors, print_json, print_warnings_as_lines
 from vclimb.cli.train_summary import print_plan, print_run
 
 
@@ -77,7 +75,7 @@ def command(
     Later settings win: --preset, --config, flags, --set. Several GPUs:
     `torchrun --nproc-per-node 4 -m vclimb.cli train ...`.
     """
-    _print_warnings_as_lines()
+    print_warnings_as_lines()
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     arguments: dict[str, Any] = {
         "data": data,
@@ -112,17 +110,3 @@ def command(
     run = explain_errors(train, f"Go on with: vclimb train --resume --out {out}")
     if is_first and run.metrics is not None:
         print_json(run.metrics.to_json()) if as_json else print_run(run.folder, run.metrics)
-
-
-def _print_warnings_as_lines() -> None:
-    """Print the library's warnings as lines, and drop torch's hints to its developers."""
-    warnings.filterwarnings("ignore", module="torch")
-
-    class Line(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            warn(record.getMessage())
-
-    logger = logging.getLogger("vclimb")
-    if not any(type(handler).__name__ == "Line" for handler in logger.handlers):
-        logger.addHandler(Line(level=logging.WARNING))
-        logger.propagate = False

@@ -13,7 +13,7 @@ import numpy as np
 from vclimb.metrics import AccuracyMatrix
 from vclimb.study.cells import Cell, settings_of
 from vclimb.study.constraints import DataTotals
-from vclimb.study.definition import Study
+from vclimb.study.definition import StudyDefinition
 from vclimb.study.folder import StudyFolder
 
 PLAIN: dict[str, Any] = {"method": "naive", "scenario": {"tasks": 2}}
@@ -29,7 +29,7 @@ def totals(table: dict[str, Any]) -> DataTotals:
 
 def cells(table: dict[str, Any], data: str = "shards/x") -> list[Cell]:
     """The cells of a study, as its file says it."""
-    return Study.parse(table).expand(data, totals)
+    return StudyDefinition.parse(table).expand(data, totals)
 
 
 def made_metrics(cell: Cell, classes: list[str], dataset: str = "jhmdb21") -> dict[str, Any]:
@@ -118,7 +118,7 @@ def made_study(
 ) -> StudyFolder:
     """A study's folder with made runs for all of its cells."""
     folder = StudyFolder(path)
-    study = Study.parse(table)
+    study = StudyDefinition.parse(table)
     cells = study.expand(data)
     names = classes or [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
     with folder.held():

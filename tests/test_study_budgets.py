@@ -12,8 +12,10 @@ from study_cases import BASE, PLAIN, cells, totals
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import match
+from vclimb.settings import from_table
+from vclimb.study.api import Study
 from vclimb.study.constraints import Constraints
-from vclimb.study.definition import Study, read_study
+from vclimb.study.definition import StudyDefinition
 from vclimb.study.running.preflight import ScenarioTotals
 from vclimb.training.config import ScenarioConfig
 from vclimb.training.run import find_scenario
@@ -37,28 +39,32 @@ def test_constraints_give_budgets(constraints: dict[str, Any], budgets: list[str
     assert [cell.config.memory.budget for cell in found] == budgets * 2
 
 
-def test_budgets_of_flags_take_the_place_of_all_others() -> None:
-    study = read_study("memory-vs-frames")
-    for flags in ({"axes": ["budget=1MB,2MB"]}, {"budgets": ["1MB", "2MB"]}):
-        found = study.with_flags(**flags).expand("x")
+def test_budgets_of_arguments_replace_all_others() -> None:
+    flags: list[dict[str, Any]] = [{"axes": ["budget=1MB,2MB"]}, {"budgets": ["1MB", "2MB"]}, {"budgets": "1MB,2MB"}]
+    for flag in flags:
+        found = Study("memory-vs-frames", **flag).definition.expand("x")
         assert {cell.config.memory.budget for cell in found} == {"1MB", "2MB"}
-    (budget,) = {c.config.memory.budget for c in study.with_flags(assignments=["memory.budget=9v"]).expand("x")}
-    assert budget == "9v"
-    paper = read_study("paper-table-b").with_flags(budgets=["9v", "8v"]).expand("x")  # its [base] has a budget
+    study = Study("memory-vs-frames", settings=["memory.budget=9v"]).definition
+    assert {cell.config.memory.budget for cell in study.expand("x")} == {"9v"}
+    paper = Study("paper-table-b", budgets=["9v", "8v"]).definition.expand("x")  # its [base] has a budget
     assert {cell.config.memory.budget for cell in paper} == {"9v", "8v"}
-    listed = Study.parse({"base": PLAIN, "cells": [{"budget": "1MB"}]})
-    for flags, places in (
-        ({"axes": ["budget=1MB"], "budgets": ["2MB"]}, "--budgets and by --axis budget"),
-        ({"axes": ["budget=1MB"], "assignments": ["memory.budget=2MB"]}, "--axis budget and by --set memory.budget"),
-        ({"budgets": ["2MB"]}, "--budgets and by [[cells]]"),
-    ):
+    listed = {"base": PLAIN, "cells": [{"budget": "1MB"}]}
+    twice: list[tuple[dict[str, Any], str]] = [
+        ({"axes": ["budget=1MB"], "budgets": ["2MB"]}, "budgets and by the axis budget"),
+        (
+            {"axes": ["budget=1MB"], "settings": {"budget": "2MB"}},
+            "the axis budget and by the setting memory.budget",
+        ),
+        ({"budgets": ["2MB"]}, "budgets and by [[cells]]"),
+    ]
+    for flag, places in twice:
         with pytest.raises(SettingsError, match=f"given twice, by {re.escape(places)}"):
-            listed.with_flags(**flags)
+            Study(listed, **flag)
 
 
 @pytest.mark.parametrize("part", [{"axes": {"budget": ["9v"]}}, {"base": {"memory": {"budget": "9v"}}}])
 def test_budgets_of_a_file_take_the_place_of_its_presets(part: dict[str, Any]) -> None:
-    found = Study.parse({"preset": "memory-vs-frames", **part}).expand("x")
+    found = StudyDefinition.parse({"preset": "memory-vs-frames", **part}).expand("x")
     assert {cell.config.memory.budget for cell in found} == {"9v"}
 
 
@@ -105,7 +111,7 @@ def test_a_percentage_is_of_what_a_cells_own_scenario_trains_on() -> None:
 
 
 def test_constraints_without_a_kind_take_any_budget() -> None:
-    constraints = Constraints.parse({"budgets": ["1MB", "20v"]})
+    constraints = from_table(Constraints, {"budgets": ["1MB", "20v"]})
     applied = constraints.apply({"memory": {"frames": 2}}, totals)
     assert [table["memory"]["budget"] for table in applied] == ["1MB", "20v"]
 

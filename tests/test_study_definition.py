@@ -10,8 +10,10 @@ import pytest
 from study_cases import BASE, PLAIN, cells, totals
 
 from vclimb.pipeline.errors import SettingsError
+from vclimb.study.api import Study
+from vclimb.study.axes import parse_axes
 from vclimb.study.cells import settings_of
-from vclimb.study.definition import Study, parse_axis, read_study
+from vclimb.study.definition import StudyDefinition, read_study
 from vclimb.study.naming import label, varied
 from vclimb.study.presets import PRESETS
 
@@ -88,7 +90,7 @@ def test_run_ids_depend_on_content_alone(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ({"axis": {}}, "'axis' is not part of a study; did you mean 'axes'?"),
+        ({"axis": {}}, "setting 'axis' is not known; did you mean 'axes'?"),
         ({"axes": {"framse": [1]}}, "axis 'framse' is not known; did you mean 'frames'?"),
         ({"axes": {"memory.frmes": [1]}}, "did you mean 'memory.frames'?"),
         ({"axes": {"frames": 1}}, "axis 'frames' is 1; it needs a list of values"),
@@ -101,12 +103,18 @@ def test_run_ids_depend_on_content_alone(tmp_path: Path, monkeypatch: pytest.Mon
         ({"axes": {"tc": [2.0]}}, "setting 'consistency.weight' is 2, out of range"),
         ({"axes": {"frames": [1]}, "base": {"method": "naive"}}, "give the study budgets"),
         ({"axes": {"frames": [1]}, "constraints": {"equl": "bytes"}}, "did you mean 'equal'?"),
-        ({"axes": {"frames": [1]}, "constraints": {"equal": "byte"}}, "did you mean 'bytes'?"),
+        (
+            {"axes": {"frames": [1]}, "constraints": {"equal": "byte"}},
+            "setting 'constraints.equal' is 'byte'; allowed: a list of bytes, videos, frames",
+        ),
         (
             {"axes": {"budget": ["9v"]}, "constraints": {"equal": "bytes"}},
             "counts videos, but the constraint keeps bytes",
         ),
-        ({"axes": {"frames": [1]}, "constraints": {"budgets": ["5%"]}}, "is a percentage of what?"),
+        (
+            {"axes": {"frames": [1]}, "constraints": {"budgets": ["5%"]}},
+            "is a percentage of bytes, videos or frames",
+        ),
         (
             {"axes": {"budget": ["5%"]}, "constraints": {"equal": "bytes"}},
             "budget '5%' is a percentage, which [constraints] budgets (--budgets) alone may be",
@@ -136,8 +144,8 @@ def test_run_ids_depend_on_content_alone(tmp_path: Path, monkeypatch: pytest.Mon
         ({"axes": {"seed": list(range(10_001))}}, "10,001 cells; allowed: 10,000"),
         ({"base": {}}, "the study varies nothing"),
         ({"preset": "codes"}, "preset 'codes' is not known; did you mean 'codecs'?"),
-        ({"axes": [1]}, "'axes' of a study is [1]"),
-        ({"cells": [1]}, "write each as [[cells]]"),
+        ({"axes": [1]}, "setting 'axes' is [1]; allowed: a table"),
+        ({"cells": [1]}, "write each cell as [[cells]]"),
     ],
 )
 def test_what_is_not_allowed_is_explained(table: dict[str, Any], reason: str) -> None:
@@ -166,28 +174,30 @@ def test_a_file_may_change_a_preset(tmp_path: Path) -> None:
 
 
 def test_a_scenario_from_a_file_takes_the_place_of_the_presets() -> None:
-    by_flags = read_study("paper-table-a").with_flags(assignments=["scenario.file=UCF101_data.pkl"])
-    by_file = Study.parse({"preset": "paper-table-a", "base": {"scenario": {"file": "UCF101_data.pkl"}}})
+    by_flags = Study("paper-table-a", settings=["scenario.file=UCF101_data.pkl"]).definition
+    by_file = StudyDefinition.parse({"preset": "paper-table-a", "base": {"scenario": {"file": "UCF101_data.pkl"}}})
     for study in (by_flags, by_file):
         for cell in study.expand("shards/x"):
             assert (cell.config.scenario.file, cell.config.scenario.tasks) == ("UCF101_data.pkl", None)
 
 
 def test_flags_do_what_a_file_does() -> None:
-    by_flags = read_study("memory-vs-frames").with_flags(
-        ["frames=1,all", "seed=0"], ["training.epochs=3"], ["1MB"], ["bytes"]
-    )
+    flags: dict[str, Any] = {"axes": ["frames=1,all", "seed=0"], "settings": ["training.epochs=3"]}
+    values: dict[str, Any] = {"axes": {"frames": [1, "all"], "seed": [0]}, "settings": {"epochs": 3}}
+    by_flags = Study("memory-vs-frames", **flags, budgets="1MB", equal="bytes").definition
+    by_values = Study("memory-vs-frames", **values, budgets=["1MB"], equal=["bytes"]).definition
+    assert by_flags == by_values
     found = by_flags.expand("shards/x")
     assert {cell.config.memory.frames for cell in found} == {1, "all"}
     assert {cell.config.training.epochs for cell in found} == {3}
     assert {cell.config.memory.budget for cell in found} == {"1MB"}
-    assert parse_axis("tc=0,0.5") == ("consistency.weight", [0, 0.5])
+    assert parse_axes(["tc=0,0.5"]) == {"consistency.weight": [0, 0.5]}
     tables = "method=naive, {name=\"ewc\", strength=3e3},{name='mas'}"
-    assert parse_axis(tables) == ("method.name", ["naive", {"name": "ewc", "strength": 3000.0}, {"name": "mas"}])
-    assert parse_axis('backbone="a,b",it\'s') == ("model.backbone", ["a,b", "it's"])
+    assert parse_axes([tables]) == {"method.name": ["naive", {"name": "ewc", "strength": 3000.0}, {"name": "mas"}]}
+    assert parse_axes(['backbone="a,b",it\'s']) == {"model.backbone": ["a,b", "it's"]}
     for text in ("frames", "frames=", "frmes=1", "frames=1,,2", "frames=,", 'method={name="ewc"', 'codec="copy'):
         with pytest.raises(SettingsError):
-            parse_axis(text)
+            parse_axes([text])
 
 
 def test_frames_of_temporal_consistency_outlive_a_memory_that_is_not_kept() -> None:
@@ -204,7 +214,7 @@ def test_frames_of_temporal_consistency_outlive_a_memory_that_is_not_kept() -> N
 
 
 def test_a_study_is_written_so_that_it_reads_back() -> None:
-    study = Study.parse(
+    study = StudyDefinition.parse(
         {
             "name": "x",
             "base": PLAIN,
@@ -213,7 +223,7 @@ def test_a_study_is_written_so_that_it_reads_back() -> None:
             "constraints": {"equal": "frames", "budgets": ["9v"], "reference_frames": 2},
         }
     )
-    again = Study.parse(tomllib.loads(study.to_toml()))
+    again = StudyDefinition.parse(tomllib.loads(study.to_toml()))
     assert [c.run_id for c in again.expand("y")] == [c.run_id for c in study.expand("y")]
 
 
@@ -222,6 +232,6 @@ def test_studies_in_docs_expand() -> None:
     weights = "model.weights=none"  # the file isn't in the repository
     counts = {}
     for path in sorted(docs.glob("*.toml")):
-        counts[path.stem] = len(read_study(str(path)).with_flags(assignments=[weights]).expand("shards/x", totals))
+        counts[path.stem] = len(Study(path, settings=[weights]).definition.expand("shards/x", totals))
     assert counts["jhmdb21"] == 6 * 3 * 2 * 2 * 2
     assert counts["jhmdb21-codecs"] > 0

@@ -3,65 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vclimb.pipeline.errors import SettingsError, TargetError
-from vclimb.study.definition import Study
+from vclimb.study.definition import StudyDefinition
 from vclimb.study.folder import StudyFolder
-from vclimb.study.running.executor import LocalExecutor, OnProgress, RunJob, RunOutcome
-from vclimb.study.running.gpus import gpus_of
-from vclimb.study.running.run import run_study
-from vclimb.training.config import RunConfig, read_config
+from vclimb.study.running.executor import RunJob
+from vclimb.study.running.places import Places, find_gpus
+from vclimb.study.running.run import run_cells
+from vclimb.training.config import RunConfig, make_config, read_config
 from vclimb.training.run_folder import RunFolder
 
 
 def test_runs_share_cores_and_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    executor = LocalExecutor(StudyFolder(tmp_path), 4, ("0", "2"), threads=3)
-    environments = [executor._environment(slot) for slot in range(4)]
-    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in environments] == ["0", "2", "0", "2"]
-    assert {environment["OMP_NUM_THREADS"] for environment in environments} == {"3"}
+    job = RunJob("0123", StudyFolder(tmp_path), threads=3)
+    assert job.command("2").environment["CUDA_VISIBLE_DEVICES"] == "2"
+    assert "CUDA_VISIBLE_DEVICES" not in job.command().environment
+    assert job.command().environment["OMP_NUM_THREADS"] == "3"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert gpus_of("auto") == ("3", "5")
-    assert gpus_of("1, 0") == ("5", "3")
+    assert find_gpus() == ("3", "5")
+    assert find_gpus("1, 0") == find_gpus([1, 0]) == ("5", "3")
+    assert Places.find().jobs == 2
     for text in ("3", "0,2"):
         with pytest.raises(SettingsError, match=r"is not visible; allowed: 0, 1, which count CUDA_VISIBLE_DEVICES=3,5"):
-            gpus_of(text)
+            find_gpus(text)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937,1,-1,2")
-    assert gpus_of("GPU-8932f937,1") == gpus_of("auto") == ("GPU-8932f937", "1")
+    assert find_gpus("GPU-8932f937,1") == find_gpus() == ("GPU-8932f937", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus_of("auto") == ()
+    assert find_gpus() == ()
     with pytest.raises(SettingsError, match="GPU '0' is not visible; no GPU is"):
-        gpus_of("0")
+        find_gpus("0")
 
 
-class Endless:
-    """An executor that notes its jobs' settings and their run folders', and ends none."""
+class EndlessExecutor:
+    """Notes the settings of jobs, and the settings in their run folders; stops every run at once."""
 
-    def __init__(self, folder: StudyFolder) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
         self.started: list[RunConfig] = []
         self.begun: list[RunConfig] = []
 
-    def run(self, jobs: Sequence[RunJob], on_progress: OnProgress) -> Generator[RunOutcome, None, None]:
+    def run(self, jobs: Sequence[RunJob]) -> Generator[tuple[RunJob, int], None, None]:
         for job in jobs:
-            self.started.append(read_config(job.config))
-            run = RunFolder(self.folder.run(job.run_id))
+            self.started.append(read_config(job.study.config(job.run_id)))
+            run = RunFolder(job.study.run(job.run_id))
             with run.held():
                 run.begin(self.started[-1], resume=True)
             self.begun.append(run.config())
-            yield RunOutcome(job, "stopped")
+            yield job, 130
 
 
-def started(folder: StudyFolder, base: dict[str, Any], on_gpu: bool = False) -> Endless:
-    """What runs of a study are started with."""
-    study = Study.parse({"base": {"scenario": {"tasks": 2}, "method": "finetune", **base}, "axes": {"seed": [0]}})
-    executor = Endless(folder)
+def started(folder: StudyFolder, base: dict[str, Any], gpus: tuple[str, ...] = ()) -> EndlessExecutor:
+    """Start the runs of a study of one run."""
+    study = StudyDefinition.parse(
+        {"base": {"scenario": {"tasks": 2}, "method": "finetune", **base}, "axes": {"seed": [0]}}
+    )
+    executor = EndlessExecutor()
     with folder.held():
-        run_study(study.expand("shards/x"), study.to_toml(), folder, executor, 3, on_gpu=on_gpu)
+        run_cells(study.expand("shards/x"), folder, executor, Places(1, gpus), progress=False)
     return executor
 
 
@@ -72,16 +73,17 @@ def started(folder: StudyFolder, base: dict[str, Any], on_gpu: bool = False) -> 
 def test_a_run_that_is_given_a_gpu_never_trains_on_the_cpu(
     tmp_path: Path, asked: str, on_gpu: bool, device: str
 ) -> None:
-    (config,) = started(StudyFolder(tmp_path / "s"), {"compute": {"device": asked}}, on_gpu).started
-    assert (config.compute.device, config.compute.workers) == (device, 3)
+    gpus = ("0",) if on_gpu else ()
+    (config,) = started(StudyFolder(tmp_path / "s"), {"compute": {"device": asked}}, gpus).started
+    assert (config.compute.device, config.compute.workers) == (device, Places(1).cores)
 
 
 def test_a_run_resumes_with_another_path_of_the_same_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    config = RunConfig("shards/x", {"name": "finetune"})
+    config = make_config({"data": "shards/x", "method": "finetune"})
     for name in ("a.pt", "b.pt", "c.pt"):
         (tmp_path / name).write_bytes(b"others" if name == "c.pt" else b"weights")
-    configs = [replace(config, model=replace(config.model, weights=str(tmp_path / f"{x}.pt"))) for x in "abc"]
+    configs = [config.replaced(model=config.model.replaced(weights=str(tmp_path / f"{name}.pt"))) for name in "abc"]
     with folder.held():
         folder.begin(configs[0], resume=False)
         folder.begin(configs[1], resume=True)

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from training_cases import make_synth_shards
 from typer.testing import CliRunner
 
 from vclimb.cli.main import app
@@ -24,8 +23,8 @@ from vclimb.training.plan import PlannedMemory, plan_run
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> StoredDataset:
-    return StoredDataset.open(make_synth_shards(tmp_path_factory.mktemp("synth")))
+def dataset(synth_shards: Path) -> StoredDataset:
+    return StoredDataset.open(synth_shards)
 
 
 @pytest.mark.parametrize("codec", ["copy", "webp:75", "h264:28"])
@@ -33,7 +32,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> StoredDataset:
 def test_plan_is_close_to_a_packed_memory(dataset: StoredDataset, tmp_path: Path, codec: str, frames: str) -> None:
     count = parse_frame_count(frames)
     budget = MemoryBudget.parse("250kB")
-    (found,) = capacities(dataset, budget, [codec], [count], sample=24, rebalance=True)
+    (found,) = capacities(dataset, budget, codecs=[codec], frames=[count], sample=24, rebalance=True)
     settings = MemorySettings(budget, count, codec=codec, rebalance=True)
     Packing(dataset).pack(tmp_path / "m.zarr", settings)
     usage = MemoryReport.of(tmp_path / "m.zarr").usage
@@ -47,9 +46,7 @@ def test_plan_is_close_to_a_packed_memory(dataset: StoredDataset, tmp_path: Path
 
 
 def test_budgets_in_videos_and_frames_say_their_bytes(dataset: StoredDataset) -> None:
-    videos, frames = (
-        capacities(dataset, MemoryBudget.parse(text), ["copy"], [4], sample=6)[0] for text in ("12v", "48f")
-    )
+    videos, frames = (capacities(dataset, text, codecs="copy", frames="4", sample=6)[0] for text in ("12v", "48f"))
     assert (videos.videos, videos.kept_frames) == (frames.videos, frames.kept_frames) == (12, 48)
     assert videos.bytes > 48 * videos.bytes_per_frame
 
@@ -70,7 +67,7 @@ def test_command_prints_videos_and_frames(dataset: StoredDataset) -> None:
     for flag, value in (("--frames", ","), ("--frames", ""), ("--frames", "1,,2"), ("--codecs", ",")):
         wrong = runner.invoke(app, [*arguments, flag, value])
         assert wrong.exit_code == 1
-        assert f"error: {flag} {value!r} lacks a value" in " ".join(wrong.output.split())
+        assert f"error: {flag[2:]} {value!r} lacks a value" in " ".join(wrong.output.split())
 
 
 def test_classes_that_keep_nothing_take_no_bytes_of_a_plan(dataset: StoredDataset) -> None:
@@ -81,4 +78,4 @@ def test_classes_that_keep_nothing_take_no_bytes_of_a_plan(dataset: StoredDatase
 
 def test_a_budget_that_holds_no_memory_is_refused(dataset: StoredDataset) -> None:
     with pytest.raises(SettingsError, match="allow more"):
-        capacities(dataset, MemoryBudget.parse("100B"), ["copy"], [1])
+        capacities(dataset, "100B", codecs=["copy"], frames=[1])

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from vclimb.cli.main import app
 from vclimb.memory.report import MEMORY_NAME
 from vclimb.pipeline.errors import DatasetError
-from vclimb.study.definition import Study
+from vclimb.study.definition import StudyDefinition
 from vclimb.study.report.answer import answer, rows
 from vclimb.study.report.groups import Layout
 from vclimb.study.report.page import write_report
@@ -137,7 +137,7 @@ def test_answer_says_the_best_and_what_a_doubling_buys(study: Path) -> None:
 
 def test_a_run_that_another_one_repeats_is_no_further_seed(tmp_path: Path) -> None:
     classes = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
-    (cell, *_) = Study.parse(SMALL).expand("shards/x")
+    (cell, *_) = StudyDefinition.parse(SMALL).expand("shards/x")
     for number, (name, acc) in enumerate((("b", 0.1), ("c", 0.3), ("a", 0.2))):
         run = write_run(tmp_path / name, cell, made_metrics(cell, classes) | {"acc": acc})
         os.utime(run / "metrics.json", (1000 + number, 1000 + number))
@@ -215,7 +215,7 @@ def test_failed_cells_are_named_and_no_run_at_all_is_borne(tmp_path: Path) -> No
 def test_whatever_names_hold_comes_out_as_text(tmp_path: Path) -> None:
     place = tmp_path / "<script>alert(2)<" / 'it\'s "here" & 🎬'
     classes = [f"{HOSTILE} {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
-    cells = Study.parse(SMALL).expand(f"shards/{HOSTILE}")
+    cells = StudyDefinition.parse(SMALL).expand(f"shards/{HOSTILE}")
     for cell in cells:
         metrics = made_metrics(cell, classes, dataset=HOSTILE)
         metrics["device"] = metrics["scenario"]["name"] = metrics["scenario"]["origin"] = HOSTILE
@@ -269,7 +269,7 @@ def test_published_figures_stand_beside_ours(
 ) -> None:
     videos = {101: 2020, 400: 8000}.get(n_classes, 100)
     table = {"base": {"method": "icarl"}, "axes": {"frames": [frames]}, "constraints": {"budgets": [f"{videos}v"]}}
-    (cell,) = Study.parse(table).expand("shards/x")
+    (cell,) = StudyDefinition.parse(table).expand("shards/x")
     metrics = made_metrics(cell, [f"c{n}" for n in range(21)])
     metrics["scenario"] |= {"origin": origin, "n_tasks": 10, "classes": [f"c{n}" for n in range(n_classes)]}
     write_run(tmp_path / "runs" / cell.run_id, cell, metrics)

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from dataset_cases import RunningCommand
-from training_cases import TINY_BACKBONE, make_synth_shards
+from training_cases import TINY_BACKBONE
 from typer.testing import CliRunner
 
 from vclimb.cli.main import app
@@ -22,7 +22,7 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import TargetError
 from vclimb.study.folder import StudyFolder
 from vclimb.study.running.events import EventTail, TimeLeft
-from vclimb.study.running.preflight import data_content
+from vclimb.study.running.preflight import dataset_digest
 
 STUDY = f"""
 name = "six"
@@ -49,11 +49,6 @@ method = "finetune"
 [axes]
 seed = [0, 1]
 """
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_synth_shards(tmp_path_factory.mktemp("synth"))
 
 
 def study(*arguments: str | Path, fails: bool) -> str:
@@ -109,10 +104,10 @@ def under_way(out: Path) -> bool:
 
 
 @pytest.mark.timeout(230)
-def test_study_is_stopped_killed_and_resumed(shards: Path, tmp_path: Path) -> None:
+def test_study_is_stopped_killed_and_resumed(synth_shards: Path, tmp_path: Path) -> None:
     toml, out = tmp_path / "six.toml", tmp_path / "study"
     toml.write_text(STUDY, "utf-8")
-    arguments = ["study", "run", toml, "--data", shards, "--out", out, "--jobs", "2"]
+    arguments = ["study", "run", toml, "--data", synth_shards, "--out", out, "--jobs", "2"]
 
     first = RunningCommand(*arguments)
     assert first.wait_until(lambda: bool(complete_runs(out)), 150)
@@ -121,7 +116,7 @@ def test_study_is_stopped_killed_and_resumed(shards: Path, tmp_path: Path) -> No
     first.process.send_signal(signal.SIGINT)
     _, said = first.process.communicate(timeout=120)
     assert first.process.returncode == 130, said
-    assert time.monotonic() - asked < 15
+    assert time.monotonic() - asked < 30
     assert "run the same command again" in said
     assert processes_of(out) == []
     before = complete_runs(out)
@@ -147,12 +142,12 @@ def test_study_is_stopped_killed_and_resumed(shards: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(230)
-def test_a_run_that_fails_stops_no_other(shards: Path, tmp_path: Path) -> None:
+def test_a_run_that_fails_stops_no_other(synth_shards: Path, tmp_path: Path) -> None:
     weights, toml, out = tmp_path / "weights.safetensors", tmp_path / "two.toml", tmp_path / "study"
     weights.write_bytes(b"these are no weights")
     base = STUDY.partition("[[cells]]")[0]
     toml.write_text(f'{base}[axes]\nmodel.weights = ["{weights}", "none"]\nmethod = ["finetune"]\n', "utf-8")
-    arguments = ["study", "run", toml, "--data", shards, "--out", out, "--jobs", "2"]
+    arguments = ["study", "run", toml, "--data", synth_shards, "--out", out, "--jobs", "2"]
     said = study(*arguments, fails=True)
     assert "1 of 2 runs are complete" in said
     assert "can't be made" in said
@@ -176,33 +171,33 @@ def test_a_run_that_fails_stops_no_other(shards: Path, tmp_path: Path) -> None:
     assert "can&#39;t be made" in page
 
 
-def test_two_studies_at_once_are_refused(shards: Path, tmp_path: Path) -> None:
+def test_two_studies_at_once_are_refused(synth_shards: Path, tmp_path: Path) -> None:
     toml = tmp_path / "six.toml"
     toml.write_text(STUDY, "utf-8")
     with StudyFolder(tmp_path / "study").held():
         done = CliRunner(env={"COLUMNS": "400"}).invoke(
-            app, ["study", "run", str(toml), "--data", str(shards), "--out", str(tmp_path / "study")]
+            app, ["study", "run", str(toml), "--data", str(synth_shards), "--out", str(tmp_path / "study")]
         )
     assert done.exit_code == 1
     assert f"error: another study is running in {tmp_path / 'study'}" in done.stderr
     assert processes_of(tmp_path / "study") == []
 
 
-def test_runs_of_two_data_sets_are_kept_apart(shards: Path, tmp_path: Path) -> None:
+def test_runs_of_two_data_sets_are_kept_apart(synth_shards: Path, tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "study")
-    dataset = StoredDataset.open(shards)
+    dataset = StoredDataset.open(synth_shards)
     with folder.held():
         folder.check_data(dataset.name, "another")  # nothing is known yet, and nothing is written
-        folder.keep_data(dataset.name, data_content(dataset))
-        folder.keep_data("moved", data_content(StoredDataset.open(shards)))
+        folder.keep_data(dataset.name, dataset_digest(dataset))
+        folder.keep_data("moved", dataset_digest(StoredDataset.open(synth_shards)))
         with pytest.raises(TargetError, match="has other videos; choose another folder"):
             folder.check_data(dataset.name, "another")
 
 
-def test_dry_run_counts_what_study_run_would_do(shards: Path, tmp_path: Path) -> None:
+def test_dry_run_counts_what_study_run_would_do(synth_shards: Path, tmp_path: Path) -> None:
     toml, out = tmp_path / "six.toml", tmp_path / "study"
     toml.write_text(STUDY, "utf-8")
-    arguments = ["study", "run", toml, "--data", shards, "--out", out, "--dry-run", "--rate", "10", "--json"]
+    arguments = ["study", "run", toml, "--data", synth_shards, "--out", out, "--dry-run", "--rate", "10", "--json"]
     before = json.loads(study(*arguments, fails=False))
     failed = before["cells"][0]["run"]
     folder = StudyFolder(out)
@@ -219,10 +214,10 @@ def test_dry_run_counts_what_study_run_would_do(shards: Path, tmp_path: Path) ->
     assert "holds runs of data set 'of another' as it was" in done.stderr
 
 
-def test_dry_run_says_cells_time_and_bytes(shards: Path, tmp_path: Path) -> None:
+def test_dry_run_says_cells_time_and_bytes(synth_shards: Path, tmp_path: Path) -> None:
     toml = tmp_path / "six.toml"
     toml.write_text(STUDY, "utf-8")
-    arguments = ["study", "run", toml, "--data", shards, "--out", tmp_path / "study", "--dry-run", "--rate", "10"]
+    arguments = ["study", "run", toml, "--data", synth_shards, "--out", tmp_path / "study", "--dry-run", "--rate", "10"]
     said = study(*arguments, fails=False)
     assert "6 runs, 1 at a time" in said
     assert "at 10 training clips a second, as --rate says" in said
@@ -237,20 +232,22 @@ def test_dry_run_says_cells_time_and_bytes(shards: Path, tmp_path: Path) -> None
     ("change", "reason"),
     [
         (("frames = 1\n", "frmes = 1\n"), "axis 'frmes' is not known; did you mean 'frames'?"),
-        (("frames = 1\n", "frames = 0\n"), "frames per video 0 is out of range"),
-        (("[base]", "[bse]"), "'bse' is not part of a study; did you mean 'base'?"),
+        (("frames = 1\n", "frames = 0\n"), "setting 'memory.frames' is 0, out of range"),
+        (("[base]", "[bse]"), "setting 'bse' is not known; did you mean 'base'?"),
         ((TINY_BACKBONE, "resnt18"), "did you mean 'resnet18'?"),
         (('weights = "none"', 'weights = "nowhere.pt"'), "model.weights 'nowhere.pt' is not a file"),
         (("scenario.tasks = 2", "scenario.tasks = 99"), "99"),
         (('budget = "30kB"', 'budget = "30"'), "budget '30' is not understood"),
     ],
 )
-def test_what_no_run_could_take_is_refused(shards: Path, tmp_path: Path, change: tuple[str, str], reason: str) -> None:
+def test_what_no_run_could_take_is_refused(
+    synth_shards: Path, tmp_path: Path, change: tuple[str, str], reason: str
+) -> None:
     toml = tmp_path / "six.toml"
     assert change[0] in STUDY
     toml.write_text(STUDY.replace(*change), "utf-8")
     done = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"}).invoke(
-        app, ["study", "run", str(toml), "--data", str(shards), "--out", str(tmp_path / "study")]
+        app, ["study", "run", str(toml), "--data", str(synth_shards), "--out", str(tmp_path / "study")]
     )
     assert done.exit_code == 1
     assert "error: " in done.output
@@ -264,8 +261,11 @@ def test_a_run_whose_study_is_gone_never_starts(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "vclimb.study.running.child",
+        "vclimb.study.running.executors._child",
         str(gone.pid),
+        sys.executable,
+        "-m",
+        "vclimb.cli",
         "train",
         "--out",
         str(tmp_path / "run"),

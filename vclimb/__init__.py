@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from vclimb.pipeline.errors import VideoError as VideoError
     from vclimb.pipeline.synth.dataset import SynthSummary as SynthSummary
     from vclimb.pipeline.synth.dataset import synth as synth
+    from vclimb.study.api import Study as Study
+    from vclimb.study.planning.capacity import Capacity as Capacity
+    from vclimb.study.planning.capacity import capacities as capacities
+    from vclimb.study.planning.estimate import Estimate as Estimate
+    from vclimb.study.result import StudyResult as StudyResult
     from vclimb.training.api import plan as plan
     from vclimb.training.api import train as train
     from vclimb.training.plan import RunPlan as RunPlan
@@ -65,6 +70,11 @@ _PUBLIC = {
     "RunPlan": "vclimb.training.plan",
     "plan": "vclimb.training.api",
     "train": "vclimb.training.api",
+    "Capacity": "vclimb.study.planning.capacity",
+    "Estimate": "vclimb.study.planning.estimate",
+    "Study": "vclimb.study.api",
+    "StudyResult": "vclimb.study.result",
+    "capacities": "vclimb.study.planning.capacity",
 }
 """Public name -> module that defines it."""
 

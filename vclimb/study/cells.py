@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from vclimb.methods.registry import method_class
 from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Table, changes_no_result, flat
 from vclimb.training.config import MemoryConfig, RunConfig, make_config
@@ -35,8 +36,6 @@ class Cell:
         Raises:
             SettingsError: no run could take them.
         """
-        from vclimb.methods.registry import method_class
-
         config = make_config(table)
         if not method_class(config.method["name"]).replays:
             if config.consistency.weight > 0:  # K of its clips was the memory's, where it has none of its own
@@ -69,6 +68,6 @@ def distinct(cells: Iterable[Cell]) -> list[Cell]:
     return sorted(unique, key=lambda cell: seeds.index(cell.config.seed))
 
 
-def settings_of(cell: Cell) -> Mapping[str, Any]:
+def settings_of(cell: Cell) -> dict[str, Any]:
     """Dotted name -> value."""
     return flat(cell.config.to_table())

@@ -61,6 +61,7 @@ class StudyFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._is_held = False
 
     def run(self, run_id: str) -> Path:
         return self.path / RUNS / run_id
@@ -96,8 +97,10 @@ class StudyFolder:
             with writable(self.path):
                 for name in (RUNS, CONFIGS, LOGS, FAILURES):
                     (self.path / name).mkdir(exist_ok=True)
+            self._is_held = True
             yield
         finally:
+            self._is_held = False
             os.close(handle)
 
     def check_data(self, name: str, content: str) -> None:
@@ -128,7 +131,13 @@ class StudyFolder:
             replace_file(self.path / DATA, json.dumps({"name": name, "content": content}).encode())
 
     def write_study(self, toml: str, cells: Mapping[str, Mapping[str, Any]]) -> None:
-        """Say what the study is; its runs follow."""
+        """Write what the study is, before its runs.
+
+        Raises:
+            RuntimeError: This process doesn't hold the folder.
+        """
+        if not self._is_held:
+            raise RuntimeError(f"{self.path} is not held; write to it within StudyFolder.held()")
         with writable(self.path):
             replace_file(self.path / STUDY, toml.encode())
             replace_file(self.path / CELLS, json.dumps(cells, indent=1).encode())

@@ -72,3 +72,20 @@ def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:
     """A cell in a few words: what sets it apart."""
     words = [short(name, settings[name]) for name in names if settings.get(name) is not None]
     return ", ".join(words) or str(settings.get("method.name", "run"))
+
+
+def duration(seconds: float) -> str:
+    """Word a duration."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def size_label(n_bytes: float) -> str:
+    """Word a size in bytes, rounded to three digits."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= factor * 0.9995:
+            return f"{n_bytes / factor:.3g} {unit}"
+    return f"{n_bytes:.3g} B"

@@ -1,19 +1,22 @@
-"""How much a budget holds, for each codec and number of frames, measured on a sample of the data."""
+"""Capacity of a budget for each codec and number of frames, measured on a sample of the data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vclimb.memory.choice.budget import MemoryBudget
-from vclimb.memory.choice.frames import FrameCount, parse_frame_choice
+from vclimb.memory.choice.frames import FrameCount, parse_frame_choice, parse_frame_count
 from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.system.progress import progress_bar
+from vclimb.study.axes import parse_list
 
 CODECS = ("copy", "jpeg:75", "jpeg:50", "jpeg:75@128", "webp:75", "webp:75@128", "h264:28", "h264:28@128")
 FRAMES: tuple[FrameCount, ...] = (1, 2, 4, 8, 16, "all")
@@ -21,16 +24,16 @@ FRAMES: tuple[FrameCount, ...] = (1, 2, 4, 8, 16, "all")
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a budget holds under one choice.
+    """Capacity of a budget for one codec and number of frames.
 
     Attributes:
-        codec: how exemplars are encoded.
-        frames: K, frames of a video.
-        bytes_per_frame: of the encoded frames as the memory's files hold them, measured on the sample.
-        videos: that the budget holds.
-        kept_frames: of them all.
-        bytes: that they take.
-        videos_in_data: that there are.
+        codec: Encoding of exemplars.
+        frames: Number of frames kept of each video, K, or `all`.
+        bytes_per_frame: Mean size of an encoded frame in the memory's files, measured on the sample.
+        videos: Number of videos that the budget holds.
+        kept_frames: Number of frames of these videos together.
+        bytes: Size of the memory that holds them.
+        videos_in_data: Number of videos in the training data.
     """
 
     codec: str
@@ -42,49 +45,67 @@ class Capacity:
     videos_in_data: int
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return dict(vars(self))
+        """Convert to plain values."""
+        return asdict(self)
 
 
 def capacities(
-    dataset: StoredDataset,
-    budget: MemoryBudget,
-    codecs: Sequence[str] = CODECS,
-    frames: Sequence[FrameCount] = FRAMES,
+    data: str | Path | StoredDataset,
+    budget: str | MemoryBudget,
+    *,
+    codecs: str | Sequence[str] | None = None,
+    frames: str | Sequence[FrameCount] | None = None,
     sample: int = 12,
     rebalance: bool = False,
-    on_choice: Callable[[], None] = lambda: None,
+    progress: bool | None = None,
 ) -> list[Capacity]:
-    """What a budget holds once all classes are learned, in equal shares of the classes as in training.
+    """Count the videos and frames that a budget holds once all classes are learned. Nothing is trained.
+
+    Classes share the budget equally, as in training.
 
     Args:
-        dataset: opened for reading; its training part is what may be kept.
-        sample: so many videos, spread over the classes, are encoded to measure bytes a frame.
-        rebalance: what classes can't use of their share goes to others.
-        on_choice: called after each.
+        data: Prepared data set, whose training part is what may be kept: a path, a URL, or an open data set.
+        budget: `64MB` (bytes on disk), `2020v` (videos) or `16160f` (frames).
+        codecs: Codecs to compare, such as `["copy", "jpeg:75@128"]` or `"copy,jpeg:75@128"`; None: `CODECS`.
+        frames: Numbers of frames of a video to compare, such as `[1, 8, "all"]` or `"1,8,all"`; None: `FRAMES`.
+        sample: Number of videos, spread over the classes, that are encoded to measure the bytes of a frame.
+        rebalance: Whether classes that can't use their share of the budget give it to others.
+        progress: Whether progress is shown on stderr. None: if stderr is a terminal or a notebook.
 
     Raises:
-        SettingsError: a codec isn't known or can't take these frames, or the budget holds no memory.
+        SettingsError: A codec isn't known or can't take these frames, or the budget holds no memory.
+        DatasetError: The data set can't be read.
     """
-    has_splits = any(one.split == "train" for one in dataset.instances)
-    chosen = [one for one in dataset.instances if one.split == "train" or not has_splits]
-    chosen = sorted(chosen, key=lambda one: one.label)
-    if not chosen:
+    limit = budget if isinstance(budget, MemoryBudget) else MemoryBudget.parse(budget)
+    names = CODECS if codecs is None else parse_list("codecs", codecs, "copy,jpeg:75")
+    texts = parse_list("frames", frames if isinstance(frames, str) else [*map(str, frames or FRAMES)], "1,8,all")
+    counts = [parse_frame_count(text) for text in texts]
+    dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
+    kept, sampled = _candidates(dataset, sample)
+    capacities = []
+    with progress_bar("choices", progress) as bar:
+        task = bar.add_task("encoding a sample", total=len(names) * len(counts), note="")
+        for codec in names:
+            for count in counts:
+                measured = bytes_per_frame(dataset, sampled, parse_codec(codec), parse_frame_choice("uniform", count))
+                capacities.append(_capacity(kept, limit, codec, count, measured, rebalance))
+                bar.advance(task)
+    return capacities
+
+
+def _candidates(dataset: StoredDataset, sample: int) -> tuple[list[StoredInstance], list[StoredInstance]]:
+    """List the instances that may be kept, by class, and a sample of them that is spread over the list."""
+    has_splits = any(instance.split == "train" for instance in dataset.instances)
+    candidates = [instance for instance in dataset.instances if instance.split == "train" or not has_splits]
+    candidates.sort(key=lambda instance: instance.label)
+    if not candidates:
         raise SettingsError(f"data set {dataset.name} has no instances to keep")
-    places = np.unique(np.linspace(0, len(chosen) - 1, sample).astype(int)).tolist()
-    sampled = [chosen[place] for place in places]
-    found = []
-    for codec in codecs:
-        for count in frames:
-            choice = parse_frame_choice("uniform", count)
-            measured = bytes_per_frame(dataset, sampled, parse_codec(codec), choice)
-            found.append(_held(chosen, budget, codec, count, measured, rebalance))
-            on_choice()
-    return found
+    places = np.unique(np.linspace(0, len(candidates) - 1, sample).astype(int)).tolist()
+    return candidates, [candidates[place] for place in places]
 
 
-def _held(
-    chosen: Sequence[StoredInstance],
+def _capacity(
+    candidates: Sequence[StoredInstance],
     budget: MemoryBudget,
     codec: str,
     count: FrameCount,
@@ -92,15 +113,16 @@ def _held(
     rebalance: bool,
 ) -> Capacity:
     choice = parse_frame_choice("uniform", count)
-    of_class: dict[str, list[int]] = {}
-    for one in chosen:
-        of_class.setdefault(one.label, []).append(choice.n_chosen(one.end_frame - one.start_frame))
-    lengths = list(of_class.values())
-    sizes = [[int(n * frame_bytes) + EXEMPLAR_BYTES for n in own] for own in lengths]
+    lengths_by_class: dict[str, list[int]] = {}
+    for instance in candidates:
+        n_frames = choice.n_chosen(instance.end_frame - instance.start_frame)
+        lengths_by_class.setdefault(instance.label, []).append(n_frames)
+    lengths = list(lengths_by_class.values())
+    sizes = [[int(n * frame_bytes) + EXEMPLAR_BYTES for n in in_class] for in_class in lengths]
     costs = [[budget.cost(n, size) for n, size in zip(*pair, strict=True)] for pair in zip(lengths, sizes, strict=True)]
     granule = count if budget.kind == "frames" and isinstance(count, int) else 1
     overheads = [CLASS_BYTES] * len(costs)
     kept = budget.kept(costs, granule=granule, root_bytes=ROOT_BYTES, class_bytes=overheads, rebalance=rebalance)
-    n_frames = sum(sum(own[:n]) for own, n in zip(lengths, kept, strict=True))
-    n_bytes = ROOT_BYTES + sum(CLASS_BYTES * (n > 0) + sum(own[:n]) for own, n in zip(sizes, kept, strict=True))
-    return Capacity(codec, count, frame_bytes, sum(kept), n_frames, n_bytes, len(chosen))
+    kept_frames = sum(sum(in_class[:n]) for in_class, n in zip(lengths, kept, strict=True))
+    n_bytes = ROOT_BYTES + sum(CLASS_BYTES * (n > 0) + sum(size[:n]) for size, n in zip(sizes, kept, strict=True))
+    return Capacity(codec, count, frame_bytes, sum(kept), kept_frames, n_bytes, len(candidates))

@@ -1,33 +1,35 @@
-"""What a study will take: its runs' time, from those that have ended or by a rule that is said; and their memories."""
+"""Estimate of a study: time of its runs, from those that are complete or by a stated rule, and their memories."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vclimb.study.cells import Cell
+from vclimb.pipeline.system.progress import progress_bar
+from vclimb.study.cells import Cell, settings_of
 from vclimb.study.folder import StudyFolder
+from vclimb.study.naming import SEED, duration, head, size_label, value_text, varied
 from vclimb.training.config import RunConfig
 from vclimb.training.plan import PlannedMemory, RunPlan, plan_run
+from vclimb.training.run_folder import RunFolder
 
 ASSUMED_CLIPS_PER_SECOND = 100.0
-_RULE = "assumed {rate:g} training clips a second, as no run has ended; --rate takes what `vclimb bench` measures"
+_RULE = "assumed {rate:g} training clips a second, as no run is complete; --rate takes what `vclimb bench` measures"
 
 
 @dataclass(frozen=True)
 class CellEstimate:
-    """What a run is expected to take.
+    """Estimate of one run.
 
     Attributes:
-        cell: the run.
+        cell: Cell of the run.
         state: `complete`, `failed`, `begun` or `to do`.
-        clips: that are trained on, twice where temporal consistency looks at each again.
-        memory: videos, frames and bytes after the last task; None for methods that keep none.
-        seconds: of the run; 0 if it is complete, or failed and isn't tried again.
+        clips: Number of clips trained on; temporal consistency counts each clip twice.
+        memory: Numbers of videos, frames and bytes after the last task; None for methods that keep none.
+        seconds: Duration of the run; 0 for a run that is complete, or failed and isn't tried again.
     """
 
     cell: Cell
@@ -39,12 +41,12 @@ class CellEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a study is expected to take.
+    """Estimate of a study.
 
     Attributes:
-        cells: an estimate of each.
-        rule: how the time was found, as a sentence.
-        jobs: runs at a time.
+        cells: Estimates of the runs.
+        rule: Source of the durations, as a sentence.
+        jobs: Number of runs at a time.
     """
 
     cells: tuple[CellEstimate, ...]
@@ -53,28 +55,54 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Until the last run ends."""
-        left = [one.seconds for one in self.cells]
+        """Time until the last run ends."""
+        left = [cell.seconds for cell in self.cells]
         return max(sum(left) / self.jobs, max(left, default=0.0))
 
     @property
     def memory_bytes(self) -> int:
-        """Of all memories together."""
-        return sum(one.memory.bytes for one in self.cells if one.memory)
+        """Size of all memories together."""
+        return sum(cell.memory.bytes for cell in self.cells if cell.memory)
+
+    @property
+    def time(self) -> str:
+        """Time until the last run ends, in words."""
+        return duration(self.seconds)
+
+    def to_table(self) -> list[dict[str, str]]:
+        """Convert to rows of texts by their headings: what sets each run apart, its memory, clips and time."""
+        settings = [settings_of(estimated.cell) for estimated in self.cells]
+        names = [*varied(settings), SEED]
+        rows = []
+        for estimated, values in zip(self.cells, settings, strict=True):
+            memory = estimated.memory
+            rows.append(
+                {
+                    "run": estimated.cell.run_id,
+                    **{head(name): value_text(values.get(name)) for name in names},
+                    "videos": f"{memory.videos:,}" if memory else "-",
+                    "frames": f"{memory.frames:,}" if memory else "-",
+                    "bytes": size_label(memory.bytes) if memory else "-",
+                    "clips": f"{estimated.clips:,}",
+                    "time": duration(estimated.seconds) if estimated.seconds else "-",
+                    "state": estimated.state,
+                }
+            )
+        return rows
 
     def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Convert to plain values."""
         return {
             "cells": [
                 {
-                    "run": one.cell.run_id,
-                    "state": one.state,
-                    "settings": one.cell.config.to_table(),
-                    "training_clips": one.clips,
-                    "memory": one.memory and asdict(one.memory),
-                    "seconds": one.seconds,
+                    "run": estimated.cell.run_id,
+                    "state": estimated.state,
+                    "settings": estimated.cell.config.to_table(),
+                    "training_clips": estimated.clips,
+                    "memory": estimated.memory and asdict(estimated.memory),
+                    "seconds": estimated.seconds,
                 }
-                for one in self.cells
+                for estimated in self.cells
             ],
             "seconds": self.seconds,
             "seconds_from": self.rule,
@@ -84,32 +112,37 @@ class Estimate:
 
 
 def estimate(
-    cells: Sequence[Cell], folder: StudyFolder, jobs: int, rate: float | None, retry_failed: bool = False
+    cells: Sequence[Cell],
+    folder: StudyFolder,
+    jobs: int,
+    rate: float | None,
+    retry_failed: bool = False,
+    progress: bool | None = None,
 ) -> Estimate:
-    """Estimate a study; nothing is trained and nothing written.
+    """Estimate a study; nothing is trained or written.
 
     Args:
-        rate: training clips a second of one run; None: from runs of the study that have ended, else a rule.
-        retry_failed: runs that failed are tried again; else nothing of them is left to do.
+        cells: Cells of the study.
+        folder: Folder of the study, which may not exist.
+        jobs: Number of runs at a time.
+        rate: Training clips a second of one run; None: measured on complete runs of the study, or assumed.
+        retry_failed: Whether runs that failed are tried again, and so take time.
+        progress: Whether progress is shown, as `is_shown` takes it.
 
     Raises:
-        VclimbError: a cell couldn't be run.
+        VclimbError: A cell couldn't be run.
     """
     failed = folder.failures()
     plans: dict[str, RunPlan] = {}
     states, clips, memories = [], [], []
-    for cell in cells:
-        plan = _plan(cell.config, plans)
-        clips.append(plan.training_clips * _passes(cell.config))
-        memories.append(plan.tasks[-1].memory)
-        if folder.is_complete(cell.run_id):
-            states.append("complete")
-        elif cell.run_id in failed:
-            states.append("failed")
-        else:
-            states.append("begun" if folder.run(cell.run_id).exists() else "to do")
-    measured = _measured(cells, clips, folder)
-    rule = f"from {len(measured)} runs of this study that have ended: their training clips a second, all phases counted"
+    with progress_bar("runs", progress) as bar:
+        for cell in bar.track(cells, description="planning"):
+            plan = _plan(cell.config, plans)
+            clips.append(plan.training_clips * _passes(cell.config))
+            memories.append(plan.tasks[-1].memory)
+            states.append(_state(cell.run_id, folder, cell.run_id in failed))
+    measured = _seconds_per_clip(cells, clips, folder)
+    rule = f"from {len(measured)} complete runs of this study: their training clips a second, all phases counted"
     if rate is not None:
         rule = f"at {rate:g} training clips a second, as --rate says"
     elif not measured:
@@ -123,12 +156,21 @@ def estimate(
     return Estimate(rows, rule, jobs)
 
 
+def _state(run_id: str, folder: StudyFolder, has_failed: bool) -> str:
+    if folder.is_complete(run_id):
+        return "complete"
+    if has_failed:
+        return "failed"
+    return "begun" if folder.run(run_id).exists() else "to do"
+
+
 def _passes(config: RunConfig) -> int:
+    """Number of times that a clip is trained on."""
     return 2 if 0 < config.consistency.weight < 1 else 1
 
 
 def _plan(config: RunConfig, plans: dict[str, RunPlan]) -> RunPlan:
-    """The plan of a run; those that differ in nothing that it depends on share it."""
+    """Plan a run. Runs that differ only in what a plan doesn't depend on share it."""
     alike = config.replaced(seed=0, consistency=config.consistency.replaced(weight=0.0))
     key = json.dumps(alike.to_table(), sort_keys=True)
     if key not in plans:
@@ -136,11 +178,12 @@ def _plan(config: RunConfig, plans: dict[str, RunPlan]) -> RunPlan:
     return plans[key]
 
 
-def _measured(cells: Sequence[Cell], clips: Sequence[int], folder: StudyFolder) -> list[float]:
-    """Seconds for each training clip, of runs that have ended."""
-    found = []
+def _seconds_per_clip(cells: Sequence[Cell], clips: Sequence[int], folder: StudyFolder) -> list[float]:
+    """Measure the seconds for each training clip of complete runs."""
+    measured = []
     for cell, n_clips in zip(cells, clips, strict=True):
-        if folder.is_complete(cell.run_id) and n_clips:
-            metrics = json.loads(Path(folder.run(cell.run_id) / "metrics.json").read_text("utf-8"))
-            found.append(sum(metrics["seconds"].values()) / n_clips)
-    return found
+        if n_clips and folder.is_complete(cell.run_id):
+            metrics = RunFolder(folder.run(cell.run_id)).metrics()
+            if metrics is not None:
+                measured.append(sum(metrics.seconds.values()) / n_clips)
+    return measured

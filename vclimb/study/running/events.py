@@ -1,4 +1,4 @@
-"""How much of a run is done, from the events that it writes."""
+"""Share of a run that is done, from the events that it writes, and the time that is left."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-# Of a task's share: its epochs; the rest is the memory and the evaluation.
+# Share of a task that its epochs take; the rest is the memory and the evaluation.
 _TRAINING = 0.9
-# So much of a run must be done before the time that is left is told.
+# Share of one run that must be done before the time left is estimated.
 _ENOUGH = 0.05
 
 
 class EventTail:
-    """Reads a run's `events.jsonl` as it grows.
+    """Reads a run's `events.jsonl` while it grows.
 
     Args:
-        path: of the file; it need not be there yet.
+        path: Path of the file, which may not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +28,7 @@ class EventTail:
         self._share = 0.0
 
     def share_done(self) -> float:
-        """The share of the run that is done, 0 to 1; never less than it was."""
+        """Read new events, and return the share of the run that is done, from 0 to 1. It never falls."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -48,7 +48,7 @@ class EventTail:
 
 
 def _share(event: dict[str, Any]) -> float:
-    """The share of a run that is done when an event is written; 0 where it doesn't say."""
+    """Share of a run that is done when it writes an event; 0 for events that don't tell."""
     try:
         kind, n_tasks = event["event"], float(event.get("n_tasks") or 0)
         if kind == "complete":
@@ -65,27 +65,27 @@ def _share(event: dict[str, Any]) -> float:
 
 
 class TimeLeft:
-    """How long a study will take on, from how much of its runs was done since this command began.
+    """Estimates the time left, from the share of the runs that was done since the estimate began.
 
     Args:
-        now: a clock, in seconds.
+        now: Clock, in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._began = now()
-        self._before: dict[str, float] = {}
+        self._shares_before: dict[str, float] = {}
 
     def seconds(self, shares: Mapping[str, float]) -> float | None:
-        """Until the last run ends; None before enough is done to tell.
+        """Estimate the time until the last run ends; None while too little is done.
 
         Args:
-            shares: run -> the share that is done; 0: not begun. What was done before this command doesn't count.
+            shares: Share that is done of each run; 0: not begun.
         """
         for run, share in shares.items():
             if share > 0:
-                self._before.setdefault(run, share if share < 1 else 0.0)
-        done = sum(share - self._before.get(run, 0.0) for run, share in shares.items())
+                self._shares_before.setdefault(run, share if share < 1 else 0.0)
+        done = sum(share - self._shares_before.get(run, 0.0) for run, share in shares.items())
         if done < _ENOUGH:
             return None
         left = sum(1 - share for share in shares.values())

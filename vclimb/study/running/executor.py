@@ -1,209 +1,122 @@
-"""Where runs are computed. An `Executor` takes jobs and yields how they ended; how and where is its business.
+"""Jobs of a study, and the protocol of the executors that place them.
 
-`LocalExecutor` starts processes of this machine, several at a time, also on one GPU.
+A job gives the command and the environment of a run. An executor starts the commands, on this machine or elsewhere, and
+reports their exit statuses. Run folders lie on a file system that both sides see. `executors/local.py` is an example.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
+import pkgutil
 import sys
-import time
-from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import Protocol, cast
 
-import vclimb
-from vclimb.pipeline.system.interrupts import interrupts_held
+from vclimb.pipeline.errors import SettingsError
+from vclimb.settings import suggestion
 from vclimb.study.folder import StudyFolder
-from vclimb.study.running.events import EventTail
+from vclimb.study.running import executors
 
-# How often runs are looked at, how long one has to stop at a checkpoint, and then at all.
-_LOOK_SECONDS = 0.1
-_STOP_SECONDS = 6.0
-_END_SECONDS = 2.0
-_STOPPED = (130, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGINT)
+ENTRY_POINTS = "vclimb.run_executors"
+
+
+@dataclass(frozen=True)
+class RunCommand:
+    """Command that computes a run.
+
+    Attributes:
+        arguments: Program and its arguments.
+        environment: Variables to set on top of those of the process that starts the program.
+        log: File for what the program writes to stderr; a failure is explained by its last lines.
+    """
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    log: Path
 
 
 @dataclass(frozen=True)
 class RunJob:
-    """A run to be computed.
+    """Run to be computed.
 
     Attributes:
-        run_id: of the cell.
-        config: its settings, as TOML.
+        run_id: Name of the run.
+        study: Folder of the study.
+        threads: Number of processor cores for the run.
     """
 
     run_id: str
-    config: Path
+    study: StudyFolder
+    threads: int = 1
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process trains in the run's folder, such as one of a study that was killed a moment ago."""
+        return self.study.is_running(self.run_id)
+
+    def command(self, gpu: str | None = None) -> RunCommand:
+        """Make the command that computes the run. A run that was begun goes on from its checkpoint.
+
+        Exit status 0 means that the run is complete, 130 or 143 that it was stopped at a checkpoint by SIGINT or
+        SIGTERM.
+
+        Args:
+            gpu: GPU of the run, as CUDA_VISIBLE_DEVICES names it; None: those that the process sees.
+        """
+        study = self.study.path.absolute()
+        folder = StudyFolder(study)
+        paths = ["--config", str(folder.config(self.run_id)), "--out", str(folder.run(self.run_id))]
+        arguments = (sys.executable, "-P", "-m", "vclimb.cli", "train", *paths, "--resume", "--json")
+        package = Path(__file__).parents[3]  # the run imports the same vclimb, from whatever folder it is started
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads))
+        environment = {
+            "PYTHONPATH": os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "NO_COLOR": "1",
+            "COLUMNS": "500",
+            **threads,
+        }
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        return RunCommand(arguments, environment, folder.log(self.run_id))
 
 
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a run ended.
+class RunExecutor(Protocol):
+    """Places runs. Runs don't depend on each other, and may end in any order."""
 
-    Attributes:
-        job: the run.
-        how: `complete`; `failed`; or `stopped`, to go on another time.
-        error: a line that says why it failed.
-        exit_status: of its process; negative: the signal that ended it.
-    """
+    def run(self, jobs: Sequence[RunJob]) -> Generator[tuple[RunJob, int], None, None]:
+        """Run the command of each job, and yield the job and its exit status as soon as it has ended.
 
-    job: RunJob
-    how: Literal["complete", "failed", "stopped"]
-    error: str = ""
-    exit_status: int = 0
-
-
-OnProgress = Callable[[RunJob, float], None]
-"""Called with the share of a run that is done, 0 to 1."""
-
-
-class Executor(Protocol):
-    """Computes runs. They don't depend on each other; outcomes may come in any order."""
-
-    def run(self, jobs: Sequence[RunJob], on_progress: OnProgress) -> Generator[RunOutcome, None, None]:
-        """Compute all of them. Closing the generator stops what is still running, within seconds."""
+        Closing the generator must end the commands that still run, by SIGTERM and within seconds. A job that
+        `is_running` already must not be started before that process has ended.
+        """
         ...
 
 
-@dataclass
-class _Running:
-    job: RunJob
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    slot: int
-    events: EventTail
-    asked: float | None = field(default=None)
-
-
-class LocalExecutor:
-    """Processes of this machine.
+def make_executor(name: str, jobs: int, gpus: Sequence[str]) -> RunExecutor:
+    """Make an executor by name.
 
     Args:
-        folder: of the study.
-        jobs: runs at a time.
-        gpus: for CUDA_VISIBLE_DEVICES, shared out among them; empty: as it is.
-        threads: of torch, a run.
-        on_wait: told of a run that is still running from an earlier study; it is waited for.
+        name: Name of a file in `executors/`, of an entry point of group `vclimb.run_executors`, or
+            `package.module:Class`.
+        jobs: Number of runs at a time.
+        gpus: GPUs to share out among them, as CUDA_VISIBLE_DEVICES names them.
+
+    Raises:
+        SettingsError: There is no such executor, or it can't be imported.
     """
-
-    def __init__(
-        self,
-        folder: StudyFolder,
-        jobs: int,
-        gpus: Sequence[str] = (),
-        threads: int = 1,
-        on_wait: Callable[[RunJob], None] = lambda _: None,
-    ) -> None:
-        self._folder, self._jobs, self._gpus, self._threads = folder, jobs, tuple(gpus), threads
-        self._on_wait = on_wait
-
-    def run(self, jobs: Sequence[RunJob], on_progress: OnProgress) -> Generator[RunOutcome, None, None]:
-        todo = deque(jobs)
-        running: list[_Running] = []
-        told: set[str] = set()
-        try:
-            while todo or running:
-                free = sorted(set(range(self._jobs)) - {one.slot for one in running})
-                n_looked_at = 0
-                while todo and free and n_looked_at < len(todo):
-                    job = todo.popleft()
-                    if self._folder.is_running(job.run_id):  # of a study that was killed: it has not ended yet
-                        if job.run_id not in told:
-                            told.add(job.run_id)
-                            self._on_wait(job)
-                        todo.append(job)
-                        n_looked_at += 1
-                    else:
-                        running.append(self._start(job, free.pop(0)))
-                time.sleep(_LOOK_SECONDS)
-                for one in list(running):
-                    on_progress(one.job, one.events.share_done())
-                    if one.process.poll() is not None:
-                        running.remove(one)
-                        yield self._outcome(one)
-        finally:
-            _stop(running)
-
-    def _start(self, job: RunJob, slot: int) -> _Running:
-        run = self._folder.run(job.run_id)
-        arguments = ["train", "--config", str(job.config), "--out", str(run), "--resume", "--json"]
-        command = [sys.executable, "-P", "-m", "vclimb.study.running.child", str(os.getpid()), *arguments]
-        log = self._folder.log(job.run_id).open("wb")
-        try:
-            with interrupts_held():
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                    env=self._environment(slot),
-                    start_new_session=True,  # Ctrl-C in a terminal is for the study, which stops its runs
-                )
-        except BaseException:
-            log.close()
-            raise
-        return _Running(job, process, log, slot, EventTail(run / "events.jsonl"))
-
-    def _environment(self, slot: int) -> Mapping[str, str]:
-        threads = str(self._threads)
-        # The packages lie where this one does, whatever the folder is that the study was started in.
-        places = [str(Path(vclimb.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(places),
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "OPENBLAS_NUM_THREADS": threads,
-            "NO_COLOR": "1",
-            "COLUMNS": "500",
-        }
-        if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
-        return environment
-
-    def _outcome(self, one: _Running) -> RunOutcome:
-        one.log.close()
-        status = one.process.returncode
-        if status == 0 and self._folder.is_complete(one.job.run_id):
-            return RunOutcome(one.job, "complete")
-        if status in _STOPPED:
-            return RunOutcome(one.job, "stopped", exit_status=status)
-        return RunOutcome(one.job, "failed", _reason(status, self._folder.tail(one.job.run_id)), status)
-
-
-def _reason(status: int, tail: str) -> str:
-    """Why a run failed, in a line."""
-    lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if said:
-        return said[-1]
-    if status < 0:
-        name = signal.Signals(-status).name
-        hint = "; is the machine out of memory?" if -status == signal.SIGKILL else ""
-        return f"its process was ended by {name}{hint}"
-    if status == 0:
-        return "its process ended without completing the run"
-    return lines[-1] if lines else f"its process ended with status {status} and said nothing"
-
-
-def _stop(running: Sequence[_Running]) -> None:
-    """Ask runs to stop, ask again, and end what doesn't answer, with all that it started."""
-    for signal_number, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGTERM, _END_SECONDS)):
-        for one in running:
-            if one.process.poll() is None:
-                with suppress(ProcessLookupError):
-                    one.process.send_signal(signal_number)
-        deadline = time.monotonic() + patience
-        while any(one.process.poll() is None for one in running) and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS / 2)
-    for one in running:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(one.process.pid, signal.SIGKILL)  # its workers too
-        one.process.wait()
-        one.log.close()
+    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    for module in pkgutil.iter_modules(executors.__path__):
+        if not module.name.startswith("_"):
+            points[module.name] = EntryPoint(module.name, f"{executors.__name__}.{module.name}:EXECUTOR", ENTRY_POINTS)
+    if ":" in name:
+        points[name] = EntryPoint(name, name, ENTRY_POINTS)
+    if name not in points:
+        raise SettingsError(f"executor {name!r} is not known; {suggestion(name, points)}, or package.module:Class")
+    try:
+        kind = cast(Callable[[int, Sequence[str]], RunExecutor], points[name].load())
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"executor {name!r} can't be loaded: {error}") from None
+    return kind(jobs, gpus)

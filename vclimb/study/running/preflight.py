@@ -51,7 +51,7 @@ def _totals(dataset: StoredDataset, instances: Sequence[StoredInstance]) -> Data
     return DataTotals(len(instances), frames, n_bytes)
 
 
-def data_content(dataset: StoredDataset) -> str:
+def dataset_digest(dataset: StoredDataset) -> str:
     """A digest of a data set's videos and instances, equal wherever it lies and whatever it is called."""
     digest = hashlib.sha256()
     for video in sorted((video.key, video.sha256) for video in dataset.videos):

@@ -1,152 +1,135 @@
-"""Running a study: the runs that it still needs, several at a time, whatever was killed before."""
+"""Computation of a study's runs: those that are not complete yet, several at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from vclimb.pipeline.errors import SettingsError
-from vclimb.pipeline.system.cores import available_cores
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.transcode.target import writable
 from vclimb.study.cells import Cell, settings_of
 from vclimb.study.folder import Failure, StudyFolder
-from vclimb.study.running.executor import Executor, RunJob, RunOutcome
+from vclimb.study.running.executor import RunExecutor, RunJob
+from vclimb.study.running.places import Places
+from vclimb.study.running.progress import StudyProgress
 from vclimb.training.config import RunConfig
 from vclimb.training.run_folder import RunFolder
 
-OnProgress = Callable[[dict[str, float]], None]
-"""Called with the share that is done of each run that isn't complete yet."""
-
-# Of a run that has said nothing yet: it counts as under way.
-_BEGUN = 1e-9
+# Exit statuses of runs that were stopped by a signal, and go on another time.
+_STOPPED = (130, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGINT)
 
 
 @dataclass
-class StudySummary:
-    """What became of a study's runs, by their ids.
+class RunStates:
+    """States of a study's runs at the end of a call, by their names.
 
     Attributes:
-        complete: before this command began.
-        ran: completed by it.
-        failed: by it, and why.
-        failed_before: and not tried again.
-        stopped: by something else than the study; to go on another time.
+        complete: Runs that were complete before.
+        ran: Runs that the call completed.
+        failed: Runs that failed in the call.
+        failed_before: Runs that failed earlier and were not tried again.
+        unfinished: Runs that were stopped from outside the study, and go on with the next call.
     """
 
     complete: list[str] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
     failed: dict[str, Failure] = field(default_factory=dict)
     failed_before: dict[str, Failure] = field(default_factory=dict)
-    stopped: list[str] = field(default_factory=list)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every run of the study is complete."""
-        return not (self.failed or self.failed_before or self.stopped)
-
-    def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
-
-        def reasons(failures: dict[str, Failure]) -> dict[str, str]:
-            return {run_id: failure.error for run_id, failure in failures.items()}
-
-        return {
-            "complete_before": self.complete,
-            "ran": self.ran,
-            "failed": reasons(self.failed),
-            "failed_before": reasons(self.failed_before),
-            "stopped": self.stopped,
-            "is_complete": self.is_complete,
-        }
+    unfinished: list[str] = field(default_factory=list)
 
 
-def run_study(
+def run_cells(
     cells: Sequence[Cell],
-    toml: str,
     folder: StudyFolder,
-    executor: Executor,
-    workers: int,
+    executor: RunExecutor,
+    places: Places,
     retry_failed: bool = False,
-    on_progress: OnProgress = lambda _: None,
-    on_outcome: Callable[[Cell, RunOutcome], None] = lambda *_: None,
-    on_gpu: bool = False,
-) -> StudySummary:
-    """Compute the runs that a study still needs. One that is complete is never computed again.
+    progress: bool | None = None,
+) -> RunStates:
+    """Compute the runs that are not complete yet. A complete run is never computed again.
 
     Args:
-        cells: of the study.
-        toml: the study, to be written down.
-        folder: of the study; must be held.
-        executor: where runs are computed.
-        workers: processes that decode, a run; no setting that the result depends on.
-        retry_failed: try those again that failed before.
-        on_outcome: called when a run has ended.
-        on_gpu: each run is given a GPU, and fails rather than train on the CPU if it can't use it.
+        cells: Cells of the study.
+        folder: Folder of the study, which this process holds.
+        executor: Executor that places the runs.
+        places: Share of the machine for each run. A run that is given a GPU fails if it can't use it.
+        retry_failed: Whether to try runs again that failed before.
+        progress: Whether progress is shown, as `StudyProgress` takes it.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop; runs were stopped where they go on the next time.
+        KeyboardInterrupt: The study was asked to stop. Its runs stopped at checkpoints, from which the next call goes
+            on.
     """
-    folder.write_study(toml, {cell.run_id: dict(settings_of(cell)) for cell in cells})
-    of_id = {cell.run_id: cell for cell in cells}
-    complete = folder.complete(of_id)
-    failures = folder.failures()
-    for run_id in complete & failures.keys():  # the study was killed before it could forget that
-        folder.forget_failure(run_id)
-    skipped = {
-        run_id: failures[run_id] for run_id in of_id if run_id in failures.keys() - complete and not retry_failed
-    }
-    summary = StudySummary(sorted(complete), failed_before=skipped)
-    todo = [cell for cell in cells if cell.run_id not in complete and cell.run_id not in skipped]
-    jobs = [RunJob(cell.run_id, folder.config(cell.run_id)) for cell in todo]
-    for cell, job in zip(todo, jobs, strict=True):
+    states, todo = _begin(cells, folder, retry_failed)
+    settings = {cell.run_id: settings_of(cell) for cell in todo}
+    jobs = [RunJob(cell.run_id, folder, places.cores) for cell in todo]
+    for cell in todo:
         with writable(folder.path):
-            replace_file(job.config, _placed(cell.config, workers, on_gpu).to_toml().encode())
+            replace_file(folder.config(cell.run_id), _placed(cell.config, places).to_toml().encode())
         _follow_files(RunFolder(folder.run(cell.run_id)), cell.config)
-    shares = dict.fromkeys((job.run_id for job in jobs), 0.0)
-
-    def tell(job: RunJob, share: float) -> None:
-        shares[job.run_id] = max(share, _BEGUN)
-        on_progress(shares)
-
-    outcomes = executor.run(jobs, tell)
-    try:
-        for outcome in outcomes:
-            run_id = outcome.job.run_id
-            if outcome.how == "complete":
+    with StudyProgress(cells, list(settings), folder, progress) as shown, closing(executor.run(jobs)) as ends:
+        for job in jobs:
+            if job.is_running:
+                shown.waits(job.run_id)
+        for job, status in ends:
+            run_id = job.run_id
+            if status == 0 and folder.is_complete(run_id):
                 folder.forget_failure(run_id)
-                summary.ran.append(run_id)
-            elif outcome.how == "failed":
-                settings = dict(settings_of(of_id[run_id]))
-                summary.failed[run_id] = folder.record_failure(run_id, outcome.error, outcome.exit_status, settings)
+                states.ran.append(run_id)
+                shown.ended(run_id, "complete")
+            elif status in _STOPPED:
+                states.unfinished.append(run_id)
+                shown.ended(run_id, "stopped")
             else:
-                summary.stopped.append(run_id)
-            tell(outcome.job, 1.0)
-            on_outcome(of_id[run_id], outcome)
-    finally:
-        outcomes.close()  # stops what is running
-    return summary
+                failure = folder.record_failure(run_id, _reason(status, folder.tail(run_id)), status, settings[run_id])
+                states.failed[run_id] = failure
+                shown.ended(run_id, "failed", failure.error)
+    return states
 
 
-def shared_cores(jobs: int) -> int:
-    """Processor cores for each of so many runs at a time: decoding processes, and threads of torch."""
-    return max(1, available_cores() // jobs)
+def _begin(cells: Sequence[Cell], folder: StudyFolder, retry_failed: bool) -> tuple[RunStates, list[Cell]]:
+    """Sort out which runs are complete or failed before, and which cells are left to run."""
+    complete = folder.complete(cell.run_id for cell in cells)
+    failures = folder.failures()
+    for run_id in complete & failures.keys():  # the study was killed before it could remove the record
+        folder.forget_failure(run_id)
+    left = [cell for cell in cells if cell.run_id not in complete]
+    skipped: Mapping[str, Failure] = {} if retry_failed else failures
+    states = RunStates(sorted(complete))
+    states.failed_before = {cell.run_id: skipped[cell.run_id] for cell in left if cell.run_id in skipped}
+    return states, [cell for cell in left if cell.run_id not in skipped]
 
 
 def _follow_files(begun: RunFolder, config: RunConfig) -> None:
-    """A run that was begun goes on with its files where they lie now: its name says that their content is the same."""
+    """Let a run that was begun use its files where they lie now: its name says that their contents are the same."""
     if begun.exists:
-        with suppress(SettingsError):  # damaged settings: the run itself says so, and stops no other
+        with suppress(SettingsError):  # the run itself reports damaged settings, and stops no other
             begun.follow_files(config)
 
 
-def _placed(config: RunConfig, workers: int, on_gpu: bool) -> RunConfig:
-    """With this machine's share of cores, and on the GPU that it is given, unless the study says otherwise."""
+def _placed(config: RunConfig, places: Places) -> RunConfig:
+    """Give a run its share of the cores, and a GPU if there is one, unless the study says otherwise."""
     compute = config.compute
     if compute.workers is None:
-        compute = compute.replaced(workers=workers)
-    if compute.device == "auto" and on_gpu:
+        compute = compute.replaced(workers=places.cores)
+    if compute.device == "auto" and places.gpus:
         compute = compute.replaced(device="cuda")
     return config.replaced(compute=compute)
+
+
+def _reason(status: int, tail: str) -> str:
+    """Word the reason of a failure in one line."""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = "; is the machine out of memory?" if -status == signal.SIGKILL else ""
+        return f"its process was ended by {name}{hint}"
+    if status == 0:
+        return "its process ended without completing the run"
+    return lines[-1] if lines else f"its process ended with status {status} and without a message"

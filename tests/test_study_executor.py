@@ -1,0 +1,66 @@
+"""Executors of runs from outside the package: one file that starts the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from training_cases import TINY_BACKBONE
+
+import vclimb
+from vclimb.pipeline.errors import SettingsError
+from vclimb.study.running.executor import make_executor
+
+SERIAL_EXECUTOR = """
+import os, subprocess
+
+class SerialExecutor:
+    def __init__(self, jobs, gpus):
+        pass
+
+    def run(self, jobs):
+        for job in jobs:
+            command = job.command()
+            with open(command.log, "wb") as log:
+                environment = {**os.environ, **command.environment}
+                yield job, subprocess.call(command.arguments, stdout=subprocess.DEVNULL, stderr=log, env=environment)
+"""
+STUDY = {
+    "name": "tiny",
+    "base": {
+        "method": "finetune",
+        "scenario": {"tasks": 2},
+        "model": {"backbone": TINY_BACKBONE, "weights": "none", "clip_frames": 2, "size": 32},
+        "training": {"epochs": 1, "batch_size": 8},
+        "compute": {"device": "cpu", "decoder": "cpu", "workers": 0},
+    },
+    "axes": {"seed": [0, 1]},
+}
+
+
+@pytest.mark.timeout(230)
+def test_executor_of_another_package_completes_a_study(
+    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "serial_runs.py").write_text(SERIAL_EXECUTOR, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    study = vclimb.Study(STUDY)
+    result = study.run(synth_shards, tmp_path / "study", executor="serial_runs:SerialExecutor", progress=False)
+    assert (result.is_complete, len(result.ran), result.complete) == (True, 2, ())
+    again = study.run(synth_shards, tmp_path / "study", progress=False)
+    assert (again.is_complete, again.ran, set(again.complete)) == (True, (), set(result.ran))
+    assert set(vclimb.StudyResult.load(tmp_path / "study").complete) == set(result.ran)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("locale", "executor 'locale' is not known; did you mean 'local'?"),
+        ("nowhere:Executor", "executor 'nowhere:Executor' can't be loaded: No module named 'nowhere'"),
+        ("json:Executor", "executor 'json:Executor' can't be loaded: module 'json' has no attribute 'Executor'"),
+    ],
+)
+def test_unknown_executors_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        make_executor(name, 1, ())
+    assert reason in str(raised.value)

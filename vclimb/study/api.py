@@ -1,0 +1,177 @@
+"""Public class of studies: many runs that differ in a few settings.
+
+study = vclimb.Study("memory-vs-frames", axes={"frames": [1, 8]}, settings={"training.epochs": 10})
+result = study.run("shards/ucf101", "studies/frames", jobs=4)
+result.report()
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.study.axes import parse_axes, parse_list, parse_settings
+from vclimb.study.cells import Cell, settings_of
+from vclimb.study.definition import read_study
+from vclimb.study.folder import StudyFolder
+from vclimb.study.planning.estimate import Estimate, estimate
+from vclimb.study.result import StudyResult
+from vclimb.study.running.executor import RunExecutor, make_executor
+from vclimb.study.running.places import Places
+from vclimb.study.running.preflight import ScenarioTotals, dataset_digest, preflight
+from vclimb.study.running.run import run_cells
+
+_log = logging.getLogger(__name__)
+
+
+class Study:
+    """Runs that differ in a few settings.
+
+    Args:
+        name_or_file: Name of a preset (`memory-vs-frames`, `codecs`, `paper-table-a`, `paper-table-b`,
+            `paper-table-c`), path of a TOML file, or the content of such a file as nested tables.
+        axes: Values of settings that vary, by their dotted or short names, such as `{"frames": [1, 8, "all"]}`; or
+            texts such as `["frames=1,8,all"]`. Every combination is a run.
+        settings: Settings of all runs by their dotted or short names, such as `{"training.epochs": 10}`, as nested
+            tables, or as texts such as `["training.epochs=10"]`.
+        budgets: Budgets that all cells share, in place of all others, such as `["1MB", "2MB"]`, `"1MB,2MB"`, or
+            `["5%"]` of the training data.
+        equal: Kinds of budgets that are equal in all cells: `bytes`, `videos` or `frames`, or several.
+
+    Attributes:
+        definition: Base settings, axes and constraints.
+
+    Raises:
+        SettingsError: There is no such file or preset, a name is unknown, or a value isn't allowed.
+    """
+
+    def __init__(
+        self,
+        name_or_file: str | Path | Mapping[str, Any],
+        *,
+        axes: Mapping[str, Sequence[Any]] | Sequence[str] | None = None,
+        settings: Mapping[str, Any] | Sequence[str] | None = None,
+        budgets: str | Sequence[str] | None = None,
+        equal: str | Sequence[str] | None = None,
+    ) -> None:
+        self.definition = read_study(name_or_file).changed(
+            parse_axes(axes),
+            parse_settings(settings),
+            parse_list("budgets", budgets, "1MB,2MB"),
+            parse_list("equal", equal, "bytes,videos"),
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self.definition.name
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, axes={self.definition.axes!r})"
+
+    def cells(self, data: str | Path | StoredDataset) -> list[Cell]:
+        """List the runs of the study, each once.
+
+        Args:
+            data: Prepared data set: a path, a URL, or an open data set.
+
+        Raises:
+            VclimbError: A cell has settings that no run takes, or the data set can't be read.
+        """
+        return self._cells(_open(data))
+
+    def run(
+        self,
+        data: str | Path | StoredDataset,
+        out: str | Path,
+        *,
+        jobs: int | None = None,
+        gpus: str | Sequence[int | str] = "auto",
+        retry_failed: bool = False,
+        executor: str | RunExecutor = "local",
+        progress: bool | None = None,
+    ) -> StudyResult:
+        """Compute the runs that are not complete yet. A complete run is never computed again.
+
+        Settings that no run could take are refused before anything runs. A run that fails stops no other.
+
+        Args:
+            data: Prepared data set: a path, a URL, or an open data set.
+            out: Folder of the study; made if it isn't there.
+            jobs: Number of runs at a time, also on one GPU; None: one for each GPU.
+            gpus: GPUs to spread runs over, such as `[0, 1]` or `"0,1"`, counted among the visible ones; `auto`: all.
+            retry_failed: Whether to try runs again that failed before.
+            executor: Executor that places the runs: its name, `package.module:Class`, or an instance.
+            progress: Whether progress is shown on stderr. None: if stderr is a terminal or a notebook. True: the lines
+                of runs that have ended are printed in any case.
+
+        Raises:
+            VclimbError: A cell couldn't be run, the folder is in use, can't be written, or holds runs of other data.
+            KeyboardInterrupt: The study was asked to stop; the next call goes on with its runs.
+        """
+        dataset = _open(data)
+        cells = self._cells(dataset)
+        places = Places.find(jobs, gpus)
+        chosen = make_executor(executor, places.jobs, places.gpus) if isinstance(executor, str) else executor
+        folder, digest = StudyFolder(out), dataset_digest(dataset)
+        folder.check_data(dataset.name, digest)
+        for warning in preflight(cells, dataset):
+            _log.warning(warning)
+        with folder.held():
+            folder.keep_data(dataset.name, digest)
+            folder.write_study(self.definition.to_toml(), {cell.run_id: settings_of(cell) for cell in cells})
+            states = run_cells(cells, folder, chosen, places, retry_failed, progress)
+        return StudyResult(
+            folder=folder.path,
+            complete=tuple(states.complete),
+            ran=tuple(states.ran),
+            failed=states.failed,
+            failed_before=states.failed_before,
+            unfinished=tuple(states.unfinished),
+        )
+
+    def estimate(
+        self,
+        data: str | Path | StoredDataset,
+        out: str | Path,
+        *,
+        jobs: int | None = None,
+        gpus: str | Sequence[int | str] = "auto",
+        rate: float | None = None,
+        retry_failed: bool = False,
+        progress: bool | None = None,
+    ) -> Estimate:
+        """Estimate the time and the memories of the runs that are not complete yet. Nothing is trained or written.
+
+        Args:
+            data: Prepared data set: a path, a URL, or an open data set.
+            out: Folder of the study, which may not exist yet.
+            jobs: Number of runs at a time; None: one for each GPU.
+            gpus: GPUs to spread runs over, as `run` takes them.
+            rate: Training clips a second of one run, as `vclimb.bench` measures; None: measured on complete runs of
+                the study, or assumed.
+            retry_failed: Whether runs that failed before are tried again.
+            progress: Whether progress is shown on stderr. None: if stderr is a terminal or a notebook.
+
+        Raises:
+            VclimbError: A cell couldn't be run, or the folder holds runs of other data.
+        """
+        dataset = _open(data)
+        folder = StudyFolder(out)
+        folder.check_data(dataset.name, dataset_digest(dataset))
+        cells = self._cells(dataset)
+        return estimate(cells, folder, Places.find(jobs, gpus).jobs, rate, retry_failed, progress)
+
+    def _cells(self, dataset: StoredDataset) -> list[Cell]:
+        place = str(dataset.storage)
+        return self.definition.expand(
+            os.path.abspath(place) if os.path.exists(place) else place, ScenarioTotals(dataset)
+        )
+
+
+def _open(data: str | Path | StoredDataset) -> StoredDataset:
+    return data if isinstance(data, StoredDataset) else StoredDataset.open(data)

@@ -1,0 +1,91 @@
+"""Processes of this machine, several at a time, also on one GPU."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+from vclimb.pipeline.system.interrupts import interrupts_held
+from vclimb.study.running.executor import RunJob
+
+_LOOK_SECONDS = 0.1
+# Time for a run to write a checkpoint, and then to end at all.
+_STOP_SECONDS = 6.0
+_END_SECONDS = 2.0
+
+
+@dataclass
+class _RunProcess:
+    job: RunJob
+    process: subprocess.Popen[bytes]
+    slot: int
+
+
+class LocalRunExecutor:
+    """Processes of this machine.
+
+    Args:
+        jobs: Number of runs at a time.
+        gpus: GPUs to share out among them, as CUDA_VISIBLE_DEVICES names them; empty: those that this process sees.
+    """
+
+    def __init__(self, jobs: int, gpus: Sequence[str] = ()) -> None:
+        self._jobs, self._gpus = jobs, tuple(gpus)
+
+    def run(self, jobs: Sequence[RunJob]) -> Generator[tuple[RunJob, int], None, None]:
+        """Run the command of each job in a process."""
+        waiting = deque(jobs)
+        running: list[_RunProcess] = []
+        try:
+            while waiting or running:
+                free = sorted(set(range(self._jobs)) - {run.slot for run in running})
+                for job in list(islice((job for job in waiting if not job.is_running), len(free))):
+                    waiting.remove(job)
+                    running.append(self._start(job, free.pop(0)))
+                time.sleep(_LOOK_SECONDS)
+                for run in [run for run in running if run.process.poll() is not None]:
+                    running.remove(run)
+                    yield run.job, run.process.returncode
+        finally:
+            _stop(running)
+
+    def _start(self, job: RunJob, slot: int) -> _RunProcess:
+        command = job.command(self._gpus[slot % len(self._gpus)] if self._gpus else None)
+        child = [sys.executable, "-P", "-m", f"{__package__}._child", str(os.getpid())]
+        with command.log.open("wb") as log, interrupts_held():
+            process = subprocess.Popen(
+                [*child, *command.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, **command.environment},
+                start_new_session=True,  # a terminal sends Ctrl-C to the study alone, which stops its runs
+            )
+        return _RunProcess(job, process, slot)
+
+
+def _stop(running: Sequence[_RunProcess]) -> None:
+    """Ask runs to stop, ask again, and then kill those that are left, with all processes that they started."""
+    for patience in (_STOP_SECONDS, _END_SECONDS):
+        for run in running:
+            if run.process.poll() is None:
+                with suppress(ProcessLookupError):
+                    run.process.terminate()
+        deadline = time.monotonic() + patience
+        while any(run.process.poll() is None for run in running) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS / 2)
+    for run in running:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(run.process.pid, signal.SIGKILL)
+        run.process.wait()
+
+
+EXECUTOR = LocalRunExecutor
