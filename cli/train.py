@@ -31,7 +31,10 @@ def command(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="Method, e.g. icarl or joint; docs/training.md lists all. Default: naive."),
+        typer.Option(
+            help="A method, or a class of your own as package.module:Class. Default: naive.\n\n"
+            + "\n\n".join(f"{name}: {summary}" for name, summary in vclimb.list_methods().items())
+        ),
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Budget of the replay memory: 2020v (videos), 16160f (frames), 64MB (on disk).")

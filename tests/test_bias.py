@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from method_cases import quickly, seeds
 from torch import Tensor
 
 from vclimb.methods.bias import BiasCorrection, hold_out, released_fit, released_hold_out
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.errors import SettingsError, VclimbError
 
-quickly = settings(deadline=None, max_examples=40)
-seeds = st.integers(0, 2**31)
 TWO_TASKS = BiasCorrection().next_task(3).next_task(2)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def drawn(seed: int, n_samples: int = 60) -> tuple[Tensor, Tensor]:

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from method_cases import quickly, seeds
 from torch import Tensor
 
 from vclimb.methods.consistency import cross_entropy, temporal_consistency
 from vclimb.pipeline.errors import SettingsError
 
-quickly = settings(deadline=None, max_examples=50)
 LABELS = torch.tensor([0, 1])
 LOGITS = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]])  # probabilities 3/4, 1/4 and 1/2, 1/2
 DOWN = torch.tensor([[0.0, math.log(4)], [0.0, math.log(9)]])  # 1/5, 4/5 and 1/10, 9/10
 CE = -(math.log(3 / 4) + math.log(1 / 2)) / 2
 CE_DOWN = -(math.log(1 / 5) + math.log(9 / 10)) / 2
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_by_hand() -> None:
@@ -37,7 +28,7 @@ def test_by_hand() -> None:
 
 
 @quickly
-@given(st.floats(0, 1), st.integers(0, 2**31))
+@given(st.floats(0, 1), seeds)
 def test_it_lies_between_its_ends(weight: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     whole, down = (10 * torch.randn(4, 3, generator=generator) for _ in range(2))

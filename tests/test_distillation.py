@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from method_cases import Doubles, quickly, seeds
 from torch import Tensor
 
 from vclimb.methods.distillation import (
@@ -19,23 +19,10 @@ from vclimb.methods.distillation import (
     binary_cross_entropy,
     icarl_classification,
     icarl_distillation,
-    icarl_loss,
     lwf_distillation,
     lwf_targets,
     soft_cross_entropy,
 )
-
-quickly = settings(deadline=None, max_examples=50)
-Doubles = npt.NDArray[np.float64]
-seeds = st.integers(0, 2**31)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def drawn(seed: int, n_samples: int = 4, n_classes: int = 5, n_old: int = 3) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,13 +117,8 @@ class TestIcarl:
         classification, distillation = slow_icarl(logits, labels, old_logits)
         assert icarl_classification(logits, labels, 3).item() == pytest.approx(classification, rel=1e-4)
         assert icarl_distillation(logits, old_logits).item() == pytest.approx(distillation, rel=1e-4)
-        whole = classification + distillation
-        assert icarl_loss(logits, labels, old_logits).item() == pytest.approx(whole, rel=1e-4)
-        assert icarl_loss(logits, labels, old_logits, "mean").item() == pytest.approx(whole / 5, rel=1e-4)
-
-    def test_the_first_task_has_no_distillation(self) -> None:
-        logits, _, labels = drawn(3)
-        assert icarl_loss(logits, labels).item() == pytest.approx(slow_icarl(logits, labels, None)[0], rel=1e-5)
+        first_task, _ = slow_icarl(logits, labels, None)
+        assert icarl_classification(logits, labels).item() == pytest.approx(first_task, rel=1e-4)
 
     def test_by_hand(self) -> None:
         """One old class, on which the old model said 3/4 and the new one says 1/2; two new classes, the first right."""
@@ -146,8 +128,8 @@ class TestIcarl:
         assert icarl_distillation(logits, old_logits).item() == pytest.approx(math.log(2))
 
     def test_an_exemplar_is_a_negative_of_new_classes_and_its_label_is_not_used(self) -> None:
-        logits, old_logits, _ = drawn(4, n_samples=1)
-        first, second = (icarl_loss(logits, torch.tensor([label]), old_logits) for label in (0, 2))
+        logits, _, _ = drawn(4, n_samples=1)
+        first, second = (icarl_classification(logits, torch.tensor([label]), 3) for label in (0, 2))
         assert first.item() == second.item()
         (gradient,) = torch.autograd.grad(icarl_classification(logits.requires_grad_(), torch.tensor([0]), 3), logits)
         assert (gradient[0, 3:] > 0).all()
@@ -232,7 +214,12 @@ def test_losses_of_bfloat16_logits_are_float32(distillation: Distillation) -> No
 def test_an_empty_batch_costs_nothing() -> None:
     weights = torch.ones(2, 5, requires_grad=True)
     logits, old_logits, labels = torch.empty(0, 2) @ weights, torch.empty(0, 3), torch.empty(0, dtype=torch.int64)
-    for loss in (lwf_distillation(logits, old_logits), icarl_loss(logits, labels, old_logits)):
+    losses = (
+        lwf_distillation(logits, old_logits),
+        icarl_distillation(logits, old_logits),
+        icarl_classification(logits, labels, 3),
+    )
+    for loss in losses:
         (gradient,) = torch.autograd.grad(loss, weights, retain_graph=True)
         assert loss.item() == 0
         assert (gradient == 0).all()
@@ -247,9 +234,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="temperature 0 is out of range; allowed: above 0"):
         lwf_distillation(logits, old_logits, 0)
     with pytest.raises(ValueError, match=r"labels \(3,\) and 3 old classes don't fit logits \(4, 5\)"):
-        icarl_loss(logits, labels[:3], old_logits)
-    with pytest.raises(ValueError, match="over classes 'max' is not known; allowed: sum, mean"):
-        icarl_loss(logits, labels, old_logits, "max")  # type: ignore[arg-type]
+        icarl_classification(logits, labels[:3], 3)
     with pytest.raises(ValueError, match=r"targets \(4, 3\) don't fit logits \(4, 5\)"):
         soft_cross_entropy(logits, old_logits)
     with pytest.raises(ValueError, match=r"targets \(4, 3\) don't fit logits \(4, 5\)"):

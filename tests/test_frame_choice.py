@@ -23,12 +23,12 @@ from vclimb.memory.choice.frames import (
     RandomFrames,
     UniformFrames,
     farthest_points,
-    key_number,
     parse_frame_choice,
     parse_frame_count,
     thumbnails,
 )
 from vclimb.pipeline.arrays import Indices, Pixels
+from vclimb.pipeline.clips.dice import key_number
 from vclimb.pipeline.errors import SettingsError
 
 

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from safetensors.torch import load, save
+from method_cases import N_CLASSES, N_FEATURES, Doubles, drawn_samples, make_linear
 from torch import Tensor, nn
 
 from vclimb.methods import importance
-from vclimb.methods.anchored import of_whole_batches
+from vclimb.methods.anchor import Parameters
+from vclimb.methods.anchored import whole_batch_gradients
 from vclimb.methods.importance import (
-    Anchor,
     ImportanceSum,
-    Parameters,
-    anchored,
     fisher_diagonal,
-    joined_anchors,
     output_sensitivity,
-    quadratic_penalty,
     released_fisher,
     released_gradient,
     released_sensitivity,
@@ -33,23 +25,10 @@ from vclimb.methods.importance import (
 from vclimb.methods.method import TaskData
 from vclimb.model.tsn import TSN
 
-quickly = settings(deadline=None, max_examples=30)
-Doubles = npt.NDArray[np.float64]
-N_FEATURES, N_CLASSES = 3, 4
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 @pytest.fixture
 def linear() -> nn.Linear:
-    torch.manual_seed(0)
-    return nn.Linear(N_FEATURES, N_CLASSES)
+    return make_linear()
 
 
 @pytest.fixture
@@ -61,12 +40,6 @@ def deep() -> nn.Sequential:
     )
     model(torch.randn(50, N_FEATURES))
     return model
-
-
-def drawn(n_samples: int, seed: int = 2) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    clips = torch.randn(n_samples, N_FEATURES, generator=generator)
-    return clips, torch.randint(N_CLASSES, (n_samples,), generator=generator)
 
 
 def batches(clips: Tensor, labels: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
@@ -113,7 +86,7 @@ def one_by_one(model: nn.Module, clips: Tensor, labels: Tensor, kind: str) -> di
 
 class TestFisher:
     def test_as_its_formula(self, linear: nn.Linear) -> None:
-        clips, labels = drawn(7)
+        clips, labels = drawn_samples(7)
         squares = [
             log_likelihood_gradients(linear, clip)[label] ** 2
             for clip, label in zip(clips.double().numpy(), labels.tolist(), strict=True)
@@ -124,7 +97,7 @@ class TestFisher:
 
     def test_drawn_labels_give_the_fisher_itself_on_average(self, linear: nn.Linear) -> None:
         """Its expectation over labels, to within 5 deviations of 3,000 draws of each of 2 clips."""
-        clips, labels = drawn(2)
+        clips, labels = drawn_samples(2)
         expectation, deviation = np.zeros((2, N_CLASSES, N_FEATURES + 1))
         for clip in clips.double().numpy():
             weight, bias = as_doubles(linear)
@@ -149,14 +122,14 @@ class TestFisher:
 class TestSensitivity:
     def test_as_its_formula(self, linear: nn.Linear) -> None:
         """The gradient of |W x + b|^2 by W is 2 (W x + b) x."""
-        clips, labels = drawn(7)
+        clips, labels = drawn_samples(7)
         weight, bias = as_doubles(linear)
         magnitudes = [np.abs(2 * np.outer(weight @ x + bias, [*x, 1])) for x in clips.double().numpy()]
         found = output_sensitivity(linear, batches(clips, labels, 3), chunk_size=2)
         assert_importance(found.mean(), np.mean(magnitudes, axis=0))
 
     def test_labels_are_not_looked_at(self, linear: nn.Linear) -> None:
-        clips, labels = drawn(4)
+        clips, labels = drawn_samples(4)
         found = [output_sensitivity(linear, [(clips, y)]).mean()["weight"] for y in (labels, labels * 0)]
         assert torch.equal(found[0], found[1])
 
@@ -164,7 +137,7 @@ class TestSensitivity:
 class TestBoth:
     @pytest.mark.parametrize("kind", ["fisher", "sensitivity"])
     def test_as_samples_one_by_one(self, deep: nn.Sequential, kind: str) -> None:
-        clips, labels = drawn(9)
+        clips, labels = drawn_samples(9)
         estimate = fisher_diagonal if kind == "fisher" else output_sensitivity
         expected = one_by_one(deep, clips, labels, kind)
         for size, chunk in ((9, 9), (4, 3), (1, 1)):
@@ -193,8 +166,8 @@ class TestBoth:
         deep.train()
         deep[1].eval()  # as partial batch norm has it
         before = {name: value.clone() for name, value in deep.state_dict().items()}
-        fisher_diagonal(deep, [drawn(4)])
-        released_fisher(deep, [drawn(4)])
+        fisher_diagonal(deep, [drawn_samples(4)])
+        released_fisher(deep, [drawn_samples(4)])
         assert [module.training for module in deep] == [True, False, True, True, True]
         assert all(torch.equal(value, before[name]) for name, value in deep.state_dict().items())
         assert all(value.grad is None for value in deep.parameters())
@@ -206,7 +179,7 @@ class TestBoth:
         assert all(module.training for module in deep.modules())
 
     def test_processes_add_up(self, linear: nn.Linear) -> None:
-        clips, labels = drawn(8)
+        clips, labels = drawn_samples(8)
         parts = [fisher_diagonal(linear, [(clips[half], labels[half])]) for half in (slice(0, 3), slice(3, 8))]
         merged = ImportanceSum(
             {name: parts[0].total[name] + parts[1].total[name] for name in parts[0].total},
@@ -217,13 +190,13 @@ class TestBoth:
 
     def test_frozen_parameters_have_no_importance(self, linear: nn.Linear) -> None:
         linear.bias.requires_grad_(False)
-        assert fisher_diagonal(linear, [drawn(2)]).mean().keys() == {"weight"}
-        assert released_fisher(linear, [drawn(2)]).keys() == {"weight"}
+        assert fisher_diagonal(linear, [drawn_samples(2)]).mean().keys() == {"weight"}
+        assert released_fisher(linear, [drawn_samples(2)]).keys() == {"weight"}
 
     def test_empty_batches(self, linear: nn.Linear) -> None:
-        found = fisher_diagonal(linear, [drawn(0), drawn(3), drawn(0)])
+        found = fisher_diagonal(linear, [drawn_samples(0), drawn_samples(3), drawn_samples(0)])
         assert found.n_samples == 3
-        assert released_fisher(linear, [drawn(0), drawn(3)])["weight"].isfinite().all()
+        assert released_fisher(linear, [drawn_samples(0), drawn_samples(3)])["weight"].isfinite().all()
         with pytest.raises(ValueError, match="needs samples; the batches held none"):
             fisher_diagonal(linear, []).mean()
         with pytest.raises(ValueError, match="chunk size 0 is out of range"):
@@ -248,7 +221,7 @@ def _mean_of(released: Any) -> Any:
 
 class TestReleased:
     def test_the_fisher_is_the_square_of_a_sum(self, linear: nn.Linear) -> None:
-        clips, labels = drawn(7)
+        clips, labels = drawn_samples(7)
         total = np.zeros((N_CLASSES, N_FEATURES + 1))
         for some, some_labels in batches(clips, labels, 3):
             rows = zip(some.double().numpy(), some_labels.tolist(), strict=True)
@@ -257,7 +230,7 @@ class TestReleased:
 
     def test_the_sensitivity_is_the_magnitude_of_a_sum(self, linear: nn.Linear) -> None:
         """The gradient of |W x + b| by W is (W x + b) x / |W x + b|."""
-        clips, labels = drawn(7)
+        clips, labels = drawn_samples(7)
         weight, bias = as_doubles(linear)
         total = np.zeros((N_CLASSES, N_FEATURES + 1))
         for some, _ in batches(clips, labels, 3):
@@ -267,12 +240,12 @@ class TestReleased:
 
     @pytest.mark.parametrize("released", [released_fisher, released_sensitivity])
     def test_two_processes_that_share_each_batch_find_what_one_does(self, linear: nn.Linear, released: Any) -> None:
-        clips, labels = drawn(8)
+        clips, labels = drawn_samples(8)
         expected = released(linear, batches(clips, labels, 4))
         halves = [[(some[half::2], of[half::2]) for some, of in batches(clips, labels, 4)] for half in range(2)]
         of_one = released_gradient(linear, halves[1], _mean_of(released))
         both = TwoProcesses([torch.ones(()), *of_one.values()])
-        found = released(linear, halves[0], partial(of_whole_batches, data=cast(TaskData, both)))
+        found = released(linear, halves[0], partial(whole_batch_gradients, data=cast(TaskData, both)))
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-7)
 
@@ -288,141 +261,9 @@ class TestReleased:
     def test_dropout_is_on_where_the_model_trains(self, deep: nn.Sequential) -> None:
         def gradient(seed: int) -> Tensor:
             torch.manual_seed(seed)
-            return released_gradient(deep, [drawn(6)], nn.functional.cross_entropy)["4.weight"]
+            return released_gradient(deep, [drawn_samples(6)], nn.functional.cross_entropy)["4.weight"]
 
         deep.train()
         assert not torch.equal(gradient(0), gradient(1))
         deep.eval()
         assert torch.equal(gradient(0), gradient(1))
-
-
-class TestPenalty:
-    def test_by_hand(self) -> None:
-        model = nn.Linear(2, 1)
-        anchor = Anchor(
-            {"weight": torch.tensor([[2.0, 3.0]]), "bias": torch.tensor([5.0])},
-            {"weight": torch.tensor([[1.0, 1.0]]), "bias": torch.tensor([0.0])},
-        )
-        nn.init.constant_(model.weight, 3.0)
-        nn.init.constant_(model.bias, -1.0)
-        assert quadratic_penalty(model, [anchor], 0.5).item() == 0.5 * (2 * 4 + 3 * 4 + 5 * 1)
-        assert quadratic_penalty(model, [anchor, anchor], 0.5).item() == 25
-        assert quadratic_penalty(model, [], 0.5).item() == 0
-        (gradient,) = torch.autograd.grad(quadratic_penalty(model, [anchor], 0.5), model.weight)
-        assert gradient.tolist() == [[2 * 2, 3 * 2]]
-
-    @quickly
-    @given(st.integers(0, 2**31), st.floats(0.1, 100))
-    def test_it_is_zero_at_the_anchor_and_grows_with_the_square(self, seed: int, distance: float) -> None:
-        torch.manual_seed(seed)
-        model = nn.Linear(N_FEATURES, N_CLASSES)
-        anchor = anchored(model, fisher_diagonal(model, [drawn(5, seed)]).mean())
-        assert quadratic_penalty(model, [anchor], 3.0).item() == 0
-        direction = torch.randn_like(model.weight)
-        with torch.no_grad():
-            model.weight.copy_(anchor.values["weight"] + direction)
-        once = quadratic_penalty(model, [anchor], 3.0).item()
-        with torch.no_grad():
-            model.weight.copy_(anchor.values["weight"] + distance * direction)
-        assert once > 0
-        # Near the anchor, its float32 digits hide part of the step.
-        assert quadratic_penalty(model, [anchor], 3.0).item() == pytest.approx(distance**2 * once, rel=1e-3)
-
-    def test_an_anchor_is_a_copy(self, linear: nn.Linear) -> None:
-        importance = fisher_diagonal(linear, [drawn(5)]).mean()
-        anchor = anchored(linear, importance)
-        before = anchor.values["weight"].clone()
-        with torch.no_grad():
-            linear.weight += 1
-            importance["weight"] += 1
-        assert torch.equal(anchor.values["weight"], before)
-        assert torch.equal(anchor.importance["weight"] + 1, importance["weight"])
-        assert not anchor.values["weight"].requires_grad
-
-    def test_of_a_head_that_has_grown_the_first_rows_are_held(self, linear: nn.Linear) -> None:
-        anchor = anchored(linear, {"weight": torch.ones(4, 3), "bias": torch.ones(4)})
-        grown = nn.Linear(N_FEATURES, 6)
-        with torch.no_grad():
-            grown.weight[:4], grown.bias[:4] = linear.weight, linear.bias
-        assert quadratic_penalty(grown, [anchor], 1.0).item() == 0
-        with torch.no_grad():
-            grown.weight[3, 0] += 2
-            grown.weight[5] += 100
-        penalty = quadratic_penalty(grown, [anchor], 1.0)
-        assert penalty.item() == pytest.approx(4)
-        (gradient,) = torch.autograd.grad(penalty, grown.weight)
-        assert (gradient[4:] == 0).all()
-
-    def test_one_penalty_for_all_tasks(self, linear: nn.Linear) -> None:
-        """Online EWC: importances add, the earlier ones decayed; rows that are new have none of the earlier."""
-        first = anchored(linear, {"weight": torch.full((4, 3), 2.0), "bias": torch.full((4,), 2.0)})
-        grown = nn.Linear(N_FEATURES, 6)
-        new = {"weight": torch.ones(6, 3), "bias": torch.ones(6)}
-        second = anchored(grown, new, first, decay=0.5)
-        assert second.importance["bias"].tolist() == [2, 2, 2, 2, 1, 1]
-        assert second.importance["weight"][:, 0].tolist() == [2, 2, 2, 2, 1, 1]
-        assert torch.equal(second.values["weight"], grown.weight)
-        assert new["bias"].tolist() == [1] * 6
-        assert anchored(grown, new, first).importance["bias"].tolist() == [3, 3, 3, 3, 1, 1]
-
-    def test_it_is_stored_as_safetensors(self, linear: nn.Linear) -> None:
-        anchor = anchored(linear, fisher_diagonal(linear, [drawn(5)]).mean())
-        again = Anchor.from_state_dict(load(save(anchor.state_dict())))
-        assert again.values.keys() == anchor.values.keys()
-        assert all(torch.equal(again.importance[name], anchor.importance[name]) for name in anchor.importance)
-        assert quadratic_penalty(linear, [again], 1.0).item() == 0
-
-    def test_under_autocast_it_is_float32(self, linear: nn.Linear) -> None:
-        """A step of 2 ** -12 of 1 is none in bfloat16."""
-        nn.init.ones_(linear.weight)
-        anchor = anchored(linear, {"weight": torch.ones(4, 3)})
-        with torch.no_grad():
-            linear.weight += 2**-12
-        with torch.autocast("cpu", torch.bfloat16):
-            penalty = quadratic_penalty(linear, [anchor], 1.0)
-        assert penalty.dtype == torch.float32
-        assert penalty.item() == 12 * 2**-24
-
-    def test_what_does_not_fit_is_refused(self, linear: nn.Linear) -> None:
-        anchor = anchored(linear, {"weight": torch.ones(4, 3)})
-        with pytest.raises(ValueError, match="the model has no parameter 'weight', which is anchored"):
-            quadratic_penalty(nn.Sequential(linear), [anchor], 1.0)
-        with pytest.raises(ValueError, match=r"the model has no parameter 'module\.weight'"):
-            anchored(linear, {"module.weight": torch.ones(4, 3)})
-        with pytest.raises(ValueError, match=r"'weight' \(2, 3\) is no grown \(4, 3\); only rows may be added"):
-            quadratic_penalty(nn.Linear(3, 2), [anchor], 1.0)
-        with pytest.raises(ValueError, match=r"'weight' \(4, 5\) is no grown \(4, 3\)"):
-            quadratic_penalty(nn.Linear(5, 4), [anchor], 1.0)
-        with pytest.raises(ValueError, match="'weight' had an importance after the task before, and has none now"):
-            anchored(linear, {"bias": torch.ones(4)}, anchor)
-        with pytest.raises(ValueError, match="'bias' has no importance or no value"):
-            Anchor({"bias": torch.ones(4)}, {})
-        with pytest.raises(ValueError, match=r"'bias' \(4,\) has importances \(3,\)"):
-            Anchor({"bias": torch.ones(3)}, {"bias": torch.ones(4)})
-
-
-class TestJoinedAnchors:
-    def test_has_the_gradient_of_the_two_penalties(self) -> None:
-        """A head that has grown by a row between the two; importances of 0 among them."""
-        torch.manual_seed(1)
-        model = nn.Linear(3, 2)
-        earlier = anchored(model, {"weight": torch.rand(2, 3).round(decimals=1), "bias": torch.rand(2)})
-        grown = nn.Linear(3, 3)
-        importance = {"weight": torch.rand(3, 3), "bias": torch.zeros(3)}
-        newest = anchored(grown, importance)
-        moved = nn.Linear(3, 3)
-        separate = torch.autograd.grad(quadratic_penalty(moved, [earlier, newest], 0.7), [*moved.parameters()])
-        joined = joined_anchors(earlier, newest)
-        together = torch.autograd.grad(quadratic_penalty(moved, [joined], 0.7), [*moved.parameters()])
-        for one, other in zip(separate, together, strict=True):
-            torch.testing.assert_close(one, other)
-
-    def test_leaves_its_arguments_and_keeps_what_mattered_to_neither(self) -> None:
-        model = nn.Linear(1, 1, bias=False)
-        earlier = Anchor({"weight": torch.zeros(1, 1)}, {"weight": torch.full((1, 1), 5.0)})
-        newest = anchored(model, {"weight": torch.zeros(1, 1)})
-        before = newest.values["weight"].clone()
-        joined = joined_anchors(earlier, newest)
-        assert torch.equal(joined.values["weight"], before)
-        assert torch.equal(newest.values["weight"], before)
-        assert joined.importance["weight"].item() == 0

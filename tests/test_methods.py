@@ -14,8 +14,8 @@ from vclimb.methods.bias import BiasCorrection
 from vclimb.methods.bic import BiC
 from vclimb.methods.method import Method, StepBatch, StepOutputs, TaskInfo
 from vclimb.methods.registry import METHODS, parse_method
+from vclimb.model.inference import Outputs
 from vclimb.pipeline.errors import SettingsError
-from vclimb.training.predictor import Outputs
 
 Doubles = npt.NDArray[np.float64]
 TASKS = (2, 1, 2)
@@ -134,14 +134,15 @@ def test_released_lwf_distils_nothing() -> None:
     torch.testing.assert_close(gradient, new.head.weight.grad)
 
 
-@pytest.mark.parametrize("released", [False, True])
-def test_icarl(released: bool) -> None:
-    method = make("icarl", released=released)
+@pytest.mark.parametrize(("released", "over_classes"), [(False, "sum"), (False, "mean"), (True, "sum")])
+def test_icarl(released: bool, over_classes: str) -> None:
+    method = make("icarl", released=released, over_classes=over_classes)
     old, _, batch, logits = in_second_task(method)
     values, targets = numbers(logits), np.eye(3)[LABELS]
     distillation = bce(values[:, :2], 1 / (1 + np.exp(-numbers(old(batch.clips)))))
     classification = cross_entropy(values, LABELS) if released else bce(values[:, 2:], targets[:, 2:])
-    assert total(method, batch, StepOutputs(logits)) == pytest.approx(classification + distillation, rel=1e-5)
+    expected = (classification + distillation) / (3 if over_classes == "mean" else 1)
+    assert total(method, batch, StepOutputs(logits)) == pytest.approx(expected, rel=1e-5)
     assert method.video_choice == ("nearest" if released else "herding")
 
 
@@ -149,7 +150,7 @@ def test_bic_distils_from_the_corrected_old_model() -> None:
     method = make("bic")
     assert isinstance(method, BiC)
     old, _, batch, logits = in_second_task(method)
-    method._before = BiasCorrection((2,), (1.5,), (0.25,))
+    method._old_correction = BiasCorrection((2,), (1.5,), (0.25,))
     soft = np.exp(log_softmax((1.5 * numbers(old(batch.clips)) + 0.25) / 2))
     distillation = -(soft * log_softmax(numbers(logits)[:, :2] / 2)).sum(1).mean()
     expected = 2 / 3 * distillation + 1 / 3 * cross_entropy(numbers(logits), LABELS)
@@ -212,7 +213,7 @@ def test_released_labels_begin_at_0_in_every_task(name: str) -> None:
     assert total(method, batch, StepOutputs(logits)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS.own())
 def test_state_survives(name: str) -> None:
     """A method that takes up another's state has the same loss, penalty and scores."""
     method, other = make(name), make(name)

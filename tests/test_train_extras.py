@@ -11,10 +11,10 @@ import torch
 from dataset_cases import vclimb
 from training_cases import TINY_BACKBONE, read_metrics, tiny_config, write_config
 
-from vclimb.methods.registry import make_method
 from vclimb.training.config import make_config
 from vclimb.training.learner import Learner
 from vclimb.training.processes import Processes
+from vclimb.training.run import make_method
 
 
 def wandb_settings(shards: Path, folder: Path) -> Path:

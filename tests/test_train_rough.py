@@ -15,7 +15,6 @@ from training_cases import METHODS, TINY_BACKBONE, comparable, events_of, make_s
 from vclimb.memory.replay import ReplayMemory
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.methods.method import TaskInfo
-from vclimb.methods.registry import make_method
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import match
@@ -23,7 +22,7 @@ from vclimb.training.checkpoint import CheckpointError, checkpoints
 from vclimb.training.checks import check_settings
 from vclimb.training.learner import Learner
 from vclimb.training.processes import Processes
-from vclimb.training.run import find_scenario, train
+from vclimb.training.run import find_scenario, make_method, train
 from vclimb.training.run_context import RunContext
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vclimb.benchmark.bench import bench as bench
     from vclimb.benchmark.report import BenchFigures as BenchFigures
     from vclimb.benchmark.report import BenchReport as BenchReport
+    from vclimb.methods.registry import list_methods as list_methods
     from vclimb.pipeline.api import Dataset as Dataset
     from vclimb.pipeline.api import DatasetStatistics as DatasetStatistics
     from vclimb.pipeline.api import PrepareSummary as PrepareSummary
@@ -47,6 +48,7 @@ _PUBLIC = {
     "BenchFigures": "vclimb.benchmark.report",
     "BenchReport": "vclimb.benchmark.report",
     "bench": "vclimb.benchmark.bench",
+    "list_methods": "vclimb.methods.registry",
     "Dataset": "vclimb.pipeline.api",
     "DatasetStatistics": "vclimb.pipeline.api",
     "PrepareSummary": "vclimb.pipeline.api",

@@ -7,6 +7,7 @@ applied to a chain of integers, so that sampling a clip needs (seed, epoch, item
 from __future__ import annotations
 
 import enum
+import hashlib
 
 import numpy as np
 import numpy.typing as npt
@@ -54,3 +55,14 @@ def uniform(*chain: Integers) -> npt.NDArray[np.float64]:
 def below(n: Integers, *chain: Integers) -> npt.NDArray[np.int64]:
     """Integers in [0, n)."""
     return np.floor(uniform(*chain) * n).astype(np.int64)
+
+
+def key_number(key: str, purpose: str) -> int:
+    """Hash a key to 64 bits, to draw from.
+
+    Args:
+        key: Any text.
+        purpose: At most 16 ASCII characters; two purposes never share their draws.
+    """
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=purpose.encode("ascii"))
+    return int.from_bytes(digest.digest(), "big")

@@ -1,5 +1,5 @@
-"""Continual-learning methods: their formulas as small parts that know nothing of data, optimisers or files.
+"""Continual-learning methods, one file each, and the formulas that they share.
 
-Where the benchmark's released code computes something else than the paper it follows, that other way is a function of
-its own, named `released_...`.
+Methods import no trainer and no stream. Where the benchmark's released code computes something else than the paper,
+the released way is a function named `released_...`.
 """

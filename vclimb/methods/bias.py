@@ -1,8 +1,8 @@
-"""Bias correction: the newest classes' logits are scaled and shifted until they compare with the older ones'.
+"""Bias correction: the newest classes' logits are scaled and shifted until they compare with the older classes'.
 
 Source: BiC: Wu et al., "Large scale incremental learning", CVPR 2019: the hold-out, and equations 4 (the
-correction) and 5 (its fit). In each task the network is trained first, without the hold-out; then it is frozen and
-the two numbers are fitted on the hold-out's logits, which need computing only once.
+correction) and 5 (its fit). In each task the network is trained first, without the hold-out. Then it is frozen, and the
+scale and the offset are fitted on the hold-out's logits, which are computed only once.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vclimb.memory.choice.frames import key_number
 from vclimb.methods.consistency import cross_entropy, temporal_consistency
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.clips.dice import bits
+from vclimb.pipeline.clips.dice import bits, key_number
 from vclimb.pipeline.errors import SettingsError, VclimbError
 
 MAX_STEPS = 200
-"""Newton's steps; the fit takes about ten."""
+"""Limit of Newton steps; the fit takes about ten."""
 
 
 @dataclass(frozen=True)
 class BiasCorrection:
-    """q = scale * o + offset, of each task's logits o: (1, 0) for a task that isn't corrected.
+    """Correction q = scale * o + offset of each task's logits o; scale 1 and offset 0 correct nothing.
 
-    Equation 4 corrects the newest classes alone: at each task the network has learned from the corrected old model,
-    so its own old logits need nothing. The benchmark's code keeps each task's two numbers for good.
+    Equation 4 corrects the newest classes alone: the network has learned from the corrected old model, so its logits of
+    old classes need no correction. The benchmark's code keeps the scale and the offset of every task.
 
     Attributes:
-        n_classes: of each task so far.
-        scales: alpha of each task.
-        offsets: beta of each task.
+        n_classes: Number of classes of each task so far.
+        scales: Scale of each task, alpha.
+        offsets: Offset of each task, beta.
     """
 
     n_classes: tuple[int, ...] = ()
@@ -51,24 +50,26 @@ class BiasCorrection:
 
     @property
     def n_old(self) -> int:
-        """Classes of all tasks but the newest."""
+        """Number of classes of all tasks but the newest."""
         return sum(self.n_classes[:-1])
 
     def next_task(self, n_new: int, keep: bool = False) -> BiasCorrection:
-        """At the start of a task of `n_new` classes: none is corrected; `keep`: those before stay as they are.
+        """Add a task of `n_new` classes, and correct no task.
 
-        `keep` is what the benchmark's code does.
+        Args:
+            n_new: Number of classes of the new task.
+            keep: Whether earlier tasks stay corrected, as in the benchmark's code.
         """
         tasks = len(self.n_classes)
         scales, offsets = (self.scales, self.offsets) if keep else ((1.0,) * tasks, (0.0,) * tasks)
         return BiasCorrection((*self.n_classes, n_new), (*scales, 1.0), (*offsets, 0.0))
 
     def newest(self, scale: float, offset: float) -> BiasCorrection:
-        """With other numbers for the newest task."""
+        """Replace the newest task's scale and offset."""
         return replace(self, scales=(*self.scales[:-1], scale), offsets=(*self.offsets[:-1], offset))
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """(B, C) float32 corrected logits from (B, C), where C is the number of classes so far."""
+        """Correct logits (B, C), where C is the number of classes so far; the result is float32."""
         if logits.ndim != 2 or logits.shape[1] != sum(self.n_classes):
             raise ValueError(f"logits {tuple(logits.shape)} don't fit; needs (B, {sum(self.n_classes)})")
         scales = np.repeat(np.array(self.scales, np.float32), self.n_classes)
@@ -76,16 +77,16 @@ class BiasCorrection:
         return logits.float() * torch.from_numpy(scales).to(logits.device) + torch.from_numpy(offsets).to(logits.device)
 
     def fitted(self, logits: Tensor, labels: Tensor, decay: float = 1e-3) -> BiasCorrection:
-        """The newest task's numbers that minimise the cross-entropy on the hold-out (equation 5), by Newton's method.
+        """Fit the newest task's scale and offset to the hold-out (equation 5), by Newton's method in float64.
 
-        The loss is convex in the two, so this is what descent would end at; float64, the same on every process. A
-        small hold-out may be separable, where a scale without end would be best: hence the decay.
+        The cross-entropy is convex in both, so gradient descent would end at the same values. A small hold-out may be
+        separable, so that the loss falls for ever as the scale grows: hence the decay.
 
         Args:
-            logits: (n, C) of the frozen network on the whole hold-out, not corrected.
-            labels: (n,) int64.
-            decay: d in the added d / 2 * ((scale - 1)^2 + offset^2). (The paper has none; its authors' code has 0.1
-                on the offset alone.)
+            logits: (n, C) uncorrected logits of the frozen network on the whole hold-out.
+            labels: (n,) int64 label ids.
+            decay: Factor d of the added term d / 2 * ((scale - 1)^2 + offset^2). The paper has no such term; its
+                authors' code has d = 0.1 on the offset alone.
 
         Raises:
             SettingsError: the decay is not above 0.
@@ -112,16 +113,16 @@ def released_fit(
     consistency: float = 0.0,
     learning_rate: float = 1e-3,
 ) -> BiasCorrection:
-    """The newest task's numbers as the benchmark's code fits them: a step of plain SGD for each batch.
+    """Fit the newest task's scale and offset as the benchmark's code does: a step of plain SGD for each batch.
 
-    That is far from the minimum of equation 5 after the few steps that a hold-out's epochs have.
+    The few steps of a hold-out's epochs end far from the minimum of equation 5.
 
     Args:
-        correction: of the tasks before, and the newest's where to start, (1, 0).
-        batches: of all epochs: logits (B, C) of the frozen network, those of the down-sampled clips or None, labels
-            (B,) int64.
-        consistency: weight of temporal consistency.
-        learning_rate: of SGD; no momentum, no weight decay.
+        correction: Correction to begin with: scale 1 and offset 0 for the newest task.
+        batches: Batches of all epochs: logits (B, C) of the frozen network, logits of the down-sampled clips or None,
+            and labels (B,) int64.
+        consistency: Weight of temporal consistency.
+        learning_rate: Learning rate of SGD, which has no momentum and no weight decay.
     """
     fixed = correction.newest(1.0, 0.0)
     for logits, down_sampled, labels in batches:
@@ -144,13 +145,13 @@ def released_fit(
 
 @dataclass(frozen=True)
 class HoldOut:
-    """A task's samples, split: the two are disjoint and together all of them, each in rising order.
+    """Split of a task's samples into two disjoint parts, each in ascending order.
 
     Attributes:
-        training: for the network.
-        held_out: for the bias.
-        per_class: samples held out of each class, or fewer of `short` ones.
-        short: label ids of classes that have fewer held out, so that one sample is left to train on.
+        training: Numbers of the samples that train the network.
+        held_out: Numbers of the samples that fit the bias.
+        per_class: Number of samples held out of each class, except the `short` ones.
+        short: Label ids of classes with fewer held-out samples, so that one sample is left for training.
     """
 
     training: Indices
@@ -160,15 +161,16 @@ class HoldOut:
 
 
 def hold_out(labels: Indices, keys: Sequence[str], n_old: int, fraction: float = 0.1, seed: int = 0) -> HoldOut:
-    """Hold out as many samples of each class, old or new (BiC: 1 in 10 of the exemplars of an old class).
+    """Hold out the same number of samples of each class, old or new (BiC: 1 in 10 of an old class's exemplars).
 
-    Which ones depends on seed and key alone: of the exemplars that stay, those that were held out stay held out.
+    The choice depends on seed and key alone: of the exemplars that stay in the memory, the held-out ones stay held out.
 
     Args:
         labels: (n,) label ids of exemplars and new samples.
-        keys: (n,) of them, each once.
-        n_old: label ids below it are old.
-        fraction: of the exemplars of the old class that has the fewest (but more than one), rounded down; 1 at least.
+        keys: Unique keys of the n samples.
+        n_old: Number of old classes, whose label ids are below it.
+        fraction: Share of the exemplars of the smallest old class with two or more; rounded down, but at least one.
+        seed: Seed of the choice.
 
     Raises:
         SettingsError: the fraction is out of range, or no old class has two exemplars.
@@ -186,18 +188,18 @@ def hold_out(labels: Indices, keys: Sequence[str], n_old: int, fraction: float =
     draws = bits(seed, numbers.view(np.int64))
     order = np.lexsort((np.array(keys, np.str_), draws, labels))
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    rank = np.arange(len(labels)) - starts[labels[order]]  # within the class, by draw
+    rank = np.arange(len(labels)) - starts[labels[order]]  # position within the class, by draw
     allowed = np.clip(counts - 1, 0, per_class)
-    is_out = np.zeros(len(labels), np.bool_)
-    is_out[order] = rank < allowed[labels[order]]
+    held_out = np.zeros(len(labels), np.bool_)
+    held_out[order] = rank < allowed[labels[order]]
     short = np.flatnonzero((allowed < per_class) & ((counts > 0) | (np.arange(len(counts)) < n_old)))
-    return HoldOut(np.flatnonzero(~is_out), np.flatnonzero(is_out), per_class, tuple(short.tolist()))
+    return HoldOut(np.flatnonzero(~held_out), np.flatnonzero(held_out), per_class, tuple(short.tolist()))
 
 
 def released_hold_out(labels: Indices, fraction: float = 0.1) -> HoldOut:
-    """As the benchmark's code splits: the last samples of each class as they come, `fraction` of its own number.
+    """Split as the benchmark's code does: hold out the last samples of each class, a fraction of the class's number.
 
-    New classes, which have more samples, are most of it: it isn't balanced. `per_class` is that of the smallest class.
+    The hold-out isn't balanced: new classes have more samples. `per_class` is the smallest class's number.
     """
     if not 0 < fraction < 1:
         raise SettingsError(f"hold-out fraction {fraction} is out of range; allowed: between 0 and 1")
@@ -207,20 +209,20 @@ def released_hold_out(labels: Indices, fraction: float = 0.1) -> HoldOut:
     trained = (counts * (1 - fraction)).astype(np.int64)
     order = np.argsort(labels, kind="stable")
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    is_out = np.zeros(len(labels), np.bool_)
-    is_out[order] = np.arange(len(labels)) - starts[labels[order]] >= trained[labels[order]]
-    return HoldOut(np.flatnonzero(~is_out), np.flatnonzero(is_out), int((counts - trained)[counts > 0].min()))
+    held_out = np.zeros(len(labels), np.bool_)
+    held_out[order] = np.arange(len(labels)) - starts[labels[order]] >= trained[labels[order]]
+    return HoldOut(np.flatnonzero(~held_out), np.flatnonzero(held_out), int((counts - trained)[counts > 0].min()))
 
 
 def _shifted(logits: Tensor, n_old: int, newest: Tensor) -> Tensor:
-    """Logits (B, C) with scale and offset (2,) applied to the newest classes'."""
+    """Apply scale and offset (2,) to the newest classes' logits, of all logits (B, C)."""
     return torch.cat([logits[:, :n_old], newest[0] * logits[:, n_old:] + newest[1]], dim=1)
 
 
 def _newton(logits: Tensor, labels: Tensor, n_old: int, decay: float) -> tuple[float, float]:
-    """Scale and offset of the newest classes that minimise the mean cross-entropy plus the decay."""
+    """Find the newest classes' scale and offset that minimise the mean cross-entropy plus the decay."""
     start = torch.tensor([1.0, 0.0], dtype=torch.float64, device=logits.device)
-    # What each logit gains by scale and by offset: (n, C, 2).
+    # Derivatives of each logit by scale and by offset: (n, C, 2).
     slopes = torch.stack([logits, torch.ones_like(logits)], dim=2)
     slopes[:, :n_old] = 0
     true = slopes[torch.arange(len(labels), device=labels.device), labels]
@@ -239,12 +241,12 @@ def _newton(logits: Tensor, labels: Tensor, n_old: int, decay: float) -> tuple[f
         spread = torch.einsum("nc,ncd,nce->de", probabilities, slopes, slopes) - expected.T @ expected
         curvature = spread / len(labels) + decay * torch.eye(2, dtype=torch.float64, device=logits.device)
         step = torch.linalg.solve(curvature, gradient)
-        # Halved until the loss falls by a part of what the slope promises (Armijo), or by what rounding hides.
+        # Halve the step until the loss falls by a part of what its slope promises (Armijo), or rounding hides the fall.
         length, before, promised = 1.0, loss_at(point), gradient @ step
         while loss_at(point - length * step) > before - 1e-4 * length * promised + 1e-14 * (1 + before):
             length /= 2
         point = point - length * step
     raise VclimbError(
-        f"the bias' fit has not ended after {MAX_STEPS} steps, at scale {float(point[0]):.3g} and offset "
+        f"the fit of the bias did not converge in {MAX_STEPS} steps; it reached scale {float(point[0]):.3g} and offset "
         f"{float(point[1]):.3g}; are the logits of a sensible size?"
     )

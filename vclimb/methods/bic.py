@@ -1,8 +1,12 @@
-"""BiC: distillation, then a scale and an offset for the newest classes, fitted on a hold-out (Wu et al., CVPR 2019)."""
+"""BiC (Wu et al., CVPR 2019): distillation, then a scale and an offset for the newest classes, fitted on a hold-out.
+
+vclimb train shards/ucf101 --out runs/bic --tasks 10 --method bic --budget 2020v --frames 8
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,44 +27,45 @@ class BiCConfig(MethodConfig):
     """Settings of BiC.
 
     Attributes:
-        hold_out: share of an old class's exemplars that is kept for the bias (section 3.2: 1 in 10).
-        temperature: of the distillation (equation 1).
-        bias_decay: towards scale 1 and offset 0, in the fit.
-        bias_epochs: of the released protocol's fit by SGD.
-        bias_batch_size: likewise.
+        hold_out: Share of an old class's exemplars that is held out to fit the bias (section 3.2: 1 in 10).
+        temperature: Temperature of the distillation (equation 1).
+        bias_decay: Decay of the fit towards scale 1 and offset 0.
+        bias_epochs: Number of epochs of the released protocol's fit, by SGD.
+        bias_batch_size: Number of clips in a batch of the released protocol's fit.
     """
 
     hold_out: float = Field(default=0.1, gt=0, lt=1)
     temperature: float = Field(default=TEMPERATURE, gt=0, le=1e6)
-    bias_decay: float = Field(default=1e-3, ge=0, le=1e6)
+    bias_decay: float = Field(default=1e-3, gt=0, le=1e6)
     bias_epochs: int = Field(default=50, ge=1, le=100_000)
     bias_batch_size: int = Field(default=50, ge=1, le=100_000)
 
 
-class BiC(DistillingMethod):
-    """Stage 1 trains the network without the hold-out; stage 2 fits the newest classes' two numbers on it."""
+class BiC(DistillingMethod[BiCConfig]):
+    """Stage 1 trains the network without the hold-out; stage 2 fits the newest classes' scale and offset on it."""
 
     name = "bic"
+    summary = "Replay, distillation, and a bias correction of the newest classes; needs a budget."
     Config = BiCConfig
     replays = True
 
     def __init__(self, config: BiCConfig, released: bool = False, consistency: float = 0.0) -> None:
         super().__init__(config, released, consistency)
         self._correction = BiasCorrection()
-        self._before = BiasCorrection()
+        self._old_correction = BiasCorrection()
 
     def begin_task(self, task: TaskInfo, model: TSN) -> None:
         super().begin_task(task, model)
-        self._before = self._correction
+        self._old_correction = self._correction
         self._correction = self._correction.next_task(task.n_new, keep=self.released)
 
     def training_items(self, task: TaskInfo, data: TaskData) -> Indices | None:
         return self._hold_out(task, data).training if task.number else None
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
-        old = self._old.logits(batch.clips)
-        corrected = None if old is None else self._before(old)
-        classification = self.classified(outputs, batch.labels)
+        old_logits = self._old_model.logits(batch.clips)
+        corrected = None if old_logits is None else self._old_correction(old_logits)
+        classification = self.classification(outputs, batch.labels)
         return {"bic": bic_loss(classification, outputs.logits, corrected, self.config.temperature)}
 
     def end_task(self, task: TaskInfo, model: TSN, data: TaskData) -> None:
@@ -82,7 +87,7 @@ class BiC(DistillingMethod):
         return hold_out(data.labels, data.names, task.n_old, self.config.hold_out, data.seed)
 
     def _batches(self, logits: Tensor, labels: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
-        """The hold-out in a new order each epoch, in batches."""
+        """Yield the hold-out in batches, in a new order in each epoch."""
         size = self.config.bias_batch_size
         for epoch in range(self.config.bias_epochs):
             order = torch.from_numpy(np.argsort(bits(seed, epoch, np.arange(len(labels))), kind="stable"))
@@ -91,20 +96,18 @@ class BiC(DistillingMethod):
                 yield logits[chosen], None, labels[chosen]
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "correction": _tree(self._correction), "before": _tree(self._before)}
+        corrections = {"correction": self._correction, "old_correction": self._old_correction}
+        return {
+            **super().state_dict(),
+            **{
+                name: {field: list(values) for field, values in asdict(correction).items()}
+                for name, correction in corrections.items()
+            },
+        }
 
     def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
         super().load_state_dict(state, model)
-        self._correction, self._before = _correction(state["correction"]), _correction(state["before"])
-
-
-def _tree(correction: BiasCorrection) -> dict[str, Any]:
-    return {
-        "n_classes": list(correction.n_classes),
-        "scales": list(correction.scales),
-        "offsets": list(correction.offsets),
-    }
-
-
-def _correction(tree: dict[str, Any]) -> BiasCorrection:
-    return BiasCorrection(tuple(tree["n_classes"]), tuple(tree["scales"]), tuple(tree["offsets"]))
+        self._correction, self._old_correction = (
+            BiasCorrection(**{field: tuple(values) for field, values in state[name].items()})
+            for name in ("correction", "old_correction")
+        )

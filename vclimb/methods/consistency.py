@@ -1,11 +1,11 @@
-"""Temporal consistency: a clip and its down-sampled self are to be classified alike.
+"""Temporal consistency: a clip and its down-sampled version are classified alike.
 
-Source: Villa et al., "vCLIMB", CVPR 2022: L = (1 - l) * CE(F(X), y) + l * CE(F(Xd), y), where Xd is X
-seen through the K frames that a memory would keep (a stream's `View(seen_frames=K)`).
+Source: Villa et al., "vCLIMB", CVPR 2022: L = (1 - l) * CE(F(X), y) + l * CE(F(Xd), y), where Xd is the clip X made
+from the K frames that a memory would keep (a stream's `View(seen_frames=K)`).
 
-The benchmark's code has the same formula and other clips in it: it takes frame numbers below K, meant for the kept
-frames, from the whole video, so Xd is the first K frames. Xd of a sample from the memory, and of a video of no more
-than K frames, is all zeros after the pixels' normalisation: an even clip of ImageNet's mean colour.
+The benchmark's code has the same formula and other clips. It takes frame numbers below K, meant for the kept frames,
+from the whole video, so Xd is the first K frames. Xd of a sample from the memory, and of a video of at most K frames,
+is all zeros after the normalisation of pixels: a uniform clip of ImageNet's mean colour.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from vclimb.pipeline.errors import SettingsError
 
 Classification = Callable[[Tensor, Tensor], Tensor]
-"""Logits (B, C) and labels (B,) int64 -> a number."""
+"""Logits (B, C) and labels (B,) int64 -> a scalar."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Softmax cross-entropy, a float32 number: the mean over samples, 0 for an empty batch.
+    """Compute the softmax cross-entropy, a float32 scalar: the mean over samples, 0 for an empty batch.
 
     Args:
-        logits: (B, C).
-        labels: (B,) int64.
+        logits: (B, C) logits.
+        labels: (B,) int64 label ids.
     """
     return nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / max(len(logits), 1)
 
@@ -37,14 +37,14 @@ def temporal_consistency(
     weight: float = 0.5,
     classification: Classification = cross_entropy,
 ) -> Tensor:
-    """(1 - weight) * classification(F(X), y) + weight * classification(F(Xd), y), a float32 number.
+    """Compute (1 - weight) * classification(F(X), y) + weight * classification(F(Xd), y), a float32 scalar.
 
     Args:
-        logits: (B, C), F(X).
-        down_sampled_logits: (B, C), F(Xd).
-        labels: (B,) int64.
-        weight: l, from 0 (X alone) to 1 (Xd alone).
-        classification: a method's own loss on labels. Its distillation is no part of this.
+        logits: (B, C) logits of the clips, F(X).
+        down_sampled_logits: (B, C) logits of the down-sampled clips, F(Xd).
+        labels: (B,) int64 label ids.
+        weight: Weight of the down-sampled clips, l, from 0 to 1.
+        classification: The method's loss on labels. Its distillation is computed separately.
 
     Raises:
         SettingsError: the weight is out of range.

@@ -1,4 +1,7 @@
-"""iCaRL: herding, distillation, nearest mean of exemplars (Rebuffi et al., CVPR 2017)."""
+"""iCaRL (Rebuffi et al., CVPR 2017): herding, distillation, and the nearest mean of exemplars as classifier.
+
+vclimb train shards/ucf101 --out runs/icarl --tasks 10 --method icarl --budget 2020v --frames 8
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from vclimb.methods.consistency import cross_entropy
 from vclimb.methods.distillation import icarl_classification, icarl_distillation
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
 from vclimb.methods.old_model import DistillingMethod
@@ -16,21 +18,22 @@ class ICaRLConfig(MethodConfig):
     """Settings of iCaRL.
 
     Attributes:
-        over_classes: `sum` of the sigmoids' losses over classes, as in algorithm 3, or their `mean`, as in its
-            authors' code.
+        over_classes: Reduction of the sigmoids' losses over classes: `sum`, as in algorithm 3, or `mean`, as in the
+            authors' code, whose learning rate of 2 goes with it.
     """
 
     over_classes: Literal["sum", "mean"] = "sum"
 
 
-class ICaRL(DistillingMethod):
-    """A sigmoid for each class: new classes learn their labels, old ones what the old model said.
+class ICaRL(DistillingMethod[ICaRLConfig]):
+    """A sigmoid for each class: new classes learn their labels, old classes learn the old model's outputs.
 
-    The released code has a softmax cross-entropy over all classes in place of the first, and chooses exemplars
-    nearest to the mean under the name of herding.
+    The released code replaces the first part by a softmax cross-entropy over all classes, and chooses the exemplars
+    nearest to the class mean under the name of herding.
     """
 
     name = "icarl"
+    summary = "Replay of herded exemplars, distillation, nearest-mean classifier; needs a budget."
     Config = ICaRLConfig
     replays = True
     classifier = "nearest_mean"
@@ -40,13 +43,15 @@ class ICaRL(DistillingMethod):
         self.video_choice = "nearest" if released else "herding"
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
-        n_classes = outputs.logits.shape[1] if self.config.over_classes == "mean" else 1
-        classified = self.classified(outputs, batch.labels, cross_entropy if self.released else self._of_new_classes)
-        terms = {"classification": classified if self.released else classified / n_classes}
-        old = self._old.logits(batch.clips)
-        if old is not None:
-            terms["distillation"] = icarl_distillation(outputs.logits, old) / n_classes
+        divisor = outputs.logits.shape[1] if self.config.over_classes == "mean" else 1
+        if self.released:
+            terms = {"classification": self.classification(outputs, batch.labels)}
+        else:
+            terms = {"classification": self.classification(outputs, batch.labels, self._new_class_loss) / divisor}
+        old_logits = self._old_model.logits(batch.clips)
+        if old_logits is not None:
+            terms["distillation"] = icarl_distillation(outputs.logits, old_logits) / divisor
         return terms
 
-    def _of_new_classes(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _new_class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return icarl_classification(logits, labels, self._n_old)

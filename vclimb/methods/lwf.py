@@ -1,6 +1,11 @@
-"""Learning without forgetting: what the old model says of the new clips is kept (Li and Hoiem, ECCV 2016)."""
+"""Learning without forgetting (Li and Hoiem, ECCV 2016): distillation from the model before the task.
+
+vclimb train shards/ucf101 --out runs/lwf --tasks 10 --method lwf --set method.temperature=2
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from torch import Tensor
@@ -9,41 +14,52 @@ from vclimb.methods.consistency import cross_entropy
 from vclimb.methods.distillation import TEMPERATURE, lwf_distillation
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
 from vclimb.methods.old_model import DistillingMethod
+from vclimb.pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from vclimb.scenario import Scenario
 
 
 class LwFConfig(MethodConfig):
     """Settings of LwF.
 
     Attributes:
-        weight: lambda_o of the distillation (section 3: 1).
-        temperature: of the distillation (section 3: 2).
+        weight: Weight of the distillation, lambda_o (section 3: 1).
+        temperature: Temperature of the distillation (section 3: 2).
     """
 
     weight: float = Field(default=1.0, ge=0, le=1e6)
     temperature: float = Field(default=TEMPERATURE, gt=0, le=1e6)
 
 
-class LwF(DistillingMethod):
-    """Cross-entropy over the new classes' outputs, and distillation of the old classes' from the old model.
+class LwF(DistillingMethod[LwFConfig]):
+    """Cross-entropy over the new classes' outputs, and distillation of the old classes' outputs.
 
-    The paper has an output layer for each task, so its classification is a softmax over the new classes alone.
-    The released code has one over all classes, and its distillation changes nothing (`lwf_distillation`).
+    The paper has one output layer for each task, so its classification loss is a softmax over the new classes alone.
+    The released code has a softmax over all classes, and its distillation has no gradient (`lwf_distillation`).
     """
 
     name = "lwf"
+    summary = "Distillation from the previous model on the new clips, without a memory."
     Config = LwFConfig
 
-    def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
-        terms = {
-            "classification": self.classified(
-                outputs, batch.labels, cross_entropy if self.released else self._of_new_classes
+    def check(self, scenario: Scenario) -> None:
+        single = [number for number, task in enumerate(scenario, 1) if len(task.classes) == 1]
+        if single and not self.released:
+            raise SettingsError(
+                f"method lwf learns to tell the classes of a task from one another, and task {single[0]} of scenario "
+                f"{scenario.name!r} has one class: nothing would be learned; take tasks of 2 or more classes, "
+                "protocol released (a softmax over all classes), or another method"
             )
-        }
-        old = self._old.logits(batch.clips)
-        if old is not None:
-            distillation = self.config.weight * lwf_distillation(outputs.logits, old, self.config.temperature)
+
+    def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
+        classification = cross_entropy if self.released else self._new_class_cross_entropy
+        terms = {"classification": self.classification(outputs, batch.labels, classification)}
+        old_logits = self._old_model.logits(batch.clips)
+        if old_logits is not None:
+            distillation = self.config.weight * lwf_distillation(outputs.logits, old_logits, self.config.temperature)
             terms["distillation"] = distillation.detach() if self.released else distillation
         return terms
 
-    def _of_new_classes(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _new_class_cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(logits[:, self._n_old :], labels - self._n_old)

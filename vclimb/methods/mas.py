@@ -1,4 +1,7 @@
-"""Memory aware synapses (Aljundi et al., ECCV 2018)."""
+"""Memory aware synapses (Aljundi et al., ECCV 2018): parameters to which the outputs are sensitive are held.
+
+vclimb train shards/ucf101 --out runs/mas --tasks 10 --method mas --set method.strength=3e5
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,14 @@ from functools import partial
 
 from pydantic import Field
 
-from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, averaged, of_whole_batches, one_penalty
-from vclimb.methods.importance import Anchor, Parameters, output_sensitivity, released_sensitivity
+from vclimb.methods.anchor import Anchor, Parameters, anchor_at
+from vclimb.methods.anchored import (
+    AnchoredConfig,
+    AnchoredMethod,
+    mean_over_processes,
+    whole_batch_gradients,
+)
+from vclimb.methods.importance import output_sensitivity, released_sensitivity
 from vclimb.methods.method import TaskData
 from vclimb.model.tsn import TSN
 
@@ -16,27 +25,28 @@ class MASConfig(AnchoredConfig):
     """Settings of MAS.
 
     Attributes:
-        strength: lambda; the benchmark's 3e5.
+        strength: Weight of the penalty, lambda; the benchmark's is 3e5.
     """
 
     strength: float = Field(default=3e5, ge=0, le=1e12)
 
 
-class MAS(AnchoredMethod):
-    """lambda * sum of Omega * (theta - theta*)^2, Omega added up over tasks, theta* of the last one (section 4)."""
+class MAS(AnchoredMethod[MASConfig]):
+    """lambda * sum of Omega * (theta - theta*)^2: Omega summed over tasks, theta* after the last task (section 4)."""
 
     name = "mas"
+    summary = "Quadratic penalty on moving parameters, weighted by the outputs' sensitivity."
     Config = MASConfig
 
     @property
     def factor(self) -> float:
-        return float(self.config.strength)
+        return self.config.strength
 
     def importance(self, model: TSN, data: TaskData) -> Parameters:
         if self.released:
             batches = data.batches(training_clips=True)
-            return released_sensitivity(model, batches, partial(of_whole_batches, data=data))
-        return averaged(output_sensitivity(model, data.batches(), self.config.chunk_size), data)
+            return released_sensitivity(model, batches, partial(whole_batch_gradients, data=data))
+        return mean_over_processes(output_sensitivity(model, data.batches(), self.config.chunk_size), data)
 
-    def anchor(self, model: TSN, importance: Parameters, before: Anchor | None) -> Anchor:
-        return one_penalty(model, importance, before)
+    def anchor(self, model: TSN, importance: Parameters, previous: Anchor | None) -> Anchor:
+        return anchor_at(model, importance, previous)

@@ -1,17 +1,26 @@
-"""What a continual-learning method is: a loss, what it does around a task, and how it classifies.
+"""The interface of continual-learning methods: a loss, work around each task, and a classifier.
 
-The trainer owns everything else (data, memory, optimiser, precision, processes, checkpoints). A new method is one
-file with a class like those beside this one, and a line in `registry`.
+The trainer owns data, memory, optimiser, precision, processes and checkpoints. A method is one file with one class:
+
+    class Mine(Method[MineConfig]):
+        name = "mine"
+        summary = "Cross-entropy and a penalty of mine."
+        Config = MineConfig
+
+        def penalty(self, model: ClipModel) -> Terms: ...
+
+In this folder, it is found by its file. In another package, it is found by an entry point of the group
+`vclimb.methods`, or chosen as `--method package.module:Mine`.
 """
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from vclimb.methods.consistency import Classification, cross_entropy, temporal_consistency
 from vclimb.model.inference import Outputs
@@ -19,21 +28,27 @@ from vclimb.model.tsn import TSN
 from vclimb.pipeline.arrays import Indices
 from vclimb.settings import Settings
 
+if TYPE_CHECKING:
+    from vclimb.scenario import Scenario
+
 Terms = dict[str, Tensor]
-"""Name -> a number; their sum is minimised."""
+"""Name of a loss term -> float32 scalar. The sum of all terms is minimised."""
 
 
 class MethodConfig(Settings):
-    """Settings of a method; a method with settings extends this."""
+    """Base of the settings of a method."""
+
+
+ConfigT_co = TypeVar("ConfigT_co", bound=MethodConfig, default=MethodConfig, covariant=True)
 
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """Where a run stands.
+    """Position of a task in its scenario.
 
     Attributes:
-        number: of the task, from 0.
-        classes_per_task: of all tasks of the scenario.
+        number: Number of the task, from 0.
+        classes_per_task: Number of classes of each task of the scenario.
     """
 
     number: int
@@ -41,17 +56,17 @@ class TaskInfo:
 
     @property
     def n_old(self) -> int:
-        """Classes of the tasks before; label ids below it are old."""
+        """Number of classes of the earlier tasks, whose label ids are below it."""
         return sum(self.classes_per_task[: self.number])
 
     @property
     def n_new(self) -> int:
-        """Classes of this task."""
+        """Number of classes of this task."""
         return self.classes_per_task[self.number]
 
     @property
     def n_classes(self) -> int:
-        """Classes seen so far, this task's included: outputs of the head."""
+        """Number of classes of the earlier tasks and this one: outputs of the head."""
         return self.n_old + self.n_new
 
 
@@ -60,8 +75,8 @@ class StepBatch:
     """A training batch on the model's device.
 
     Attributes:
-        clips: (B, T, 3, H, W) uint8.
-        labels: (B,) int64.
+        clips: (B, T, 3, H, W) uint8 clips.
+        labels: (B,) int64 label ids. A label below `TaskInfo.n_old` is an exemplar's.
     """
 
     clips: Tensor
@@ -70,11 +85,11 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class StepOutputs:
-    """What the model says of a training batch.
+    """The model's outputs for a training batch.
 
     Attributes:
-        logits: (B, C), of the clips.
-        down_sampled: (B, C), of the temporally down-sampled clips; None without temporal consistency.
+        logits: (B, C) logits of the clips.
+        down_sampled: (B, C) logits of the temporally down-sampled clips; None without temporal consistency.
     """
 
     logits: Tensor
@@ -82,12 +97,12 @@ class StepOutputs:
 
 
 class TaskData(Protocol):
-    """The training items of a task, new instances and exemplars, as a method sees them around its training.
+    """The training items of a task, new instances and exemplars, for a method's work around the training.
 
     Attributes:
-        labels: (n,) label ids.
-        names: of the items, each once.
-        seed: of the run.
+        labels: (n,) label ids of the items.
+        names: Unique names of the items.
+        seed: Seed of the run.
     """
 
     labels: Indices
@@ -95,41 +110,46 @@ class TaskData(Protocol):
     seed: int
 
     def batches(self, training_clips: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process' share of the new instances, once: clips and labels on the model's device.
+        """Yield this process' share of the new instances once: clips and labels on the model's device.
 
         Args:
-            training_clips: augmented, as in training; else segment centres and centre crops.
+            training_clips: Whether clips are augmented as in training, instead of segment centres and centre crops.
         """
         ...
 
     def outputs(self, items: Indices) -> Outputs:
-        """What the model says of those items that can be read, in evaluation mode; the same on every process."""
+        """Compute the model's outputs for the readable ones among some items, in evaluation mode.
+
+        The result is the same on every process.
+        """
         ...
 
     def sum_over_processes(self, tensor: Tensor) -> Tensor:
-        """The tensor, added up over processes, in place."""
+        """Add a tensor up over all processes, in place, and return it."""
         ...
 
 
-class Method(abc.ABC):
-    """A continual-learning method.
+class Method(Generic[ConfigT_co]):
+    """A continual-learning method. Without overrides it fine-tunes: cross-entropy over all classes so far.
 
     Args:
-        config: its settings.
-        released: compute what the benchmark's released code computes, rather than what the papers say.
-        consistency: weight of temporal consistency; 0 without.
+        config: Settings of the method.
+        released: Whether to compute what the benchmark's released code computes, instead of what the papers say.
+        consistency: Weight of temporal consistency; 0 turns it off.
 
     Attributes:
-        name: on the command line.
-        Config: type of its settings.
-        replays: trains on a replay memory too, and needs one.
-        all_data: trains on the data of all tasks so far.
-        restarts: begins each task with the model as it was initialised.
-        video_choice: how the memory chooses videos unless a run says otherwise.
-        classifier: whose accuracy is reported: `linear` or `nearest_mean`.
+        name: Name of the method in settings.
+        summary: Description of the method in one line, for the command line's help.
+        Config: Class of the method's settings.
+        replays: Whether the method trains on a replay memory, and so needs one.
+        all_data: Whether the method trains on the data of all tasks so far.
+        restarts: Whether each task begins with the model as it was initialised.
+        video_choice: Rule by which the memory chooses videos, unless the run's settings name another.
+        classifier: Classifier whose accuracy is reported: `linear` or `nearest_mean`.
     """
 
     name: ClassVar[str]
+    summary: ClassVar[str] = ""
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     replays: ClassVar[bool] = False
     all_data: ClassVar[bool] = False
@@ -137,48 +157,59 @@ class Method(abc.ABC):
     video_choice: str = "random"
     classifier: ClassVar[str] = "linear"
 
-    def __init__(self, config: Any, released: bool = False, consistency: float = 0.0) -> None:
+    def __init__(self, config: ConfigT_co, released: bool = False, consistency: float = 0.0) -> None:
         self.config = config
         self.released = released
         self.consistency = consistency
 
-    def begin_task(self, task: TaskInfo, model: TSN) -> None:  # noqa: B027 # what a method needn't do
-        """Before a task's training. The head still has the old classes only (in the first task: the first ones)."""
+    def check(self, scenario: Scenario) -> None:
+        """Refuse a scenario from which the method can't learn, before anything is trained.
+
+        Raises:
+            SettingsError: the scenario and the method's settings don't go together.
+        """
+
+    def begin_task(self, task: TaskInfo, model: TSN) -> None:
+        """Prepare a task's training. The head has no outputs for the task's classes yet, except in the first task."""
 
     def training_items(self, task: TaskInfo, data: TaskData) -> Indices | None:
-        """Which of the task's items the network is trained on; None: all."""
+        """Choose the items that the network is trained on; None: all items of the task."""
         return None
 
-    @abc.abstractmethod
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
-        """The loss of a batch: terms that are means over its samples, float32."""
+        """Compute the loss of a batch: terms that are means over the batch's samples."""
+        return {"classification": self.classification(outputs, batch.labels)}
 
     def penalty(self, model: TSN) -> Terms:
-        """Terms that depend on the parameters alone."""
+        """Compute the terms that depend on nothing but the model's parameters."""
         return {}
 
-    def end_task(self, task: TaskInfo, model: TSN, data: TaskData) -> None:  # noqa: B027 # likewise
-        """After a task's training, before the memory takes its classes in."""
+    def end_task(self, task: TaskInfo, model: TSN, data: TaskData) -> None:
+        """Finish a task after its training, before the memory takes exemplars of the task's classes."""
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C) scores of the linear classifier from the head's logits (N, C)."""
+        """Convert the head's logits (N, C) to the scores (N, C) of the linear classifier."""
         return logits
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has to remember, as a tree that a checkpoint takes."""
+        """Return the method's memory of earlier tasks, as a tree of tensors and plain values for a checkpoint."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:  # noqa: B027 # likewise
-        """Take up what `state_dict` gave.
+    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
+        """Restore the state that `state_dict` returned.
 
         Args:
-            model: of the run, for those that keep one like it.
+            model: Model of the run, from which a method can copy a network of the same structure.
         """
 
-    def classified(
-        self, outputs: StepOutputs, labels: Tensor, classification: Classification = cross_entropy
-    ) -> Tensor:
-        """The classification loss, with temporal consistency where it is on."""
+    def classification(self, outputs: StepOutputs, labels: Tensor, loss: Classification = cross_entropy) -> Tensor:
+        """Compute a classification loss, with temporal consistency where it is on.
+
+        Args:
+            outputs: The model's outputs for a batch.
+            labels: (B,) label ids of the batch.
+            loss: Loss of one view of the clips.
+        """
         if outputs.down_sampled is None:
-            return classification(outputs.logits, labels)
-        return temporal_consistency(outputs.logits, outputs.down_sampled, labels, self.consistency, classification)
+            return loss(outputs.logits, labels)
+        return temporal_consistency(outputs.logits, outputs.down_sampled, labels, self.consistency, loss)

@@ -1,4 +1,4 @@
-"""The model as it was before a task, for methods that keep what it answered."""
+"""A frozen copy of the model before a task, and the methods that distil from it."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vclimb.methods.method import Method, TaskInfo
+from vclimb.methods.method import ConfigT_co, Method, TaskInfo
 from vclimb.model.tsn import TSN
 
 
 class OldModel:
-    """A frozen copy of a model. Its logits are computed on each batch's own clips, whatever crop they have."""
+    """A frozen copy of a model. It computes logits on each training batch's own clips, augmented as they are."""
 
     def __init__(self) -> None:
         self._model: TSN | None = None
 
     def keep(self, model: TSN) -> None:
-        """Take a copy of a model as it is now."""
+        """Copy a model in its present state."""
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
     def logits(self, clips: Tensor) -> Tensor | None:
-        """(B, n_old) from clips (B, T, 3, H, W); None before the second task."""
+        """Compute logits (B, n_old) of clips (B, T, 3, H, W); None where no model was kept yet."""
         return None if self._model is None else self._model(clips)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._model is None else {"old_model": self._model.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
-        """Take up a state, in a copy of a model of the same backbone."""
+        """Restore a state, in a copy of a model of the same structure."""
         self._model = None
         if "old_model" not in state:
             return
@@ -42,22 +42,22 @@ class OldModel:
         self._model = old.eval().requires_grad_(False)
 
 
-class DistillingMethod(Method):
-    """A method that keeps what the model answered before the task, from the second task on."""
+class DistillingMethod(Method[ConfigT_co]):
+    """A method that distils from the model before the task, from the second task on."""
 
-    def __init__(self, config: Any, released: bool = False, consistency: float = 0.0) -> None:
+    def __init__(self, config: ConfigT_co, released: bool = False, consistency: float = 0.0) -> None:
         super().__init__(config, released, consistency)
-        self._old = OldModel()
+        self._old_model = OldModel()
         self._n_old = 0
 
     def begin_task(self, task: TaskInfo, model: TSN) -> None:
         self._n_old = task.n_old
         if task.number:
-            self._old.keep(model)
+            self._old_model.keep(model)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"n_old": self._n_old, **self._old.state_dict()}
+        return {"n_old": self._n_old, **self._old_model.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
         self._n_old = state["n_old"]
-        self._old.load_state_dict(state, model)
+        self._old_model.load_state_dict(state, model)

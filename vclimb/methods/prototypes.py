@@ -1,7 +1,7 @@
 """The nearest-mean-of-exemplars classifier of iCaRL.
 
-Source: Rebuffi et al., CVPR 2017, algorithm 1 and section 2: features have length 1, and so do the means of the
-exemplars' features. The benchmark's code computes the same, one video at a time.
+Source: Rebuffi et al., CVPR 2017, algorithm 1 and section 2: features are normalised to length 1, and so are the means
+of the exemplars' features. The benchmark's code computes the same, one video at a time.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from vclimb.pipeline.errors import VclimbError
 
 
 class ClassMeans:
-    """Sums of the classes' features, taken in batches; from them, the classifier.
+    """Sums of the features of each class, from which the classifier is made.
 
-    Sums are float64, in which the order of batches changes about the 16th digit.
+    Sums are float64, so that the order of batches changes about the 16th digit. To combine processes, sum `sums` and
+    `counts` over them.
 
     Args:
-        n_classes: label ids are 0 to n_classes - 1.
-        n_features: D.
-        device: that features come on.
+        n_classes: Number of classes; label ids are 0 to n_classes - 1.
+        n_features: Length of a feature, D.
+        device: Device of the features.
 
     Attributes:
-        sums: (n_classes, D) float64, of features of length 1.
-        counts: (n_classes,) int64. Both add up over processes.
+        sums: (n_classes, D) float64 sums of features of length 1.
+        counts: (n_classes,) int64 numbers of samples.
     """
 
     def __init__(self, n_classes: int, n_features: int, device: torch.device | str = "cpu") -> None:
@@ -36,11 +37,11 @@ class ClassMeans:
         self.counts = torch.zeros(n_classes, dtype=torch.int64, device=device)
 
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Add a batch; it may be empty.
+        """Add a batch, which may be empty.
 
         Args:
-            features: (B, D) floating, of any length.
-            labels: (B,) integer.
+            features: (B, D) floating-point features of any length.
+            labels: (B,) integer label ids.
 
         Raises:
             ValueError: shapes don't fit, or a label is out of range.
@@ -59,10 +60,10 @@ class ClassMeans:
         self.counts.index_add_(0, labels, torch.ones_like(labels))
 
     def classifier(self) -> NearestMean:
-        """The classifier of the classes that have samples.
+        """Make the classifier of the classes with samples.
 
         Raises:
-            VclimbError: there are none, or a mean holds NaN or infinity.
+            VclimbError: no class has samples, or a mean holds NaN or infinity.
         """
         present = self.counts > 0
         if not present.any():
@@ -79,30 +80,28 @@ class ClassMeans:
 
 @dataclass(frozen=True, eq=False)
 class NearestMean:
-    """Each sample belongs to the class whose mean is nearest to its feature of length 1.
+    """Classifier by the class mean nearest to a sample's feature of length 1.
 
     Attributes:
-        means: (n_classes, D) float32, of length 1.
-        present: (n_classes,) bool: classes that have a mean; others are never predicted.
+        means: (n_classes, D) float32 means of length 1.
+        present: (n_classes,) bool flags of the classes with a mean; no other class is predicted.
     """
 
     means: Tensor
     present: Tensor
 
     def scores(self, features: Tensor) -> Tensor:
-        """Minus the squared distance to each class' mean: (B, n_classes) float32; -inf for a class without one.
+        """Compute scores (B, n_classes) float32: minus the squared distance to each mean, -inf without a mean.
+
+        The first of equally near classes has the first of the highest scores.
 
         Args:
-            features: (B, D) floating, of any length.
+            features: (B, D) floating-point features of any length.
         """
         if features.ndim != 2 or features.shape[1] != self.means.shape[1]:
             raise ValueError(f"features {tuple(features.shape)} don't fit; needs (B, {self.means.shape[1]})")
-        with torch.autocast(features.device.type, enabled=False):  # distances differ in digits that bfloat16 hasn't
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 lacks the digits in which distances differ
             unit = nn.functional.normalize(features.float(), dim=1)
-            # Squared distances of vectors of length 1; a feature of zeros is as far from all.
+            # Squared distances of vectors of length 1. A feature of zeros has the same distance to all means.
             distances = 2 - 2 * unit @ self.means.T
         return (-distances).masked_fill(~self.present, -torch.inf)
-
-    def predict(self, features: Tensor) -> Tensor:
-        """(B,) int64 label ids from features (B, D); the first of equally near classes."""
-        return self.scores(features).argmax(1)

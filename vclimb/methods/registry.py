@@ -1,53 +1,29 @@
-"""The methods by name. A new one is a file of its own, and a line here."""
+"""Methods by name. Importing this module imports no method, and no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vclimb.methods.bic import BiC
-from vclimb.methods.ewc import EWC
-from vclimb.methods.finetune import Finetune
-from vclimb.methods.icarl import ICaRL
-from vclimb.methods.joint import Joint
-from vclimb.methods.lwf import LwF
-from vclimb.methods.mas import MAS
-from vclimb.methods.method import Method, MethodConfig
-from vclimb.methods.naive import Naive
-from vclimb.pipeline.errors import SettingsError
-from vclimb.settings import from_table, suggestion
+from vclimb.plugins import Registry
+from vclimb.settings import from_table
 
-if TYPE_CHECKING:  # settings of a run name their method: they import this
-    from vclimb.training.config import RunConfig
+if TYPE_CHECKING:
+    from vclimb.methods.method import Method, MethodConfig
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (Finetune, Naive, EWC, MAS, LwF, ICaRL, BiC, Joint)
-}
-"""Name -> method."""
-
-
-def method_class(name: object) -> type[Method]:
-    """The method of a name.
-
-    Raises:
-        SettingsError: there is none.
-    """
-    if not isinstance(name, str) or name not in METHODS:
-        raise SettingsError(f"method {name!r} is not known; {suggestion(str(name), METHODS)}")
-    return METHODS[name]
+METHODS: Registry[Method] = Registry("method", "vclimb.methods", "vclimb.methods.method:Method")
 
 
 def parse_method(table: Mapping[str, Any]) -> tuple[type[Method], MethodConfig]:
-    """The method that a table names, and its settings.
+    """Read the table of a method: its class by `name`, and its settings.
 
     Raises:
-        SettingsError: it names none, or has a setting that the method doesn't.
+        SettingsError: no method has the name, or a setting is unknown or not allowed.
     """
-    kind = method_class(table.get("name"))
-    return kind, from_table(kind.Config, {key: value for key, value in table.items() if key != "name"}, "method")
+    method = METHODS.find(table.get("name"))
+    return method, from_table(method.Config, {key: value for key, value in table.items() if key != "name"}, "method")
 
 
-def make_method(config: RunConfig) -> Method:
-    """The method of a run."""
-    kind, of_method = parse_method(config.method)
-    return kind(of_method, config.protocol == "released", config.consistency.weight)
+def list_methods() -> dict[str, str]:
+    """Map the names of all methods, vclimb's and those of installed packages, to one-line descriptions."""
+    return METHODS.summaries()

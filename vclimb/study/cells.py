@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from vclimb.methods.registry import method_class
+from vclimb.methods.registry import METHODS
 from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Table, changes_no_result, flat
 from vclimb.training.config import MemoryConfig, RunConfig, make_config
@@ -37,7 +37,7 @@ class Cell:
             SettingsError: no run could take them.
         """
         config = make_config(table)
-        if not method_class(config.method["name"]).replays:
+        if not METHODS.find(config.method["name"]).replays:
             if config.consistency.weight > 0:  # K of its clips was the memory's, where it has none of its own
                 frames = config.consistency.replaced(frames=config.consistency_frames)
                 config = config.replaced(consistency=frames)

@@ -31,15 +31,9 @@ def check_settings(config: RunConfig, method: Method, scenario: Scenario, world_
     if not method.replays and config.memory.budget != "none":
         raise SettingsError(
             f"method {method.name} keeps no memory, and memory.budget is {config.memory.budget!r}; leave it out, or "
-            "take a method that replays: naive, icarl or bic"
+            "take a method that replays (`vclimb train --help` describes them)"
         )
-    lonely = [number for number, task in enumerate(scenario, 1) if len(task.classes) == 1]
-    if method.name == "lwf" and not method.released and lonely:
-        raise SettingsError(
-            f"method lwf tells the classes of a task from one another, and task {lonely[0]} of scenario "
-            f"{scenario.name!r} has one class: nothing would be learned; take tasks of 2 or more classes, "
-            "protocol released (a softmax over all classes), or another method"
-        )
+    method.check(scenario)
     own_val = scenario.evaluation_split == "test" and scenario.count("val")
     if config.training.select == "best" and not own_val:
         raise SettingsError(

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.settings import MemorySettings
+from vclimb.methods.registry import parse_method
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.settings import Settings, Table, from_table, merged, parse_assignment
@@ -252,8 +253,6 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        from vclimb.methods.registry import parse_method  # loads torch, which reading other settings doesn't need
-
         parse_method(self.method)  # an unknown method or method setting is refused now
         return self
 

@@ -11,14 +11,13 @@ import numpy as np
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame
 from vclimb.memory.settings import MemorySettings
-from vclimb.methods.registry import make_method
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.scenario import MatchedTask, match
 from vclimb.settings import Table
 from vclimb.training.checks import blur_warning, check_settings
 from vclimb.training.config import RunConfig
-from vclimb.training.run import find_scenario
+from vclimb.training.run import find_scenario, make_method
 
 _SAMPLE_VIDEOS = 12
 

@@ -7,7 +7,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vclimb.memory.replay import ReplayMemory
-from vclimb.methods.registry import make_method
+from vclimb.methods.method import Method
+from vclimb.methods.registry import parse_method
 from vclimb.model.inference import InferenceSettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
@@ -80,6 +81,12 @@ def find_scenario(config: ScenarioConfig, dataset: StoredDataset) -> Scenario:
         raise SettingsError("no scenario was given; name a file by --scenario, or deal classes out by --tasks 10")
     made = TaskPlan(config.tasks, config.base, config.step, config.seed)
     return scenario_of_dataset(dataset, made, config.split, config.test_share)
+
+
+def make_method(config: RunConfig) -> Method:
+    """Make the method of a run."""
+    kind, method_config = parse_method(config.method)
+    return kind(method_config, config.protocol == "released", config.consistency.weight)
 
 
 def make_context(

@@ -6,7 +6,6 @@ A new strategy is a small class that inherits `_Counted` for the usual rules and
 from __future__ import annotations
 
 import abc
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclimb.pipeline.arrays import Indices, Pixels
-from vclimb.pipeline.clips.dice import bits
+from vclimb.pipeline.clips.dice import bits, key_number
 from vclimb.pipeline.clips.sampling import segment_centres
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.transcode.encode import GOP_FRAMES
@@ -173,12 +172,6 @@ def parse_frame_count(text: str) -> FrameCount:
     if not (word.isascii() and word.isdecimal() and len(word) <= 18 and int(word) >= 1):
         raise SettingsError(f"frames per video {text!r} is not understood; write 1 or more, e.g. 8, or all")
     return int(word)
-
-
-def key_number(key: str, purpose: str) -> int:
-    """64 bits of a key, to draw from; no two purposes (16 ASCII characters at most) share their draws."""
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=purpose.encode("ascii"))
-    return int.from_bytes(digest.digest(), "big")
 
 
 def thumbnails(frames: Pixels) -> npt.NDArray[np.uint8]:

@@ -13,9 +13,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vclimb.memory.choice.frames import key_number
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.clips.dice import bits
+from vclimb.pipeline.clips.dice import bits, key_number
 from vclimb.pipeline.errors import SettingsError, VclimbError
 
 Features = npt.NDArray[np.floating]

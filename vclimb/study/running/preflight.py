@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from vclimb.methods.registry import make_method
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
@@ -17,7 +16,7 @@ from vclimb.study.cells import Cell
 from vclimb.study.constraints import DataTotals
 from vclimb.training.checks import blur_warning, check_settings
 from vclimb.training.config import ModelConfig, ScenarioConfig, make_config
-from vclimb.training.run import find_scenario
+from vclimb.training.run import find_scenario, make_method
 
 
 class ScenarioTotals:
