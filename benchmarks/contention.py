@@ -40,7 +40,8 @@ from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
+from vclimb.pipeline.stream.batches import StreamSettings
+from vclimb.pipeline.stream.clip_stream import ClipStream
 
 Step = Callable[[], None]
 

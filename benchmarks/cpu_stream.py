@@ -33,8 +33,8 @@ from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.stream import BatchPlan, StreamSettings
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 
 

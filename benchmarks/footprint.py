@@ -23,8 +23,8 @@ import psutil
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.stream import BatchPlan, StreamSettings
 
 
 def multiplied(dataset: StoredDataset, copies: int, folder: Path) -> StoredDataset:

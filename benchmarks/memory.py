@@ -34,8 +34,8 @@ from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
+from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.stream import StreamSettings
 
 CODECS = ("copy", "jpeg:75", "jpeg:75@128", "webp:75", "avif:60", "jxl:1", "h264:20", "h265:24", "av1:35", "raw")
 

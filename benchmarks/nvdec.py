@@ -35,9 +35,9 @@ from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
 from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.stream import BatchPlan, StreamSettings
 
 Sample = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]
 """An encoded video and the numbers of the frames to pick."""

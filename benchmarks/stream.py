@@ -33,9 +33,11 @@ from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.stream.batches import StreamSettings
+from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
-from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
+from vclimb.pipeline.stream.dali import DaliClipStream
+from vclimb.pipeline.stream.dali_pipeline import DaliSettings
 
 N_SEGMENTS = 8
 WAYS = {

@@ -23,7 +23,7 @@ from vclimb.pipeline.transcode.verify import VerifyReport, verify
 if TYPE_CHECKING:
     import torch
 
-    from vclimb.pipeline.stream.stream import ClipStream
+    from vclimb.pipeline.stream.clip_stream import ClipStream
 
 __all__ = ["Dataset", "DatasetStatistics", "PrepareSummary", "VerifyReport", "open", "prepare", "verify"]
 

@@ -20,9 +20,11 @@ from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider, sourc
 from vclimb.pipeline.clips.sampling import segment_centres
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.exemplar import parse_codec
+from vclimb.pipeline.stream.batches import ClipBatch, StreamSettings
+from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
-from vclimb.pipeline.stream.stream import ClipBatch, ClipStream, StreamSettings
+from vclimb.pipeline.stream.dali import DaliClipStream
+from vclimb.pipeline.stream.dali_pipeline import DaliSettings
 
 CODECS = ("copy", "jpeg:75", "webp:75", "avif:60", "jxl:1", "h264:20", "h265:24", "av1:35", "raw")
 

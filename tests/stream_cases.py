@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from vclimb.pipeline.clips.provider import InstanceProvider, Items
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, StoredVideo
-from vclimb.pipeline.stream.stream import StreamSettings
+from vclimb.pipeline.stream.batches import StreamSettings
 
 SIZE = 48
 TRAINING = (View("clip", 8), View("down-sampled", 8, seen_frames=4), View("dense", 4, "dense", stride=2))
@@ -103,3 +104,9 @@ def settings_of(**changes: Any) -> StreamSettings:
 def longest_video(folder: Path) -> StoredVideo:
     """The first of the longest videos."""
     return max(StoredDataset.open(folder).videos, key=lambda video: video.n_frames)
+
+
+def script_environment() -> dict[str, str]:
+    """Environment of a script that imports the modules of the tests."""
+    places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}

@@ -28,8 +28,9 @@ from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider, Joine
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
+from vclimb.pipeline.stream.batches import ClipBatch, StreamSettings
+from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.stream import ClipBatch, ClipStream, StreamSettings
 
 MAX_MEAN_DIFFERENCE = 1.0
 """Levels of 255, of a decoder's pixels from the reference's: what rounding and another resize filter's taps give."""

@@ -26,8 +26,9 @@ from vclimb.cli.main import app
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.pipeline.stream.choose import DECODERS, Choice, choose_decoder, open_stream
-from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
+from vclimb.pipeline.stream.clip_stream import ClipStream
 
 MODEL = "test_resnet.r160_in1k"
 TINY = (

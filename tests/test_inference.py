@@ -18,9 +18,10 @@ from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.errors import FrameDamagedError
+from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.pipeline.stream.choose import Choice
+from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
 from vclimb.pipeline.stream.workers import kept_workers
 
 CPU = torch.device("cpu")

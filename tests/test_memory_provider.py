@@ -274,7 +274,7 @@ def test_what_is_decoded_ahead_outlasts_a_change(mixed: MemoryStore) -> None:
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.binary(min_size=300, max_size=400)), max_size=12))
 def test_packed_frames_come_out_as_they_went_in(frames: list[bytes]) -> None:
-    packed = PackedFrames.of(frames)
+    packed = PackedFrames.pack(frames)
     assert len(packed) == len(frames)
     assert packed.data.nbytes <= 2 * sum(map(len, frames))
     for start in range(len(frames)):

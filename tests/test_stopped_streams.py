@@ -15,18 +15,20 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stream_cases import JpegsInMemory, provider_of, settings_of
+from stream_cases import JpegsInMemory, provider_of, script_environment, settings_of
 
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.codecs.encoded import EncodedClip
-from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
+from vclimb.pipeline.stream.dali import DaliClipStream
+from vclimb.pipeline.stream.dali_pipeline import DaliSettings
 from vclimb.pipeline.stream.workers import BatchWorkers, WorkerDiedError
 
 _ENDLESS = """
 import sys
 from stream_cases import provider_of, settings_of
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
+from vclimb.pipeline.stream.dali import DaliClipStream
+from vclimb.pipeline.stream.dali_pipeline import DaliSettings
 
 if __name__ == "__main__":
     provider = provider_of(sys.argv[1])
@@ -48,7 +50,7 @@ def test_ctrl_c_leaves_no_processes(jpeg_folder: Path, tmp_path: Path, decoder: 
     script.write_text(_ENDLESS)
     process = subprocess.Popen(
         [sys.executable, script, jpeg_folder, decoder],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env=script_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -159,8 +161,8 @@ def test_a_closed_stream_gives_dalis_threads_and_buffers_back_at_once(jpeg_folde
             provider_of(jpeg_folder), settings_of(), "cpu", DaliSettings(threads=1, readers=0)
         ) as stream:
             list(stream)
-            assert stream._lanes is not None
-            pipelines = [weakref.ref(lane._pipeline) for lane in stream._lanes]
+            assert stream._pipelines is not None
+            pipelines = [weakref.ref(part._pipeline) for part in stream._pipelines]
             assert all(pipeline() is not None for pipeline in pipelines)
         assert [pipeline() for pipeline in pipelines] == [None] * len(pipelines)
     finally:

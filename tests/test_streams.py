@@ -17,13 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from stream_cases import (
-    CENTRES,
-    JpegsInMemory,
-    all_instances,
-    provider_of,
-    settings_of,
-)
+from stream_cases import CENTRES, JpegsInMemory, all_instances, provider_of, script_environment, settings_of
 from stream_contract import StreamContract, assert_same_bits, assert_same_picture, grandchildren
 
 from vclimb.pipeline.clips.augment import Augmentation
@@ -32,10 +26,12 @@ from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
 from vclimb.pipeline.stream import cpu as cpu_stream
+from vclimb.pipeline.stream.batches import BatchPlan, ClipBatch, StreamSettings
+from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.dali import DaliClipStream, DaliSettings
-from vclimb.pipeline.stream.shared_ring import SharedRing
-from vclimb.pipeline.stream.stream import BatchPlan, ClipBatch, ClipStream, StreamSettings
+from vclimb.pipeline.stream.dali import DaliClipStream
+from vclimb.pipeline.stream.dali_pipeline import DaliSettings
+from vclimb.pipeline.stream.memory import SharedRing
 from vclimb.pipeline.stream.workers import TASKS_PER_WORKER, WorkerDiedError
 
 
@@ -354,7 +350,7 @@ def test_workers_run_the_main_module_only_for_what_is_defined_there(
     (tmp_path / "main.py").write_text(script)
     done = subprocess.run(
         [sys.executable, tmp_path / "main.py", jpeg_folder],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env=script_environment(),
         capture_output=True,
         text=True,
         timeout=150,  # each of three processes imports torch

@@ -1,4 +1,4 @@
-"""Decoding the clips of a plan on the cores: read, decode, crop, resize, mirror."""
+"""Decoding of planned clips on the cores: read, decode, crop, resize, mirror."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 import torch.nn.functional
 
 from vclimb.pipeline.arrays import Indices, Pixels
+from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
 from vclimb.pipeline.stream.clip_reader import ClipReader
-from vclimb.pipeline.stream.shared_ring import SharedRing
-from vclimb.pipeline.stream.stream import BatchPlan, StreamSettings
+from vclimb.pipeline.stream.memory import SharedRing
 
 
 @dataclass(frozen=True)
-class Sound:
-    """What was really decoded where a plan's clips were damaged.
+class DecodedPart:
+    """The clips actually decoded, after replacing damaged ones.
 
     Attributes:
-        plan: of the clips that are there.
-        skipped: why others were left out.
+        plan: Plan of the decoded clips.
+        skipped: Reasons why clips were replaced.
     """
 
     plan: BatchPlan
@@ -30,21 +30,25 @@ class Sound:
 
 @dataclass(frozen=True)
 class BatchDecoder:
-    """Decodes the clips of a plan."""
+    """Decodes the clips of plans.
+
+    Attributes:
+        reader: Reader of the encoded clips.
+    """
 
     reader: ClipReader
 
-    def fill(self, plan: BatchPlan, views: dict[str, Pixels]) -> Sound:
+    def fill(self, plan: BatchPlan, views: dict[str, Pixels]) -> DecodedPart:
         """Decode a plan of B clips into views (B, T, S, S, 3)."""
         skipped: list[str] = []
         for slot in range(len(plan.items)):
-            (frames, places), plan = self.reader.sound(plan, slot, self._clip, skipped)
-            for name, of_view in places.items():
-                np.take(frames, of_view, axis=0, out=views[name][slot])
-        return Sound(plan, skipped)
+            (frames, places), plan = self.reader.read_or_replace(plan, slot, self._decode_clip, skipped)
+            for name, view_places in places.items():
+                np.take(frames, view_places, axis=0, out=views[name][slot])
+        return DecodedPart(plan, skipped)
 
-    def _clip(self, plan: BatchPlan, slot: int) -> tuple[Pixels, dict[str, Indices]]:
-        """The distinct frames of a clip as (n, S, S, 3), and where each view's are among them."""
+    def _decode_clip(self, plan: BatchPlan, slot: int) -> tuple[Pixels, dict[str, Indices]]:
+        """Decode the distinct frames of a clip, (n, S, S, 3), and locate each view's frames among them."""
         clip = self.reader.read(plan, slot)
         left, top, width, height = plan.boxes[slot].tolist()
         pixels = self.reader.decode(clip)[:, top : top + height, left : left + width]
@@ -62,13 +66,13 @@ class BatchDecoder:
 
 @dataclass(frozen=True)
 class Part:
-    """Some clips of a batch that a worker decodes.
+    """Clips of a batch that one worker decodes.
 
     Attributes:
-        plan: of these clips.
-        slot: of the ring, where the batch goes.
-        first: of these clips' places in the batch.
-        batch_clips: of the whole batch.
+        plan: Plan of these clips.
+        slot: Number of the ring's slot that holds the batch.
+        first: Position of the first of these clips in the batch.
+        batch_clips: Number of clips in the whole batch.
     """
 
     plan: BatchPlan
@@ -79,26 +83,31 @@ class Part:
 
 @dataclass(frozen=True)
 class PartDecoder:
-    """Decodes parts of batches into their places in a ring. Runs in a worker."""
+    """Decodes parts of batches into a ring. Runs in a worker.
+
+    Attributes:
+        decoder: Decoder of the clips.
+        ring: Memory that the main process shares.
+    """
 
     decoder: BatchDecoder
     ring: SharedRing
 
-    def __call__(self, part: Part) -> Sound | None:
-        """What was decoded instead of the plan; None where nothing had to be replaced."""
+    def __call__(self, part: Part) -> DecodedPart | None:
+        """Decode a part, and return what differs from its plan; None where no clip was replaced."""
         views = views_of(self.ring.slot(part.slot), self.decoder.reader.settings, part.batch_clips)
         until = part.first + len(part.plan.items)
-        sound = self.decoder.fill(part.plan, {name: frames[part.first : until] for name, frames in views.items()})
-        return sound if sound.skipped else None
+        decoded = self.decoder.fill(part.plan, {name: frames[part.first : until] for name, frames in views.items()})
+        return decoded if decoded.skipped else None
 
 
 def batch_bytes(settings: StreamSettings) -> int:
-    """Size of a full batch of decoded clips."""
+    """Compute the size of a full batch of decoded clips."""
     return sum(settings.batch_size * view.n_frames for view in settings.views) * settings.augmentation.size**2 * 3
 
 
 def views_of(memory: npt.NDArray[np.uint8], settings: StreamSettings, n_clips: int) -> dict[str, Pixels]:
-    """A batch's views within a slot: view name -> (B, T, S, S, 3) uint8, sharing the slot's memory."""
+    """Map a batch's views into memory: view name -> (B, T, S, S, 3) uint8, without a copy."""
     size, start, views = settings.augmentation.size, 0, {}
     for view in settings.views:
         shape = (n_clips, view.n_frames, size, size, 3)

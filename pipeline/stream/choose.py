@@ -1,4 +1,4 @@
-"""Which decoder a clip stream uses, and why. What is chosen is said and logged; nothing falls back in silence."""
+"""Choice of the decoder of a clip stream. The choice and its reason are returned and logged, never silent."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ import torch
 
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.errors import SettingsError
-from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
+from vclimb.pipeline.stream.batches import StreamSettings
+from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.system.cores import cores_of_rank
 
 if TYPE_CHECKING:  # DALI isn't on every machine
-    from vclimb.pipeline.stream.dali import DaliSettings
+    from vclimb.pipeline.stream.dali_pipeline import DaliSettings
 
 log = logging.getLogger(__name__)
 DECODERS = ("auto", "dali", "cpu")
 ENOUGH_CORES = 8
-"""Cores for a GPU with which decoding on them feeds training as well as the GPU's JPEG engines do, or better."""
+"""Least number of cores for each GPU with which they feed training as well as the GPU's JPEG engines do."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A decoder and the reason for it."""
+    """A decoder and the reason for it.
+
+    Attributes:
+        decoder: `cpu` or `dali`.
+        reason: Reason as a clause.
+    """
 
     decoder: str
     reason: str
@@ -34,29 +40,29 @@ class Choice:
         return f"decoder {self.decoder}: {self.reason}"
 
 
-def choose_decoder(asked: str, codec: str, device: torch.device, world_size: int = 1) -> Choice:
-    """The decoder for frames of a codec on a device.
+def choose_decoder(requested: str, codec: str, device: torch.device, world_size: int = 1) -> Choice:
+    """Choose the decoder for frames of a codec on a device.
 
     Args:
-        asked: `auto`, `dali` or `cpu`.
-        codec: of the frames, `jpeg` or `h264`.
-        device: where batches are wanted.
-        world_size: processes that train together, and share the cores of a machine with several GPUs.
+        requested: `auto`, `dali` or `cpu`.
+        codec: Codec of the frames, `jpeg` or `h264`.
+        device: Device of the batches.
+        world_size: Number of processes that train together, and share the cores of a machine with several GPUs.
 
     Raises:
-        SettingsError: what was asked for is unknown, isn't installed, or doesn't take the codec.
+        SettingsError: The requested decoder is unknown, isn't installed, or doesn't take the codec.
     """
-    if asked not in DECODERS:
-        raise SettingsError(f"decoder {asked!r} is not known; allowed: {', '.join(DECODERS)}")
+    if requested not in DECODERS:
+        raise SettingsError(f"decoder {requested!r} is not known; allowed: {', '.join(DECODERS)}")
     installed = importlib.util.find_spec("nvidia.dali") is not None if importlib.util.find_spec("nvidia") else False
-    if asked == "dali":
+    if requested == "dali":
         if not installed:
             raise SettingsError("decoder dali: NVIDIA DALI isn't installed; install nvidia-dali-cuda130, or use cpu")
         if codec != "jpeg":
             raise SettingsError(f"decoder dali takes jpeg frames, not {codec}; use cpu for this data set")
-        return Choice("dali", "asked for")
-    if asked == "cpu":
-        return Choice("cpu", "asked for")
+        return Choice("dali", "requested")
+    if requested == "cpu":
+        return Choice("cpu", "requested")
     if codec != "jpeg":
         return Choice("cpu", f"{codec} is decoded faster by the cores than by DALI (docs/performance.md)")
     if device.type != "cuda":
@@ -70,13 +76,13 @@ def choose_decoder(asked: str, codec: str, device: torch.device, world_size: int
 
 
 def dali_settings(cores: int, threads: int | None = None) -> DaliSettings:
-    """How DALI decodes for a GPU: on the cores where there are enough, else on the JPEG engines.
+    """Choose where DALI decodes for a GPU: on the cores where there are enough, else on the JPEG engines.
 
     Args:
-        cores: for this GPU.
-        threads: of DALI; None: what the cores allow.
+        cores: Number of cores for this GPU.
+        threads: Number of DALI's threads. None: as many as the cores allow.
     """
-    from vclimb.pipeline.stream.dali import DaliSettings
+    from vclimb.pipeline.stream.dali_pipeline import DaliSettings
 
     if cores >= ENOUGH_CORES:
         return DaliSettings(cpu_share=1.0, threads=threads or cores - 4)
@@ -91,10 +97,18 @@ def open_stream(
     decoder: str = "auto",
     workers: int | None = None,
 ) -> tuple[ClipStream, Choice]:
-    """A clip stream with the decoder that `choose_decoder` names, and the choice, to be shown.
+    """Open a clip stream with the decoder that `choose_decoder` chooses, and return the choice too.
 
     Args:
-        workers: processes of the CPU stream, or threads of DALI's decoder; None: what the cores allow.
+        provider: Provider of the encoded frames.
+        codec: Codec of the frames, `jpeg` or `h264`.
+        settings: Settings of the stream.
+        device: Device of the batches.
+        decoder: `auto`, `dali` or `cpu`.
+        workers: Number of worker processes, or of DALI's threads. None: as many as the cores allow.
+
+    Raises:
+        SettingsError: As `choose_decoder` raises.
     """
     choice = choose_decoder(decoder, codec, device, settings.world_size)
     log.info("%s", choice)

@@ -1,7 +1,4 @@
-"""Reading one clip of a batch, and putting another in its place where it is damaged.
-
-Picklable, since this is what worker processes run.
-"""
+"""Reading of single clips, with replacement of damaged ones. Worker processes receive a reader by pickle."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.registry import register_codec, registered_codecs
 from vclimb.pipeline.errors import FrameDamagedError
-from vclimb.pipeline.stream.stream import BatchPlan, StreamSettings, plan_items
+from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings, plan_items
 
 MAX_REPLACEMENTS = 8
 Read = TypeVar("Read")
@@ -30,10 +27,10 @@ class ReadClip:
     """The encoded distinct frames of a clip, in rising order.
 
     Attributes:
-        item: of the provider.
-        numbers: (n,) of the distinct frames.
-        encoded: their bytes.
-        places: view name -> (T,) where each of its frames is among the distinct ones.
+        item: Number of the provider's item.
+        numbers: (n,) numbers of the distinct frames.
+        encoded: Bytes of the distinct frames.
+        places: View name -> (T,) positions of the view's frames among the distinct ones.
     """
 
     item: int
@@ -46,7 +43,11 @@ class ReadClip:
 class ClipReader:
     """Reads and decodes the clips of plans from one provider.
 
-    A worker process that receives a reader knows the codecs that were registered in the process that sent it.
+    A process that receives a reader gets the registered codecs of the sending process with it.
+
+    Attributes:
+        provider: Provider of the encoded frames.
+        settings: Settings of the stream.
     """
 
     provider: ClipProvider
@@ -56,64 +57,64 @@ class ClipReader:
         return _received, (registered_codecs(), self.provider, self.settings)
 
     def read(self, plan: BatchPlan, slot: int) -> ReadClip:
-        """The bytes of one clip of a batch: each frame once, whatever the views share.
+        """Read the bytes of one clip of a batch, each distinct frame once.
 
         Raises:
-            FrameDamagedError: they are not what was stored.
+            FrameDamagedError: The bytes are not the ones that were stored.
         """
         item = int(plan.items[slot])
-        numbers = np.unique(np.concatenate([frames[slot] for frames in plan.frames.values()]))
+        numbers = plan.distinct_frames(slot)
         places = {name: np.searchsorted(numbers, frames[slot]) for name, frames in plan.frames.items()}
         return ReadClip(item, numbers, self.provider.read(item, numbers), places)
 
     def decode(self, clip: ReadClip) -> Pixels:
-        """(n, height, width, 3) uint8: the distinct frames of a clip, whole.
+        """Decode the distinct frames of a clip without a crop: (n, height, width, 3) uint8.
 
         Raises:
-            FrameDamagedError: one doesn't decode; named by key, shard and offset.
+            FrameDamagedError: A frame doesn't decode; names key, shard and offset.
         """
         facts = self.provider.items
         width, height = int(facts.widths[clip.item]), int(facts.heights[clip.item])
         return decode_clip(clip.encoded, width, height, lambda p: self.provider.where(clip.item, int(clip.numbers[p])))
 
-    def sound(
-        self, plan: BatchPlan, slot: int, use: Callable[[BatchPlan, int], Read], skipped: list[str]
+    def read_or_replace(
+        self, plan: BatchPlan, slot: int, read: Callable[[BatchPlan, int], Read], skipped: list[str]
     ) -> tuple[Read, BatchPlan]:
-        """`use` a clip of a plan; where it is damaged, another clip in its place, if the stream is to skip.
+        """Read a clip; if it is damaged and the stream skips bad frames, read a replacement.
 
-        Which one is a pure function of (seed, epoch, item), so that every run replaces alike.
+        The replacement is a pure function of (seed, epoch, item), so that every run replaces alike.
 
         Args:
-            plan: of the batch.
-            slot: of the clip in the batch.
-            use: reads (and decodes) the clip of a plan's slot.
-            skipped: takes the reason for each clip that was left out.
+            plan: Plan of the batch.
+            slot: Position of the clip in the batch.
+            read: Reads, and may decode, the clip at a position of a plan.
+            skipped: List that receives the reason for each replaced clip.
 
         Returns:
-            What `use` gave, and the plan with the clip that is really there.
+            The result of `read`, and the plan with the clip that was read.
 
         Raises:
-            FrameDamagedError: the stream is to raise, or too many clips in a row are bad.
+            FrameDamagedError: The stream raises on bad frames, or too many clips in a row are damaged.
         """
         for attempt in range(MAX_REPLACEMENTS + 1):
             try:
-                return use(plan, slot), plan
+                return read(plan, slot), plan
             except FrameDamagedError as error:
                 if self.settings.on_bad_frame == "raise" or attempt == MAX_REPLACEMENTS:
                     raise
                 skipped.append(str(error))
-                plan = self._replaced(plan, slot, attempt)
+                plan = self._with_replacement(plan, slot, attempt)
         raise AssertionError("the last attempt returns or raises")
 
-    def _replaced(self, plan: BatchPlan, slot: int, attempt: int) -> BatchPlan:
+    def _with_replacement(self, plan: BatchPlan, slot: int, attempt: int) -> BatchPlan:
         facts, seed = self.provider.items, self.settings.seed
         other = below(len(facts), seed, plan.epoch, Purpose.REPLACEMENT, int(plan.items[slot]), attempt)
-        one = plan_items(facts, self.settings, plan.epoch, plan.position, other.reshape(1))
+        single = plan_items(facts, self.settings, plan.epoch, plan.position, other.reshape(1))
         items, boxes, flips = plan.items.copy(), plan.boxes.copy(), plan.flips.copy()
         frames = {name: numbers.copy() for name, numbers in plan.frames.items()}
-        items[slot], boxes[slot], flips[slot] = one.items[0], one.boxes[0], one.flips[0]
+        items[slot], boxes[slot], flips[slot] = single.items[0], single.boxes[0], single.flips[0]
         for name, numbers in frames.items():
-            numbers[slot] = one.frames[name][0]
+            numbers[slot] = single.frames[name][0]
         return replace(plan, items=items, boxes=boxes, flips=flips, frames=frames)
 
 

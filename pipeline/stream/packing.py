@@ -1,4 +1,4 @@
-"""A batch's encoded frames as one array, made by a worker: what DALI's pipelines are fed with."""
+"""Packing of a batch's encoded frames into one array, in a worker, for DALI's pipelines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.codecs.raw import CODEC as RAW
+from vclimb.pipeline.stream.batches import BatchPlan
 from vclimb.pipeline.stream.clip_reader import ClipReader, ReadClip
-from vclimb.pipeline.stream.stream import BatchPlan
 
 Bytes = npt.NDArray[np.uint8]
 
 DALI_CODECS = ("jpeg", "ppm")
-"""Codecs of frames that DALI's image decoder takes as they are, mixed in any way."""
+"""Kinds of frames that DALI's image decoder takes, in any mixture."""
 
 # DALI takes rows of one array faster than as many arrays (1.3 ms against 1.5 to 3.3 for 256 frames of 14 kB), but a
 # large PPM frame among small JPEG frames would make rows that are all zeros.
@@ -26,20 +26,20 @@ _MOST_PADDING = 2.0
 
 @dataclass(frozen=True)
 class PackedFrames:
-    """N encoded frames as one array, which passes through a pipe without being copied frame by frame.
+    """N encoded frames in one array, which passes through a pipe without a copy of each frame.
 
     Attributes:
-        data: (N, longest) uint8, each row a frame and zeros, which its decoder doesn't look at; or (total,) uint8,
-            one frame after another, where such rows would be more than `_MOST_PADDING` times as large.
-        ends: (N,) int64, where each frame ends in (total,) data; None for rows.
+        data: (N, longest) uint8, a frame and padding zeros in each row, which decoders ignore; or (total,) uint8, the
+            frames one after another, where rows would be more than `_MOST_PADDING` times as large.
+        ends: (N,) int64 ends of the frames in (total,) data; None for rows.
     """
 
     data: Bytes
     ends: Indices | None
 
     @classmethod
-    def of(cls, frames: Sequence[bytes]) -> PackedFrames:
-        """Frames, in order."""
+    def pack(cls, frames: Sequence[bytes]) -> PackedFrames:
+        """Pack frames in order."""
         lengths = [*map(len, frames)]
         longest = max(lengths, default=0)
         if longest * len(frames) > _MOST_PADDING * sum(lengths):
@@ -53,7 +53,7 @@ class PackedFrames:
         return len(self.data if self.ends is None else self.ends)
 
     def part(self, start: int, stop: int) -> Bytes | list[Bytes]:
-        """Frames [start, stop), 0 <= start < stop, as DALI takes them: (n, longest), or n arrays of any length."""
+        """Slice frames [start, stop), 0 <= start < stop, for DALI: (n, longest), or n arrays of any length."""
         if self.ends is None:
             return self.data[start:stop]
         first = int(self.ends[start - 1]) if start else 0
@@ -63,14 +63,14 @@ class PackedFrames:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """N distinct encoded frames of a batch's clips, one after another.
+    """The N distinct encoded frames of a batch's clips.
 
     Attributes:
         frames: N JPEG and PPM files.
-        gather: view name -> (B, T) int64, which of the N each frame of a view is; None where that is all in order.
-        counts: (B,) int64 frames of each clip.
-        plan: of the clips that are really there.
-        skipped: why others were left out.
+        gather: View name -> (B, T) int64 numbers among the N frames; None where a view has all of them in order.
+        counts: (B,) int64 numbers of distinct frames of each clip.
+        plan: Plan of the clips that were read.
+        skipped: Reasons why clips were replaced.
     """
 
     frames: PackedFrames
@@ -82,7 +82,11 @@ class PackedBatch:
 
 @dataclass(frozen=True)
 class BatchPacker:
-    """Reads the clips of a plan, and decodes only those that DALI's image decoder doesn't take. Runs in a worker."""
+    """Reads the clips of a plan, and decodes those that DALI's image decoder doesn't take. Runs in a worker.
+
+    Attributes:
+        reader: Reader of the encoded clips.
+    """
 
     reader: ClipReader
 
@@ -92,14 +96,14 @@ class BatchPacker:
         gather: dict[str, list[Indices]] = {name: [] for name in plan.frames}
         skipped: list[str] = []
         for slot in range(len(plan.items)):
-            clip, plan = self.reader.sound(plan, slot, self._read, skipped)
+            clip, plan = self.reader.read_or_replace(plan, slot, self._read, skipped)
             for name, places in clip.places.items():
                 gather[name].append(places + len(data))
             data += [clip.encoded.units[unit] for unit in clip.encoded.unit.tolist()]
             counts.append(len(clip.numbers))
-        rows = {name: np.array(of_view, np.int64).reshape(plan.frames[name].shape) for name, of_view in gather.items()}
+        rows = {name: np.array(index, np.int64).reshape(plan.frames[name].shape) for name, index in gather.items()}
         return PackedBatch(
-            frames=PackedFrames.of(data),
+            frames=PackedFrames.pack(data),
             gather={name: _none_if_all(index, len(data)) for name, index in rows.items()},
             counts=np.array(counts, np.int64),
             plan=plan,
@@ -107,7 +111,7 @@ class BatchPacker:
         )
 
     def _read(self, plan: BatchPlan, slot: int) -> ReadClip:
-        """A clip in a codec that DALI takes."""
+        """Read a clip, and convert it to PPM where DALI doesn't take its codec."""
         clip = self.reader.read(plan, slot)
         return clip if clip.encoded.codec in DALI_CODECS else self._as_ppm(clip)
 

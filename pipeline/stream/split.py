@@ -9,8 +9,9 @@ from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.pipeline.stream.choose import open_stream
-from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
+from vclimb.pipeline.stream.clip_stream import ClipStream
 
 
 def stream_split(

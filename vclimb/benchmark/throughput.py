@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from vclimb.pipeline.stream.stream import ClipBatch, ClipStream
+from vclimb.pipeline.stream.batches import ClipBatch
+from vclimb.pipeline.stream.clip_stream import ClipStream
 
 
 def endless(stream: ClipStream) -> Iterator[ClipBatch]:

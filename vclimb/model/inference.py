@@ -15,9 +15,9 @@ from vclimb.model.tsn import TSN
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.pipeline.stream.choose import choose_decoder, open_stream
 from vclimb.pipeline.stream.cpu import default_workers
-from vclimb.pipeline.stream.stream import StreamSettings
 from vclimb.pipeline.stream.workers import waiting_workers
 
 CLIPS_PER_WORKER = 64

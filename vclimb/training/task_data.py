@@ -12,8 +12,8 @@ from vclimb.model.inference import Outputs
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.pipeline.stream.choose import open_stream
-from vclimb.pipeline.stream.stream import StreamSettings
 from vclimb.training.run_context import RunContext
 from vclimb.training.training_data import ChosenItems, TrainingItems
 

@@ -14,8 +14,9 @@ from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.errors import VclimbError
+from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.pipeline.stream.choose import open_stream
-from vclimb.pipeline.stream.stream import ClipStream, StreamSettings
+from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.clocks import IdleClock
 from vclimb.training.evaluation import selection_score
 from vclimb.training.learner import learning_rate

@@ -19,7 +19,7 @@ from vclimb.memory.replay import UpdateReport
 from vclimb.methods.method import TaskInfo
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.sizes import parse_size
-from vclimb.pipeline.stream.stream import ClipStream
+from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.checkpoint import CheckpointError, newest_checkpoint, save_checkpoint
 from vclimb.training.checks import check_settings
 from vclimb.training.evaluation import evaluate, forward_accuracies

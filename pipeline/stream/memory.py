@@ -1,4 +1,4 @@
-"""Memory that worker processes write batches into and the process that uses them reads."""
+"""Memory for decoded batches: shared with worker processes, or reused from batch to batch."""
 
 from __future__ import annotations
 
@@ -17,19 +17,42 @@ import torch
 from vclimb.pipeline.errors import VclimbError
 
 
+class BatchMemory:
+    """Memory for batches that are handed out, reused once nobody holds the batch in it.
+
+    The system's allocator does not suit: programs keep small parts of every batch (its plan, its keys), which the
+    allocator puts into the hole that a freed batch has left. The next batch no longer fits there, and the process grows
+    by one batch with every batch.
+
+    Args:
+        n_bytes: Size of a batch.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self._n_bytes = max(1, n_bytes)
+        self._free: list[mmap.mmap] = []
+
+    def take(self) -> npt.NDArray[np.uint8]:
+        """Return (n_bytes,) uint8 of any content, which is free again when the array and all its views are gone."""
+        piece = self._free.pop() if self._free else mmap.mmap(-1, self._n_bytes)
+        array = np.frombuffer(piece, np.uint8)
+        weakref.finalize(array, self._free.append, piece).atexit = False
+        return array
+
+
 class PinningError(VclimbError):
-    """The driver doesn't pin memory, such as when the limit of locked memory is low."""
+    """The driver doesn't pin memory, for example because the limit of locked memory is low."""
 
 
 class SharedRing:
-    """Slots of equal size, used in turn, mapped by every process that holds the ring.
+    """Slots of equal size in memory that the main process and its workers share, used in turn.
 
-    It has no name in any file system, so nothing is left behind however its processes end, and doesn't count
-    towards the size of `/dev/shm`, which containers keep small. Pickle it only to start a process.
+    The memory has no name in any file system, so nothing is left behind however the processes end, and it doesn't count
+    towards the size of `/dev/shm`, which containers keep small. Pickle a ring only to start or set up a process.
 
     Args:
-        n_slots: number of slots.
-        slot_bytes: size of each.
+        n_slots: Number of slots.
+        slot_bytes: Size of each slot.
     """
 
     def __init__(self, n_slots: int, slot_bytes: int) -> None:
@@ -42,19 +65,19 @@ class SharedRing:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all slots."""
+        """Size of all slots."""
         return max(1, self.n_slots * self.slot_bytes)
 
     def slot(self, number: int) -> npt.NDArray[np.uint8]:
-        """(slot_bytes,) uint8: the memory itself."""
+        """Return the memory of a slot, (slot_bytes,) uint8, without a copy."""
         start = number % self.n_slots * self.slot_bytes
         return self._bytes[start : start + self.slot_bytes]
 
     def pin(self) -> None:
-        """Let a GPU copy from the slots while the processor goes on.
+        """Pin the memory, so that a GPU copies from it while the processor goes on.
 
         Raises:
-            PinningError: the driver refuses.
+            PinningError: The driver refuses.
         """
         if self._unpin is None:
             status = torch.cuda.cudart().cudaHostRegister(self._bytes.ctypes.data, self.n_bytes, 0)  # type: ignore[no-untyped-call]
@@ -63,14 +86,14 @@ class SharedRing:
             self._unpin = weakref.finalize(self, torch.cuda.cudart().cudaHostUnregister, self._bytes.ctypes.data)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        """Give the memory back; nothing may use a slot any more."""
+        """Release the memory. No slot may be in use."""
         if self._fd < 0:
             return
         if self._unpin is not None:
             self._unpin()
         os.close(self._fd)
         self._fd = -1
-        del self._bytes  # the mapping ends with the last array that shows it
+        del self._bytes  # the mapping ends with the last array that refers to it
 
     def _mapped(self) -> npt.NDArray[np.uint8]:
         return np.frombuffer(mmap.mmap(self._fd, self.n_bytes), np.uint8)

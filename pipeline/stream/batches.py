@@ -1,0 +1,130 @@
+"""Batches of clips: the settings and plans that fix their content, for all decoders, and the decoded tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.clips.augment import Augmentation, Boxes
+from vclimb.pipeline.clips.provider import Items
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """Settings of a stream.
+
+    Attributes:
+        batch_size: Number of clips in a batch, on each rank.
+        views: Views of every clip. They share its crop and flip, and their common frames are read once.
+        augmentation: Crop, size and flip of the frames.
+        seed: Seed that fixes order, frames, crops and flips.
+        shuffle: Whether each epoch has a new order, rather than the provider's.
+        drop_last: Whether to drop the items that don't fill a batch on every rank.
+        rank: Rank of this process, from 0.
+        world_size: Number of processes that share an epoch.
+        on_bad_frame: `raise`, or `skip` to replace a clip that doesn't decode by another.
+        across_epochs: Whether to decode the first batches of the next epoch ahead while an epoch ends, so that
+            training doesn't wait there. The batches that are ahead after the last epoch were decoded in vain.
+        close_after_epoch: Whether the workers end whenever an iterator does, rather than with `close` alone.
+    """
+
+    batch_size: int = 32
+    views: tuple[View, ...] = (View(),)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+    shuffle: bool = True
+    drop_last: bool = False
+    rank: int = 0
+    world_size: int = 1
+    on_bad_frame: str = "raise"
+    across_epochs: bool = False
+    close_after_epoch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise SettingsError(f"batch size {self.batch_size} is out of range; allowed: 1 or more")
+        if not 0 <= self.rank < self.world_size:
+            raise SettingsError(f"rank {self.rank} is out of range; allowed: 0 to {self.world_size - 1}")
+        if self.on_bad_frame not in ("raise", "skip"):
+            raise SettingsError(f"on_bad_frame {self.on_bad_frame!r} is not known; allowed: raise, skip")
+        if self.across_epochs and self.close_after_epoch:
+            raise SettingsError("across_epochs and close_after_epoch exclude each other; set one of them")
+        if not self.views or len({view.name for view in self.views}) != len(self.views):
+            raise SettingsError("a stream needs at least one view, and their names must differ")
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Items, frames, crops and flips of a batch of B clips, known before anything is read.
+
+    Attributes:
+        epoch: Number of the epoch.
+        position: Number of the batch within the epoch.
+        items: (B,) numbers of the provider's items.
+        frames: View name -> (B, T) frame numbers within the item.
+        boxes: (B, 4) left, top, width and height of the crops in pixels.
+        flips: (B,) whether each clip is mirrored.
+    """
+
+    epoch: int
+    position: int
+    items: Indices
+    frames: dict[str, Indices]
+    boxes: Boxes
+    flips: npt.NDArray[np.bool_]
+
+    def part(self, start: int, stop: int) -> BatchPlan:
+        """Slice the clips [start, stop) of the batch."""
+        frames = {name: numbers[start:stop] for name, numbers in self.frames.items()}
+        return replace(
+            self,
+            items=self.items[start:stop],
+            frames=frames,
+            boxes=self.boxes[start:stop],
+            flips=self.flips[start:stop],
+        )
+
+    def distinct_frames(self, slot: int) -> Indices:
+        """Frame numbers that a clip's views need, in rising order, each once."""
+        return np.unique(np.concatenate([frames[slot] for frames in self.frames.values()]))
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """A batch of B decoded clips.
+
+    Attributes:
+        views: View name -> (B, T, 3, H, W) uint8 RGB on the stream's device, channels last in memory.
+        labels: (B,) int64 label ids on the stream's device.
+        keys: Keys of the items.
+        plan: Plan of the decoded clips, after damaged clips were replaced.
+    """
+
+    views: dict[str, torch.Tensor]
+    labels: torch.Tensor
+    keys: list[str]
+    plan: BatchPlan
+
+    @property
+    def frames(self) -> torch.Tensor:
+        """Frames of the first view, (B, T, 3, H, W) uint8."""
+        return next(iter(self.views.values()))
+
+
+def plan_items(items: Items, settings: StreamSettings, epoch: int, position: int, chosen: Indices) -> BatchPlan:
+    """Plan a batch of chosen items (B,): a pure function of the arguments."""
+    seed, crop = settings.seed, settings.augmentation
+    return BatchPlan(
+        epoch=epoch,
+        position=position,
+        items=chosen,
+        frames={view.name: view.frames(seed, epoch, chosen, items.n_frames[chosen]) for view in settings.views},
+        boxes=crop.boxes(seed, epoch, chosen, items.widths[chosen], items.heights[chosen]),
+        flips=crop.flips(seed, epoch, chosen),
+    )

@@ -1,0 +1,178 @@
+"""The interface of clip streams, and the order of their batches, whose only state is {epoch, position}.
+
+A `ClipStream` decides which items, frames, crops and flips make a batch, once for all decoders. A decoder turns the
+encoded bytes into pixels: `cpu`, `dali`.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from inspect import GEN_CLOSED, getgeneratorstate
+from itertools import pairwise
+from typing import Self, TypedDict
+
+import numpy as np
+import torch
+
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.clips.provider import ClipProvider
+from vclimb.pipeline.clips.sampling import epoch_order, rank_share
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.stream.batches import BatchPlan, ClipBatch, StreamSettings, plan_items
+
+log = logging.getLogger(__name__)
+
+# Batches that are planned at a time: NumPy takes as long for the numbers of a few clips as for those of a few hundred,
+# and the process that trains waits for it.
+_PLANNED_BATCHES = 16
+
+
+class StreamState(TypedDict):
+    """Position of a stream.
+
+    Attributes:
+        epoch: Number of the current epoch.
+        position: Number of batches that the epoch has yielded.
+    """
+
+    epoch: int
+    position: int
+
+
+class ClipStream(abc.ABC):
+    """An endless sequence of epochs: each `for batch in stream` yields the remaining batches of the current epoch.
+
+    Streams with the same provider and settings yield the same items, frame numbers, crops and flips, with any decoder
+    and any number of workers.
+
+    Attributes:
+        name: Name of the decoder.
+        provider: Provider of the encoded frames.
+        settings: Settings of the stream.
+        device: Device of the batches.
+        skipped: Number of damaged clips that were replaced.
+    """
+
+    name: str
+
+    def __init__(self, provider: ClipProvider, settings: StreamSettings, device: torch.device) -> None:
+        self.provider = provider
+        self.settings = settings
+        self.device = device
+        self.skipped = 0
+        self._epoch = 0
+        self._position = 0
+        self._batches = self._deal(0)
+        self._decoding: Generator[ClipBatch, None, None] | None = None
+        self._iterators = 0
+        if not self._batches:
+            raise SettingsError(
+                f"{len(provider.items)} clips don't fill one batch of {settings.batch_size} on each of "
+                f"{settings.world_size} processes; take a smaller batch or more clips"
+            )
+
+    # To be implemented by a decoder.
+
+    @abc.abstractmethod
+    def _decode(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
+        """Decode batches in order, ahead of their use as far as the decoder likes."""
+
+    def close(self) -> None:
+        """End the workers and the current iterator. The workers start again if the stream is used again."""
+        self._leave()
+
+    # Shared by all decoders.
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch, the same on every rank."""
+        return len(self._batches)
+
+    def __iter__(self) -> Generator[ClipBatch, None, None]:
+        """Yield the remaining batches of the current epoch, and make the next epoch the current one.
+
+        A stream has one iterator at a time: a new iterator, or another state, ends the one before.
+        """
+        if self._decoding is None or getgeneratorstate(self._decoding) == GEN_CLOSED or not self.settings.across_epochs:
+            self._leave()
+            self._decoding = self._decode(self.plans(self._epoch, self._position))
+        self._iterators += 1
+        iterator, epoch, decoding = self._iterators, self._epoch, self._decoding
+        try:
+            while iterator == self._iterators and epoch == self._epoch and (batch := next(decoding, None)) is not None:
+                if batch.plan.position + 1 == len(self._batches):
+                    self._set(epoch + 1, 0)
+                else:
+                    self._position = batch.plan.position + 1
+                yield batch
+        finally:
+            if not self.settings.across_epochs:
+                decoding.close()
+            if self.settings.close_after_epoch and iterator == self._iterators:
+                self.close()
+
+    def state_dict(self) -> StreamState:
+        """Return the position after the last batch that was yielded."""
+        return {"epoch": self._epoch, "position": self._position}
+
+    def load_state_dict(self, state: StreamState) -> None:
+        """Continue from a state: the remaining batches are those that the saved stream would have yielded.
+
+        Raises:
+            SettingsError: The state lies outside an epoch.
+        """
+        if state["epoch"] < 0 or not 0 <= state["position"] <= len(self._batches):
+            raise SettingsError(
+                f"stream state {dict(state)} is out of range; an epoch has {len(self._batches)} batches"
+            )
+        self._leave()
+        if state["position"] == len(self._batches):
+            self._set(state["epoch"] + 1, 0)
+        else:
+            self._set(state["epoch"], state["position"])
+
+    def _leave(self) -> None:
+        """End the current iterator, and drop the batches that were decoded ahead for it."""
+        self._iterators += 1
+        if self._decoding is not None:
+            self._decoding.close()
+            self._decoding = None
+
+    def _set(self, epoch: int, position: int) -> None:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._batches = self._deal(epoch)
+        self._position = position
+
+    def _deal(self, epoch: int) -> list[Indices]:
+        settings = self.settings
+        order = epoch_order(len(self.provider.items), settings.seed, epoch, settings.shuffle)
+        return rank_share(order, settings.rank, settings.world_size, settings.batch_size, settings.drop_last)
+
+    def plans(self, epoch: int, start: int) -> Iterator[BatchPlan]:
+        """Plan the batches of an epoch from a position, and of all later epochs where the stream runs across epochs."""
+        while True:
+            batches = self._deal(epoch)
+            for first in range(start, len(batches), _PLANNED_BATCHES):
+                chosen = batches[first : first + _PLANNED_BATCHES]
+                together = plan_items(self.provider.items, self.settings, epoch, first, np.concatenate(chosen))
+                bounds = np.cumsum([0, *map(len, chosen)]).tolist()
+                for position, (begin, end) in enumerate(pairwise(bounds), first):
+                    yield replace(together.part(begin, end), position=position)
+            if not self.settings.across_epochs:
+                return
+            epoch, start = epoch + 1, 0
+
+    def count_skipped(self, skipped: Sequence[str]) -> None:
+        """Log and count clips that were replaced."""
+        for reason in skipped:
+            self.skipped += 1
+            log.warning("clip skipped (%d so far): %s", self.skipped, reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
