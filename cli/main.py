@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import typer
 
 from vclimb import __version__
@@ -53,7 +51,4 @@ def _root(
 
 def main() -> None:
     """Run the command that the arguments name."""
-    # Threads of torch that wait for one another sleep rather than spin: with processes that decode on the same cores,
-    # spinning made training on two cores 3 to 10 times slower. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

@@ -32,9 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """See that commands can be stopped by Ctrl-C, and that each process can be told to be of this run."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what it runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Read when torch is loaded: processes share the cores, and threads that spin while they wait take them from others.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes share the cores; read when torch is loaded
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = f"{os.getpid()}-{time.time_ns()}"
 
