@@ -1,23 +1,15 @@
-"""`vclimb scenario`: what a scenario holds, and scenarios as JSON files."""
+"""`vclimb scenario`: figures of a scenario, and scenarios as JSON files."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+import vclimb
 from vclimb.cli.console import explain_errors, out, plain, print_json
-from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.errors import SettingsError
-from vclimb.pipeline.sources.splits import SPLITS
-from vclimb.scenario import Scenario, TaskPlan, open_scenario, scenario_of_dataset, write_scenario
-from vclimb.scenario.leakage import LeakageShare
-from vclimb.scenario.made import TEST_SHARE
-from vclimb.scenario.matching import PROBLEMS, MatchedScenario, summary
-from vclimb.scenario.report import ScenarioReport, n_videos
 
 app = typer.Typer(name="scenario", no_args_is_help=True, help="Look at a class-incremental scenario, or make one.")
 
@@ -32,18 +24,15 @@ _SHOWN_CLASSES = 3
 def show(
     scenario: Annotated[Path, typer.Argument(help="A scenario as JSON, or a task file (pickle) of the benchmark.")],
     data: Annotated[
-        str | None, typer.Option("--data", help="A prepared data set, e.g. shards/NAME: say what it lacks.")
+        str | None, typer.Option("--data", help="A prepared data set, e.g. shards/NAME: list what it lacks.")
     ] = None,
     untrimmed: Untrimmed = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON, all classes listed.")] = False,
 ) -> None:
     """Show tasks, classes, counts, and how many evaluation clips share their source with training clips."""
-
-    def work() -> ScenarioReport:
-        opened = None if data is None else StoredDataset.open(data)
-        return ScenarioReport.of(open_scenario(scenario, untrimmed), opened)
-
-    report = explain_errors(work, "Nothing was changed.")
+    report = explain_errors(
+        lambda: vclimb.Scenario.open(scenario, untrimmed=untrimmed).report(data), "Nothing was changed."
+    )
     if as_json:
         print_json(report.to_json())
     else:
@@ -55,18 +44,21 @@ def export(
     source: Annotated[str, typer.Argument(help="A prepared data set, e.g. shards/NAME, or a task file (pickle).")],
     target: Annotated[Path, typer.Option("--out", "-o", help="The JSON file to write.")],
     tasks: Annotated[
-        int | None, typer.Option(help="Of a data set: so many tasks; the first takes the classes that remain.")
+        int | None, typer.Option(help="Of a data set: number of tasks; the first takes the classes that remain.")
     ] = None,
     base: Annotated[
-        int | None, typer.Option(help="Of a data set: so many classes first, then --step at a time.")
+        int | None, typer.Option(help="Of a data set: number of classes in the first task; needs --step.")
     ] = None,
-    step: Annotated[int | None, typer.Option(help="Classes of each task after a --base.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the order of classes, and of a group split. Default: 0.")] = None,
+    step: Annotated[int | None, typer.Option(help="Number of classes in each task after a --base.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the order of classes, and of a group split. Default: 0.")
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(help="own: the data set's splits (default); group: a new one that parts no source.")
+        str | None,
+        typer.Option(help="own: the data set's splits (default); group: a new one that keeps sources together."),
     ] = None,
     test_share: Annotated[
-        float | None, typer.Option(help=f"Of each class's clips, in a group split. Default: {TEST_SHARE:g}.")
+        float | None, typer.Option(help="Share of test clips of each class in a group split. Default: 0.3.")
     ] = None,
     untrimmed: Untrimmed = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures of `show` as JSON.")] = False,
@@ -75,22 +67,28 @@ def export(
 
     The same data set, options and seed always give the same file.
     """
+    flags: dict[str, Any] = {
+        "tasks": tasks,
+        "base": base,
+        "step": step,
+        "seed": seed,
+        "split": split,
+        "test_share": test_share,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
 
-    def work() -> ScenarioReport:
-        made = {"--tasks": tasks, "--base": base, "--step": step, "--seed": seed, "--split": split}
-        given = [flag for flag, value in {**made, "--test-share": test_share}.items() if value is not None]
-        if os.path.isfile(source):
+    def work() -> vclimb.ScenarioReport:
+        if Path(source).is_file():
             if given:
-                raise SettingsError(
-                    f"{source!r} is a file, whose tasks are fixed; {given[0]} is for a prepared data set"
-                )
-            scenario = open_scenario(source, untrimmed)
+                flag = next(iter(given)).replace("_", "-")
+                raise vclimb.SettingsError(f"{source!r} is a file, whose tasks are fixed; leave out --{flag}")
+            scenario = vclimb.Scenario.open(source, untrimmed=untrimmed)
+        elif untrimmed:
+            raise vclimb.SettingsError(f"--untrimmed is for a task file; {source!r} is none")
         else:
-            if untrimmed:
-                raise SettingsError(f"--untrimmed is for a task file; {source!r} is none")
-            scenario = _of_dataset(source, TaskPlan(tasks, base, step, seed or 0), split or "own", test_share)
-        write_scenario(scenario, target)
-        return ScenarioReport.of(scenario)
+            scenario = vclimb.Scenario.from_dataset(source, **given)
+        scenario.save(target)
+        return scenario.report()
 
     report = explain_errors(work, "Nothing was written.")
     if as_json:
@@ -100,14 +98,7 @@ def export(
         out.print(f"written: [bold]{plain(str(target))}[/]")
 
 
-def _of_dataset(source: str, plan: TaskPlan, split: str, test_share: float | None) -> Scenario:
-    if test_share is not None and split != "group":
-        raise SettingsError(f"--test-share {test_share:g} needs --split group; the data set's own splits are fixed")
-    share = TEST_SHARE if test_share is None else test_share
-    return scenario_of_dataset(StoredDataset.open(source), plan, split, share)
-
-
-def _print(report: ScenarioReport) -> None:
+def _print(report: vclimb.ScenarioReport) -> None:
     scenario = report.scenario
     out.print(f"[bold]{plain(scenario.name)}[/]: {len(scenario)} tasks, {len(scenario.classes)} classes")
     grid = Table.grid(padding=(0, 2))
@@ -115,51 +106,49 @@ def _print(report: ScenarioReport) -> None:
     grid.add_column()
     if scenario.origin:
         grid.add_row("from", plain(scenario.origin))
-    for split in SPLITS:
-        if count := scenario.count(split):
-            grid.add_row(split, f"{count:,} instances of {n_videos(scenario.instances(split)):,} videos")
-    for split, found in report.leakage.items():
+    for split, counts in report.splits.items():
+        if counts.instances:
+            grid.add_row(split, f"{counts.instances:,} instances of {counts.videos:,} videos")
+    for split, leakage in report.leakage.items():
         unknown = (
-            f"; {found.unknown:,} clips' sources are unknown: only their own video counts" if found.unknown else ""
+            f"; {leakage.unknown:,} clips' sources are unknown: only their own video counts" if leakage.unknown else ""
         )
         grid.add_row(
             "leakage",
-            f"{_percent(found.overall)} of {split} clips share their source with a training clip "
-            f"({found.overall.leaked:,} of {found.overall.clips:,}){unknown}",
+            f"{leakage.overall} of {split} clips share their source with a training clip "
+            f"({leakage.overall.leaked:,} of {leakage.overall.clips:,}){unknown}",
         )
     out.print(grid)
     out.print(_task_table(report))
     if report.matched is not None:
-        _print_matched(report.matched, str(report.dataset))
+        _print_left_out(report)
 
 
-def _task_table(report: ScenarioReport) -> Table:
-    splits = [split for split in SPLITS if report.scenario.count(split)]
+def _task_table(report: vclimb.ScenarioReport) -> Table:
+    splits = [split for split, counts in report.splits.items() if counts.instances]
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for name in ("task", "classes", *splits, *(f"{split} leakage" for split in report.leakage)):
         table.add_column(name, justify="right")
     table.add_column("names")
     for number, task in enumerate(report.scenario):
         counts = [f"{len(task.split(split)):,}" for split in splits]
-        leaks = [_percent(found.tasks[number]) for found in report.leakage.values()]
+        leaks = [str(leakage.tasks[number]) for leakage in report.leakage.values()]
         more = len(task.classes) - _SHOWN_CLASSES
         names = ", ".join(map(plain, task.classes[:_SHOWN_CLASSES])) + (f" and {more} more" if more > 0 else "")
         table.add_row(str(number + 1), str(len(task.classes)), *counts, *leaks, names)
     return table
 
 
-def _print_matched(matched: MatchedScenario, dataset: str) -> None:
-    if not matched.left_out:
-        out.print(f"all of it is in data set [bold]{plain(dataset)}[/]")
+def _print_left_out(report: vclimb.ScenarioReport) -> None:
+    assert report.matched is not None
+    name, left_out = plain(str(report.dataset)), report.matched.left_out
+    if not left_out:
+        out.print(f"data set [bold]{name}[/] has all of it")
         return
-    out.print(f"data set [bold]{plain(dataset)}[/] lacks {plain(summary(matched.left_out))}")
-    for one in matched.left_out[:_SHOWN_LEFT_OUT]:
-        out.print(f"  task {one.task + 1}, {one.split}, {PROBLEMS[one.problem]}: {plain(one.reason)}")
-    if (more := len(matched.left_out) - _SHOWN_LEFT_OUT) > 0:
+    out.print(f"data set [bold]{name}[/] lacks {plain(report.matched.losses)}")
+    for lost in left_out[:_SHOWN_LEFT_OUT]:
+        out.print(f"  {plain(str(lost))}")
+    if (more := len(left_out) - _SHOWN_LEFT_OUT) > 0:
         out.print(f"  ... and {more:,} more (--json lists all)")
-    if any(one.problem != "empty" for one in matched.left_out):
+    if any(lost.problem != "empty" for lost in left_out):
         out.print("[yellow]training on this data set stops, unless with --allow-missing[/]")
-
-
-def _percent(share: LeakageShare) -> str:
-    return "-" if share.share is None else f"{100 * share.share:.1f} %"

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from scenario_cases import names, spans, task_of
 
 from vclimb.pipeline.errors import TargetError
-from vclimb.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task, open_scenario
-from vclimb.scenario import write_scenario as write
+from vclimb.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence
 from vclimb.scenario.files import parse_scenario, scenario_text
 
 SMALL = Scenario("small", (task_of("b", "a"), task_of("c")), "a test")
@@ -67,7 +66,7 @@ def test_what_cannot_be_a_scenario_is_explained() -> None:
 
 
 @st.composite
-def scenarios(draw: st.DrawFn) -> Scenario:
+def scenarios(draw: st.DrawFn) -> TaskSequence:
     classes = draw(st.lists(names, min_size=1, max_size=6, unique=True))
     cut = draw(st.integers(0, len(classes) - 1))
     tasks = []
@@ -84,12 +83,12 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         )
         train = [ScenarioInstance("v", name) for name in of_task] + draw(some)
         tasks.append(Task(tuple(of_task), tuple(train), tuple(draw(some)), tuple(draw(some))))
-    return Scenario(draw(names), tuple(tasks), draw(st.text(st.characters(codec="utf-8"), max_size=9)))
+    return TaskSequence(draw(names), tuple(tasks), draw(st.text(st.characters(codec="utf-8"), max_size=9)))
 
 
 @settings(deadline=None, max_examples=100)
 @given(scenarios())
-def test_json_gives_the_scenario_back(scenario: Scenario) -> None:
+def test_json_gives_the_scenario_back(scenario: TaskSequence) -> None:
     text = scenario_text(scenario)
     assert parse_scenario(text) == scenario
     assert scenario_text(parse_scenario(text)) == text
@@ -97,11 +96,11 @@ def test_json_gives_the_scenario_back(scenario: Scenario) -> None:
 
 
 def test_a_file_gives_the_scenario_back(tmp_path: Path) -> None:
-    write(SMALL, tmp_path / "s.json")
-    assert open_scenario(tmp_path / "s.json") == SMALL
+    SMALL.save(tmp_path / "s.json")
+    assert Scenario.open(tmp_path / "s.json") == SMALL
     other = dataclasses.replace(SMALL, name="other")
-    write(other, tmp_path / "s.json")
-    assert open_scenario(tmp_path / "s.json").name == "other"
+    other.save(tmp_path / "s.json")
+    assert Scenario.open(tmp_path / "s.json").name == "other"
     assert os.listdir(tmp_path) == ["s.json"]
     instance_lines = [line for line in (tmp_path / "s.json").read_text().splitlines() if '"video"' in line]
     assert len(instance_lines) == 9
@@ -111,10 +110,10 @@ def test_other_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text('{"mine": 1}')
     for place in (tmp_path / "notes.json", tmp_path):
         with pytest.raises(TargetError, match="is there and is no scenario"):
-            write(SMALL, place)
+            SMALL.save(place)
     assert (tmp_path / "notes.json").read_text() == '{"mine": 1}'
     with pytest.raises(TargetError, match="can't be written: No such file"):
-        write(SMALL, tmp_path / "none" / "s.json")
+        SMALL.save(tmp_path / "none" / "s.json")
 
 
 def changed(change: Any) -> str:
@@ -166,7 +165,7 @@ BAD_FILES = {
 def test_malformed_json_is_one_clear_error(change: Any, message: str, tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(changed(change))
     with pytest.raises(ScenarioError) as caught:
-        open_scenario(tmp_path / "s.json")
+        Scenario.open(tmp_path / "s.json")
     assert message in str(caught.value)
     assert "s.json" in str(caught.value)
 
@@ -175,16 +174,16 @@ def test_malformed_json_is_one_clear_error(change: Any, message: str, tmp_path: 
 def test_what_is_no_json_is_one_clear_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "s.json").write_bytes(content)
     with pytest.raises(ScenarioError, match=r"s\.json"):
-        open_scenario(tmp_path / "s.json")
+        Scenario.open(tmp_path / "s.json")
 
 
 def test_places_and_uses_that_make_no_sense_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="can't be read: No such file"):
-        open_scenario(tmp_path / "none.json")
+        Scenario.open(tmp_path / "none.json")
     with pytest.raises(ScenarioError, match="can't be read: Is a directory"):
-        open_scenario(tmp_path)
-    write(SMALL, tmp_path / "s.json")
+        Scenario.open(tmp_path)
+    SMALL.save(tmp_path / "s.json")
     with pytest.raises(ScenarioError, match="only a pickle can be untrimmed"):
-        open_scenario(tmp_path / "s.json", untrimmed=True)
+        Scenario.open(tmp_path / "s.json", untrimmed=True)
     (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "s.json").read_bytes())
-    assert open_scenario(tmp_path / "bom.json") == SMALL
+    assert Scenario.open(tmp_path / "bom.json") == SMALL

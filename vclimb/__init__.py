@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from vclimb.pipeline.errors import VideoError as VideoError
     from vclimb.pipeline.synth.dataset import SynthSummary as SynthSummary
     from vclimb.pipeline.synth.dataset import synth as synth
+    from vclimb.scenario.api import Scenario as Scenario
+    from vclimb.scenario.report import ScenarioReport as ScenarioReport
+    from vclimb.scenario.task_sequence import ScenarioError as ScenarioError
     from vclimb.study.api import Study as Study
     from vclimb.study.planning.capacity import Capacity as Capacity
     from vclimb.study.planning.capacity import capacities as capacities
@@ -75,6 +78,9 @@ _PUBLIC = {
     "train": "vclimb.training.api",
     "Capacity": "vclimb.study.planning.capacity",
     "Estimate": "vclimb.study.planning.estimate",
+    "Scenario": "vclimb.scenario.api",
+    "ScenarioError": "vclimb.scenario.task_sequence",
+    "ScenarioReport": "vclimb.scenario.report",
     "Study": "vclimb.study.api",
     "StudyResult": "vclimb.study.result",
     "capacities": "vclimb.study.planning.capacity",

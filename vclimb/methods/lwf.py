@@ -17,7 +17,7 @@ from vclimb.methods.old_model import DistillingMethod
 from vclimb.pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
-    from vclimb.scenario import Scenario
+    from vclimb.scenario import TaskSequence
 
 
 class LwFConfig(MethodConfig):
@@ -43,7 +43,7 @@ class LwF(DistillingMethod[LwFConfig]):
     summary = "Distillation from the previous model on the new clips, without a memory."
     Config = LwFConfig
 
-    def check(self, scenario: Scenario) -> None:
+    def check(self, scenario: TaskSequence) -> None:
         single = [number for number, task in enumerate(scenario, 1) if len(task.classes) == 1]
         if single and not self.released:
             raise SettingsError(

@@ -29,7 +29,7 @@ from vclimb.pipeline.arrays import Indices
 from vclimb.settings import Settings
 
 if TYPE_CHECKING:
-    from vclimb.scenario import Scenario
+    from vclimb.scenario import TaskSequence
 
 Terms = dict[str, Tensor]
 """Name of a loss term -> float32 scalar. The sum of all terms is minimised."""
@@ -162,7 +162,7 @@ class Method(Generic[ConfigT_co]):
         self.released = released
         self.consistency = consistency
 
-    def check(self, scenario: Scenario) -> None:
+    def check(self, scenario: TaskSequence) -> None:
         """Refuse a scenario from which the method can't learn, before anything is trained.
 
         Raises:

@@ -1,10 +1,11 @@
-"""Class-incremental scenarios: the benchmark's own, and others made from any prepared data set."""
+"""Class-incremental scenarios: the benchmark's, and others made from any prepared data set."""
 
-from vclimb.scenario.files import open_scenario, write_scenario
-from vclimb.scenario.leakage import Leakage, leakage
-from vclimb.scenario.made import TaskPlan, class_order, make_scenario, scenario_of_dataset
+from vclimb.scenario.api import Scenario
+from vclimb.scenario.from_dataset import TaskPlan
+from vclimb.scenario.leakage import Leakage
 from vclimb.scenario.matching import MatchedScenario, MatchedTask, locate, match
-from vclimb.scenario.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task
+from vclimb.scenario.report import ScenarioReport
+from vclimb.scenario.task_sequence import Frames, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence
 
 __all__ = [
     "Frames",
@@ -14,15 +15,11 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "ScenarioInstance",
+    "ScenarioReport",
     "Seconds",
     "Task",
     "TaskPlan",
-    "class_order",
-    "leakage",
+    "TaskSequence",
     "locate",
-    "make_scenario",
     "match",
-    "open_scenario",
-    "scenario_of_dataset",
-    "write_scenario",
 ]

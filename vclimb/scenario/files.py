@@ -1,4 +1,4 @@
-"""Scenarios as JSON files: versioned, a line for each instance, so that two of them can be compared line by line."""
+"""Scenarios as versioned JSON files with a line for each instance, so that `diff` compares two scenarios."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vclimb.pipeline.errors import SourceError, TargetError
 from vclimb.pipeline.sources.annotations import expect, parse_json, read_text
 from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.scenario.pickles import read_pickle
-from vclimb.scenario.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task, brief
+from vclimb.scenario.task_sequence import Frames, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence, brief
 
 FORMAT = "vclimb-scenario"
 FORMAT_VERSION = 1
@@ -21,14 +21,15 @@ _TASK_FIELDS = ("classes", *SPLITS)
 _ROW_FIELDS = ("video", "class", "group", "seconds", "frames")
 
 
-def open_scenario(path: Path | str, untrimmed: bool = False) -> Scenario:
+def read_scenario(path: Path | str, untrimmed: bool = False) -> TaskSequence:
     """Read a scenario file: JSON, or one of the benchmark's pickles.
 
     Args:
-        untrimmed: of a pickle of segments, take whole videos (`pickles.read_pickle`).
+        path: Path of the file.
+        untrimmed: Whether to take whole videos where a pickle lists segments, as `pickles.read_pickle` does.
 
     Raises:
-        ScenarioError: it isn't there, is neither, or is malformed.
+        ScenarioError: The file can't be read, is of another kind, or is malformed.
     """
     path = Path(path)
     try:
@@ -46,34 +47,35 @@ def open_scenario(path: Path | str, untrimmed: bool = False) -> Scenario:
         raise ScenarioError(str(error)) from None
 
 
-def write_scenario(scenario: Scenario, path: Path | str) -> None:
-    """Write a scenario as JSON, at once or not at all. An earlier scenario there is replaced, anything else is not.
+def write_scenario(scenario: TaskSequence, path: Path | str) -> None:
+    """Write a scenario as JSON, at once or not at all. A scenario that is there already is replaced.
 
     Raises:
-        TargetError: it can't be written, or another kind of file is there.
+        TargetError: The file can't be written, or another kind of file is there.
     """
     path = Path(path)
     if path.is_dir() or (path.exists() and f'"{FORMAT}"'.encode() not in _head(path)):
-        raise TargetError(f"{str(path)!r} is there and is no scenario; give another place, or remove it")
+        raise TargetError(f"{str(path)!r} is there and is no scenario; choose another path, or remove it")
     try:
         write_atomically(path, scenario_text(scenario).encode())
     except OSError as error:
         raise TargetError(f"{str(path)!r} can't be written: {error.strerror}") from None
 
 
-def scenario_text(scenario: Scenario) -> str:
-    """A scenario as JSON text; `parse_scenario` reads it back to an equal value."""
+def scenario_text(scenario: TaskSequence) -> str:
+    """Convert a scenario to JSON text, which `parse_scenario` reads back to an equal value."""
     return "\n".join(_lines(scenario)) + "\n"
 
 
-def parse_scenario(text: str, where: str = "scenario") -> Scenario:
-    """The scenario that a JSON text holds.
+def parse_scenario(text: str, where: str = "scenario") -> TaskSequence:
+    """Parse a scenario from JSON text.
 
     Args:
-        where: its place, for errors.
+        text: The JSON text.
+        where: Source of the text, for errors.
 
     Raises:
-        ScenarioError: it isn't JSON, has another format version, or a field is missing, unknown or malformed.
+        ScenarioError: The text isn't JSON, has another format version, or a field is missing, unknown or malformed.
     """
     try:
         content = expect(parse_json(text, where), dict, where, "the content")
@@ -95,12 +97,12 @@ def parse_scenario(text: str, where: str = "scenario") -> Scenario:
     except SourceError as error:
         raise ScenarioError(str(error)) from None
     try:
-        return Scenario(name, parsed, origin)
+        return TaskSequence(name, parsed, origin)
     except ScenarioError as error:
         raise ScenarioError(f"{where}: {error}") from None
 
 
-def _lines(scenario: Scenario) -> Iterator[str]:
+def _lines(scenario: TaskSequence) -> Iterator[str]:
     yield "{"
     yield f' "format": "{FORMAT}",'
     yield f' "format_version": {FORMAT_VERSION},'

@@ -1,8 +1,8 @@
 """A source-disjoint split: whole groups of clips (of one recording, one film) go to train or to test.
 
-Where each group has clips of one class, the share of every class is the nearest that its groups allow: a subset sum.
-Groups with clips of several classes tie those classes together; they are dealt out first, by a search that only
-improves, and each class's own groups then make up for what is left.
+Where each group has clips of one class, the test share of every class is the nearest that its groups allow: a subset
+sum. Groups with clips of several classes are dealt out first, by a local search. The groups of a single class then
+bring the share of that class as near as possible.
 """
 
 from __future__ import annotations
@@ -11,49 +11,54 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from vclimb.scenario.scenario import ScenarioError, ScenarioInstance
+from vclimb.scenario.task_sequence import ScenarioError, ScenarioInstance
 
 Clips = Mapping[str, int]
-"""Class name -> clips."""
+"""Number of clips of each class."""
 
 
 def split_by_group(
     instances: Sequence[ScenarioInstance], test_share: float, seed: int
 ) -> tuple[list[ScenarioInstance], list[ScenarioInstance]]:
-    """Train and test instances, in the order given; no group is in both, and each class is.
+    """Split instances into train and test. No group is in both parts, and each class is.
 
     Args:
-        instances: each with a group.
-        test_share: of each class's clips, as near as can be.
-        seed: which groups; the same seed and instances, in any order, give the same split.
+        instances: Instances, each with a group.
+        test_share: Wanted share of test clips of each class, above 0 and below 1.
+        seed: Seed of the choice of groups. The order of the instances has no influence.
+
+    Returns:
+        train and test instances, in the order of `instances`.
 
     Raises:
-        ScenarioError: the share is out of range, or the clips of a class can't be parted.
+        ScenarioError: The share is out of range, or a class can't be split.
     """
     if not 0 < test_share < 1:
         raise ScenarioError(f"test share {test_share:g} is out of range; allowed: above 0 and below 1, e.g. 0.3")
     groups: dict[str, Counter[str]] = {}
-    for one in instances:
-        if one.group is None:
-            raise ScenarioError(f"video {one.video!r} has no group; a source-disjoint split needs the group of each")
-        groups.setdefault(one.group, Counter())[one.label] += 1
+    for instance in instances:
+        if instance.group is None:
+            raise ScenarioError(
+                f"video {instance.video!r} has no group; a source-disjoint split needs the group of each"
+            )
+        groups.setdefault(instance.group, Counter())[instance.label] += 1
     order = sorted(groups, key=lambda group: (_hash(seed, group), group))
     totals = _sum(groups.values())
     shared = {group: groups[group] for group in order if len(groups[group]) > 1}
     test = _deal_shared(shared, test_share)
     in_test = _sum(shared[group] for group in test)
     in_train = _sum(clips for group, clips in shared.items() if group not in test)
-    own: dict[str, list[tuple[str, int]]] = {label: [] for label in totals}
+    single: dict[str, list[tuple[str, int]]] = {label: [] for label in totals}
     for group in order:
         if group not in shared:
             ((label, count),) = groups[group].items()
-            own[label].append((group, count))
+            single[label].append((group, count))
     for label, total in totals.items():
         wanted = total * test_share - in_test.get(label, 0)
-        test |= _nearest(own[label], wanted, need_test=label not in in_test, need_train=label not in in_train)
+        test |= _nearest(single[label], wanted, need_test=label not in in_test, need_train=label not in in_train)
     _check_both_sides(groups, totals, test)
-    train = [one for one in instances if one.group not in test]
-    return train, [one for one in instances if one.group in test]
+    train = [instance for instance in instances if instance.group not in test]
+    return train, [instance for instance in instances if instance.group in test]
 
 
 def _hash(seed: int, group: str) -> bytes:
@@ -62,20 +67,23 @@ def _hash(seed: int, group: str) -> bytes:
 
 def _sum(clips: Iterable[Clips]) -> dict[str, int]:
     total: dict[str, int] = {}
-    for of_group in clips:
-        for label, count in of_group.items():
+    for counts in clips:
+        for label, count in counts.items():
             total[label] = total.get(label, 0) + count
     return total
 
 
 def _deal_shared(groups: Mapping[str, Clips], test_share: float) -> set[str]:
-    """The groups of several classes that go to test: one at a time, the largest first, each where the shares of its
-    classes come nearer to what is asked; then single groups change sides for as long as that helps."""
+    """Choose the test groups among those with clips of several classes.
+
+    Starting from the largest, a group changes sides wherever that brings the shares of its classes nearer to
+    `test_share`, until no change helps.
+    """
     totals = _sum(groups.values())
     in_test = dict.fromkeys(totals, 0)
 
     def gain(group: str, sign: int) -> float:
-        """How much nearer the shares come if a group joins (+1) or leaves (-1) test: the fall of their squares."""
+        """Fall of the squared errors of the shares if a group joins (+1) or leaves (-1) test."""
         fall = 0.0
         for label, count in groups[group].items():
             before = in_test[label] / totals[label] - test_share
@@ -85,7 +93,7 @@ def _deal_shared(groups: Mapping[str, Clips], test_share: float) -> set[str]:
     test: set[str] = set()
     order = sorted(groups, key=lambda group: -sum(groups[group].values()))
     changed = True
-    while changed:  # ends: every change lowers the same sum, and there are finitely many states
+    while changed:  # ends, as each change lowers the sum of squares and there are finitely many states
         changed = False
         for group in order:
             sign = -1 if group in test else 1
@@ -97,16 +105,22 @@ def _deal_shared(groups: Mapping[str, Clips], test_share: float) -> set[str]:
     return test
 
 
-def _nearest(own: Sequence[tuple[str, int]], wanted: float, *, need_test: bool, need_train: bool) -> set[str]:
-    """The groups of one class whose clips add up to the nearest to what is wanted, neither none nor all where one
-    side has none yet. Exact: every sum that can be had is tried."""
+def _nearest(groups: Sequence[tuple[str, int]], wanted: float, *, need_test: bool, need_train: bool) -> set[str]:
+    """Choose the groups of one class whose clips add up nearest to `wanted`, exactly, over all possible sums.
+
+    Args:
+        groups: Groups and their numbers of clips.
+        wanted: Wanted number of test clips.
+        need_test: Whether at least one group must be chosen.
+        need_train: Whether at least one group must be left.
+    """
     reached: dict[int, tuple[int, str] | None] = {0: None}  # sum -> the sum without its last group, and that group
-    for group, count in own:
+    for group, count in groups:
         for before in sorted(reached, reverse=True):
             reached.setdefault(before + count, (before, group))
-    total = sum(count for _, count in own)
+    total = sum(count for _, count in groups)
     allowed = [s for s in reached if not (need_test and s == 0) and not (need_train and s == total)]
-    if not allowed:  # a class of one group: the caller says so
+    if not allowed:  # a class of one group, which the caller reports
         return set()
     chosen: set[str] = set()
     step = reached[min(allowed, key=lambda s: (abs(s - wanted), s))]
@@ -125,6 +139,6 @@ def _check_both_sides(groups: Mapping[str, Clips], totals: Clips, test: set[str]
         n_groups = sum(label in clips for clips in groups.values())
         side = "test" if in_test.get(label, 0) else "train"
         raise ScenarioError(
-            f"class {label!r} can't be parted by source: all {total} clips, of {n_groups} group(s), would be in "
+            f"class {label!r} can't be split by source: all {total} clips, of {n_groups} group(s), would be in "
             f"{side}; leave the class out, or use the data set's own split"
         )

@@ -1,23 +1,24 @@
-"""How many evaluation clips show something that training has seen: another clip of the same recording.
+"""Leakage: evaluation clips that show what training has seen, because another clip is of the same recording.
 
 Clips of one recording share scene, people and light, so that recognising the recording is enough. A split that
-parts recordings overstates accuracy and, since a memory may hold the very recording, replay.
+separates clips of a recording overstates accuracy and, since a memory may hold that recording, replay.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vclimb.scenario.scenario import Scenario
+from vclimb.scenario.task_sequence import TaskSequence
 
 
 @dataclass(frozen=True)
 class LeakageShare:
-    """Evaluation clips whose source is in training data.
+    """Share of evaluation clips whose source is in the training data.
 
     Attributes:
-        clips: that there are.
-        leaked: that share their group (or, where none is known, their video) with a training clip of any task.
+        clips: Number of evaluation clips.
+        leaked: Number of clips that share their group with a training clip of any task; where no group is known, their
+            video.
     """
 
     clips: int
@@ -25,19 +26,23 @@ class LeakageShare:
 
     @property
     def share(self) -> float | None:
-        """From 0 to 1; None without clips."""
+        """Fraction from 0 to 1; None without clips."""
         return self.leaked / self.clips if self.clips else None
+
+    def __str__(self) -> str:
+        return "-" if self.share is None else f"{100 * self.share:.1f} %"
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """Leakage of a scenario's split.
+    """Leakage of one split of a scenario.
 
     Attributes:
-        split: that is evaluated, `val` or `test`.
-        overall: over all tasks.
-        tasks: of each task.
-        unknown: clips of train and this split whose group isn't known; of those, only their own video is looked for.
+        split: Split that is evaluated, `val` or `test`.
+        overall: Share over all tasks.
+        tasks: Shares of the tasks.
+        unknown: Number of clips in the training split and this split without a known group; these clips leak only
+            through their video.
     """
 
     split: str
@@ -46,10 +51,11 @@ class Leakage:
     unknown: int
 
 
-def leakage(scenario: Scenario, split: str) -> Leakage:
-    """Leakage from the training data of all tasks to an evaluation split.
+def measure_leakage(scenario: TaskSequence, split: str) -> Leakage:
+    """Measure the leakage from the training data of all tasks to an evaluation split.
 
-    UCF101's official split parts recordings: 98.8 % of the benchmark's test clips have their source in train.
+    UCF101's official split separates clips of a recording: 98.8 % of the benchmark's test clips have their source in
+    the training data.
     """
     seen = {instance.source for instance in scenario.instances("train")}
     tasks = tuple(

@@ -1,4 +1,4 @@
-"""A scenario on a prepared data set: which stored video each instance is, and which frames of it."""
+"""A scenario on a prepared data set: the stored video and the frames of each instance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vclimb.pipeline.sources.keys import make_key
 from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.pipeline.sources.table import Instance
 from vclimb.pipeline.transcode.assembly import frame_range
-from vclimb.scenario.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task
+from vclimb.scenario.task_sequence import Frames, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence
 
 PROBLEMS = {
     "missing": "not in the data set",
@@ -27,15 +27,15 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An instance of a scenario that the data set can't give.
+    """An instance of a scenario that the data set lacks.
 
     Attributes:
-        task: number of its task, from 0.
+        task: Number of the task, from 0.
         split: `train`, `val` or `test`.
-        instance: as the scenario has it.
-        problem: `missing` (no such video), `broken` (errors.jsonl has it), `outside` (of the stored frames) or `empty`
-            (it ends before it starts: a flaw of the scenario, which no preparation mends).
-        reason: one sentence.
+        instance: Instance in the scenario.
+        problem: `missing` (no such video), `broken` (the video is in errors.jsonl), `outside` (of the stored frames) or
+            `empty` (the segment ends before it starts, a flaw of the scenario that no preparation mends).
+        reason: One sentence.
     """
 
     task: int
@@ -44,10 +44,13 @@ class LeftOut:
     problem: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"task {self.task + 1}, {self.split}, {PROBLEMS[self.problem]}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class MatchedTask:
-    """The instances of a task, as an `InstanceProvider` takes them; their labels are the scenario's class names."""
+    """Stored instances of a task, as an `InstanceProvider` takes them; their labels are the scenario's class names."""
 
     classes: tuple[str, ...]
     train: tuple[StoredInstance, ...]
@@ -55,23 +58,23 @@ class MatchedTask:
     test: tuple[StoredInstance, ...]
 
     def split(self, name: str) -> tuple[StoredInstance, ...]:
-        """The instances of `train`, `val` or `test`."""
+        """Instances of `train`, `val` or `test`."""
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
 @dataclass(frozen=True)
 class MatchedScenario:
-    """A scenario and the stored instances of each of its tasks.
+    """A scenario and the stored instances of its tasks.
 
     `InstanceProvider(dataset, matched.tasks[0].train, matched.label_ids)` streams the first task.
 
     Attributes:
-        scenario: as it was given, but for groups that only the data set knows.
-        tasks: one for each of the scenario's.
-        left_out: what the data set can't give.
+        scenario: The scenario, with groups that the data set knows.
+        tasks: Stored instances of each task.
+        left_out: Instances that the data set lacks.
     """
 
-    scenario: Scenario
+    scenario: TaskSequence
     tasks: tuple[MatchedTask, ...]
     left_out: tuple[LeftOut, ...]
 
@@ -81,39 +84,43 @@ class MatchedScenario:
         return self.scenario.label_ids
 
     def digest(self, dataset: StoredDataset) -> str:
-        """SHA-256 of what is trained on and tested: classes, instances in their order, their videos' bytes."""
+        """SHA-256 of the classes, the instances in their order, and the bytes of their videos."""
         digest = hashlib.sha256()
         for task in self.tasks:
             digest.update(repr(task.classes).encode())
             for split in SPLITS:
-                for one in task.split(split):
-                    digest.update(f"{split} {one!r} {dataset.by_key[one.key].sha256}\n".encode())
+                for instance in task.split(split):
+                    digest.update(f"{split} {instance!r} {dataset.by_key[instance.key].sha256}\n".encode())
         return digest.hexdigest()
 
+    @property
+    def losses(self) -> str:
+        """Counts and first videos of the instances that the data set lacks, in words."""
+        return describe_left_out(self.left_out)
+
     def counts(self) -> dict[str, int]:
-        """How many instances have each kind of problem; kinds without any are left out."""
-        found = Counter(one.problem for one in self.left_out)
-        return {problem: found[problem] for problem in PROBLEMS if found[problem]}
+        """Count the instances with each problem that occurs."""
+        counts = Counter(lost.problem for lost in self.left_out)
+        return {problem: counts[problem] for problem in PROBLEMS if counts[problem]}
 
     def require(self, allow_missing: bool = False) -> None:
-        """Check that training can go on with this.
-
-        Instances that are empty as listed are left out in any case.
+        """Check that the scenario can be trained on.
 
         Args:
-            allow_missing: train without what the data set can't give.
+            allow_missing: Whether training may do without instances that the data set lacks. Empty segments are left
+                out in any case.
 
         Raises:
-            ScenarioError: something is missing that isn't allowed to be; a class has nothing left to train on, or a
-                task nothing to evaluate.
+            ScenarioError: An instance is missing that isn't allowed to be, a class has no training instance left, or a
+                task none to evaluate.
         """
-        lacking = [one for one in self.left_out if one.problem != "empty"]
+        lacking = [lost for lost in self.left_out if lost.problem != "empty"]
         name = self.scenario.name
         if lacking and not allow_missing:
-            of_all = sum(self.scenario.count(split) for split in SPLITS)
+            total = sum(self.scenario.count(split) for split in SPLITS)
             raise ScenarioError(
-                f"{len(lacking):,} of the {of_all:,} instances of scenario {name!r} are not there: "
-                f"{summary(lacking)}; prepare these videos, or train without them by --allow-missing"
+                f"{len(lacking):,} of the {total:,} instances of scenario {name!r} are not there: "
+                f"{describe_left_out(lacking)}; prepare these videos, or train without them by --allow-missing"
             )
         evaluation = self.scenario.evaluation_split
         for number, task in enumerate(self.tasks, 1):
@@ -121,8 +128,8 @@ class MatchedScenario:
             if bare := [label for label in task.classes if label not in trained]:
                 raise ScenarioError(
                     f"class {bare[0]!r} of task {number} has no training instance left (so have {len(bare)} of "
-                    f"{len(task.classes)}): {summary(self._of(number - 1, 'train', bare[0]))}; prepare its videos, or "
-                    "make a scenario without it"
+                    f"{len(task.classes)}): {describe_left_out(self._losses(number - 1, bare[0]))}; prepare its "
+                    "videos, or make a scenario without it"
                 )
             if not task.split(evaluation):
                 raise ScenarioError(
@@ -130,30 +137,34 @@ class MatchedScenario:
                     "make a scenario without it"
                 )
 
-    def _of(self, task: int, split: str, label: str) -> list[LeftOut]:
-        return [o for o in self.left_out if (o.task, o.split, o.instance.label) == (task, split, label)]
+    def _losses(self, task: int, label: str) -> list[LeftOut]:
+        """List the training instances of a class that the data set lacks."""
+        return [
+            lost for lost in self.left_out if (lost.task, lost.split, lost.instance.label) == (task, "train", label)
+        ]
 
 
-def match(scenario: Scenario, dataset: StoredDataset, allow_missing: bool = False) -> MatchedScenario:
-    """Find a scenario's instances in a data set, to train on them.
+def match(scenario: TaskSequence, dataset: StoredDataset, allow_missing: bool = False) -> MatchedScenario:
+    """Find a scenario's instances in a data set, and check that they can be trained on.
 
     Raises:
-        ScenarioError: as `locate` and `MatchedScenario.require` do.
+        ScenarioError: As `locate` and `MatchedScenario.require` raise.
     """
     matched = locate(scenario, dataset)
     matched.require(allow_missing)
     return matched
 
 
-def locate(scenario: Scenario, dataset: StoredDataset) -> MatchedScenario:
-    """Find a scenario's instances in a data set, and say which aren't there.
+def locate(scenario: TaskSequence, dataset: StoredDataset) -> MatchedScenario:
+    """Find a scenario's instances in a data set, and list those that it lacks.
 
-    A video is known by its key, by its path in the source with or without suffix, or by that path's last part without
-    suffix; where two files share that, the one that has the instance's class is meant. Seconds become frames as
-    `vclimb prepare` makes them (start rounded down, end up, cut at the video's end; the released code rounds both).
+    A video is found by its key, by its path in the source with or without suffix, or by the last part of that path
+    without suffix. Where two files share that part, the file with the instance's class counts. Seconds become frames as
+    in `vclimb prepare`: the start is rounded down, the end up, and the end is cut at the video's end (the released code
+    rounds both to the nearest frame).
 
     Raises:
-        ScenarioError: two stored videos could be the one that is meant.
+        ScenarioError: Two stored videos may be the same video of the scenario.
     """
     finder = _Finder(dataset)
     left_out: list[LeftOut] = []
@@ -162,7 +173,7 @@ def locate(scenario: Scenario, dataset: StoredDataset) -> MatchedScenario:
         given: dict[str, tuple[ScenarioInstance, ...]] = {}
         stored: dict[str, tuple[StoredInstance, ...]] = {}
         for split in SPLITS:
-            known, found = [], []
+            known, matches = [], []
             for instance in task.split(split):
                 video = finder.find(instance)
                 group = instance.group if video is None or instance.group is not None else video.group
@@ -171,29 +182,29 @@ def locate(scenario: Scenario, dataset: StoredDataset) -> MatchedScenario:
                 if problem:
                     left_out.append(LeftOut(number, split, instance, problem, reason))
                 elif video is not None:
-                    found.append(StoredInstance(video.key, instance.label, split, start, end))
-            given[split], stored[split] = tuple(known), tuple(found)
+                    matches.append(StoredInstance(video.key, instance.label, split, start, end))
+            given[split], stored[split] = tuple(known), tuple(matches)
         tasks.append(Task(task.classes, **given))
         matched.append(MatchedTask(task.classes, **stored))
     return MatchedScenario(replace(scenario, tasks=tuple(tasks)), tuple(matched), tuple(left_out))
 
 
-def summary(left_out: Iterable[LeftOut]) -> str:
-    """Counts and the first names of each kind of problem."""
-    of_kind: dict[str, list[LeftOut]] = {}
-    for one in left_out:
-        of_kind.setdefault(one.problem, []).append(one)
+def describe_left_out(left_out: Iterable[LeftOut]) -> str:
+    """Word the count and the first videos of each problem."""
+    by_problem: dict[str, list[LeftOut]] = {}
+    for lost in left_out:
+        by_problem.setdefault(lost.problem, []).append(lost)
     texts = []
     for problem, wording in PROBLEMS.items():
-        if some := of_kind.get(problem):
-            names = [*dict.fromkeys(one.instance.video for one in some)]
+        if losses := by_problem.get(problem):
+            names = [*dict.fromkeys(lost.instance.video for lost in losses)]
             shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-            texts.append(f"{len(some):,} {wording} ({shown})")
+            texts.append(f"{len(losses):,} {wording} ({shown})")
     return "; ".join(texts) or "nothing"
 
 
 class _Finder:
-    """A data set's videos, and those that it could not take in, by every name they may go by."""
+    """Stored and failed videos of a data set by all their names."""
 
     def __init__(self, dataset: StoredDataset) -> None:
         self._name = dataset.name
@@ -207,14 +218,14 @@ class _Finder:
                 self._by_stem.setdefault(stem, []).append(video)
         self._broken: dict[str, str] = {}
         for row in dataset.catalog.errors:
-            if row["stage"] == "label":  # the video is stored; one of its segments isn't
+            if row["stage"] == "label":  # the video is stored, and only a segment of it failed
                 continue
             path = str(row["path"])
             for name in (path, os.path.splitext(path)[0], _last(path), _stem(path)):
                 self._broken.setdefault(name, f"{row['stage']}: {row['reason']}")
 
     def find(self, instance: ScenarioInstance) -> StoredVideo | None:
-        """The stored video that an instance is of; None if it isn't there."""
+        """Find the stored video of an instance; None if there is none."""
         name = instance.video
         if exact := self._by_key.get(name) or self._by_key.get(make_key(name)):
             return exact
@@ -230,7 +241,7 @@ class _Finder:
         return candidates[0] if candidates else None
 
     def frames(self, instance: ScenarioInstance, video: StoredVideo | None) -> tuple[str, str, tuple[int, int]]:
-        """Problem (empty: none), its reason, and the frames [start, end)."""
+        """Return the problem (empty: none), the reason, and the frames [start, end)."""
         span = instance.span
         if isinstance(span, Seconds) and span.is_empty:
             return "empty", f"{span} of {instance.video!r} holds nothing", (0, 0)

@@ -1,10 +1,10 @@
-"""The benchmark's official task files, read without trusting them.
+"""The benchmark's official task files, read without trust.
 
-They are pickles: `{"train", "val"[, "test"]} -> list of tasks -> {class name: list of items}`, where an item is a stem
-(`v_Surfing_g22_c02`: UCF101, Kinetics) or a dict of texts (ActivityNet: a segment of a video).
+The files are pickles: `{"train", "val"[, "test"]} -> list of tasks -> {class name: list of items}`, where an item is a
+stem (`v_Surfing_g22_c02`: UCF101, Kinetics) or a dict of texts (ActivityNet: a segment of a video).
 
-Unpickling runs whatever a file asks for, so nothing is unpickled before every opcode of the file is known to build a
-list, a dict, a text or a number. The unpickler refuses the rest once more.
+Unpickling runs any code that a file names. So nothing is unpickled before every opcode of the file is known to build a
+list, a dict, a text or a number, and the unpickler itself refuses all else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.sources.splits import SPLITS
-from vclimb.scenario.scenario import Scenario, ScenarioError, ScenarioInstance, Seconds, Task, brief
+from vclimb.scenario.task_sequence import ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence, brief
 
 MAX_FILE_BYTES = 64 * 2**20
 # Kinetics-700 has 650,000. A small file can list more only by naming one list again and again.
@@ -37,61 +37,66 @@ _PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _UCF101_STEM = re.compile(r"(v_\w+_g\d+)_c\d+")
 
 
-def read_pickle(path: Path | str, untrimmed: bool = False) -> Scenario:
-    """The scenario of an official task file. Classes are in the order of its training split.
+def read_pickle(path: Path | str, untrimmed: bool = False) -> TaskSequence:
+    """Read an official task file. Classes are in the order of its training split.
 
     Segments are kept as they are listed. ActivityNet's files list 1,164 training segments that end after their video
-    (the released code cuts them there, and so does `matching`) and 12 that are empty (there they vanish, as do all of
-    under 8 frames; `matching` leaves out the empty ones by name).
+    (the released code and `matching` cut them at the video's end) and 12 that are empty (the released code drops them,
+    with all segments under 8 frames; `matching` names the empty ones as left out).
 
-    Untrimmed, as the released code's `train_per_noise = val_per_noise = 1`: a video all of whose listed segments are
-    of one class, and not all empty, is one instance that spans all of it.
+    `untrimmed` does what the released code does with `train_per_noise = val_per_noise = 1`: a video becomes one
+    instance of its whole length if all its segments are of one class and not all of them are empty.
 
     Args:
-        path: the file.
-        untrimmed: take whole videos rather than segments.
+        path: Path of the file.
+        untrimmed: Whether to take whole videos rather than segments.
 
     Raises:
-        ScenarioError: it holds anything but lists, dicts, texts and numbers, is damaged, or isn't a task file.
+        ScenarioError: The file holds anything but lists, dicts, texts and numbers, is damaged, or is no task file.
     """
     path = Path(path)
     return parse_task_file(_read(path), str(path), path.stem, untrimmed)
 
 
-def parse_task_file(data: bytes, where: str, name: str, untrimmed: bool = False) -> Scenario:
-    """The scenario of the bytes of a task file; see `read_pickle`.
+def parse_task_file(data: bytes, where: str, name: str, untrimmed: bool = False) -> TaskSequence:
+    """Parse the bytes of a task file, as `read_pickle` describes.
 
     Args:
-        where: its place, for errors.
-        name: of the scenario; `_untrimmed` is added where it is.
+        data: Bytes of the file.
+        where: Path of the file, for errors.
+        name: Name of the scenario; `_untrimmed` is appended for whole videos.
+        untrimmed: Whether to take whole videos rather than segments.
+
+    Raises:
+        ScenarioError: The file isn't safe, is damaged, or is no task file.
     """
     splits = _check_layout(load_plain(data, where), where)
-    items = (item for tasks in splits.values() for task in tasks for of_class in task.values() for item in of_class)
+    items = (item for tasks in splits.values() for task in tasks for listed in task.values() for item in listed)
     if untrimmed and not all(isinstance(item, dict) for item in items):
         raise ScenarioError(f"{where} lists whole videos, not segments: there is nothing to untrim; leave that out")
-    found = {split: [_instances(task, f"{where}: {split}") for task in tasks] for split, tasks in splits.items()}
+    instances = {split: [_instances(task, f"{where}: {split}") for task in tasks] for split, tasks in splits.items()}
     if untrimmed:
-        found = {split: _untrimmed(tasks) for split, tasks in found.items()}
+        instances = {split: _untrimmed(tasks) for split, tasks in instances.items()}
     try:
         tasks = tuple(
-            Task(tuple(classes), **{split: found[split][number] for split in found})
+            Task(tuple(classes), **{split: instances[split][number] for split in instances})
             for number, classes in enumerate(splits["train"])
         )
         origin = f"the benchmark's task file {name}" + (", untrimmed" if untrimmed else "")
-        return Scenario(name + ("_untrimmed" if untrimmed else ""), tasks, origin)
+        return TaskSequence(name + ("_untrimmed" if untrimmed else ""), tasks, origin)
     except ScenarioError as error:
         raise ScenarioError(f"{where}: {error}") from None
 
 
 def load_plain(data: bytes, where: str) -> Any:
-    """Unpickle lists, dicts, texts and numbers; anything else is refused before it could have any effect.
+    """Unpickle lists, dicts, texts and numbers. Anything else is refused before it has any effect.
 
     Args:
-        data: the pickle.
-        where: its place, for errors.
+        data: Bytes of the pickle.
+        where: Path of the file, for errors.
 
     Raises:
-        ScenarioError: it holds anything else, is damaged, or has more behind its end.
+        ScenarioError: The pickle holds anything else, is damaged, or is followed by other bytes.
     """
     end = 0
     try:
@@ -100,9 +105,9 @@ def load_plain(data: bytes, where: str) -> Any:
                 what = f" ({brief(argument)})" if argument is not None else ""
                 raise ScenarioError(
                     f"{where}: byte {position} is the pickle opcode {opcode.name}{what}; a task file holds only lists, "
-                    "dicts, texts and numbers. What else a pickle holds can run code, so nothing of it was loaded"
+                    "dicts, texts and numbers. Other content can run code, so nothing was loaded"
                 )
-            if opcode.name in _PUTS and int(str(argument)) > count:  # a table of so many is allocated at once
+            if opcode.name in _PUTS and int(str(argument)) > count:  # the unpickler allocates a table of this size
                 raise ScenarioError(f"{where}: byte {position} numbers an object {argument}; the file is damaged")
             end = (position or 0) + 1  # the last opcode, STOP, is one byte
         if end != len(data):
@@ -110,7 +115,7 @@ def load_plain(data: bytes, where: str) -> Any:
         return _PlainUnpickler(io.BytesIO(data)).load()
     except ScenarioError:
         raise
-    # What a damaged file makes of the unpickler: keys that can't be hashed, texts that don't decode, empty stacks ...
+    # A damaged file makes the unpickler fail in many ways: unhashable keys, undecodable texts, empty stacks.
     except (
         pickle.UnpicklingError,
         ValueError,
@@ -144,12 +149,14 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise ScenarioError(f"scenario {str(path)!r} can't be read: {error.strerror}") from None
     if len(data) > MAX_FILE_BYTES:
-        raise ScenarioError(f"{path} is larger than any task file: over {MAX_FILE_BYTES // 2**20} MiB; is it the one?")
+        raise ScenarioError(
+            f"{path} is larger than any task file: over {MAX_FILE_BYTES // 2**20} MiB; is the path right?"
+        )
     return data
 
 
 def _check_layout(content: Any, where: str) -> dict[str, list[dict[str, list[Any]]]]:
-    """The splits of a task file, whose nesting, counts and classes are as they must be."""
+    """Check the nesting, counts and classes of a task file, and return its splits."""
     if not isinstance(content, dict) or "train" not in content or not set(content) <= set(SPLITS):
         keys = f" of {', '.join(map(brief, list(content)[:4]))}" if isinstance(content, dict) else ""
         raise ScenarioError(
@@ -205,20 +212,21 @@ def _time(item: dict[str, Any], name: str) -> float:
 
 
 def _untrimmed(tasks: list[tuple[ScenarioInstance, ...]]) -> list[tuple[ScenarioInstance, ...]]:
-    """One instance for each video of a single class that has a segment which isn't empty."""
+    """Make one instance of each video whose segments are of one class and not all empty."""
     labels: dict[str, set[str]] = {}
     covered: set[str] = set()
     for task in tasks:
-        for one in task:
-            labels.setdefault(one.video, set()).add(one.label)
-            if isinstance(one.span, Seconds) and not one.span.is_empty:
-                covered.add(one.video)
+        for instance in task:
+            labels.setdefault(instance.video, set()).add(instance.label)
+            if isinstance(instance.span, Seconds) and not instance.span.is_empty:
+                covered.add(instance.video)
     taken: set[str] = set()
 
     def whole(task: tuple[ScenarioInstance, ...]) -> Iterator[ScenarioInstance]:
-        for one in task:
-            if one.video in covered and len(labels[one.video]) == 1 and one.video not in taken:
-                taken.add(one.video)
-                yield ScenarioInstance(one.video, one.label)
+        for instance in task:
+            video = instance.video
+            if video in covered and len(labels[video]) == 1 and video not in taken:
+                taken.add(video)
+                yield ScenarioInstance(video, instance.label)
 
     return [tuple(whole(task)) for task in tasks]

@@ -1,16 +1,35 @@
-"""What there is to know of a scenario before it is run: counts, leakage, and what a data set lacks of it."""
+"""Figures of a scenario before it is run: counts, leakage, and what a data set lacks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.sources.splits import SPLITS
-from vclimb.scenario.leakage import Leakage, LeakageShare, leakage
+from vclimb.scenario.leakage import Leakage, LeakageShare, measure_leakage
 from vclimb.scenario.matching import MatchedScenario, locate
-from vclimb.scenario.scenario import Scenario, ScenarioInstance
+from vclimb.scenario.task_sequence import ScenarioInstance, TaskSequence
+
+
+@dataclass(frozen=True)
+class InstanceCounts:
+    """Size of a split.
+
+    Attributes:
+        instances: Number of instances.
+        videos: Number of different videos that they lie in.
+    """
+
+    instances: int
+    videos: int
+
+    @classmethod
+    def of(cls, instances: Iterable[ScenarioInstance]) -> InstanceCounts:
+        """Count instances and their videos."""
+        listed = list(instances)
+        return cls(len(listed), len({instance.video for instance in listed}))
 
 
 @dataclass(frozen=True)
@@ -18,43 +37,49 @@ class ScenarioReport:
     """Figures of a scenario.
 
     Attributes:
-        scenario: with the groups that the data set knows, if one was given.
-        leakage: of `val` and `test`, where they have instances.
-        dataset: name of the data set it was looked for in; None: none.
-        matched: what was found there.
+        scenario: Scenario, with the groups that the data set knows if one was given.
+        splits: Sizes of `train`, `val` and `test`.
+        leakage: Leakage of `val` and `test`, where they have instances.
+        dataset: Name of the data set; None where none was given.
+        matched: Stored instances of the scenario; None where no data set was given.
     """
 
-    scenario: Scenario
+    scenario: TaskSequence
+    splits: dict[str, InstanceCounts]
     leakage: dict[str, Leakage]
     dataset: str | None = None
     matched: MatchedScenario | None = None
 
     @classmethod
-    def of(cls, scenario: Scenario, dataset: StoredDataset | None = None) -> ScenarioReport:
-        """The figures of a scenario, and of what a data set has of it.
+    def of(cls, scenario: TaskSequence, dataset: StoredDataset | None = None) -> ScenarioReport:
+        """Count a scenario, and find its instances in a data set.
 
         Raises:
-            ScenarioError: two videos of the data set could be the one that is meant.
+            ScenarioError: Two videos of the data set may be the same video of the scenario.
         """
         matched = None if dataset is None else locate(scenario, dataset)
         scenario = scenario if matched is None else matched.scenario
-        leaks = {split: leakage(scenario, split) for split in SPLITS[1:] if scenario.count(split)}
-        return cls(scenario, leaks, None if dataset is None else dataset.name, matched)
+        counts = {split: InstanceCounts.of(scenario.instances(split)) for split in SPLITS}
+        leakage = {split: measure_leakage(scenario, split) for split in SPLITS[1:] if counts[split].instances}
+        return cls(scenario, counts, leakage, None if dataset is None else dataset.name, matched)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; all classes and everything that is left out are listed."""
+        """Convert to plain values, with all classes and all instances that the data set lacks."""
         scenario = self.scenario
         return {
             "name": scenario.name,
             "origin": scenario.origin,
             "classes": len(scenario.classes),
-            "splits": {split: _counts(scenario.instances(split)) for split in SPLITS},
-            "leakage": {split: _leakage(found) for split, found in self.leakage.items()},
+            "splits": {split: asdict(counts) for split, counts in self.splits.items()},
+            "leakage": {
+                split: {**_share(leakage.overall), "clips_of_unknown_group": leakage.unknown}
+                for split, leakage in self.leakage.items()
+            },
             "tasks": [
                 {
                     "classes": list(task.classes),
-                    "splits": {split: _counts(task.split(split)) for split in SPLITS},
-                    "leakage": {split: _share(found.tasks[number]) for split, found in self.leakage.items()},
+                    "splits": {split: asdict(InstanceCounts.of(task.split(split))) for split in SPLITS},
+                    "leakage": {split: _share(leakage.tasks[number]) for split, leakage in self.leakage.items()},
                 }
                 for number, task in enumerate(scenario)
             ],
@@ -69,31 +94,17 @@ class ScenarioReport:
             "problems": matched.counts(),
             "left_out": [
                 {
-                    "task": one.task,
-                    "split": one.split,
-                    "video": one.instance.video,
-                    "class": one.instance.label,
-                    "problem": one.problem,
-                    "reason": one.reason,
+                    "task": lost.task,
+                    "split": lost.split,
+                    "video": lost.instance.video,
+                    "class": lost.instance.label,
+                    "problem": lost.problem,
+                    "reason": lost.reason,
                 }
-                for one in matched.left_out
+                for lost in matched.left_out
             ],
         }
 
 
-def n_videos(instances: Iterable[ScenarioInstance]) -> int:
-    """Different videos that instances lie in."""
-    return len({instance.video for instance in instances})
-
-
-def _counts(instances: Iterable[ScenarioInstance]) -> dict[str, int]:
-    listed = list(instances)
-    return {"instances": len(listed), "videos": n_videos(listed)}
-
-
-def _leakage(found: Leakage) -> dict[str, Any]:
-    return {**_share(found.overall), "clips_of_unknown_group": found.unknown}
-
-
-def _share(found: LeakageShare) -> dict[str, Any]:
-    return {"clips": found.clips, "leaked": found.leaked, "share": found.share}
+def _share(share: LeakageShare) -> dict[str, Any]:
+    return {"clips": share.clips, "leaked": share.leaked, "share": share.share}

@@ -6,11 +6,11 @@ from vclimb.methods.method import Method
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
-from vclimb.scenario import Scenario
+from vclimb.scenario import TaskSequence
 from vclimb.training.config import RunConfig
 
 
-def check_settings(config: RunConfig, method: Method, scenario: Scenario, world_size: int) -> None:
+def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, world_size: int) -> None:
     """Refuse settings that don't go together, before anything is done.
 
     Args:

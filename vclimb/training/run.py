@@ -13,8 +13,7 @@ from vclimb.model.inference import InferenceSettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.stream.workers import kept_workers
-from vclimb.scenario import MatchedScenario, Scenario, TaskPlan, match, open_scenario, scenario_of_dataset
-from vclimb.scenario.matching import summary
+from vclimb.scenario import MatchedScenario, Scenario, match
 from vclimb.training.checks import blur_warning
 from vclimb.training.config import RunConfig, ScenarioConfig
 from vclimb.training.learner import Learner
@@ -58,7 +57,7 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
         stack.enter_context(stop.listening())
         context.log = stack.enter_context(_logs(config, folder, processes, run_log))
         if matched.left_out:
-            context.log.event("warning", text=f"left out of {matched.scenario.name}: {summary(matched.left_out)}")
+            context.log.event("warning", text=f"left out of {matched.scenario.name}: {matched.losses}")
         if warning := blur_warning(config, context.method, dataset):
             context.log.event("warning", text=warning)
         stack.enter_context(kept_workers())  # a task has four streams and more, each a short pass over clips
@@ -76,11 +75,18 @@ def find_scenario(config: ScenarioConfig, dataset: StoredDataset) -> Scenario:
     if config.file is not None:
         if plan:
             raise SettingsError(f"scenario.{plan[0]} is for a data set; scenario {config.file!r} has tasks of its own")
-        return open_scenario(config.file, config.untrimmed)
+        return Scenario.open(config.file, untrimmed=config.untrimmed)
     if not plan:
         raise SettingsError("no scenario was given; name a file by --scenario, or deal classes out by --tasks 10")
-    made = TaskPlan(config.tasks, config.base, config.step, config.seed)
-    return scenario_of_dataset(dataset, made, config.split, config.test_share)
+    return Scenario.from_dataset(
+        dataset,
+        tasks=config.tasks,
+        base=config.base,
+        step=config.step,
+        seed=config.seed,
+        split=config.split,
+        test_share=config.test_share if config.split == "group" else None,
+    )
 
 
 def make_method(config: RunConfig) -> Method:

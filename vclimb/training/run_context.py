@@ -12,7 +12,7 @@ from vclimb.memory.store.reader import MemoryStore
 from vclimb.methods.method import Method, TaskInfo
 from vclimb.pipeline.clips.dice import bits
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.scenario import MatchedScenario, Scenario
+from vclimb.scenario import MatchedScenario, TaskSequence
 from vclimb.training.clocks import IdleClock, PhaseClock
 from vclimb.training.config import RunConfig
 from vclimb.training.learner import Learner
@@ -81,7 +81,7 @@ class RunContext:
     memory: ReplayMemory
 
     @property
-    def scenario(self) -> Scenario:
+    def scenario(self) -> TaskSequence:
         return self.matched.scenario
 
     @property

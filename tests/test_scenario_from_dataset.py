@@ -16,15 +16,13 @@ from vclimb.scenario import (
     ScenarioInstance,
     Seconds,
     TaskPlan,
-    class_order,
-    leakage,
+    TaskSequence,
     locate,
-    make_scenario,
     match,
-    open_scenario,
-    scenario_of_dataset,
 )
+from vclimb.scenario.from_dataset import class_order, deal_classes, tasks_of_dataset
 from vclimb.scenario.group_split import split_by_group
+from vclimb.scenario.leakage import measure_leakage
 from vclimb.scenario.matching import MatchedScenario
 
 plans = st.one_of(
@@ -99,9 +97,9 @@ def test_every_class_is_in_exactly_one_task_whatever_the_order_of_the_input(
         sizes = plan.sizes(len(classes))
     except ScenarioError:
         with pytest.raises(ScenarioError):
-            make_scenario("x", {"train": rows}, plan)
+            deal_classes("x", {"train": rows}, plan)
         return
-    made = make_scenario("x", {"train": rows, "test": rows}, plan)
+    made = deal_classes("x", {"train": rows, "test": rows}, plan)
     assert [len(task.classes) for task in made] == sizes
     assert sorted(made.classes) == sorted(classes)
     for task in made:
@@ -109,7 +107,7 @@ def test_every_class_is_in_exactly_one_task_whatever_the_order_of_the_input(
         assert list(task.train) == [one for one in rows if one.label in task.classes] == list(task.test)
     shuffled = rows[:]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert make_scenario("x", {"train": shuffled}, plan).classes == made.classes
+    assert deal_classes("x", {"train": shuffled}, plan).classes == made.classes
 
 
 def test_class_order_is_a_pure_function_of_seed_and_names() -> None:
@@ -145,7 +143,7 @@ def test_a_group_split_is_disjoint_and_complete(
         train, test = split_by_group(clips, share, seed)
     except ScenarioError as caught:
         message = str(caught)
-        assert "can't be parted by source" in message
+        assert "can't be split by source" in message
         # With classes of their own groups alone, only a class of one group can't be parted.
         labels_of = defaultdict(set)
         for one in clips:
@@ -185,20 +183,20 @@ ROWS: list[Row] = [
 
 
 def test_the_data_sets_own_splits() -> None:
-    made = scenario_of_dataset(dataset_of([*ROWS, ("e/x.avi", "e", None, None)]), TaskPlan(tasks=2, seed=3))
+    made = tasks_of_dataset(dataset_of([*ROWS, ("e/x.avi", "e", None, None)]), TaskPlan(tasks=2, seed=3))
     assert (made.count("train"), made.count("val"), made.count("test")) == (8, 0, 4)
     assert sorted(made.classes) == ["a", "b", "c", "d"]  # e has no split
     assert made.name == "made_2tasks_seed3"
     assert "classes by seed 3, its own splits" in made.origin
     assert made.tasks[0].train[0].group is not None
     val = [(path, label, "val" if split == "test" else split, group) for path, label, split, group in ROWS]
-    assert scenario_of_dataset(dataset_of(val), TaskPlan(base=2, step=1)).evaluation_split == "val"
+    assert tasks_of_dataset(dataset_of(val), TaskPlan(base=2, step=1)).evaluation_split == "val"
 
 
 def test_segments_are_named_by_their_seconds_which_hold_at_any_frame_rate() -> None:
     slow = dataset_of(ROWS, times={"a/v0.avi": (0.5, 2.0), "a/v2.avi": (1.0, None)})
     fast = dataset_of(ROWS, fps="30", n_frames=120)
-    made = scenario_of_dataset(slow, TaskPlan(tasks=1))
+    made = tasks_of_dataset(slow, TaskPlan(tasks=1))
     spans = {one.video: one.span for split in ("train", "test") for one in made.instances(split)}
     assert spans["a/v0"] == Seconds(0.5, 2.0)
     assert spans["a/v2"] == Seconds(1.0, None)
@@ -215,52 +213,52 @@ def test_segments_are_named_by_their_seconds_which_hold_at_any_frame_rate() -> N
 def test_data_sets_without_what_a_split_needs_are_explained() -> None:
     bare = [(path, label, None, group) for path, label, _, group in ROWS]
     with pytest.raises(ScenarioError, match=r"no train and test split of its own \(12 instances; none with a split\)"):
-        scenario_of_dataset(dataset_of(bare), TaskPlan(tasks=2))
+        tasks_of_dataset(dataset_of(bare), TaskPlan(tasks=2))
     only_train = [(path, label, "train", None) for path, label, _, _ in ROWS]
     with pytest.raises(ScenarioError, match=r"\(12 instances; 12 train\); --split group makes one"):
-        scenario_of_dataset(dataset_of(only_train), TaskPlan(tasks=2))
+        tasks_of_dataset(dataset_of(only_train), TaskPlan(tasks=2))
     with pytest.raises(
         ScenarioError, match=r"12 of 12 instances of data set made have no known group \(video 'a/v0'\)"
     ):
-        scenario_of_dataset(dataset_of(only_train), TaskPlan(tasks=2), "group")
+        tasks_of_dataset(dataset_of(only_train), TaskPlan(tasks=2), "group")
     alone = [(path, label, None, "one" if label == "a" else group) for path, label, _, group in ROWS]
-    with pytest.raises(ScenarioError, match="class 'a' can't be parted by source: all 3 clips, of 1 group"):
-        scenario_of_dataset(dataset_of(alone), TaskPlan(tasks=2), "group")
+    with pytest.raises(ScenarioError, match="class 'a' can't be split by source: all 3 clips, of 1 group"):
+        tasks_of_dataset(dataset_of(alone), TaskPlan(tasks=2), "group")
     for share in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(ScenarioError, match=r"test share .* is out of range"):
-            scenario_of_dataset(dataset_of(bare), TaskPlan(tasks=2), "group", share)
+            tasks_of_dataset(dataset_of(bare), TaskPlan(tasks=2), "group", share)
     with pytest.raises(ScenarioError, match="split 'mine' is not known; allowed: own, group"):
-        scenario_of_dataset(dataset_of(bare), TaskPlan(tasks=2), "mine")
+        tasks_of_dataset(dataset_of(bare), TaskPlan(tasks=2), "mine")
     with pytest.raises(ScenarioError, match="no train and test split of its own"):
-        scenario_of_dataset(dataset_of([]), TaskPlan(tasks=2))
+        tasks_of_dataset(dataset_of([]), TaskPlan(tasks=2))
     with pytest.raises(ScenarioError, match="no labelled instances"):
-        scenario_of_dataset(dataset_of([]), TaskPlan(tasks=2), "group")
+        tasks_of_dataset(dataset_of([]), TaskPlan(tasks=2), "group")
 
 
 def test_leakage_counts_groups_and_videos_where_none_is_known() -> None:
-    made = scenario_of_dataset(dataset_of(ROWS), TaskPlan(tasks=2))
-    assert leakage(made, "test").overall.leaked == 0
+    made = tasks_of_dataset(dataset_of(ROWS), TaskPlan(tasks=2))
+    assert measure_leakage(made, "test").overall.leaked == 0
     shared = [
         (path, label, split, "x" if path in ("a/v0.avi", "b/v2.avi") else group) for path, label, split, group in ROWS
     ]
-    found = leakage(scenario_of_dataset(dataset_of(shared), TaskPlan(tasks=4)), "test")
+    found = measure_leakage(tasks_of_dataset(dataset_of(shared), TaskPlan(tasks=4)), "test")
     assert (found.overall.clips, found.overall.leaked, found.overall.share, found.unknown) == (4, 1, 0.25, 0)
     assert sorted(task.leaked for task in found.tasks) == [0, 0, 0, 1]  # across classes and tasks
     videos = [("a/v.avi", "a", "train", None), ("a/v.avi", "a", "test", None), ("a/w.avi", "a", "test", None)]
-    found = leakage(scenario_of_dataset(dataset_of(videos), TaskPlan(tasks=1)), "test")
+    found = measure_leakage(tasks_of_dataset(dataset_of(videos), TaskPlan(tasks=1)), "test")
     assert (found.overall.clips, found.overall.leaked, found.unknown) == (2, 1, 3)
-    assert leakage(made, "val").overall.share is None
+    assert measure_leakage(made, "val").overall.share is None
 
 
-def leaked(scenario: Scenario) -> tuple[int, int]:
-    found = leakage(scenario, "test").overall
+def leaked(scenario: TaskSequence) -> tuple[int, int]:
+    found = measure_leakage(scenario, "test").overall
     return found.leaked, found.clips
 
 
 @needs_manifest
 def test_jhmdb_in_7_tasks_of_3() -> None:
     dataset = jhmdb()
-    made = scenario_of_dataset(dataset, TaskPlan(tasks=7, seed=1))
+    made = tasks_of_dataset(dataset, TaskPlan(tasks=7, seed=1))
     assert [len(task.classes) for task in made] == [3] * 7
     assert made.count("train") + made.count("test") == 928
     tests = Counter(one.label for one in made.instances("test"))
@@ -271,14 +269,14 @@ def test_jhmdb_in_7_tasks_of_3() -> None:
     assert leaked(made) == (55, 278)
     trained = {(one.label, one.group) for one in made.instances("train")}
     assert not [one for one in made.instances("test") if (one.label, one.group) in trained]
-    halves = scenario_of_dataset(dataset, TaskPlan(base=11, step=5))
+    halves = tasks_of_dataset(dataset, TaskPlan(base=11, step=5))
     assert [len(task.classes) for task in halves] == [11, 5, 5]
 
 
 @needs_manifest
 @pytest.mark.parametrize("seed", range(3))
 def test_jhmdb_split_by_group_has_no_leakage_and_nearly_the_share(seed: int) -> None:
-    made = scenario_of_dataset(jhmdb(), TaskPlan(tasks=7, seed=seed), "group")
+    made = tasks_of_dataset(jhmdb(), TaskPlan(tasks=7, seed=seed), "group")
     assert leaked(made)[0] == 0
     assert made.count("train") + made.count("test") == 928
     totals = Counter(one.label for split in ("train", "test") for one in made.instances(split))
@@ -290,10 +288,10 @@ def test_jhmdb_split_by_group_has_no_leakage_and_nearly_the_share(seed: int) -> 
 
 @needs_pickles
 def test_ucf101_split_by_group_has_no_leakage_and_the_share() -> None:
-    official = open_scenario(PICKLES / "UCF101_data.pkl")
+    official = Scenario.open(PICKLES / "UCF101_data.pkl")
     clips = [one for split in ("train", "val", "test") for one in official.instances(split)]
     train, test = split_by_group(clips, 0.3, 0)
-    made = make_scenario("ucf", {"train": train, "test": test}, TaskPlan(tasks=10))
+    made = deal_classes("ucf", {"train": train, "test": test}, TaskPlan(tasks=10))
     assert leaked(made) == (0, len(test))
     totals = Counter(one.label for one in clips)
     of_test = Counter(one.label for one in test)

@@ -1,4 +1,4 @@
-"""Scenarios made from a prepared data set: which classes come when, and which split each instance is in."""
+"""Scenarios of a prepared data set: the order of classes, and the split of each instance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.scenario.group_split import split_by_group
-from vclimb.scenario.scenario import Scenario, ScenarioError, ScenarioInstance, Seconds, Task
+from vclimb.scenario.task_sequence import ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence
 
 SPLIT_MODES = ("own", "group")
 TEST_SHARE = 0.3
@@ -19,16 +19,16 @@ Splits = Mapping[str, Sequence[ScenarioInstance]]
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """How classes are dealt out to tasks: evenly, or a base of many classes and then equal increments.
+    """Numbers of classes in the tasks: equal ones, or many in the first task and then equal increments.
 
     Attributes:
-        tasks: number of tasks, or None where a base is given.
-        base: classes of the first task.
-        step: classes of each task after it.
-        seed: of the order of classes.
+        tasks: Number of tasks; None where a base is given.
+        base: Number of classes in the first task.
+        step: Number of classes in each task after the first.
+        seed: Seed of the order of classes.
 
     Raises:
-        ScenarioError: neither or both ways are given, or a value is out of range.
+        ScenarioError: Neither or both of `tasks` and `base` are given, or a value is out of range.
     """
 
     tasks: int | None = None
@@ -47,13 +47,14 @@ class TaskPlan:
                 raise ScenarioError(f"{name} {value} is out of range; allowed: 1 or more")
 
     def sizes(self, n_classes: int) -> list[int]:
-        """How many classes each task has.
+        """Number of classes in each task.
 
-        Even tasks: the first takes what remains, as in the benchmark (101 classes in 10 tasks: 11, then 10 each).
-        Base and step as in TCD (Park et al., ICCV 2021, arXiv 2203.13611): half the classes, then 10, 5 or 2 at a time.
+        Of equal tasks, the first also takes the remainder, as in the benchmark (101 classes in 10 tasks: 11, then 10
+        each). Base and step are as in TCD (Park et al., ICCV 2021, arXiv 2203.13611): half the classes, then 10, 5 or 2
+        at a time.
 
         Raises:
-            ScenarioError: there are too few classes, or a base and steps don't add up to them.
+            ScenarioError: There are too few classes, or base and steps don't add up to their number.
         """
         if self.tasks is not None:
             each, rest = divmod(n_classes, self.tasks)
@@ -79,23 +80,26 @@ class TaskPlan:
 
 
 def class_order(classes: Collection[str], seed: int) -> list[str]:
-    """Classes in an order that is a pure function of the seed and their names, on any machine.
+    """Order classes by the seed and their names alone, equally on any machine.
 
-    Each class is placed by a hash of its own: one class more leaves the others in the same order.
+    Each class is placed by its hash, so that a further class leaves the order of the others as it is.
     """
     return sorted(set(classes), key=lambda name: (hashlib.sha256(f"{seed}/{name}".encode()).digest(), name))
 
 
-def make_scenario(name: str, splits: Splits, plan: TaskPlan, origin: str = "") -> Scenario:
+def deal_classes(name: str, splits: Splits, plan: TaskPlan, origin: str = "") -> TaskSequence:
     """Deal the classes of instances out to tasks.
 
     Args:
-        splits: `train`, and `val` or `test` or both -> instances. Each task keeps their order.
+        name: Name of the scenario.
+        splits: Instances of `train`, and of `val` or `test` or both. Each task keeps their order.
+        plan: Numbers of classes in the tasks.
+        origin: Description of how the scenario was made.
 
     Raises:
-        ScenarioError: the plan doesn't fit the classes, or a class has no training instance.
+        ScenarioError: The plan doesn't fit the classes, or a class has no training instance.
     """
-    ordered = class_order({one.label for split in SPLITS for one in splits.get(split, ())}, plan.seed)
+    ordered = class_order({instance.label for split in SPLITS for instance in splits.get(split, ())}, plan.seed)
     if not ordered:
         raise ScenarioError(f"{name!r} has no labelled instances: there is nothing to make a scenario of")
     task_of: dict[str, int] = {}
@@ -105,68 +109,69 @@ def make_scenario(name: str, splits: Splits, plan: TaskPlan, origin: str = "") -
         task_of |= dict.fromkeys(classes[-1], number)
     dealt: dict[str, list[list[ScenarioInstance]]] = {split: [[] for _ in classes] for split in SPLITS}
     for split in SPLITS:
-        for one in splits.get(split, ()):
-            dealt[split][task_of[one.label]].append(one)
+        for instance in splits.get(split, ()):
+            dealt[split][task_of[instance.label]].append(instance)
     tasks = tuple(
-        Task(of_task, **{split: tuple(dealt[split][number]) for split in SPLITS})
-        for number, of_task in enumerate(classes)
+        Task(task_classes, **{split: tuple(dealt[split][number]) for split in SPLITS})
+        for number, task_classes in enumerate(classes)
     )
-    return Scenario(name, tasks, origin)
+    return TaskSequence(name, tasks, origin)
 
 
-def scenario_of_dataset(
+def tasks_of_dataset(
     dataset: StoredDataset, plan: TaskPlan, split: str = "own", test_share: float = TEST_SHARE, name: str | None = None
-) -> Scenario:
-    """A scenario over all classes of a data set.
+) -> TaskSequence:
+    """Deal all classes of a data set out to tasks.
 
     Args:
-        plan: how classes are dealt out.
-        split: `own`: the data set's own splits (instances without one are left out); `group`: a new train and test
-            split that parts no recording (`group_split`).
-        test_share: of a group split, from 0 to 1.
-        name: default: one that says what it is.
+        dataset: Prepared data set.
+        plan: Numbers of classes in the tasks.
+        split: `own`: the data set's splits, without the instances that have none. `group`: a new train and test split
+            that keeps the clips of a recording together (`group_split`).
+        test_share: Share of test instances in a group split, above 0 and below 1.
+        name: Name of the scenario; None: one that names the data set and the tasks.
 
     Raises:
-        ScenarioError: the data set has no such splits, or the plan doesn't fit.
+        ScenarioError: The data set has no such splits, or the plan doesn't fit.
     """
     if split not in SPLIT_MODES:
         raise ScenarioError(f"split {split!r} is not known; allowed: {', '.join(SPLIT_MODES)}")
-    splits = own_splits(dataset) if split == "own" else group_splits(dataset, test_share, plan.seed)
+    splits = stored_splits(dataset) if split == "own" else group_splits(dataset, test_share, plan.seed)
     how = f"{plan.tasks} tasks" if plan.tasks is not None else f"base of {plan.base}, then {plan.step} at a time"
-    of = "its own splits" if split == "own" else f"a source-disjoint split, {test_share:g} of each class for test"
+    source = "its own splits" if split == "own" else f"a source-disjoint split, {test_share:g} of each class for test"
     short = f"{plan.tasks}tasks" if plan.tasks is not None else f"base{plan.base}_step{plan.step}"
     default = f"{dataset.name}_{short}_seed{plan.seed}" + ("" if split == "own" else "_group")
-    origin = f"made from data set {dataset.name}: {how}, classes by seed {plan.seed}, {of}"
-    return make_scenario(name or default, splits, plan, origin)
+    origin = f"made from data set {dataset.name}: {how}, classes by seed {plan.seed}, {source}"
+    return deal_classes(name or default, splits, plan, origin)
 
 
-def own_splits(dataset: StoredDataset) -> dict[str, list[ScenarioInstance]]:
-    """The instances of a data set by its own splits; those without one are left out.
+def stored_splits(dataset: StoredDataset) -> dict[str, list[ScenarioInstance]]:
+    """Collect the instances of a data set by its own splits, without the instances that have none.
 
     Raises:
-        ScenarioError: there is nothing to train on, or nothing to evaluate (neither test nor val).
+        ScenarioError: There are no training instances, or neither test nor validation instances.
     """
-    found: dict[str, list[ScenarioInstance]] = {split: [] for split in SPLITS}
-    for one, split in _labelled(dataset):
+    splits: dict[str, list[ScenarioInstance]] = {split: [] for split in SPLITS}
+    for instance, split in _labelled(dataset):
         if split is not None:
-            found[split].append(one)
-    if not found["train"] or not (found["test"] or found["val"]):
-        there = ", ".join(f"{len(found[split]):,} {split}" for split in SPLITS if found[split]) or "none with a split"
+            splits[split].append(instance)
+    if not splits["train"] or not (splits["test"] or splits["val"]):
+        counts = [f"{len(instances):,} {split}" for split, instances in splits.items() if instances]
         raise ScenarioError(
             f"data set {dataset.name} has no train and test split of its own ({len(dataset.instances):,} instances; "
-            f"{there}); --split group makes one where groups are known"
+            f"{', '.join(counts) or 'none with a split'}); --split group makes one where groups are known"
         )
-    return found
+    return splits
 
 
 def group_splits(dataset: StoredDataset, test_share: float, seed: int) -> dict[str, list[ScenarioInstance]]:
-    """A train and test split of all instances of a data set that parts no group, whatever splits it has.
+    """Split all instances of a data set into train and test, so that no group is in both.
 
     Raises:
-        ScenarioError: a video's group isn't known, the share is out of range, or a class can't be parted.
+        ScenarioError: A video's group isn't known, the share is out of range, or a class can't be split.
     """
-    instances = [one for one, _ in _labelled(dataset)]
-    if unknown := [one.video for one in instances if one.group is None]:
+    instances = [instance for instance, _ in _labelled(dataset)]
+    if unknown := [instance.video for instance in instances if instance.group is None]:
         raise ScenarioError(
             f"{len(unknown):,} of {len(instances):,} instances of data set {dataset.name} have no known group (video "
             f"{unknown[0]!r}); a source-disjoint split needs the group of each video: prepare from a layout that knows "
@@ -177,11 +182,11 @@ def group_splits(dataset: StoredDataset, test_share: float, seed: int) -> dict[s
 
 
 def _labelled(dataset: StoredDataset) -> list[tuple[ScenarioInstance, str | None]]:
-    """Each instance as a scenario names it, and its split. Times are the source's, which hold at any frame rate."""
-    found = []
+    """List each instance and its split. Segments are in seconds of the source, which hold at any frame rate."""
+    labelled = []
     for row in dataset.catalog.instances:
         start, end = row["start_seconds"], row["end_seconds"]
         span = None if start is None and end is None else Seconds(start, end)
         group = dataset.by_key[row["key"]].group
-        found.append((ScenarioInstance(row["key"], row["label"], span, group), row["split"]))
-    return found
+        labelled.append((ScenarioInstance(row["key"], row["label"], span, group), row["split"]))
+    return labelled

@@ -1,8 +1,8 @@
-"""A class-incremental scenario as a value: tasks of disjoint classes, and the instances that each may use.
+"""A class-incremental scenario as a value: tasks of disjoint classes, with their instances.
 
-After van de Ven et al., "Three types of incremental learning", Nature Machine Intelligence 2022, class-incremental:
-no task id is given at test time. It names videos and says nothing of where they lie: `matching` finds them in a
-prepared data set, so that one scenario runs on any copy of the videos.
+Class-incremental means that no task id is given at test time (van de Ven et al., "Three types of incremental learning",
+Nature Machine Intelligence 2022). A scenario names videos but not their places: `matching` finds them in a prepared
+data set, so that one scenario runs on any copy of the videos.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ class ScenarioError(VclimbError):
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """A stretch [start, end) of a source video in seconds. None is the video's own start or end.
+    """A segment [start, end) of a source video, in seconds. None stands for the video's start or end.
 
-    An end beyond the video is cut there. A stretch that is empty is kept as it is listed (ActivityNet has 12), and
-    left out where videos are matched.
+    An end after the video's end counts as the video's end. An empty segment is kept as it is listed (ActivityNet has
+    12), and left out when videos are matched.
+
+    Raises:
+        ScenarioError: A time is negative or not finite.
     """
 
     start: float | None
@@ -40,7 +43,7 @@ class Seconds:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it ends where it starts, or before."""
+        """Whether the segment ends at its start or before."""
         return self.end is not None and (self.start or 0.0) >= self.end
 
     def __str__(self) -> str:
@@ -50,7 +53,11 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """A stretch [start, end) of a stored video in frames; it holds for the frame rate that it was written for."""
+    """A segment [start, end) of a stored video, in frames at the stored frame rate.
+
+    Raises:
+        ScenarioError: The segment holds no frame.
+    """
 
     start: int
     end: int
@@ -67,13 +74,16 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioInstance:
-    """A labelled stretch of a video.
+    """A labelled segment of a video.
 
     Attributes:
-        video: its key in a data set, its path in the source, or that path's stem.
-        label: name of its class.
-        span: which part of the video; None: all of it.
-        group: videos cut from one recording share it; None: unknown.
+        video: Key of the video in a data set, its path in the source, or the stem of that path.
+        label: Name of the class.
+        span: Segment of the video; None: the whole video.
+        group: Name of the recording that the video was cut from; None: unknown.
+
+    Raises:
+        ScenarioError: A name is empty or not a text.
     """
 
     video: str
@@ -89,7 +99,7 @@ class ScenarioInstance:
 
     @property
     def source(self) -> tuple[str, str]:
-        """What it was cut from, as far as is known: its group, else its video."""
+        """Kind and name of the source: the group, or the video where no group is known."""
         return ("video", self.video) if self.group is None else ("group", self.group)
 
 
@@ -98,10 +108,13 @@ class Task:
     """Classes that arrive together.
 
     Attributes:
-        classes: their names, in the order of their label ids.
-        train: instances to train on; each class has some.
-        val: instances to choose hyper-parameters by; may be empty.
-        test: instances that are reported; may be empty.
+        classes: Names of the classes, in the order of their label ids.
+        train: Training instances; each class has some.
+        val: Validation instances; may be empty.
+        test: Test instances; may be empty.
+
+    Raises:
+        ScenarioError: There are no classes, a class has no training instance, or an instance is of another class.
     """
 
     classes: tuple[str, ...]
@@ -130,21 +143,21 @@ class Task:
             )
 
     def split(self, name: str) -> tuple[ScenarioInstance, ...]:
-        """The instances of `train`, `val` or `test`."""
+        """Instances of `train`, `val` or `test`."""
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
 @dataclass(frozen=True)
-class Scenario:
+class TaskSequence:
     """A sequence of tasks. The label id of a class is its place in the order of first appearance.
 
     Attributes:
-        name: for people.
-        tasks: in the order in which they arrive.
-        origin: how it came about, in a sentence; empty if unknown.
+        name: Name of the scenario.
+        tasks: Tasks in the order in which they arrive.
+        origin: Description of how the scenario was made; empty if unknown.
 
     Raises:
-        ScenarioError: there are no tasks, or a class is in two.
+        ScenarioError: There are no tasks, or a class is in two tasks.
     """
 
     name: str
@@ -170,7 +183,7 @@ class Scenario:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All class names; the place of each is its label id."""
+        """Names of all classes, in the order of their label ids."""
         return tuple(name for task in self.tasks for name in task.classes)
 
     @property
@@ -180,10 +193,10 @@ class Scenario:
 
     @property
     def evaluation_split(self) -> str:
-        """The split that accuracies are reported on: `test`, or `val` where there is no test split (ActivityNet).
+        """Split that accuracies are reported on: `test`, or `val` where there is no test split (ActivityNet).
 
         Raises:
-            ScenarioError: there is neither.
+            ScenarioError: There are neither test nor validation instances.
         """
         for split in ("test", "val"):
             if self.count(split):
@@ -191,16 +204,16 @@ class Scenario:
         raise ScenarioError(f"scenario {self.name!r} has neither test nor val instances; one of them is needed")
 
     def count(self, split: str) -> int:
-        """Instances of a split over all tasks."""
+        """Count the instances of a split over all tasks."""
         return sum(len(task.split(split)) for task in self.tasks)
 
     def instances(self, split: str) -> Iterator[ScenarioInstance]:
-        """The instances of a split, task after task."""
+        """Iterate over the instances of a split, task after task."""
         return (instance for task in self.tasks for instance in task.split(split))
 
 
 def brief(value: object) -> str:
-    """A value for an error: the beginning of a text or number, the type of anything else (it may be large or deep)."""
+    """Word a value for an error: the beginning of a text, a number, or the type of anything else."""
     if isinstance(value, str):
         return repr(value[:_SHOWN])
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and value.bit_length() < 64):
