@@ -24,7 +24,7 @@ from stream_cases import (
     settings_of,
 )
 
-from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider, JoinedProviders
+from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
@@ -157,7 +157,7 @@ class StreamContract(abc.ABC):
 
     def test_a_provider_that_is_no_data_set_mixes_with_one(self, jpeg_folder: Path) -> None:
         stored, memory = provider_of(jpeg_folder), JpegsInMemory()
-        joined = JoinedProviders([stored, memory])
+        joined = ConcatProvider([stored, memory])
         assert len(joined.items) == len(stored.items) + 3
         batches = self.epoch(joined, settings_of())
         with CpuClipStream(joined, settings_of(), workers=0) as reference:

@@ -21,7 +21,7 @@ from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.store.errors import MemoryChangedError
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
-from vclimb.pipeline.clips.provider import InstanceProvider, JoinedProviders
+from vclimb.pipeline.clips.provider import ConcatProvider, InstanceProvider
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 
@@ -74,10 +74,10 @@ def test_no_more_is_decoded_ahead_than_fits(mixed: MemoryStore, tmp_path: Path, 
 def test_what_is_decoded_ahead_is_read_by_processes(
     mixed: MemoryStore, shards: InstanceProvider, open_stream: Open, processes: int
 ) -> None:
-    expected = epoch(open_stream, JoinedProviders([shards, ExemplarProvider(mixed)]), processes)
+    expected = epoch(open_stream, ConcatProvider([shards, ExemplarProvider(mixed)]), processes)
     with (
         DecodedExemplars(ExemplarProvider(mixed), 10**9) as decoded,
-        open_stream(JoinedProviders([shards, decoded]), settings_of(), processes) as stream,
+        open_stream(ConcatProvider([shards, decoded]), settings_of(), processes) as stream,
     ):
         assert_same_bits(list(stream), expected)
         for label in (1, 2):

@@ -25,7 +25,7 @@ from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
-from vclimb.pipeline.clips.provider import InstanceProvider, JoinedProviders
+from vclimb.pipeline.clips.provider import ConcatProvider, InstanceProvider
 from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
@@ -126,12 +126,12 @@ def test_dali_shows_what_the_cpu_shows(memories: dict[str, MemoryStore], spec: s
 
 
 @pytest.fixture
-def joined(shards: InstanceProvider, memories: dict[str, MemoryStore]) -> JoinedProviders:
+def joined(shards: InstanceProvider, memories: dict[str, MemoryStore]) -> ConcatProvider:
     """New data and exemplars of every codec: 120 items."""
-    return JoinedProviders([shards, *(ExemplarProvider(memory) for memory in memories.values())])
+    return ConcatProvider([shards, *(ExemplarProvider(memory) for memory in memories.values())])
 
 
-def test_every_codec_and_shards_mix_in_one_batch(joined: JoinedProviders) -> None:
+def test_every_codec_and_shards_mix_in_one_batch(joined: ConcatProvider) -> None:
     reference = epoch(cpu, joined, batch_size=30)
     n_providers = {len(set((batch.plan.items // 12).tolist())) for batch in reference}
     assert min(n_providers) >= 8
@@ -144,7 +144,7 @@ def test_every_codec_and_shards_mix_in_one_batch(joined: JoinedProviders) -> Non
 def test_small_and_large_frames_mix_on_dali(shards: InstanceProvider, tmp_path: Path) -> None:
     """Batches that are packed as rows, and ones whose rows would be mostly zeros, take turns."""
     small, large = (ExemplarProvider(keep(tmp_path / spec, shards, {0: spec})) for spec in ("jpeg:30@32", "raw"))
-    joined = JoinedProviders([small, small, large, small, large, large])
+    joined = ConcatProvider([small, small, large, small, large, large])
     settings = settings_of(batch_size=5, shuffle=False, views=CENTRES)
     with cpu(joined, settings) as stream, dali(joined, settings) as other:
         packed = [BatchPacker(ClipReader(joined, settings))(plan).frames for plan in stream.plans(0, 0)]
@@ -209,7 +209,7 @@ def test_an_exemplar_that_does_not_decode_is_named_and_can_be_skipped(
     """Its bytes are those that were written, and were none of a picture."""
     with MemoryWriter.open(tmp_path / "memory.zarr") as writer:
         memory = writer.update([NewClass(7, "noise", "webp:75", [make_exemplar(0, 3, "webp")])])
-    joined = JoinedProviders([ExemplarProvider(memory), ExemplarProvider(memories["copy"])])
+    joined = ConcatProvider([ExemplarProvider(memory), ExemplarProvider(memories["copy"])])
     place = rf"frame [0-2] of {re.escape(memory.where(7, 0))}: "
     with pytest.raises(FrameDamagedError, match=place):
         epoch(open_stream, joined)

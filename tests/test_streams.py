@@ -21,7 +21,7 @@ from stream_cases import CENTRES, JpegsInMemory, all_instances, provider_of, scr
 from stream_contract import StreamContract, assert_same_bits, assert_same_picture, grandchildren
 
 from vclimb.pipeline.clips.augment import Augmentation
-from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider, JoinedProviders
+from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
@@ -258,7 +258,7 @@ def test_h264_with_workers_gives_the_same_bits(h264_folder: Path) -> None:
 
 
 def test_codecs_mix_in_one_cpu_stream(jpeg_folder: Path, h264_folder: Path) -> None:
-    joined = JoinedProviders([provider_of(h264_folder), provider_of(jpeg_folder), JpegsInMemory()])
+    joined = ConcatProvider([provider_of(h264_folder), provider_of(jpeg_folder), JpegsInMemory()])
     with CpuClipStream(joined, settings_of(views=CENTRES), workers=0) as stream:
         assert sum(len(batch.keys) for batch in stream) == len(joined.items)
 
@@ -433,7 +433,7 @@ def test_streams_that_make_no_sense_are_refused(jpeg_folder: Path) -> None:
         with pytest.raises(SettingsError, match=f"has no label id; {len(ids)} classes have"):
             InstanceProvider(dataset, dataset.instances, ids)
     with pytest.raises(SettingsError, match="no providers of clips were given"):
-        JoinedProviders([])
+        ConcatProvider([])
 
 
 def test_a_centre_clip_is_the_stored_frames_themselves(jpeg_folder: Path) -> None:

@@ -1,8 +1,7 @@
-"""Where a clip is cut out of its frames: crop boxes and flips, as pure functions of (seed, epoch, item).
+"""Augmentation of clips: crop boxes and flips, as pure functions of (seed, epoch, item).
 
-Multi-scale crop is that of temporal segment networks (Wang et al., ECCV 2016, section 3.2: corner cropping and scale
-jittering): width and height are chosen independently from the scales of the short side, at most one step apart,
-at one of 13 fixed places.
+Multi-scale crop follows temporal segment networks (Wang et al., ECCV 2016, section 3.2, corner cropping and scale
+jittering): width and height are random multiples of the short side, at most one scale apart, at one of 13 fixed places.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from vclimb.pipeline.clips.dice import Purpose, below, uniform
 from vclimb.pipeline.errors import SettingsError
 
 Boxes = npt.NDArray[np.int64]
-"""(B, 4): left, top, width, height of the crop, in pixels of the stored frame."""
+"""(B, 4) left, top, width and height of crops, in pixels of the stored frame."""
 
-# 13 places in quarters of what a crop leaves free: corners, edges and centre of a 5x5 grid (x, y).
+# 13 places (x, y) of a 5x5 grid, in quarters of the space that a crop leaves free.
 _PLACES = np.array(
     [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3)]
 )
@@ -27,14 +26,14 @@ _PLACES = np.array(
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How frames become the network's input.
+    """Crop, size and flip of the network's input.
 
     Attributes:
-        size: pixels, the side of the square that comes out.
-        crop: `multiscale` (training as TSN), `random` (a square of the plain size, anywhere) or `centre`.
-        scales: of `multiscale`, as shares of the short side.
-        resize_to: the short side that `random` and `centre` see the frame at, in pixels: 256 for 224.
-        flip: mirror half of the clips.
+        size: Side of the square output in pixels.
+        crop: `multiscale` (training as TSN), `random` (a square of one size at a random place) or `centre`.
+        scales: Scales of `multiscale`, as shares of the short side.
+        resize_to: Short side in pixels to which `random` and `centre` refer: a crop of 224 from 256.
+        flip: Whether half of the clips are mirrored.
     """
 
     size: int = 224
@@ -57,11 +56,11 @@ class Augmentation:
 
     @classmethod
     def evaluation(cls, size: int = 224) -> Augmentation:
-        """Centre crop without flip, at the benchmark's ratio of 224 to 256."""
+        """Make a centre crop without flip, at the benchmark's ratio of 224 to 256."""
         return cls(size=size, crop="centre", resize_to=round(size * 256 / 224), flip=False)
 
     def boxes(self, seed: int, epoch: int, items: Boxes, widths: Boxes, heights: Boxes) -> Boxes:
-        """Crop boxes (B, 4) for items (B,) whose frames are widths (B,) x heights (B,) pixels."""
+        """Choose crop boxes (B, 4) for items (B,) whose frames have widths (B,) and heights (B,) in pixels."""
         short = np.minimum(widths, heights)
         if self.crop == "multiscale":
             crop_width, crop_height = self._scaled_sides(seed, epoch, items, short)
@@ -86,7 +85,7 @@ class Augmentation:
         return sides[rows, chosen[:, 0]], sides[rows, chosen[:, 1]]
 
     def flips(self, seed: int, epoch: int, items: Boxes) -> npt.NDArray[np.bool_]:
-        """Which of the items (B,) are mirrored."""
+        """Choose which of the items (B,) are mirrored: (B,) bool."""
         if not self.flip:
             return np.zeros(len(items), np.bool_)
         return uniform(seed, epoch, Purpose.FLIP, items) < 0.5

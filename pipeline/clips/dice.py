@@ -1,7 +1,7 @@
-"""Random numbers as a pure function of what they are for: no state, no order, the same on every machine.
+"""Random numbers as pure functions of their key: no state, no order, the same on every machine.
 
-Each draw is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014)
-applied to a chain of integers, so that sampling a clip needs (seed, epoch, item) and nothing else.
+Each number is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) of a
+key of integers, so that sampling a clip needs (seed, epoch, item) and nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Integers = int | npt.NDArray[np.int64]
 
 
 class Purpose(enum.IntEnum):
-    """What a draw is for: two purposes never share their numbers."""
+    """Purpose of a random number, as part of its key: no two purposes share their numbers."""
 
     ORDER = 1
     FRAMES = 2
@@ -37,24 +37,24 @@ def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return value ^ (value >> np.uint64(31))
 
 
-def bits(*chain: Integers) -> npt.NDArray[np.uint64]:
-    """64 random bits for each combination of the integers given; arrays broadcast."""
+def bits(*key: Integers) -> npt.NDArray[np.uint64]:
+    """Draw 64 random bits for each key; arrays in the key broadcast."""
     state = np.zeros((), np.uint64)
-    with np.errstate(over="ignore"):  # wrapping round is what the algorithm does
-        for link in chain:
-            word = np.asarray(link & _MASK if isinstance(link, int) else link).astype(np.uint64)
+    with np.errstate(over="ignore"):  # the algorithm computes modulo 2**64
+        for part in key:
+            word = np.asarray(part & _MASK if isinstance(part, int) else part).astype(np.uint64)
             state = _mix((state ^ word) + _GAMMA)
     return state
 
 
-def uniform(*chain: Integers) -> npt.NDArray[np.float64]:
-    """Numbers in [0, 1), one for each combination of the integers given; arrays broadcast."""
-    return (bits(*chain) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def uniform(*key: Integers) -> npt.NDArray[np.float64]:
+    """Draw numbers in [0, 1), one for each key; arrays in the key broadcast."""
+    return (bits(*key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def below(n: Integers, *chain: Integers) -> npt.NDArray[np.int64]:
-    """Integers in [0, n)."""
-    return np.floor(uniform(*chain) * n).astype(np.int64)
+def below(n: Integers, *key: Integers) -> npt.NDArray[np.int64]:
+    """Draw integers in [0, n), one for each key; arrays broadcast."""
+    return np.floor(uniform(*key) * n).astype(np.int64)
 
 
 def key_number(key: str, purpose: str) -> int:

@@ -1,8 +1,8 @@
-"""Providers of encoded frames: what a clip stream draws its items from.
+"""Providers of encoded frames, from which clip streams read.
 
-An item is a labelled run of frames: an instance of a data set, or an exemplar of a replay memory. A provider
-knows every item's facts as arrays and reads the encoded bytes of any of its frames; from there on, all items are
-decoded alike.
+An item is a labelled sequence of frames: an instance of a data set, or an exemplar of a replay memory. A provider holds
+the properties of all items as arrays, and reads the encoded bytes of any of their frames. All items are decoded by the
+same code.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from vclimb.pipeline.errors import SettingsError
 
 @dataclass(frozen=True)
 class Items:
-    """Facts about all items of a provider, as arrays of one length.
+    """Properties of a provider's n items.
 
     Attributes:
-        keys: unicode, for people and for errors.
-        labels: int64, label ids.
-        n_frames: int64, frames that each item has.
-        widths: int64, pixels of the stored frames.
-        heights: int64, pixels of the stored frames.
+        keys: (n,) unicode names, for people and error messages.
+        labels: (n,) label ids.
+        n_frames: (n,) numbers of frames.
+        widths: (n,) widths of the stored frames in pixels.
+        heights: (n,) heights of the stored frames in pixels.
     """
 
     keys: npt.NDArray[np.str_]
@@ -50,24 +50,24 @@ class Items:
 
 
 class ClipProvider(Protocol):
-    """Where items come from. Safe to use from several threads.
+    """The interface of providers, which are safe to use from several threads.
 
     Attributes:
-        items: facts about every item.
+        items: Properties of all items.
     """
 
     items: Items
 
     def read(self, item: int, frames: Indices) -> EncodedClip:
-        """The bytes of frames (T,) of an item, numbered within the item.
+        """Read the bytes of frames (T,) of an item, numbered within the item.
 
         Raises:
-            FrameDamagedError: they are not what was stored; names key, shard and offset.
+            FrameDamagedError: The bytes are not the ones that were stored; names key, file and offset.
         """
         ...
 
     def where(self, item: int, frame: int) -> str:
-        """Where a frame lies, for an error: key, file and byte offset."""
+        """Describe where a frame is stored, for an error message: key, file and byte offset."""
         ...
 
 
@@ -75,23 +75,23 @@ class InstanceProvider:
     """Instances of a prepared data set.
 
     Args:
-        dataset: opened for reading.
-        instances: which of them, in the order that gives them their numbers.
-        label_ids: class name -> label id; a class that isn't there is an error.
+        dataset: The data set.
+        instances: Instances, in the order of their item numbers.
+        label_ids: Class name -> label id. None: the position of the class in alphabetical order.
 
     Attributes:
-        start_frames: (n,) int64, where each instance begins within its video.
-        codec: of the data set, `jpeg` or `h264`.
+        start_frames: (n,) first frame of each instance within its video.
+        codec: Codec of the data set, `jpeg` or `h264`.
 
     Raises:
-        SettingsError: there are no instances, or one has a class without an id.
+        SettingsError: There are no instances, or the class of an instance has no label id.
     """
 
     def __init__(
         self, dataset: StoredDataset, instances: Sequence[StoredInstance], label_ids: Mapping[str, int] | None = None
     ) -> None:
         if not instances:
-            raise SettingsError(f"no instances were chosen from {dataset.name}; it has {len(dataset.instances)}")
+            raise SettingsError(f"no instances were chosen from {dataset.name}, which has {len(dataset.instances)}")
         ids = {label: n for n, label in enumerate(dataset.classes)} if label_ids is None else label_ids
         if unknown := {instance.label for instance in instances} - ids.keys():
             raise SettingsError(f"class {sorted(unknown)[0]!r} has no label id; {len(ids)} classes have")
@@ -119,8 +119,15 @@ class InstanceProvider:
         return VideoRows(str(self.items.keys[item]), self.codec, int(self._shards[item]), int(self._first_rows[item]))
 
 
-class JoinedProviders:
-    """Several providers as one, such as new data and a replay memory: their items follow one another."""
+class ConcatProvider:
+    """The items of several providers one after another, such as new data and a replay memory.
+
+    Args:
+        providers: The providers.
+
+    Raises:
+        SettingsError: There are no providers.
+    """
 
     def __init__(self, providers: Sequence[ClipProvider]) -> None:
         if not providers:
@@ -136,17 +143,17 @@ class JoinedProviders:
             heights=np.concatenate([part.heights for part in parts]),
         )
 
-    def _of(self, item: int) -> tuple[ClipProvider, int]:
+    def _locate(self, item: int) -> tuple[ClipProvider, int]:
         number = int(np.searchsorted(self._starts, item, side="right")) - 1
         return self._providers[number], item - int(self._starts[number])
 
     def read(self, item: int, frames: Indices) -> EncodedClip:
-        provider, own = self._of(item)
-        return provider.read(own, frames)
+        provider, number = self._locate(item)
+        return provider.read(number, frames)
 
     def where(self, item: int, frame: int) -> str:
-        provider, own = self._of(item)
-        return provider.where(own, frame)
+        provider, number = self._locate(item)
+        return provider.where(number, frame)
 
 
 def source_frames(provider: ClipProvider, item: int, frames: Indices) -> SourceFrames:

@@ -1,8 +1,14 @@
-"""Which frames of an instance make a clip, and in which order items come. All pure functions of (seed, epoch, item).
+"""Sampling of a clip's frames, and the order of items: pure functions of (seed, epoch, item).
 
-Sources: temporal segment networks (Wang et al., ECCV 2016, section 3.1: T segments of equal length, a random
-frame of each in training, the centres in evaluation); the benchmark's memory (Villa et al., CVPR 2022: K frames at
-`int(tick / 2 + tick * x)`, tick = n / K), which is the same rule as the centres.
+Sources: temporal segment networks (Wang et al., ECCV 2016, section 3.1): T segments of equal length, a random frame of
+each in training, the centre frames in evaluation. The benchmark's memory (Villa et al., CVPR 2022): K frames at
+`int(tick / 2 + tick * x)`, tick = n / K, which is the rule of the centres.
+
+A clip of T = 4 frames, marked x, from an instance of 20 frames:
+
+    centres             ..x....x....x....x..    View(n_frames=4, random=False)
+    random in segments  x.......x.x........x    View(n_frames=4)
+    dense window        .....x.x.x.x........    View(n_frames=4, sampling="dense", stride=2)
 """
 
 from __future__ import annotations
@@ -19,9 +25,9 @@ from vclimb.pipeline.errors import SettingsError
 
 
 def segment_centres(n_frames: Indices, count: int) -> Indices:
-    """The centre frame of each of `count` equal segments: (..., count) from n_frames (...).
+    """Choose the centre frame of each of `count` equal segments: (..., count) from n_frames (...).
 
-    With fewer frames than segments, frames repeat.
+    Frames repeat where there are fewer frames than segments.
     """
     n_frames = np.asarray(n_frames, np.int64)[..., None]
     # floor((2k + 1) n / 2T), in integers
@@ -29,32 +35,37 @@ def segment_centres(n_frames: Indices, count: int) -> Indices:
 
 
 def random_in_segments(n_frames: Indices, count: int, draws: npt.NDArray[np.float64]) -> Indices:
-    """A random frame of each of `count` equal segments.
+    """Choose a random frame of each of `count` equal segments.
 
     Args:
-        n_frames: (...), frames to choose from, each at least 1.
-        count: segments T.
-        draws: (..., T) uniform in [0, 1).
+        n_frames: (...) numbers of frames to choose from, each at least 1.
+        count: Number of segments, T.
+        draws: (..., T) uniform random numbers in [0, 1).
 
     Returns:
-        (..., T), never falling, each in [0, n_frames).
+        (..., T) frame numbers in [0, n_frames), in non-decreasing order.
     """
     n_frames = np.asarray(n_frames, np.int64)[..., None]
     segments = np.arange(count)
     frames = np.floor((segments + draws) * n_frames / count).astype(np.int64)
-    # A draw just below 1 may have been rounded up into the next segment.
+    # Rounding may carry a draw just below 1 into the next segment.
     last: Indices = ((segments + 1) * n_frames - 1) // count
     return np.minimum(frames, last)
 
 
 def dense_window(n_frames: Indices, count: int, stride: int, draws: npt.NDArray[np.float64]) -> Indices:
-    """`count` frames, `stride` apart, from a start that `draws` places in what the window leaves free.
+    """Choose `count` frames, `stride` apart.
 
-    An instance shorter than the window is run through again from its first frame.
+    An instance shorter than the window is repeated from its first frame.
 
     Args:
-        n_frames: (...), frames to choose from.
-        draws: (...) uniform in [0, 1); 0.5 puts the window in the middle.
+        n_frames: (...) numbers of frames to choose from.
+        count: Number of frames, T.
+        stride: Distance of neighbouring frames.
+        draws: (...) uniform random numbers in [0, 1) that place the window; 0.5 centres it.
+
+    Returns:
+        (..., T) frame numbers in [0, n_frames).
     """
     n_frames = np.asarray(n_frames, np.int64)
     free = np.maximum(n_frames - ((count - 1) * stride + 1), 0)
@@ -65,18 +76,18 @@ def dense_window(n_frames: Indices, count: int, stride: int, draws: npt.NDArray[
 
 @dataclass(frozen=True)
 class View:
-    """How a clip's frames are chosen.
+    """Rule by which a clip's frames are chosen.
 
     Attributes:
-        name: of the view in a batch.
-        n_frames: T, frames of a clip.
+        name: Name of the view in a batch.
+        n_frames: Number of frames in a clip, T.
         sampling: `segments` (TSN) or `dense`.
-        random: draw at random (training) or take the centres (evaluation).
-        stride: frames apart, for `dense`.
-        seen_frames: K; the frames are drawn from the K frames that a memory would keep (the down-sampled clip
-            of temporal consistency). None: from all frames.
-        seen: which K those are: `centres` of K segments, as the memory has them, or the `first`, as the benchmark's
-            released code has them for temporal consistency.
+        random: Whether frames are random (training), rather than centred (evaluation).
+        stride: Distance of neighbouring frames of a `dense` window.
+        seen_frames: Number K of frames to sample from, those that a memory would keep: the down-sampled clip of
+            temporal consistency. None: all frames.
+        seen: The K frames: `centres` of K segments, as a memory keeps them, or the `first`, as the benchmark's
+            released code takes them for temporal consistency.
     """
 
     name: str = "clip"
@@ -97,15 +108,15 @@ class View:
                 raise SettingsError(f"{name} {value} is out of range; allowed: 1 or more")
 
     def frames(self, seed: int, epoch: int, items: Indices, n_frames: Indices) -> Indices:
-        """The frame numbers of clips: (B, T) for items (B,) of n_frames (B,) frames each."""
+        """Choose the frame numbers of clips: (B, T) for items (B,) with n_frames (B,)."""
         choose_from = np.asarray(n_frames, np.int64)
         if self.seen_frames is not None:
-            kept = self._kept(choose_from, self.seen_frames)
+            seen = self._seen(choose_from, self.seen_frames)
             positions = self._positions(seed, epoch, items, np.full_like(choose_from, self.seen_frames))
-            return np.take_along_axis(kept, positions, axis=-1)
+            return np.take_along_axis(seen, positions, axis=-1)
         return self._positions(seed, epoch, items, choose_from)
 
-    def _kept(self, n_frames: Indices, count: int) -> Indices:
+    def _seen(self, n_frames: Indices, count: int) -> Indices:
         if self.seen == "first":
             return np.minimum(np.arange(count), n_frames[..., None] - 1)
         return segment_centres(n_frames, count)
@@ -123,7 +134,7 @@ class View:
 
 
 def epoch_order(n_items: int, seed: int, epoch: int, shuffle: bool = True) -> Indices:
-    """The order of an epoch's items: a permutation of range(n_items)."""
+    """Order the items of an epoch: a permutation of range(n_items)."""
     items = np.arange(n_items)
     if not shuffle:
         return items
@@ -131,13 +142,13 @@ def epoch_order(n_items: int, seed: int, epoch: int, shuffle: bool = True) -> In
 
 
 def rank_share(order: Indices, rank: int, world_size: int, batch_size: int, drop_last: bool) -> list[Indices]:
-    """One rank's batches of an epoch; every rank gets the same number of them.
+    """List the batches of one rank in an epoch. Every rank has the same number of batches.
 
-    The epoch's order is dealt out in turn, so that all ranks together see the first `world_size * batch_size` items
-    first. Where the ranks' shares differ by one item, ranks without it end with a smaller batch (possibly an empty
-    one), so that no item is seen twice or left out; `drop_last` drops what doesn't fill a batch on every rank.
+    The items are dealt to the ranks in turn, so that all ranks together see the first `world_size * batch_size` items
+    first. Where the ranks' shares differ by one item, ranks without it end with a smaller batch, possibly an empty one,
+    so that no item is repeated or left out. `drop_last` drops the items that don't fill a batch on every rank.
     """
-    mine = order[rank::world_size]
+    share = order[rank::world_size]
     longest = -(-len(order) // world_size)
     n_batches = len(order) // (world_size * batch_size) if drop_last else -(-longest // batch_size)
-    return [mine[i * batch_size : (i + 1) * batch_size] for i in range(n_batches)]
+    return [share[i * batch_size : (i + 1) * batch_size] for i in range(n_batches)]

@@ -15,7 +15,7 @@ from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.replay import ClassCandidates
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider, Items, JoinedProviders
+from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, InstanceProvider, Items
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.stream.packing import DALI_CODECS
@@ -129,7 +129,7 @@ def training_items(
     if memory is not None and len(memory):
         found = items._open.enter_context(exemplar_items(memory, cache_bytes))
         exemplars, items.decoding = found.provider, found.cost
-        items.provider = JoinedProviders([new, exemplars])
+        items.provider = ConcatProvider([new, exemplars])
         n_exemplars = len(exemplars.items)
         items.is_replay = np.concatenate([items.is_replay, np.ones(n_exemplars, np.bool_)])
         names += _exemplar_names(memory, exemplars.items)
