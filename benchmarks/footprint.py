@@ -38,10 +38,8 @@ def multiplied(dataset: StoredDataset, copies: int, folder: Path) -> StoredDatas
             tar, _, frames = dataset.shard_paths(number)
             shutil.copy(tar, folder / f"{stem}.tar")
             shutil.copy(frames, folder / f"{stem}.frames.npy")
-        videos += [
-            row | {"key": f"{row['key']}-{copy}", "shard": row["shard"] + copy * n_shards} for row in catalog.videos
-        ]
-        instances += [row | {"key": f"{row['key']}-{copy}"} for row in catalog.instances]
+        videos += [replace(v, key=f"{v.key}-{copy}", shard=v.shard + copy * n_shards) for v in catalog.videos]
+        instances += [replace(instance, key=f"{instance.key}-{copy}") for instance in catalog.instances]
     storage = type(dataset.storage)(folder)  # type: ignore[call-arg]
     return StoredDataset(storage, replace(catalog, shards=shards, videos=videos, instances=instances))
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from vclimb.pipeline.errors import VclimbError
+import vclimb
 
 # Names of classes and files are printed as they are: no `:dog:` becomes a picture of one.
 out = Console(soft_wrap=True, highlight=False, emoji=False)
@@ -50,7 +50,10 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
         before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         return work()
-    except VclimbError as error:
+    except vclimb.WorkersStoppedError:  # a scheduler that stops a job may signal the workers first
+        err.print(f"[yellow]stopped.[/] {plain(how_to_go_on)}".rstrip())
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except vclimb.VclimbError as error:
         err.print(f"[bold red]error:[/] {plain(str(error))}")
         raise typer.Exit(EXIT_FAILED) from None
     except BrokenPipeError:

@@ -56,6 +56,9 @@ def command(
         float | None, typer.Option(help="Seconds that one video may take. Default: 120, and 10 for each second of it.")
     ] = None,
     allow_outside: Annotated[bool, typer.Option(help="Let a table name files outside its own folder.")] = False,
+    executor: Annotated[
+        str, typer.Option(help="Where shards are made: local, an installed executor, or package.module:Class.")
+    ] = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Transcode raw videos into verified, frame-addressable WebDataset shards.
@@ -83,6 +86,7 @@ def command(
             retry_failed=retry_failed,
             timeout_seconds=timeout,
             allow_outside=allow_outside,
+            executor=executor,
             progress=not as_json,
         ),
         "Finished videos are kept: run the same command again to go on.",
@@ -117,8 +121,8 @@ def _print_summary(summary: vclimb.PrepareSummary) -> None:
     if summary.gone:
         grid.add_row(str(summary.gone), "no longer in the source; kept")
     out.print(grid)
-    for row in summary.failed_now[:_SHOWN_FAILURES]:
-        out.print(f"  [red]{plain(row['path'])}[/]: {plain(row['stage'])}: {plain(row['reason'])}")
+    for error in summary.failed_now[:_SHOWN_FAILURES]:
+        out.print(f"  [red]{plain(error.path)}[/]: {plain(error.stage)}: {plain(error.reason)}")
     if (more := len(summary.failed_now) - _SHOWN_FAILURES) > 0:
         out.print(f"  ... and {more} more")
     if totals["videos"]:

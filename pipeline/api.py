@@ -14,8 +14,8 @@ from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources import AUTO, read_source
 from vclimb.pipeline.system.cores import require_workers
 from vclimb.pipeline.transcode.encode import ENCODERS, EncodeSettings, default_quality, parse_rate
+from vclimb.pipeline.transcode.executors.executor import Executor, find_executor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg, require_encoder
-from vclimb.pipeline.transcode.local_executor import LocalExecutor
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary, prepare_table
 from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.verify import VerifyReport, verify
@@ -145,6 +145,7 @@ def prepare(
     retry_failed: bool = False,
     timeout_seconds: float | None = None,
     allow_outside: bool = False,
+    executor: str | Executor = "local",
     progress: bool | None = None,
 ) -> Dataset:
     """Transcode raw videos into verified, frame-addressable WebDataset shards.
@@ -170,6 +171,8 @@ def prepare(
         retry_failed: Whether to take just the videos that `errors.jsonl` lists.
         timeout_seconds: Longest time for one video. None: 120 s, and 10 s for each second of the video.
         allow_outside: Whether a table may name files outside its own folder.
+        executor: Where shards are made: `local` (processes of this machine), a name of the entry point group
+            `vclimb.executors`, `package.module:Class`, or an `Executor`. The bytes are the same everywhere.
         progress: Whether to show notes and a progress bar on stderr. None: where stderr is a terminal or in Jupyter.
 
     Returns:
@@ -190,7 +193,7 @@ def prepare(
         keep_truncated=keep_truncated,
     )
     options = PrepareOptions(parse_size(shard_size), limit, retry_failed, timeout_seconds)
-    executor = LocalExecutor(require_workers(workers))
+    placement = find_executor(executor, require_workers(workers))
     ffmpeg = find_ffmpeg()
     require_encoder(ffmpeg, ENCODERS[codec])
     table = read_source(
@@ -204,7 +207,7 @@ def prepare(
         for note in table.notes:
             shown.note(note)
         shown.note(f"{len(table.videos)} videos in {table.root}, layout {table.layout}; using {ffmpeg}")
-        summary = prepare_table(table, Path(out), settings, options, ffmpeg, executor, shown)
+        summary = prepare_table(table, Path(out), settings, options, ffmpeg, placement, shown)
     dataset = Dataset.open(summary.out)
     dataset.summary = summary
     return dataset

@@ -1,53 +1,65 @@
-"""The tree of errors. Every one that a user can cause derives from `VclimbError` and is printed as one message.
+"""The tree of errors. Every error that a user can cause derives from `VclimbError` and is printed as one message.
 
-A message says the bad value, what was allowed, and what to do.
+Each error is also the built-in error that callers expect, so `except FileNotFoundError` and the like work. A message
+says the bad value, the allowed ones, and what to do.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 class VclimbError(Exception):
     """Base of all errors that are explained to the user without a traceback."""
 
 
-class SourceError(VclimbError):
-    """The source (folder, table, annotation file) can't be read as the layout asked for."""
+class SourceError(VclimbError, ValueError):
+    """The source (folder, table, annotation file) can't be read in the layout that was named."""
 
 
-class SettingsError(VclimbError):
+class SettingsError(VclimbError, ValueError):
     """A setting has a value that isn't allowed, or differs from what the data set was made with."""
 
 
-class TargetError(VclimbError):
+class TargetError(VclimbError, OSError):
     """The place to write to can't take the data: disk full, read-only, not a data set of ours."""
 
 
 class TargetBusyError(TargetError):
-    """Another run is writing to the same data set."""
+    """Another run is writing to the same folder."""
 
 
-class FfmpegMissingError(VclimbError):
+class FfmpegMissingError(VclimbError, FileNotFoundError):
     """No usable ffmpeg was found."""
 
 
-class DatasetError(VclimbError):
-    """A prepared data set is missing, of an unknown format version, or damaged."""
+class WorkersStoppedError(VclimbError, RuntimeError):
+    """The worker processes were ended from outside, such as by a scheduler that stops a job."""
+
+    def __init__(self, message: str = "the worker processes were stopped from outside; run it again to go on") -> None:
+        super().__init__(message)
+
+
+class DatasetError(VclimbError, ValueError):
+    """A prepared data set has an unknown format version, or is damaged."""
+
+
+class DatasetMissingError(DatasetError, FileNotFoundError):
+    """There is no prepared data set, or one of its files is missing."""
 
 
 class FrameDamagedError(DatasetError):
-    """The bytes of one frame don't decode. Names key, shard and offset."""
+    """The bytes of one frame don't decode. The message names key, shard and offset."""
 
 
 @dataclass
-class VideoError(VclimbError):
-    """One video could not be prepared. Becomes a row of `errors.jsonl`; never stops a run.
+class VideoError(VclimbError, ValueError):
+    """One video could not be prepared. It becomes a row of `errors.jsonl` and never stops a run.
 
     Attributes:
-        stage: where it failed: `find`, `open`, `probe`, `transcode`, `verify` or `label`.
-        reason: one sentence.
-        stderr: what ffmpeg said, a line of each kind, or an empty string.
+        stage: Stage that failed: `find`, `open`, `probe`, `transcode`, `verify` or `label`.
+        reason: One sentence.
+        stderr: ffmpeg's messages, one line of each kind, or an empty string.
     """
 
     stage: str
@@ -56,3 +68,7 @@ class VideoError(VclimbError):
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.reason}"
+
+    def to_json(self) -> dict[str, str]:
+        """The error as plain JSON values."""
+        return asdict(self)

@@ -19,8 +19,9 @@ from video_cases import run_ffmpeg_tool as _run_ffmpeg_tool
 from vclimb.pipeline.sources.keys import keys_of_paths
 from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideo, by_class_and_key
 from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings
+from vclimb.pipeline.transcode.executors.executor import Executor
+from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
-from vclimb.pipeline.transcode.local_executor import Executor, LocalExecutor
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary, prepare_table
 from vclimb.pipeline.transcode.progress import PrepareProgress
 

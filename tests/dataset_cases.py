@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,40 +20,26 @@ import psutil
 import pytest
 from video_cases import make_video
 
-from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance, SourceTable
-from vclimb.pipeline.transcode.assembly import ShardAssembly
 from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings
+from vclimb.pipeline.transcode.executors.executor import Executor, MapExecutor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
-from vclimb.pipeline.transcode.local_executor import Executor, OnVideo
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary
 from vclimb.pipeline.transcode.prepare import prepare_table as prepare_with
 from vclimb.pipeline.transcode.progress import PrepareProgress
-from vclimb.pipeline.transcode.shard_job import ShardJob
 from vclimb.pipeline.transcode.verify import verify
-from vclimb.pipeline.transcode.worker import probe_task, transcode_tasks
 
 # Room for two or three of the videos that `make_source` makes.
 SHARD_BYTES = 12_000
 VCLIMB = Path(sysconfig.get_path("scripts")) / "vclimb"
 
 
-class InlineExecutor:
-    """Everything in this process, one video after another: there is no pool to wait for."""
+class InlineExecutor(MapExecutor):
+    """Everything in this process: there is no pool to wait for."""
 
-    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[dict[str, Any]]:
-        return [probe_task(source) for source in sources]
-
-    def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
-        for job in jobs:
-            assembly = ShardAssembly(job)
-            for index in range(len(job.shard.videos)):
-                if not assembly.is_done(index):
-                    transcode_tasks([job.task(index)])
-                on_video(job, index)
-            if record := assembly.part_done():
-                yield record
+    def map(self, function: Callable[[Any], Any], arguments: Iterable[Any]) -> Iterable[Any]:
+        return map(function, arguments)
 
 
 def prepare_table(

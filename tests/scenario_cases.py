@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 
 from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.rows import FailedVideo, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.sources.keys import key_of_path
 from vclimb.pipeline.transcode.encode import EncodeSettings
@@ -42,45 +44,33 @@ def dataset_of(
         times: seconds of the instances of a path; otherwise they span their video.
         errors: path, stage and reason of what could not be prepared.
     """
-    videos: dict[str, dict[str, Any]] = {}
+    videos: dict[str, StoredVideo] = {}
     instances = []
     for path, label, split, group in rows:
-        video = videos.setdefault(
-            path,
-            {
-                "key": key_of_path(path),
-                "labels": [],
-                "group": group,
-                "source": path,
-                "source_sha256": "",
-                "source_bytes": 1,
-                "shard": 0,
-                "offset": 0,
-                "bytes": 1,
-                "sha256": "",
-                "codec": "jpeg",
-                "width": 64,
-                "height": 48,
-                "fps": float(fps),
-                "fps_fraction": fps,
-                "n_frames": n_frames,
-                "first_frame": n_frames * len(videos),
-            },
+        video = videos.get(path) or StoredVideo(
+            key=key_of_path(path),
+            labels=(),
+            group=group,
+            source=path,
+            source_sha256="",
+            source_bytes=1,
+            shard=0,
+            offset=0,
+            bytes=1,
+            sha256="",
+            codec="jpeg",
+            width=64,
+            height=48,
+            fps_fraction=Fraction(fps),
+            n_frames=n_frames,
+            first_frame=n_frames * len(videos),
         )
-        video["labels"].append(label)
+        videos[path] = replace(video, labels=(*video.labels, label))
         start, end = (times or {}).get(path, (None, None))
-        instances.append(
-            {
-                "key": video["key"],
-                "label": label,
-                "split": split,
-                "start_seconds": start,
-                "end_seconds": end,
-                "start_frame": 0 if start is None else int(start * float(fps)),
-                "end_frame": n_frames if end is None else int(end * float(fps)),
-            }
-        )
-    failed = [{"path": path, "stage": stage, "reason": reason, "stderr": ""} for path, stage, reason in errors]
+        first = 0 if start is None else int(start * float(video.fps_fraction))
+        last = n_frames if end is None else int(end * float(video.fps_fraction))
+        instances.append(StoredInstance(video.key, label, split, first, last, start, end))
+    failed = [FailedVideo(*error) for error in errors]
     catalog = Catalog("made", EncodeSettings(), [], {}, [*videos.values()], instances, failed)
     return StoredDataset(LocalStorage(Path("nowhere")), catalog)
 

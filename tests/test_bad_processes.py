@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -27,11 +26,13 @@ from video_cases import (
     sound_video,
 )
 
-import vclimb.pipeline.transcode.local_executor
+import vclimb.pipeline.transcode.executors.local
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import VideoError
+from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
-from vclimb.pipeline.transcode.local_executor import LocalExecutor
 from vclimb.pipeline.transcode.prepare import PrepareSummary
+from vclimb.pipeline.transcode.probe import Probe
 
 PrepareFolder = Callable[..., PrepareSummary]
 
@@ -78,7 +79,7 @@ def unopenable(path: Path) -> Iterator[None]:
 def test_a_probe_that_hangs_is_ended(
     tmp_path: Path, prepare_folder: PrepareFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vclimb.pipeline.transcode.local_executor, "PROBE_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(vclimb.pipeline.transcode.executors.local, "PROBE_TIMEOUT_SECONDS", 2.0)
     (tmp_path / "in").mkdir()
     for name in ("a.mp4", "hanging.mp4", "z.mp4"):
         (tmp_path / "in" / name).write_bytes(sound_video())
@@ -91,7 +92,7 @@ def test_a_probe_that_hangs_is_ended(
 class SlyExecutor(LocalExecutor):
     """Between probing and transcoding one file vanishes, one is emptied, and some are overwritten."""
 
-    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[dict[str, Any]]:
+    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
         found = super().probe(sources, on_probe)
         (sources[0].parent / "vanishing.mp4").unlink()
         (sources[0].parent / "emptied.mp4").write_bytes(b"")

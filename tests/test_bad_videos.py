@@ -65,7 +65,7 @@ def test_every_odd_video_comes_out_right_or_is_explained(
     prepare_folder(folder, tmp_path / "out", codec=codec)
     dataset = StoredDataset.open(tmp_path / "out")
     stored = {video.source: video for video in dataset.videos}
-    errors = {row["path"]: row for row in dataset.catalog.errors}
+    errors = {error.path: error for error in dataset.catalog.errors}
     wrong = {}
     for case in cases:
         path = printable_path(case.name)
@@ -73,8 +73,8 @@ def test_every_odd_video_comes_out_right_or_is_explained(
             assert (path in stored) != (path in errors), "must be either stored or explained"
             if isinstance(case.outcome, Failed):
                 assert path in errors, f"is stored, with {stored[path].n_frames} frames"
-                assert errors[path]["stage"] == case.outcome.stage, errors[path]
-                assert case.outcome.reason in errors[path]["reason"], errors[path]
+                assert errors[path].stage == case.outcome.stage, errors[path]
+                assert case.outcome.reason in errors[path].reason, errors[path]
             else:
                 assert path in stored, errors[path]
                 assert_stored(dataset, stored[path], case.outcome)
@@ -155,7 +155,7 @@ def test_any_damage_is_survived(tmp_path: Path, prepare_folder: PrepareFolder) -
     summary = prepare_folder(tmp_path / "in", tmp_path / "out", timeout_seconds=20)
     assert summary.prepared + len(summary.failed_now) == 60
     assert min(summary.prepared, len(summary.failed_now)) > 5, "the dice are loaded"
-    assert not [row for row in summary.failed_now if "unforeseen" in row["reason"]]
+    assert not [error for error in summary.failed_now if "unforeseen" in error.reason]
     assert_sound(tmp_path / "out")
 
 
@@ -188,7 +188,7 @@ def test_retry_takes_just_the_failed_ones(tmp_path: Path, prepare_folder: Prepar
     assert (again.prepared, again.failed_before) == (0, 2), "a failed video is left alone until it is asked for"
 
     retried = prepare_folder(folder, out, retry_failed=True)
-    assert (retried.prepared, [row["path"] for row in retried.failed_now]) == (1, ["empty.mp4"])
+    assert (retried.prepared, [error.path for error in retried.failed_now]) == (1, ["empty.mp4"])
     assert reasons(out) == {"empty.mp4": "open: the file is empty (0 bytes)"}
     assert {video.source for video in StoredDataset.open(out).videos} == {"good.mp4", "cut.mp4"}
 

@@ -141,7 +141,7 @@ from pathlib import Path
 import torch
 from vclimb.training import checkpoint
 
-real = Path.replace
+real = os.replace
 def replace(path, target):
     if sys.argv[2] == "before":
         os.kill(os.getpid(), 9)
@@ -149,7 +149,7 @@ def replace(path, target):
     os.kill(os.getpid(), 9)
 folder = Path(sys.argv[1])
 checkpoint.save_checkpoint(folder, 1, {"weights": torch.ones(10), "step": 1})
-Path.replace = replace
+os.replace = replace
 checkpoint.save_checkpoint(folder, 2, {"weights": torch.zeros(10), "step": 2})
 """
 

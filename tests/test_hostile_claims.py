@@ -19,11 +19,13 @@ from peak_memory import PeakMemory
 from video_cases import make_video, sound_video
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import VideoError
 from vclimb.pipeline.transcode.encode import EncodeSettings
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
+from vclimb.pipeline.transcode.jobs import VideoJob
 from vclimb.pipeline.transcode.prepare import PrepareSummary
-from vclimb.pipeline.transcode.probe import Probe
-from vclimb.pipeline.transcode.worker import WORKER_DATA_BYTES, VideoTask, probe_task, transcode_tasks
+from vclimb.pipeline.transcode.transcode import transcode_videos
+from vclimb.pipeline.transcode.worker import WORKER_DATA_BYTES, probe_file
 
 PrepareFolder = Callable[..., PrepareSummary]
 
@@ -102,8 +104,8 @@ def test_a_frame_over_the_limit_takes_no_memory(tmp_path: Path, prepare_folder: 
     with PeakMemory() as peak:
         summary = prepare_folder(tmp_path / "in", tmp_path / "out")
     assert [video.source for video in StoredDataset.open(tmp_path / "out").videos] == ["sound.mp4"]
-    assert {row["path"] for row in summary.failed_now} == giants
-    assert all("over" in row["reason"] and "67 megapixels" in row["reason"] for row in summary.failed_now)
+    assert {error.path for error in summary.failed_now} == giants
+    assert all("over" in error.reason and "67 megapixels" in error.reason for error in summary.failed_now)
     assert 20 * 10**6 < peak.bytes < 400 * 10**6
 
 
@@ -160,12 +162,12 @@ def test_a_video_that_gives_more_frames_than_it_has_is_stopped(tmp_path: Path) -
 
 def _transcode(source: Path, settings: EncodeSettings, **lies: Any) -> dict[str, Any]:
     """What the worker makes of one file, whose probe may be made to say something else."""
-    found = probe_task(source)
-    if "error" in found:
-        return found
+    probe = probe_file(source)
+    if isinstance(probe, VideoError):
+        return {"error": probe.to_json()}
     part = source.parent / "work" / "000000" / "000000"
     part.parent.mkdir(parents=True)
-    probe = replace(Probe.from_json(found["probe"]), **lies)
-    transcode_tasks([VideoTask(source, probe, settings, part, source.parent, find_ffmpeg().path, 20.0)])
+    probe = replace(probe, **lies)
+    transcode_videos([VideoJob(source, probe, settings, part, source.parent, find_ffmpeg().path, 20.0)])
     row: dict[str, Any] = json.loads(part.with_suffix(".json").read_text())
     return row

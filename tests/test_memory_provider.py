@@ -21,14 +21,14 @@ from stream_contract import assert_same_bits, assert_same_picture, grandchildren
 
 from vclimb.memory.decoded import DecodedExemplars
 from vclimb.memory.provider import ExemplarProvider
-from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
+from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError, MemoryEmptyError
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.clips.provider import ConcatProvider, InstanceProvider
 from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.errors import FrameDamagedError, SettingsError
+from vclimb.pipeline.errors import FrameDamagedError
 from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.packing import BatchPacker, PackedFrames
 
@@ -238,7 +238,7 @@ def test_a_class_without_facts_is_an_error_or_is_left_out(mixed: MemoryStore, ca
     assert {item for batch in batches for item in batch.plan.items.tolist()} == set(range(8))
     for label in (0, 2):
         flip_a_byte(mixed.path / mixed.classes[label].folder / "facts" / "c.0.0")
-    with pytest.raises(SettingsError, match=r"has no exemplars to replay: none of its classes can be read"):
+    with pytest.raises(MemoryEmptyError, match=r"has no exemplars to replay: none of its classes can be read"):
         ExemplarProvider(MemoryStore.open(mixed.path), on_damaged_class="skip")
 
 

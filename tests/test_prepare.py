@@ -29,8 +29,9 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError, SourceError, TargetBusyError, TargetError
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance, SourceTable
-from vclimb.pipeline.transcode import local_executor as executor_module
-from vclimb.pipeline.transcode.local_executor import LocalExecutor, OnVideo
+from vclimb.pipeline.transcode.executors import local as executor_module
+from vclimb.pipeline.transcode.executors.executor import OnVideo
+from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.target import locked
 
 
@@ -50,7 +51,7 @@ def test_bytes_depend_neither_on_workers_nor_on_batches(
 ) -> None:
     folders = [tmp_path / name / "data" for name in ("one", "many", "inline")]
     prepare_folder(source, folders[0], executor=LocalExecutor(1), codec=codec, shard_bytes=SHARD_BYTES)
-    monkeypatch.setattr(executor_module, "_BATCH_VIDEOS", 3)
+    monkeypatch.setattr(executor_module, "BATCH_VIDEOS", 3)
     prepare_folder(source, folders[1], executor=LocalExecutor(3), codec=codec, shard_bytes=2 * 10**9)
     one_shard = prepare_folder(source, tmp_path / "big" / "data", executor=InlineExecutor(), codec=codec)
     assert digests(folders[1]) == digests(one_shard.out)
@@ -186,9 +187,9 @@ def test_videos_of_several_instances_are_stored_once(tmp_path: Path, out: Path) 
         ("v_aaaaaaaaaaa", "Archery", "train", 30, 50),
         ("v_bbbbbbbbbbb", "Bowling", "train", 5, 20),
     ]
-    (row,) = dataset.catalog.errors
-    assert (row["path"], row["stage"]) == ("videos/v_bbbbbbbbbbb.mp4", "label")
-    assert row["reason"] == "segment [1.5, 2.5) s of class 'Surfing' lies outside the stored video of 1.000 s"
+    (error,) = dataset.catalog.errors
+    assert (error.path, error.stage) == ("videos/v_bbbbbbbbbbb.mp4", "label")
+    assert error.reason == "segment [1.5, 2.5) s of class 'Surfing' lies outside the stored video of 1.000 s"
     assert is_clean(out)
     before = digests(out)
     assert prepare_table(table, out).prepared == 0

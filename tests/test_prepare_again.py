@@ -27,8 +27,8 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance, Missing, SourceVideo
-from vclimb.pipeline.transcode.local_executor import OnVideo
-from vclimb.pipeline.transcode.shard_job import ShardJob
+from vclimb.pipeline.transcode.executors.executor import OnVideo
+from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.target import WORK
 
 
@@ -108,7 +108,7 @@ def test_failed_videos_are_left_until_a_retry_is_asked_for(source: Path, out: Pa
     (source / "class0" / "v01.mp4").write_bytes(b"")
     summary = prepare_table(read_source(source), out)
     assert summary.prepared == 10
-    assert [(row["path"], row["stage"]) for row in summary.failed_now] == [
+    assert [(error.path, error.stage) for error in summary.failed_now] == [
         ("class0/v00.mp4", "probe"), ("class0/v01.mp4", "open")
     ]  # fmt: skip
     before = digests(out)
@@ -118,8 +118,8 @@ def test_failed_videos_are_left_until_a_retry_is_asked_for(source: Path, out: Pa
     assert digests(out) == before
     summary = prepare_table(read_source(source), out, retry_failed=True)
     assert (summary.prepared, summary.already_there, summary.failed_before) == (1, 10, 0)
-    assert [row["path"] for row in summary.failed_now] == ["class0/v01.mp4"]
-    assert [row["path"] for row in StoredDataset.open(out).catalog.errors] == ["class0/v01.mp4"]
+    assert [error.path for error in summary.failed_now] == ["class0/v01.mp4"]
+    assert [error.path for error in StoredDataset.open(out).catalog.errors] == ["class0/v01.mp4"]
     assert prepare_table(read_source(source), out, retry_failed=True).prepared == 0
     assert is_clean(out)
 
@@ -142,7 +142,7 @@ def test_a_retry_that_was_stopped_ends_like_one_that_was_not(source: Path, tmp_p
         prepare_table(table, twice, retry_failed=True, executor=Stops())
     assert "going on with an unfinished run of 1 videos" in prepare_table(table, twice).notes
     assert digests(once) == digests(twice)
-    assert [(row["path"], row["stage"]) for row in StoredDataset.open(once).catalog.errors] == [
+    assert [(error.path, error.stage) for error in StoredDataset.open(once).catalog.errors] == [
         ("class1/v01.mp4", "label")
     ]
 

@@ -24,7 +24,7 @@ from vclimb.pipeline.dataset.catalog import HEADER
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance, SourceTable
-from vclimb.pipeline.transcode import worker
+from vclimb.pipeline.transcode import transcode
 from vclimb.pipeline.transcode.ffmpeg import Finished, run_ffmpeg
 from vclimb.pipeline.transcode.plan import PLAN
 from vclimb.pipeline.transcode.target import WORK
@@ -173,7 +173,7 @@ def table_of(source: Path) -> SourceTable:
 def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beginning: str) -> None:
     """Every rename, removal and sync of a run is once the one that doesn't come about."""
     (tmp_path / "remembered").mkdir()
-    monkeypatch.setattr(worker, "run_ffmpeg", remembering_ffmpeg(tmp_path / "remembered"))
+    monkeypatch.setattr(transcode, "run_ffmpeg", remembering_ffmpeg(tmp_path / "remembered"))
     source, start = tmp_path / "source", tmp_path / "start" / "data"
     make_video(source / "a" / "1.mp4")
     make_video(source / "b" / "2.mp4")
@@ -183,7 +183,7 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
         start.mkdir(parents=True)
     else:
         prepare_table(table_of(source), start, **options)
-        assert [row["stage"] for row in StoredDataset.open(start).catalog.errors] == ["label", "probe"]
+        assert [error.stage for error in StoredDataset.open(start).catalog.errors] == ["label", "probe"]
         make_video(source / "a" / "bad.mp4")
         options["retry_failed"] = True
     undisturbed = shutil.copytree(start, tmp_path / "undisturbed" / "data")

@@ -10,7 +10,7 @@ import pytest
 from dataset_cases import RunningCommand, digests, make_source, prepare_table
 
 from vclimb.pipeline.sources import read_source
-from vclimb.pipeline.transcode.local_executor import LocalExecutor
+from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.target import WORK
 
 

@@ -202,7 +202,7 @@ def test_stopped_run_ends_at_once_and_goes_on(
     assert run.process.returncode == 130, stderr
     assert stdout == ""
     assert "Traceback" not in stderr
-    assert stderr.splitlines()[-1] == "stopped. What is done is kept: run the same command again to go on."
+    assert stderr.splitlines()[-1] == "stopped. Finished videos are kept: run the same command again to go on."
     assert run.wait_until_alone() == []
     left = sorted(path.name for path in (out / WORK).iterdir())
     assert "plan.jsonl" in left
@@ -218,7 +218,7 @@ def test_ctrl_c_while_workers_start_is_answered_by_the_run_alone(source: Path, t
     os.killpg(run.process.pid, signal.SIGINT)
     _, stderr = run.process.communicate(timeout=120)
     assert run.process.returncode == 130, stderr
-    assert "stopped. What is done is kept" in stderr
+    assert "stopped. Finished videos are kept" in stderr
     assert "KeyboardInterrupt" not in stderr
     assert run.wait_until_alone() == []
 
@@ -231,7 +231,7 @@ def test_workers_stopped_while_they_start_stop_the_run(source: Path, tmp_path: P
     _, stderr = run.process.communicate(timeout=120)
     if run.process.returncode != 0:  # a worker that was replaced in time may still have done the work
         assert run.process.returncode == 130, stderr
-        assert "stopped. What is done is kept" in stderr
+        assert "stopped. Finished videos are kept" in stderr
     assert "Traceback" not in stderr
     assert run.wait_until_alone() == []
 

@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vclimb.pipeline.codecs.encoded import MAX_SIDE, MIN_SIDE
+from vclimb.pipeline.dataset.rows import FailedVideo
 from vclimb.pipeline.dataset.shard import ShardWriter, shard_paths
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
@@ -93,7 +94,7 @@ def test_shards_hold_every_video_once_in_order_of_class_and_key(
 @quickly
 @given(planned_videos(), encode_settings(), st.integers(1, 10**8))
 def test_a_plan_on_disk_is_the_plan(videos: list[PlannedVideo], stored_as: EncodeSettings, shard_bytes: int) -> None:
-    errors = ({"path": "a", "stage": "probe", "reason": "“no” video\n", "stderr": ""},)
+    errors = (FailedVideo("a", "probe", "“no” video\n"),)
     plan = Plan(stored_as, "name", cut_shards(videos, stored_as, shard_bytes, 7), errors)
     with tempfile.TemporaryDirectory() as folder:
         assert Plan.read(Path(folder)) is None

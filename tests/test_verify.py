@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,9 +150,10 @@ def rerecord(folder: Path, video: StoredVideo, frame: int, change: Callable[[byt
                 offset, size = ranges[frame].tolist()
                 mp4[offset : offset + size] = change(bytes(mp4[offset : offset + size]))
             (folder / "new" / "video").write_bytes(mp4)
-            row = next(row for row in catalog.videos if row["key"] == stored.key)
-            row["sha256"] = hashlib.sha256(mp4).hexdigest()
-            metadata = sample_json(row, [row for row in catalog.instances if row["key"] == stored.key])
+            place = catalog.videos.index(stored)
+            catalog.videos[place] = replace(stored, sha256=hashlib.sha256(mp4).hexdigest())
+            instances = [instance for instance in catalog.instances if instance.key == stored.key]
+            metadata = sample_json(catalog.videos[place], instances)
             index = with_checksums(folder / "new" / "video", ranges)
             writer.add(stored.key, folder / "new" / "video", metadata, index)
         catalog.shards[video.shard] = writer.finish()

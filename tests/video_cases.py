@@ -91,7 +91,7 @@ def case(name: str, outcome: Stored | Failed) -> Callable[[Callable[[Path], obje
 
 def reasons(out: Path) -> dict[str, str]:
     """Path of each video that failed: `stage: reason`."""
-    return {row["path"]: f"{row['stage']}: {row['reason']}" for row in StoredDataset.open(out).catalog.errors}
+    return {error.path: f"{error.stage}: {error.reason}" for error in StoredDataset.open(out).catalog.errors}
 
 
 def frames_of(dataset: StoredDataset, video: StoredVideo) -> Frames:

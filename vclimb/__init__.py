@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vclimb.pipeline.api import prepare as prepare
     from vclimb.pipeline.api import verify as verify
     from vclimb.pipeline.errors import DatasetError as DatasetError
+    from vclimb.pipeline.errors import DatasetMissingError as DatasetMissingError
     from vclimb.pipeline.errors import FfmpegMissingError as FfmpegMissingError
     from vclimb.pipeline.errors import FrameDamagedError as FrameDamagedError
     from vclimb.pipeline.errors import SettingsError as SettingsError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from vclimb.pipeline.errors import TargetError as TargetError
     from vclimb.pipeline.errors import VclimbError as VclimbError
     from vclimb.pipeline.errors import VideoError as VideoError
+    from vclimb.pipeline.errors import WorkersStoppedError as WorkersStoppedError
     from vclimb.pipeline.synth.dataset import SynthSummary as SynthSummary
     from vclimb.pipeline.synth.dataset import synth as synth
     from vclimb.scenario.api import Scenario as Scenario
@@ -61,6 +63,7 @@ _PUBLIC = {
     "prepare": "vclimb.pipeline.api",
     "verify": "vclimb.pipeline.api",
     "DatasetError": "vclimb.pipeline.errors",
+    "DatasetMissingError": "vclimb.pipeline.errors",
     "FfmpegMissingError": "vclimb.pipeline.errors",
     "FrameDamagedError": "vclimb.pipeline.errors",
     "SettingsError": "vclimb.pipeline.errors",
@@ -69,6 +72,7 @@ _PUBLIC = {
     "TargetError": "vclimb.pipeline.errors",
     "VclimbError": "vclimb.pipeline.errors",
     "VideoError": "vclimb.pipeline.errors",
+    "WorkersStoppedError": "vclimb.pipeline.errors",
     "SynthSummary": "vclimb.pipeline.synth.dataset",
     "synth": "vclimb.pipeline.synth.dataset",
     "Run": "vclimb.training.saved_run",

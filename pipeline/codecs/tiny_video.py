@@ -121,6 +121,8 @@ class VideoCodec(PixelCodec):
                     number += 1
                 if not left:
                     return
+        except SettingsError:
+            raise
         except (av.error.FFmpegError, ValueError) as error:
             _decoders.by_name.pop(self.decoder, None)
             reason = error.strerror if isinstance(error, av.error.FFmpegError) else error

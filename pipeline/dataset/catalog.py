@@ -16,66 +16,49 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vclimb.pipeline.dataset.shard import ShardFiles, write_atomically
+from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, FailedVideo, StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import Storage
-from vclimb.pipeline.errors import DatasetError, SettingsError
+from vclimb.pipeline.errors import DatasetError, DatasetMissingError
+from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.transcode.encode import EncodeSettings
 
 FORMAT_VERSION = 1
 HEADER, VIDEOS, INSTANCES, ERRORS = "dataset.json", "videos.parquet", "instances.parquet", "errors.jsonl"
 
-VIDEO_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("labels", pa.list_(pa.string())),
-        ("group", pa.string()),
-        ("source", pa.string()),
-        ("source_sha256", pa.string()),
-        ("source_bytes", pa.int64()),
-        ("shard", pa.int32()),
-        ("offset", pa.int64()),
-        ("bytes", pa.int64()),
-        ("sha256", pa.string()),
-        ("codec", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("fps", pa.float64()),
-        ("fps_fraction", pa.string()),
-        ("n_frames", pa.int64()),
-        ("first_frame", pa.int64()),
-    ]
-)
-INSTANCE_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("label", pa.string()),
-        ("split", pa.string()),
-        ("start_seconds", pa.float64()),
-        ("end_seconds", pa.float64()),
-        ("start_frame", pa.int64()),
-        ("end_frame", pa.int64()),
-    ]
-)
-
 
 @dataclass
 class ShardRecord:
-    """What one published shard holds: rows for the catalog."""
+    """The catalog rows of one published shard.
+
+    Attributes:
+        number: Number of the shard.
+        files: Files of the shard. None: none of its videos could be stored, so there are no files.
+        videos: Stored videos, in the shard's order.
+        instances: Instances, in the videos' order.
+        errors: Videos and instances that could not be stored.
+    """
 
     number: int
     files: ShardFiles | None
-    videos: list[dict[str, Any]] = field(default_factory=list)
-    instances: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    videos: list[StoredVideo] = field(default_factory=list)
+    instances: list[StoredInstance] = field(default_factory=list)
+    errors: list[FailedVideo] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; `from_json` reads it back."""
-        return asdict(self)
+        """The record as plain JSON values; `from_json` reads it back."""
+        return {**asdict(self), "videos": [video.to_row() for video in self.videos]}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> ShardRecord:
         """The record that `to_json` wrote."""
-        return cls(**{**row, "files": ShardFiles(**row["files"]) if row["files"] else None})
+        return cls(
+            number=row["number"],
+            files=ShardFiles(**row["files"]) if row["files"] else None,
+            videos=[StoredVideo.from_row(video) for video in row["videos"]],
+            instances=[StoredInstance(**instance) for instance in row["instances"]],
+            errors=[FailedVideo(**error) for error in row["errors"]],
+        )
 
 
 @dataclass
@@ -83,25 +66,25 @@ class Catalog:
     """All that is known of a data set.
 
     Attributes:
-        name: stem of the shards' file names.
-        settings: how its videos are stored.
-        ffmpeg: versions of ffmpeg that wrote it.
-        shards: by number.
-        videos: rows of VIDEO_SCHEMA, in the shards' order.
-        instances: rows of INSTANCE_SCHEMA, in the videos' order.
-        errors: rows `{path, stage, reason, stderr}`, by path.
+        name: Stem of the shards' file names.
+        settings: Settings that all videos are stored with.
+        ffmpeg: Versions of ffmpeg that wrote the data set.
+        shards: Shard number to the shard's files.
+        videos: Stored videos, in the shards' order.
+        instances: Instances, in the videos' order.
+        errors: Videos and instances that could not be stored, by path.
     """
 
     name: str
     settings: EncodeSettings
     ffmpeg: list[str]
     shards: dict[int, ShardFiles] = field(default_factory=dict)
-    videos: list[dict[str, Any]] = field(default_factory=list)
-    instances: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    videos: list[StoredVideo] = field(default_factory=list)
+    instances: list[StoredInstance] = field(default_factory=list)
+    errors: list[FailedVideo] = field(default_factory=list)
 
     def add(self, record: ShardRecord) -> None:
-        """Take in a shard's record. Of a shard that is already there, only the errors; `write` drops repeated ones."""
+        """Add a shard's record. Of a shard that is already there, only new errors count; `write` drops repeats."""
         self.errors += record.errors
         if record.number in self.shards:
             return
@@ -113,7 +96,7 @@ class Catalog:
     @property
     def classes(self) -> list[str]:
         """Class names in alphabetical order."""
-        return sorted({row["label"] for row in self.instances})
+        return sorted({instance.label for instance in self.instances})
 
     def totals(self) -> dict[str, Any]:
         """Counts, bytes and seconds over the data set."""
@@ -121,20 +104,20 @@ class Catalog:
             "classes": len(self.classes),
             "videos": len(self.videos),
             "instances": len(self.instances),
-            "frames": sum(row["n_frames"] for row in self.videos),
-            "seconds": round(sum(row["n_frames"] / row["fps"] for row in self.videos), 3),
-            "bytes": sum(row["bytes"] for row in self.videos),
-            "source_bytes": sum(row["source_bytes"] for row in self.videos),
+            "frames": sum(video.n_frames for video in self.videos),
+            "seconds": round(sum(video.n_frames / video.fps for video in self.videos), 3),
+            "bytes": sum(video.bytes for video in self.videos),
+            "source_bytes": sum(video.source_bytes for video in self.videos),
             "errors": len(self.errors),
         }
 
     def write(self, folder: Path) -> None:
         """Write the four files; dataset.json, which holds the others' digests, comes last."""
-        videos = _parquet(self.videos, VIDEO_SCHEMA)
-        instances = _parquet(self.instances, INSTANCE_SCHEMA)
-        self.errors = [dict(row) for row in dict.fromkeys(tuple(sorted(row.items())) for row in self.errors)]
-        self.errors.sort(key=lambda row: (row["path"], row["stage"], row["reason"]))
-        errors = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in self.errors).encode()
+        videos = _parquet([video.to_row() for video in self.videos], VIDEO_SCHEMA)
+        instances = _parquet([asdict(instance) for instance in self.instances], INSTANCE_SCHEMA)
+        self.errors = sorted(dict.fromkeys(self.errors), key=lambda error: (error.path, error.stage, error.reason))
+        rows = [json.dumps(asdict(error), ensure_ascii=False, sort_keys=True) + "\n" for error in self.errors]
+        errors = "".join(rows).encode()
         header = {
             "name": self.name,
             "format_version": FORMAT_VERSION,
@@ -149,26 +132,28 @@ class Catalog:
             },
             "shards": [{"number": number, **asdict(files)} for number, files in sorted(self.shards.items())],
         }
-        write_atomically(folder / VIDEOS, videos)
-        write_atomically(folder / INSTANCES, instances)
-        write_atomically(folder / ERRORS, errors)
+        replace_file(folder / VIDEOS, videos)
+        replace_file(folder / INSTANCES, instances)
+        replace_file(folder / ERRORS, errors)
         header["sha256"] = _header_sha256(header)
-        write_atomically(folder / HEADER, (json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode())
+        replace_file(folder / HEADER, (json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode())
 
     @classmethod
     def read(cls, storage: Storage) -> Catalog:
-        """Read a data set's catalog. A run that was killed while it wrote one may leave rows of shards that
-        dataset.json doesn't list yet; they don't count.
+        """Read a data set's catalog.
+
+        A run that was killed while it wrote the catalog may leave rows of shards that dataset.json doesn't list yet;
+        they don't count.
 
         Raises:
-            DatasetError: there is none, it is damaged, or its format version is not ours.
+            DatasetError: There is no catalog, it is damaged, or it has another format version.
         """
         header = read_header(storage)
         try:
             shards = {row["number"]: _files_of(row) for row in header["shards"]}
-            videos = _rows(storage.read(VIDEOS), VIDEO_SCHEMA)
-            videos = [row for row in videos if row["shard"] in shards]
-            keys = {row["key"] for row in videos}
+            rows = _rows(storage.read(VIDEOS), VIDEO_SCHEMA)
+            videos = [StoredVideo.from_row(row) for row in rows if row["shard"] in shards]
+            keys = {video.key for video in videos}
             instances = _rows(storage.read(INSTANCES), INSTANCE_SCHEMA)
             return cls(
                 name=header["name"],
@@ -176,10 +161,10 @@ class Catalog:
                 ffmpeg=header["ffmpeg"],
                 shards=shards,
                 videos=videos,
-                instances=[row for row in instances if row["key"] in keys],
-                errors=[json.loads(line) for line in storage.read(ERRORS).split(b"\n") if line],
+                instances=[StoredInstance(**row) for row in instances if row["key"] in keys],
+                errors=[FailedVideo(**json.loads(line)) for line in storage.read(ERRORS).split(b"\n") if line],
             )
-        except (OSError, ValueError, KeyError, TypeError, SettingsError, pa.ArrowException) as error:
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, pa.ArrowException) as error:
             raise DatasetError(f"the catalog of {storage} is damaged: {type(error).__name__}: {error}") from None
 
 
@@ -187,13 +172,14 @@ def read_header(storage: Storage) -> dict[str, Any]:
     """The content of dataset.json.
 
     Raises:
-        DatasetError: it isn't there, isn't JSON, has another format version, or isn't as it was written.
+        DatasetMissingError: There is no dataset.json.
+        DatasetError: dataset.json isn't JSON, has another format version, or isn't as it was written.
     """
     try:
         header: dict[str, Any] = json.loads(storage.read(HEADER))
         version = header["format_version"]
     except FileNotFoundError:
-        raise DatasetError(
+        raise DatasetMissingError(
             f"{storage} is not a prepared data set (no {HEADER}); make one with `vclimb prepare SOURCE --out {storage}`"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:

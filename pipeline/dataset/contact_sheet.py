@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
-from vclimb.pipeline.dataset.shard import write_atomically
 from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.system.durable import replace_file
 
 CELL_HEIGHT = 96
 CELL_WIDTH = 128
@@ -78,7 +78,7 @@ def write_png(picture: Image.Image, path: Path) -> None:
     """Write a picture as PNG, whole or not at all."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
+    replace_file(path, buffer.getvalue())
 
 
 def _cell(frame: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Image.Image:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,68 +12,13 @@ from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.check import FileSlice, FrameRanges
 from vclimb.pipeline.dataset.frame_index import FrameIndices, VideoRows
+from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import shard_paths
 from vclimb.pipeline.dataset.storage import LocalStorage, Storage, open_storage
 from vclimb.pipeline.errors import DatasetError
 from vclimb.pipeline.transcode.encode import EncodeSettings
 
-
-@dataclass(frozen=True)
-class StoredVideo:
-    """One video of a data set.
-
-    Attributes:
-        key: its name in the shards.
-        labels: class names of its instances.
-        group: videos cut from one recording share it; None: unknown.
-        source: path of the file it was made from, relative to the source's root.
-        source_bytes: size of that file.
-        shard: number of the shard.
-        offset: byte offset of its mp4 in the shard's tar.
-        bytes: size of its mp4.
-        sha256: of its mp4.
-        codec: `jpeg` or `h264`.
-        width: pixels.
-        height: pixels.
-        fps_fraction: frames a second, exact.
-        n_frames: count of frames.
-        first_frame: row of its first frame in the shard's frame index.
-    """
-
-    key: str
-    labels: tuple[str, ...]
-    group: str | None
-    source: str
-    source_bytes: int
-    shard: int
-    offset: int
-    bytes: int
-    sha256: str
-    codec: str
-    width: int
-    height: int
-    fps_fraction: Fraction
-    n_frames: int
-    first_frame: int
-
-    @property
-    def seconds(self) -> float:
-        """Duration."""
-        return float(self.n_frames / self.fps_fraction)
-
-
-@dataclass(frozen=True)
-class StoredInstance:
-    """A labelled frame range [start_frame, end_frame) of a video."""
-
-    key: str
-    label: str
-    split: str | None
-    start_frame: int
-    end_frame: int
-
-
-_VIDEO_FIELDS = [field.name for field in fields(StoredVideo)]
+__all__ = ["StoredDataset", "StoredInstance", "StoredVideo", "as_webdataset"]
 
 
 class StoredDataset:
@@ -86,26 +29,19 @@ class StoredDataset:
         self.catalog = catalog
         stems = {number: files.tar.removesuffix(".tar") for number, files in catalog.shards.items()}
         self.frame_indices = FrameIndices(storage, stems)
-        self.videos: tuple[StoredVideo, ...] = tuple(_video(row) for row in catalog.videos)
-        self.instances: tuple[StoredInstance, ...] = tuple(
-            StoredInstance(row["key"], row["label"], row["split"], row["start_frame"], row["end_frame"])
-            for row in catalog.instances
-        )
+        self.videos: tuple[StoredVideo, ...] = tuple(catalog.videos)
+        self.instances: tuple[StoredInstance, ...] = tuple(catalog.instances)
         self.by_key: dict[str, StoredVideo] = {video.key: video for video in self.videos}
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
-        """Open what `vclimb prepare` made: a folder, or a URL that fsspec reads (`s3://`, `gs://`, `memory://`, ...).
+        """Open a prepared data set: a folder, or a URL that fsspec reads (`s3://`, `gs://`, `memory://`, ...).
 
         Raises:
-            DatasetError: it isn't one, is damaged, or has another format version.
+            DatasetError: There is no data set, it is damaged, or it has another format version.
         """
         storage = open_storage(folder)
-        catalog = Catalog.read(storage)
-        try:
-            return cls(storage, catalog)
-        except (ValueError, TypeError, ZeroDivisionError) as error:
-            raise DatasetError(f"the catalog of {folder} is damaged: {type(error).__name__}: {error}") from None
+        return cls(storage, Catalog.read(storage))
 
     @property
     def folder(self) -> Path:
@@ -173,11 +109,6 @@ class StoredDataset:
 def _refuse_other_frames(video: StoredVideo, frame: int) -> None:
     if not 0 <= frame < video.n_frames:
         raise IndexError(f"frame {frame} of {video.key!r} is not there; it has {video.n_frames} frames, the first is 0")
-
-
-def _video(row: dict[str, Any]) -> StoredVideo:
-    values = {name: row[name] for name in _VIDEO_FIELDS}
-    return StoredVideo(**{**values, "labels": tuple(row["labels"]), "fps_fraction": Fraction(row["fps_fraction"])})
 
 
 def as_webdataset(folder: Path | str, **options: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 
 from vclimb.pipeline.dataset.check import FrameIndex
+from vclimb.pipeline.system.durable import sync, write_synced
 
 DALI_INDEX_VERSION = "v1.2"
 _TAR_HEADER_BYTES = 512
@@ -117,10 +118,10 @@ class ShardWriter:
         tar_bytes = self._file.tell()
         self._file.sync_and_close()
         index = f"{DALI_INDEX_VERSION} {len(self._index_lines)}\n" + "".join(self._index_lines)
-        _write_synced(idx, index.encode())
+        write_synced(idx, index.encode())
         table = io.BytesIO()
         np.save(table, np.concatenate(self._index))
-        _write_synced(frames, table.getvalue())
+        write_synced(frames, table.getvalue())
         return ShardFiles(
             tar=tar.name,
             tar_bytes=tar_bytes,
@@ -142,32 +143,4 @@ def publish(scratch: Path, target: Path, stem: str) -> None:
     """Move a finished shard's synced files to where readers look, and make the move durable."""
     for source, final in zip(shard_paths(scratch, stem), shard_paths(target, stem), strict=True):
         source.replace(final)
-    sync_folder(target)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames within a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by rename after its bytes are synced: a reader sees the old or the new one, whole."""
-    draft = path.with_name(f"{path.name}.new")
-    try:
-        _write_synced(draft, data)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    sync(target)

@@ -76,7 +76,7 @@ def dataset_statistics(dataset: StoredDataset) -> DatasetStatistics:
         bytes_per_second=totals["bytes"] / max(totals["seconds"], 1e-9),
         bytes_per_frame=totals["bytes"] / max(totals["frames"], 1),
         compression=totals["source_bytes"] / max(totals["bytes"], 1),
-        errors=dict(Counter(row["stage"] for row in dataset.catalog.errors).most_common()),
+        errors=dict(Counter(error.stage for error in dataset.catalog.errors).most_common()),
         classes=_classes(dataset),
     )
 

@@ -40,7 +40,7 @@ class BatchMemory:
         return array
 
 
-class PinningError(VclimbError):
+class PinningError(VclimbError, RuntimeError):
     """The driver doesn't pin memory, for example because the limit of locked memory is low."""
 
 

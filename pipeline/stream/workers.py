@@ -33,7 +33,7 @@ def checked_workers(workers: int) -> int:
     return workers
 
 
-class WorkerDiedError(VclimbError):
+class WorkerDiedError(VclimbError, RuntimeError):
     """A worker process ended without an answer, such as when the machine is out of memory."""
 
 

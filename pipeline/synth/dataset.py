@@ -22,15 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from vclimb.pipeline.dataset.shard import sync_folder, write_atomically
 from vclimb.pipeline.errors import SettingsError, TargetError
 from vclimb.pipeline.synth.encode import encode_clip
 from vclimb.pipeline.synth.render import Frames, render_clip
 from vclimb.pipeline.synth.scenes import CLASS_NAMES, SPLITS, Clip
 from vclimb.pipeline.system.cores import available_cores
+from vclimb.pipeline.system.durable import draft_of, replace_file, sync
+from vclimb.pipeline.system.folders import held_folder, writable
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
-from vclimb.pipeline.transcode.target import held_folder, writable
 
 HEADER = "synth.json"
 TABLE = "videos.csv"
@@ -184,10 +184,10 @@ def write_dataset(
         to_draw = [clip for clip in clips if digest is None or clip in missing]
         digests = _draw_all(out, to_draw, missing, ffmpeg, n_workers, on_clip)
         for folder in {(out / clip.path).parent for clip in missing}:
-            sync_folder(folder)
+            sync(folder)
         digest = digest or dataset_digest(digests)
-        write_atomically(out / TABLE, _table(clips))
-        write_atomically(out / HEADER, _header(settings, digest))
+        replace_file(out / TABLE, _table(clips))
+        replace_file(out / HEADER, _header(settings, digest))
         rates = [clip.scene().rate for clip in clips]
         frames = [clip.n_frames() for clip in clips]
         return SynthSummary(
@@ -252,13 +252,13 @@ def _claim(out: Path, settings: SynthSettings) -> str | None:
     """Claim a new folder, or check the claim of an old one; return the digest of its frames if they are complete."""
     path = out / HEADER
     if not path.exists():
-        ours = (f"{HEADER}.new", _DRAFTS)
+        ours = (draft_of(path).name, _DRAFTS)
         if foreign := sorted(name for name in os.listdir(out) if not name.startswith(ours)):
             raise TargetError(
                 f"{out} holds files that are not a drawn data set ({foreign[0]!r} and {len(foreign) - 1} more); "
                 "choose a new or empty folder"
             )
-        write_atomically(path, _header(settings, None))
+        replace_file(path, _header(settings, None))
         return None
     try:
         header = json.loads(path.read_bytes())

@@ -12,6 +12,7 @@ import ffmpeg
 
 from vclimb.pipeline.errors import FfmpegMissingError, TargetError
 from vclimb.pipeline.synth.render import Frames
+from vclimb.pipeline.system.durable import sync
 from vclimb.pipeline.transcode.ffmpeg import STDERR_TAIL_BYTES, Ffmpeg
 
 CODECS: dict[str, dict[str, Any]] = {
@@ -72,5 +73,4 @@ def encode_clip(binary: Ffmpeg, frames: Frames, rate: int, target: Path) -> None
             f"{binary} can't encode {target.name} with {encoder} ({tail or f'exit status {process.returncode}'}); "
             "install a full build of ffmpeg, or set VCLIMB_FFMPEG to one"
         )
-    with open(target, "rb") as file:
-        os.fsync(file.fileno())
+    sync(target)

@@ -1,4 +1,4 @@
-"""Writing files so that they outlast the process, the system and the power."""
+"""Writing files so that they survive a crash of the process or the system, and a power cut."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Syncs that wait for the disk at a time: it does several at once for little more than the time of one.
+# A disk does several syncs at once in little more than the time of one.
 _SYNCS_AT_ONCE = 8
 _DRAFT = ".{}.new"
 
@@ -29,21 +29,32 @@ def sync_all(paths: Iterable[Path | str]) -> None:
 
 
 def draft_of(path: Path) -> Path:
-    """Where a file is written before it takes its place."""
+    """Path beside a file where its new content is written before it takes the file's place."""
     return path.with_name(_DRAFT.format(path.name))
 
 
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and wait until its bytes are on the disk."""
+    path.write_bytes(data)
+    sync(path)
+
+
+def move_synced(draft: Path, path: Path) -> None:
+    """Sync a finished file and rename it to its final path, in place of an earlier file if there is one."""
+    sync(draft)
+    os.replace(draft, path)
+    sync(path.parent)
+
+
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a file in the place of another, if there is one: whoever reads it meets the old or the new bytes."""
+    """Write a file, or replace one. Readers and crashes meet the old or the new bytes, whole."""
     draft = draft_of(path)
     try:
         draft.write_bytes(data)
-        sync(draft)
-        os.replace(draft, path)
+        move_synced(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    sync(path.parent)
 
 
 def replace_files(files: Mapping[Path, bytes]) -> None:

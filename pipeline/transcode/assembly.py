@@ -10,19 +10,21 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
-from vclimb.pipeline.dataset.shard import ShardWriter, publish, write_atomically
+from vclimb.pipeline.dataset.rows import FailedVideo, StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.shard import ShardWriter, publish
 from vclimb.pipeline.sources.table import Instance, printable_path
+from vclimb.pipeline.system.digest import file_sha256
+from vclimb.pipeline.system.durable import replace_file
+from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.plan import PlannedVideo
-from vclimb.pipeline.transcode.shard_job import ShardJob
-from vclimb.pipeline.transcode.worker import file_sha256
 
 RECORDS = "records"
 _PLACE = ("shard", "offset", "first_frame")
@@ -31,103 +33,97 @@ _FRAME_EPSILON = 1e-6
 
 
 class ShardAssembly:
-    """One shard being put together from its parts."""
+    """One shard being put together from its parts.
+
+    Parts of an earlier run are kept, unless they aren't what their json says: parts aren't synced to the disk as they
+    are made, so after a power cut a file may be there without its content.
+    """
 
     def __init__(self, job: ShardJob) -> None:
-        self._job = job
-        self._next = 0
+        self.job = job
+        self._n_appended = 0
         self._writer: ShardWriter | None = None
         self._record = ShardRecord(job.shard.number, files=None)
+        job.part(0).parent.mkdir(exist_ok=True)
+        for index in range(len(job.shard.videos)):
+            if self.is_done(index) and not _is_intact(job.part(index)):
+                job.part(index).with_suffix(".json").unlink()
 
     def is_done(self, index: int) -> bool:
         """Whether a video's part is there."""
-        return self._job.part(index).with_suffix(".json").exists()
+        return self.job.part(index).with_suffix(".json").exists()
 
-    def discard_unsound_parts(self) -> None:
-        """Remove parts of an earlier run that aren't what their json says, so that they are made again.
+    def missing(self) -> list[int]:
+        """Videos whose part is not there."""
+        return [index for index in range(len(self.job.shard.videos)) if not self.is_done(index)]
 
-        Parts aren't synced to the disk as they are made: after a power cut a file may be there without its content.
-        """
-        for index in range(len(self._job.shard.videos)):
-            part = self._job.part(index)
-            if self.is_done(index) and not _is_sound(part):
-                part.with_suffix(".json").unlink()
-
-    def part_done(self) -> ShardRecord | None:
-        """Append every video that is now in turn. After the last one, publish and give the record."""
-        n_videos = len(self._job.shard.videos)
-        if self._next == n_videos:
+    def append_parts(self) -> ShardRecord | None:
+        """Append every video that is next in order. After the last one, publish the shard and return its record."""
+        n_videos = len(self.job.shard.videos)
+        if self._n_appended == n_videos:
             return None
-        while self._next < n_videos and self.is_done(self._next):
-            self._append(self._next)
-            self._next += 1
-        return self._publish() if self._next == n_videos else None
+        while self._n_appended < n_videos and self.is_done(self._n_appended):
+            self._append(self._n_appended)
+            self._n_appended += 1
+        return self._publish() if self._n_appended == n_videos else None
 
     def _append(self, index: int) -> None:
-        planned, part = self._job.shard.videos[index], self._job.part(index)
+        planned, part = self.job.shard.videos[index], self.job.part(index)
         made = json.loads(part.with_suffix(".json").read_text())
         path = printable_path(planned.video.path)
         if "error" in made:
-            self._record.errors.append({"path": path, **made["error"]})
+            self._record.errors.append(FailedVideo(path, **made["error"]))
             return
         stored = made["stored"]
-        instances = self._instances(planned, Fraction(stored["fps"]), stored["n_frames"], path)
-        row = {
-            "key": planned.video.key,
-            "labels": list(dict.fromkeys(instance["label"] for instance in instances)),
-            "group": planned.video.group,
-            "source": path,
+        fps = Fraction(stored.pop("fps"))
+        instances = self._instances(planned, fps, stored["n_frames"], path)
+        video = StoredVideo(
+            key=planned.video.key,
+            labels=tuple(dict.fromkeys(instance.label for instance in instances)),
+            group=planned.video.group,
+            source=path,
+            shard=self.job.shard.number,
+            offset=0,  # known once it is in the tar
+            first_frame=0,
+            fps_fraction=fps,
             **stored,
-            "fps": float(Fraction(stored["fps"])),
-            "fps_fraction": stored["fps"],
-        }
+        )
         frame_index = np.load(part.with_suffix(".frames.npy"))
-        placed = self._open().add(planned.video.key, part.with_suffix(".mp4"), sample_json(row, instances), frame_index)
-        place = {"shard": self._job.shard.number, "offset": placed.offset, "first_frame": placed.first_frame}
-        self._record.videos.append({**row, **place})
+        placed = self._open().add(video.key, part.with_suffix(".mp4"), sample_json(video, instances), frame_index)
+        self._record.videos.append(replace(video, offset=placed.offset, first_frame=placed.first_frame))
         self._record.instances += instances
 
     def _open(self) -> ShardWriter:
         if self._writer is None:
-            self._writer = ShardWriter(self._job.scratch, self._job.stem)
+            self._writer = ShardWriter(self.job.scratch, self.job.stem)
         return self._writer
 
-    def _instances(self, planned: PlannedVideo, fps: Fraction, n_frames: int, path: str) -> list[dict[str, Any]]:
-        rows = []
+    def _instances(self, planned: PlannedVideo, fps: Fraction, n_frames: int, path: str) -> list[StoredInstance]:
+        instances = []
         for instance in planned.video.instances:
-            start, end = frame_range(instance, fps, n_frames)
-            if start >= end:
+            first, end = frame_range(instance, fps, n_frames)
+            if first >= end:
                 reason = (
                     f"segment [{instance.start_seconds}, {instance.end_seconds}) s of class {instance.label!r} lies "
                     f"outside the stored video of {n_frames / float(fps):.3f} s"
                 )
-                self._record.errors.append({"path": path, "stage": "label", "reason": reason, "stderr": ""})
+                self._record.errors.append(FailedVideo(path, "label", reason))
                 continue
-            rows.append(
-                {
-                    "key": planned.video.key,
-                    "label": instance.label,
-                    "split": instance.split,
-                    "start_seconds": None if instance.start_seconds is None else float(instance.start_seconds),
-                    "end_seconds": None if instance.end_seconds is None else float(instance.end_seconds),
-                    "start_frame": start,
-                    "end_frame": end,
-                }
-            )
-        return rows
+            seconds = [None if time is None else float(time) for time in (instance.start_seconds, instance.end_seconds)]
+            instances.append(StoredInstance(planned.video.key, instance.label, instance.split, first, end, *seconds))
+        return instances
 
     def _publish(self) -> ShardRecord:
-        job = self._job
+        job = self.job
         if self._writer is not None:
             self._record.files = self._writer.finish()
             publish(job.scratch, job.target, job.stem)
-        record = json.dumps(self._record.to_json()).encode()
-        write_atomically(job.work / RECORDS / f"{job.shard.number:06d}.json", record)
+        replace_file(_record_path(job), json.dumps(self._record.to_json()).encode())
         shutil.rmtree(job.part(0).parent)
         return self._record
 
 
-def _is_sound(part: Path) -> bool:
+def _is_intact(part: Path) -> bool:
     try:
         made = json.loads(part.with_suffix(".json").read_bytes())
         if "error" in made:
@@ -144,23 +140,30 @@ def _is_sound(part: Path) -> bool:
 
 
 def frame_range(instance: Instance, fps: Fraction, n_frames: int) -> tuple[int, int]:
-    """The frames [start, end) that an instance's seconds cover, clipped to the video. start >= end: none."""
+    """The frames [start, end) that an instance's seconds cover, clipped to the video. No frames: start >= end."""
     start = 0 if instance.start_seconds is None else math.floor(instance.start_seconds * fps + _FRAME_EPSILON)
     end = n_frames if instance.end_seconds is None else math.ceil(instance.end_seconds * fps - _FRAME_EPSILON)
     return max(start, 0), min(end, n_frames)
 
 
-def sample_json(video: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> bytes:
-    """The JSON that lies beside a video in its shard: its rows of the catalog, but for where it lies.
-
-    Args:
-        video: a row of VIDEO_SCHEMA; shard, offset and first_frame are not looked at.
-        instances: rows of INSTANCE_SCHEMA of that video.
-    """
-    facts = {name: value for name, value in video.items() if name not in (*_PLACE, "fps_fraction")}
-    facts["fps"] = video["fps_fraction"]
-    facts["instances"] = [{name: value for name, value in row.items() if name != "key"} for row in instances]
+def sample_json(video: StoredVideo, instances: Sequence[StoredInstance]) -> bytes:
+    """The JSON that lies beside a video in its shard: its rows of the catalog, except for its place in the shard."""
+    facts = {name: value for name, value in video.to_row().items() if name not in (*_PLACE, "fps_fraction")}
+    facts["fps"] = str(video.fps_fraction)
+    facts["instances"] = [{name: value for name, value in asdict(i).items() if name != "key"} for i in instances]
     return json.dumps(facts, sort_keys=True).encode()
+
+
+def _record_path(job: ShardJob) -> Path:
+    return job.work / RECORDS / f"{job.shard.number:06d}.json"
+
+
+def read_record(job: ShardJob) -> ShardRecord | None:
+    """The record of a job's shard; None if the shard is not published."""
+    try:
+        return ShardRecord.from_json(json.loads(_record_path(job).read_bytes()))
+    except FileNotFoundError:
+        return None
 
 
 def read_records(work: Path) -> list[ShardRecord]:

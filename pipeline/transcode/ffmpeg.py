@@ -6,7 +6,6 @@ The graph of a transcode is built in `encode.py`; here an argv is run.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import re
@@ -14,13 +13,13 @@ import selectors
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vclimb.pipeline.errors import FfmpegMissingError
+from vclimb.pipeline.system.parent import die_with_parent
 
 STDERR_TAIL_BYTES = 4096
 _KINDS_OF_LINES = 64
@@ -129,8 +128,6 @@ def require_encoder(ffmpeg: Ffmpeg, encoder: str) -> None:
 
 # The child of this process that must not outlive it; a worker runs one at a time.
 _running: subprocess.Popen[bytes] | None = None
-_PR_SET_PDEATHSIG = 1
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def kill_running() -> None:
@@ -143,11 +140,6 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)  # with its children: an ffmpeg may be a script around another
-
-
-def _die_with_parent() -> None:
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = None) -> Finished:
@@ -165,7 +157,7 @@ def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = N
         stderr=subprocess.PIPE,
         process_group=0,
         cwd=cwd,
-        preexec_fn=_die_with_parent,
+        preexec_fn=functools.partial(die_with_parent, signal.SIGKILL),
     ) as child:
         _running = child
         try:

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vclimb.pipeline.dataset.shard import write_atomically
+from vclimb.pipeline.dataset.rows import FailedVideo
 from vclimb.pipeline.sources.table import Instance, SourceVideo, by_class_and_key
+from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.transcode.encode import EncodeSettings, estimated_bytes
 from vclimb.pipeline.transcode.probe import Probe
 
@@ -44,17 +45,18 @@ class Plan:
     settings: EncodeSettings
     name: str
     shards: tuple[PlannedShard, ...]
-    errors: tuple[dict[str, Any], ...]
+    errors: tuple[FailedVideo, ...]
 
     def write(self, folder: Path) -> None:
         """Keep the plan in a folder: a header line, then a line for each video."""
-        lines: list[dict[str, Any]] = [{"settings": self.settings.to_json(), "name": self.name, "errors": self.errors}]
+        errors = [asdict(error) for error in self.errors]
+        lines: list[dict[str, Any]] = [{"settings": self.settings.to_json(), "name": self.name, "errors": errors}]
         lines += [
             {"shard": shard.number, "video": asdict(planned.video), "probe": planned.probe.to_json()}
             for shard in self.shards
             for planned in shard.videos
         ]
-        write_atomically(folder / PLAN, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        replace_file(folder / PLAN, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     @classmethod
     def read(cls, folder: Path) -> Plan | None:
@@ -74,7 +76,7 @@ class Plan:
             settings=EncodeSettings.from_json(header["settings"]),
             name=header["name"],
             shards=tuple(PlannedShard(number, tuple(videos)) for number, videos in sorted(shards.items())),
-            errors=tuple(header["errors"]),
+            errors=tuple(FailedVideo(**error) for error in header["errors"]),
         )
 
 

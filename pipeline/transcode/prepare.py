@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.dataset.catalog import HEADER, Catalog
+from vclimb.pipeline.dataset.rows import FailedVideo, StoredVideo
 from vclimb.pipeline.dataset.storage import LocalStorage
-from vclimb.pipeline.errors import SettingsError, SourceError, TargetError
+from vclimb.pipeline.errors import SettingsError, SourceError, TargetError, VideoError
 from vclimb.pipeline.sources.keys import make_key, twin_key
 from vclimb.pipeline.sources.table import SourceTable, SourceVideo, printable_path
+from vclimb.pipeline.system.folders import writable
 from vclimb.pipeline.transcode.assembly import read_records
 from vclimb.pipeline.transcode.encode import EncodeSettings, estimated_bytes
+from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
-from vclimb.pipeline.transcode.local_executor import Executor
+from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.plan import Plan, PlannedShard, PlannedVideo, cut_shards, spread_over_classes
-from vclimb.pipeline.transcode.probe import Probe
 from vclimb.pipeline.transcode.progress import PrepareProgress
-from vclimb.pipeline.transcode.shard_job import ShardJob
-from vclimb.pipeline.transcode.target import finish_work, locked, work_folder, writable
+from vclimb.pipeline.transcode.target import finish_work, locked, work_folder
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class PrepareSummary:
     out: Path
     prepared: int = 0
     already_there: int = 0
-    failed_now: list[dict[str, Any]] = field(default_factory=list)
+    failed_now: list[FailedVideo] = field(default_factory=list)
     failed_before: int = 0
     missing: int = 0
     changed: list[str] = field(default_factory=list)
@@ -130,7 +131,7 @@ class _Run:
         if (self.out / HEADER).exists():
             self.catalog = Catalog.read(LocalStorage(self.out))
             self._refuse_other_settings(self.catalog.settings)
-        known = {row["source"] for row in self.catalog.videos}
+        known = {video.source for video in self.catalog.videos}
         unfinished = Plan.read(work)
         if unfinished is not None:
             self._refuse_other_settings(unfinished.settings)
@@ -143,7 +144,7 @@ class _Run:
             plan = self._plan(todo)
             plan.write(work)
             self._make(plan, work, drafts)
-        stored = {row["source"] for row in self.catalog.videos}
+        stored = {video.source for video in self.catalog.videos}
         self.summary.prepared = len(stored - known)
         self.summary.already_there = len(known)
         if not stored and not self.catalog.errors and not self.table.missing:
@@ -173,8 +174,8 @@ class _Run:
 
     def _todo(self) -> list[SourceVideo]:
         """The videos that are neither stored nor known to fail, each with a key that nothing stored has."""
-        stored = {row["source"]: row for row in self.catalog.videos}
-        failed = {row["path"] for row in self.catalog.errors if row["stage"] not in ("label", "find")}
+        stored = {video.source: video for video in self.catalog.videos}
+        failed = {error.path for error in self.catalog.errors if error.stage not in ("label", "find")}
         wanted = list(self.table.videos)
         if self.options.limit is not None:
             wanted = spread_over_classes(wanted, self.options.limit)
@@ -183,16 +184,16 @@ class _Run:
         if self.options.retry_failed:
             chosen = [video for path, video in by_path.items() if path in failed]
         else:
-            just_failed = {row["path"] for row in self.summary.failed_now}
+            just_failed = {error.path for error in self.summary.failed_now}
             self.summary.failed_before = len((failed - just_failed) & by_path.keys())
             chosen = [v for path, v in by_path.items() if path not in stored and path not in failed]
-        keys = {row["key"] for row in self.catalog.videos}
+        keys = {video.key for video in self.catalog.videos}
         return [v if v.key not in keys else replace(v, key=twin_key(v.path)) for v in chosen]
 
-    def _compare_with_stored(self, stored: dict[str, dict[str, Any]]) -> None:
+    def _compare_with_stored(self, stored: dict[str, StoredVideo]) -> None:
         here = {printable_path(video.path): video for video in self.table.videos}
         self.summary.gone = len(stored.keys() - here.keys())
-        for path, row in stored.items():
+        for path, video in stored.items():
             if path not in here:
                 continue
             try:
@@ -200,7 +201,7 @@ class _Run:
             except OSError:
                 self.summary.gone += 1
                 continue
-            if size != row["source_bytes"]:
+            if size != video.source_bytes:
                 self.summary.changed.append(path)
 
     def _plan(self, todo: Sequence[SourceVideo]) -> Plan:
@@ -208,11 +209,11 @@ class _Run:
         sources = [self.table.file(video) for video in todo]
         found = self.executor.probe(sources, lambda: self.progress.advance(1, 0))
         videos, errors = [], []
-        for video, row in zip(todo, found, strict=True):
-            if "error" in row:
-                errors.append({"path": printable_path(video.path), **row["error"]})
+        for video, probe in zip(todo, found, strict=True):
+            if isinstance(probe, VideoError):
+                errors.append(FailedVideo.of(printable_path(video.path), probe))
             else:
-                videos.append(PlannedVideo(video, Probe.from_json(row["probe"])))
+                videos.append(PlannedVideo(video, probe))
         first_number = max(self.catalog.shards, default=-1) + 1
         shards = cut_shards(videos, self.settings, self.options.shard_bytes, first_number)
         needed = sum(estimated_bytes(planned.probe, self.settings) for planned in videos)
@@ -228,14 +229,12 @@ class _Run:
         self.catalog.ffmpeg = sorted({*self.catalog.ffmpeg, self.ffmpeg.version})
         # What is planned is judged anew: its rows are of an earlier run, or of this one before it was killed.
         planned_paths = {printable_path(planned.video.path) for shard in plan.shards for planned in shard.videos}
-        planned_paths.update(row["path"] for row in plan.errors)
-        self.catalog.errors = [row for row in self.catalog.errors if row["path"] not in planned_paths]
+        planned_paths.update(error.path for error in plan.errors)
+        self.catalog.errors = [error for error in self.catalog.errors if error.path not in planned_paths]
         self.catalog.errors += plan.errors
         self.summary.failed_now += plan.errors
         published = {record.number for record in read_records(work)}
         jobs = [self._job(shard, plan, work, drafts) for shard in plan.shards if shard.number not in published]
-        for job in jobs:
-            job.part(0).parent.mkdir(exist_ok=True)
         everything = [planned for shard in plan.shards for planned in shard.videos]
         self.progress.start("preparing", len(everything), sum(v.probe.duration_seconds for v in everything))
         for shard in plan.shards:
@@ -269,9 +268,6 @@ class _Run:
 
     def _record_missing(self) -> None:
         self.summary.missing = len(self.table.missing)
-        errors = [row for row in self.catalog.errors if row["stage"] != "find"]
-        for missing in self.table.missing:
-            errors.append(
-                {"path": printable_path(missing.path), "stage": "find", "reason": missing.reason, "stderr": ""}
-            )
+        errors = [error for error in self.catalog.errors if error.stage != "find"]
+        errors += [FailedVideo(printable_path(missing.path), "find", missing.reason) for missing in self.table.missing]
         self.catalog.errors = errors

@@ -8,17 +8,16 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vclimb.pipeline.dataset.catalog import VIDEOS
 from vclimb.pipeline.dataset.check import FrameRanges, bad_h264_frames, bad_jpeg_frames
-from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import DALI_INDEX_VERSION
 from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.system.digest import file_sha256
 from vclimb.pipeline.transcode.assembly import sample_json
-from vclimb.pipeline.transcode.worker import file_sha256
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,17 @@ class Expected:
         self._videos: dict[int, list[StoredVideo]] = {}
         for video in dataset.videos:
             self._videos.setdefault(video.shard, []).append(video)
-        self._rows = {row["key"]: row for row in dataset.catalog.videos}
-        self._instances: dict[str, list[dict[str, Any]]] = {}
-        for row in dataset.catalog.instances:
-            self._instances.setdefault(row["key"], []).append(row)
+        self._instances: dict[str, list[StoredInstance]] = {}
+        for instance in dataset.instances:
+            self._instances.setdefault(instance.key, []).append(instance)
 
     def videos(self, number: int) -> list[StoredVideo]:
         """The videos of a shard, in order."""
         return self._videos.get(number, [])
 
-    def json(self, key: str) -> bytes:
-        """What lies beside a video in its shard."""
-        return sample_json(self._rows[key], self._instances.get(key, ()))
+    def json(self, video: StoredVideo) -> bytes:
+        """The JSON that lies beside a video in its shard."""
+        return sample_json(video, self._instances.get(video.key, ()))
 
 
 def shard_problems(expected: Expected, number: int) -> list[Problem]:
@@ -88,7 +86,7 @@ def shard_problems(expected: Expected, number: int) -> list[Problem]:
     except (tarfile.TarError, OSError, ValueError) as error:
         problems.append(Problem(tar.name, None, f"can't be read as a tar: {error}"))
     for video in videos:
-        wrong = _sample_problems(dataset, tar, video, members, expected.json(video.key))
+        wrong = _sample_problems(dataset, tar, video, members, expected.json(video))
         problems += [Problem(tar.name, video.key, what) for what in wrong]
     if idx.exists():
         problems += [Problem(idx.name, key, what) for key, what in _index_problems(idx, videos, members)]

@@ -6,8 +6,6 @@ folder of drafts that belongs to the run that made it. A complete run leaves non
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -16,58 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vclimb.pipeline.dataset.catalog import HEADER
-from vclimb.pipeline.errors import TargetBusyError, TargetError
+from vclimb.pipeline.errors import TargetError
+from vclimb.pipeline.system.folders import held_folder, writable
 from vclimb.pipeline.transcode.assembly import RECORDS
 from vclimb.pipeline.transcode.plan import PLAN
 
 WORK = ".work"
 _DRAFTS = "drafts-"
-
-
-@contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """Turn what the system says about a full, read-only or forbidden disk into a `TargetError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"no space left on the disk of {folder}; free some and run the same command again"
-        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP):
-            message = f"can't write to {folder}: {error.strerror}; choose another folder"
-        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            message = f"{folder} can't be a folder: {error.strerror}; choose another folder"
-        else:
-            raise
-        raise TargetError(message) from None
-
-
-@contextmanager
-def held_folder(folder: Path, doing: str = "writing to") -> Iterator[None]:
-    """Make a folder and hold it for this process. The lock is the kernel's: it ends with the process, however it ends.
-
-    Args:
-        doing: what another run that holds it is doing, for the error.
-
-    Raises:
-        TargetBusyError: another run holds it.
-        TargetError: it can't be made or written.
-    """
-    with writable(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileNotFoundError as error:  # such as below /proc, where nothing can be made
-            raise TargetError(f"can't make the folder {folder}: {error.strerror}; choose another folder") from None
-        handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TargetBusyError(
-                f"another run is {doing} {folder}; wait for it to end, or choose another folder"
-            ) from None
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager

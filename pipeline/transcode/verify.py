@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,11 +13,11 @@ from vclimb.pipeline.dataset.catalog import ERRORS, HEADER, INSTANCES, VIDEOS, r
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.system.cores import require_workers
-from vclimb.pipeline.system.interrupts import interrupts_held
+from vclimb.pipeline.system.digest import file_sha256
+from vclimb.pipeline.system.pool import Call, LostCall, run_calls
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.pipeline.transcode.shard_problems import Expected, Problem, frame_problems, shard_problems
 from vclimb.pipeline.transcode.target import WORK
-from vclimb.pipeline.transcode.worker import file_sha256
 
 _VIDEOS_PER_TASK = 64
 
@@ -77,7 +74,7 @@ def verify(
     report.problems += _stray_files(dataset)
     tasks = [task for number in sorted(dataset.catalog.shards) for task in _tasks(dataset, number, decode)]
     workers = min(workers, len(tasks))
-    results = _in_processes(folder, tasks, workers) if workers > 1 else _here(dataset, tasks)
+    results = _in_processes(dataset, tasks, workers) if workers > 1 else _in_this_process(dataset, tasks)
     with closing(results), progress_bar("videos", progress) as bar:
         bar_task = bar.add_task("decoding" if decode else "checking", total=report.n_videos, note="")
         for task, problems in results:
@@ -107,6 +104,9 @@ class _Task:
             return [Problem(Path(error.filename or tar).name, None, f"can't be read: {error.strerror}")]
 
 
+_Results = Generator[tuple[_Task, list[Problem]], None, None]
+
+
 def _tasks(dataset: StoredDataset, shard: int, decode: bool) -> Iterator[_Task]:
     n_videos = dataset.catalog.shards[shard].n_videos
     yield _Task(shard, n_videos=0 if decode else n_videos)
@@ -115,25 +115,20 @@ def _tasks(dataset: StoredDataset, shard: int, decode: bool) -> Iterator[_Task]:
         yield _Task(shard, start, stop, stop - start)
 
 
-def _here(dataset: StoredDataset, tasks: Sequence[_Task]) -> Generator[tuple[_Task, list[Problem]], None, None]:
+def _in_this_process(dataset: StoredDataset, tasks: Sequence[_Task]) -> _Results:
     expected = Expected(dataset)
     for task in tasks:
         yield task, task.problems(expected)
 
 
-def _in_processes(
-    folder: Path, tasks: Sequence[_Task], workers: int
-) -> Generator[tuple[_Task, list[Problem]], None, None]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_open_dataset, initargs=(folder,)) as pool:
-        try:
-            with interrupts_held():
-                futures = {pool.submit(_in_worker, task): task for task in tasks}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+def _in_processes(dataset: StoredDataset, tasks: Sequence[_Task], workers: int) -> _Results:
+    calls = deque(Call(task, _in_worker, (task,)) for task in tasks)
+    with closing(run_calls(calls, workers, _open_dataset, (dataset.folder,))) as outcomes:
+        for call, result in outcomes:
+            if isinstance(result, LostCall):
+                tar = dataset.shard_paths(call.key.shard)[0]
+                result = [Problem(tar.name, None, f"the worker process that checked it died ({result.reason})")]
+            yield call.key, result
 
 
 # A worker opens the data set once: sending the catalog with every task would cost more than the checks.
@@ -142,16 +137,7 @@ _expected_by_worker: Expected | None = None
 
 def _open_dataset(folder: Path) -> None:
     global _expected_by_worker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _expected_by_worker = Expected(StoredDataset.open(folder))
-
-
-def _end_with_parent() -> None:
-    """A worker waits for tasks for ever, also when nobody is left to give any."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _in_worker(task: _Task) -> list[Problem]:

@@ -28,7 +28,7 @@ from vclimb.pipeline.codecs.raw import ppm_header
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
 from vclimb.pipeline.stream.packing import DALI_CODECS
 from vclimb.pipeline.system.cores import available_cores
-from vclimb.pipeline.transcode.target import writable
+from vclimb.pipeline.system.folders import writable
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
-from vclimb.memory.store.errors import ExemplarDamagedError
+from vclimb.memory.store.errors import ExemplarDamagedError, MemoryEmptyError
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import Items
@@ -56,7 +56,7 @@ class ExemplarProvider:
                 labels.append(label)
         if not labels:
             reason = "none of its classes can be read" if self.damaged else "it is empty"
-            raise SettingsError(f"{memory.path} has no exemplars to replay: {reason}")
+            raise MemoryEmptyError(f"{memory.path} has no exemplars to replay: {reason}")
         classes = [memory.facts(label) for label in labels]
         counts = [len(facts) for facts in classes]
         self._ranks = np.concatenate([np.arange(count) for count in counts])

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vclimb.pipeline.dataset.shard import write_atomically
 from vclimb.pipeline.errors import SourceError, TargetError
 from vclimb.pipeline.sources.annotations import expect, parse_json, read_text
 from vclimb.pipeline.sources.splits import SPLITS
+from vclimb.pipeline.system.durable import replace_file
 from vclimb.scenario.pickles import read_pickle
 from vclimb.scenario.task_sequence import Frames, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence, brief
 
@@ -57,7 +57,7 @@ def write_scenario(scenario: TaskSequence, path: Path | str) -> None:
     if path.is_dir() or (path.exists() and f'"{FORMAT}"'.encode() not in _head(path)):
         raise TargetError(f"{str(path)!r} is there and is no scenario; choose another path, or remove it")
     try:
-        write_atomically(path, scenario_text(scenario).encode())
+        replace_file(path, scenario_text(scenario).encode())
     except OSError as error:
         raise TargetError(f"{str(path)!r} can't be written: {error.strerror}") from None
 

@@ -184,9 +184,9 @@ def group_splits(dataset: StoredDataset, test_share: float, seed: int) -> dict[s
 def _labelled(dataset: StoredDataset) -> list[tuple[ScenarioInstance, str | None]]:
     """List each instance and its split. Segments are in seconds of the source, which hold at any frame rate."""
     labelled = []
-    for row in dataset.catalog.instances:
-        start, end = row["start_seconds"], row["end_seconds"]
+    for stored in dataset.instances:
+        start, end = stored.start_seconds, stored.end_seconds
         span = None if start is None and end is None else Seconds(start, end)
-        group = dataset.by_key[row["key"]].group
-        labelled.append((ScenarioInstance(row["key"], row["label"], span, group), row["split"]))
+        group = dataset.by_key[stored.key].group
+        labelled.append((ScenarioInstance(stored.key, stored.label, span, group), stored.split))
     return labelled

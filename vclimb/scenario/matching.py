@@ -217,12 +217,12 @@ class _Finder:
             for stem in dict.fromkeys((_stem(video.source), _last(video.source))):
                 self._by_stem.setdefault(stem, []).append(video)
         self._broken: dict[str, str] = {}
-        for row in dataset.catalog.errors:
-            if row["stage"] == "label":  # the video is stored, and only a segment of it failed
+        for error in dataset.catalog.errors:
+            if error.stage == "label":  # the video is stored, and only a segment of it failed
                 continue
-            path = str(row["path"])
+            path = error.path
             for name in (path, os.path.splitext(path)[0], _last(path), _stem(path)):
-                self._broken.setdefault(name, f"{row['stage']}: {row['reason']}")
+                self._broken.setdefault(name, f"{error.stage}: {error.reason}")
 
     def find(self, instance: ScenarioInstance) -> StoredVideo | None:
         """Find the stored video of an instance; None if there is none."""

@@ -18,7 +18,7 @@ from vclimb.pipeline.sources.splits import SPLITS
 _SHOWN = 60
 
 
-class ScenarioError(VclimbError):
+class ScenarioError(VclimbError, ValueError):
     """A scenario can't be read, made, or run on a data set."""
 
 

@@ -12,7 +12,6 @@ studies/NAME/
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -22,9 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vclimb.pipeline.errors import TargetBusyError, TargetError
+from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.durable import replace_file
-from vclimb.pipeline.transcode.target import writable
+from vclimb.pipeline.system.folders import held_folder, is_locked, writable
 
 STUDY, CELLS, DATA, RUNS = "study.toml", "cells.json", "data.json", "runs"
 CONFIGS, LOGS, FAILURES = "configs", "logs", "failures"
@@ -80,14 +79,7 @@ class StudyFolder:
             TargetBusyError: another `study run` works in it.
             TargetError: it can't be made, or holds something else.
         """
-        with writable(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDONLY)
-        try:
-            if not locked(handle):
-                raise TargetBusyError(
-                    f"another study is running in {self.path}; wait for it to end, or choose another folder"
-                )
+        with held_folder(self.path, "another study is running in"):
             names = set(os.listdir(self.path))
             if names and not names & {STUDY, RUNS}:
                 raise TargetError(
@@ -98,10 +90,10 @@ class StudyFolder:
                 for name in (RUNS, CONFIGS, LOGS, FAILURES):
                     (self.path / name).mkdir(exist_ok=True)
             self._is_held = True
-            yield
-        finally:
-            self._is_held = False
-            os.close(handle)
+            try:
+                yield
+            finally:
+                self._is_held = False
 
     def check_data(self, name: str, content: str) -> None:
         """See that all runs of the study are of one data set, wherever it lies; nothing is written.
@@ -154,14 +146,7 @@ class StudyFolder:
 
     def is_running(self, run_id: str) -> bool:
         """Whether a process trains in a run's folder."""
-        try:
-            handle = os.open(self.run(run_id), os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            return not locked(handle)
-        finally:
-            os.close(handle)
+        return is_locked(self.run(run_id))
 
     def failures(self) -> dict[str, Failure]:
         """Run id -> why it failed."""
@@ -198,15 +183,6 @@ class StudyFolder:
     def complete(self, run_ids: Iterable[str]) -> set[str]:
         """Those of the runs that are complete."""
         return {run_id for run_id in run_ids if self.is_complete(run_id)}
-
-
-def locked(handle: int) -> bool:
-    """Take the lock of an open folder, if nobody has it."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _json(path: Path) -> Any:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vclimb.pipeline.errors import TargetError
-from vclimb.pipeline.transcode.target import writable
+from vclimb.pipeline.system.folders import writable
 from vclimb.training.run_metrics import RunMetrics
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; lines differ in marker and dashes too.

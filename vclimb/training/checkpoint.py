@@ -16,9 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from vclimb.pipeline.errors import DatasetError
-from vclimb.pipeline.system.durable import sync
-from vclimb.pipeline.transcode.target import writable
+from vclimb.pipeline.errors import VclimbError
+from vclimb.pipeline.system.durable import move_synced
+from vclimb.pipeline.system.folders import writable
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _TENSOR = "tensor:"
 _STATE = "state"
 
 
-class CheckpointError(DatasetError):
+class CheckpointError(VclimbError, ValueError):
     """A checkpoint is missing, or isn't as it was written."""
 
 
@@ -57,9 +57,7 @@ def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int | N
     with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, draft, {_STATE: state})
-        sync(draft)
-        draft.replace(path)
-        sync(folder)
+        move_synced(draft, path)
         for old in checkpoints(folder)[: -(KEPT if kept is None else kept)]:
             old.unlink(missing_ok=True)
         for stray in folder.glob("checkpoint-*.new"):

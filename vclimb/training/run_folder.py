@@ -10,7 +10,6 @@ runs/NAME/
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.errors import TargetError
+from vclimb.pipeline.system.digest import cached_sha256
 from vclimb.pipeline.system.durable import draft_of, replace_file
-from vclimb.pipeline.transcode.target import held_folder, writable
+from vclimb.pipeline.system.folders import held_folder, writable
 from vclimb.settings import changes_no_result, flat
 from vclimb.training.config import RunConfig, read_config
 from vclimb.training.run_metrics import RunMetrics
@@ -86,7 +86,7 @@ class RunFolder:
             TargetBusyError: another process trains in it.
             TargetError: it can't be made, or holds something else.
         """
-        with held_folder(self.path, "training in"):
+        with held_folder(self.path, "another run is training in"):
             drafts = {draft_of(self.path / name).name for name in (CONFIG, METRICS)}  # of a run that was killed
             foreign = sorted(set(os.listdir(self.path)) - drafts)
             if foreign and not self.exists:
@@ -147,7 +147,7 @@ def file_digest(path: Any) -> str | None:
     """SHA-256 of a file that a setting names; None where there is none."""
     if not isinstance(path, str) or not Path(path).is_file():
         return None
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return cached_sha256(path)
 
 
 def _is_same(setting: str, before: Any, now: Any) -> bool:

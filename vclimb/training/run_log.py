@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vclimb.pipeline.errors import SettingsError
-from vclimb.pipeline.transcode.target import writable
+from vclimb.pipeline.system.folders import writable
 
 
 class RunLog:

@@ -11,7 +11,7 @@ from typing import Any
 import google_crc32c
 import numcodecs
 
-from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.errors import VclimbError
 
 # Level 1 is for the padding and the numbers; encoded frames don't get smaller.
 _ZSTD_LEVEL = 1
@@ -26,7 +26,7 @@ COMPRESS_AND_CHECK: list[dict[str, Any]] = [
 ]
 
 
-class ChunkDamagedError(DatasetError):
+class ChunkDamagedError(VclimbError, ValueError):
     """A chunk's bytes are not the ones that were written."""
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from vclimb.pipeline.errors import DatasetError, FrameDamagedError
+from vclimb.pipeline.errors import FrameDamagedError, VclimbError
 
 
-class MemoryChangedError(DatasetError):
+class MemoryChangedError(VclimbError, RuntimeError):
     """The memory was changed since it was opened, and what was asked for is no longer there. Open it again."""
+
+
+class MemoryEmptyError(VclimbError, ValueError):
+    """The memory holds no exemplar that can be replayed."""
 
 
 class ExemplarDamagedError(FrameDamagedError):

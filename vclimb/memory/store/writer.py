@@ -8,7 +8,6 @@ with MemoryWriter.open(path) as writer:
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -29,9 +28,9 @@ from vclimb.memory.store.layout import (
 from vclimb.memory.store.new_class import NewClass, StagedClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.tidy import refuse_foreign_files, tidy
-from vclimb.pipeline.errors import DatasetError, SettingsError, TargetBusyError, TargetError
+from vclimb.pipeline.errors import DatasetError, SettingsError, TargetError
 from vclimb.pipeline.system.durable import replace_file, sync
-from vclimb.pipeline.transcode.target import writable
+from vclimb.pipeline.system.folders import lock_folder, unlock_folder, writable
 
 
 class MemoryWriter:
@@ -62,14 +61,8 @@ class MemoryWriter:
             DatasetError: its format version isn't known, or its index is damaged.
         """
         path = Path(path).absolute()
-        with writable(path):
-            path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(path, os.O_RDONLY)
+        lock = lock_folder(path)
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TargetBusyError(f"another run is writing to {path}; wait for it to end") from None
             refuse_foreign_files(path)
             with writable(path):
                 if not (path / NODE_FILE).exists():
@@ -77,7 +70,7 @@ class MemoryWriter:
                     sync(path.parent)
                 return cls(path, lock)
         except BaseException:
-            os.close(lock)
+            unlock_folder(lock)
             raise
 
     def __enter__(self) -> MemoryWriter:
@@ -96,9 +89,7 @@ class MemoryWriter:
             if self._staged:
                 self.rollback()
         finally:
-            # Processes forked meanwhile have the lock too, until it is given back here.
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-            os.close(self._lock)
+            unlock_folder(self._lock)
             self._lock = None
 
     def stage(self, new: NewClass) -> StagedClass:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.system.durable import replace_file
-from vclimb.pipeline.transcode.target import writable
+from vclimb.pipeline.system.folders import writable
 from vclimb.study.naming import SEED, head, label, title, value_text, varied
 from vclimb.study.report.answer import Answer, answer, frugal_sentence, rows
 from vclimb.study.report.groups import Group, Layout, budget_order

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.system.durable import replace_file
-from vclimb.pipeline.transcode.target import writable
+from vclimb.pipeline.system.folders import writable
 from vclimb.settings import changes_no_result
 from vclimb.study.naming import value_text
 from vclimb.study.report.results import RunResult, StudyResults

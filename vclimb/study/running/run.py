@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.durable import replace_file
-from vclimb.pipeline.transcode.target import writable
+from vclimb.pipeline.system.folders import writable
 from vclimb.study.cells import Cell, settings_of
 from vclimb.study.folder import Failure, StudyFolder
 from vclimb.study.running.executor import RunExecutor, RunJob

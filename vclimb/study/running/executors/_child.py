@@ -6,21 +6,16 @@ process asks for that itself: between fork and exec of the parent, another threa
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
+from vclimb.pipeline.system.parent import die_with_parent
 
 
 def main() -> None:
     """Become the command."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:  # the parent died before the kernel was asked
-        sys.exit(128 + signal.SIGTERM)
+    die_with_parent(parent=parent)
     os.execv(command[0], command)  # noqa: S606  # no shell is wanted
 
 

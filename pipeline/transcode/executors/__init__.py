@@ -1,0 +1,1 @@
+"""Executors: where shards are made. One file each."""

@@ -1,0 +1,94 @@
+"""Shards made by processes of this machine.
+
+The videos of several shards are handed out at once, so that one shard keeps all workers busy. A worker that crashes or
+hangs costs the video that it worked on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from vclimb.pipeline.dataset.catalog import ShardRecord
+from vclimb.pipeline.errors import VideoError
+from vclimb.pipeline.system.pool import Call, LostCall, run_calls
+from vclimb.pipeline.transcode.assembly import ShardAssembly
+from vclimb.pipeline.transcode.executors.executor import OnVideo
+from vclimb.pipeline.transcode.jobs import BATCH_VIDEOS, ShardJob
+from vclimb.pipeline.transcode.probe import Probe
+from vclimb.pipeline.transcode.transcode import transcode_videos, write_failed_part
+from vclimb.pipeline.transcode.worker import probe_file, start_worker
+
+PROBE_TIMEOUT_SECONDS = 60.0
+# Time beyond ffmpeg's own limit, to hash the source and verify the result.
+_GRACE_SECONDS = 60.0
+
+
+class LocalExecutor:
+    """Processes of this machine.
+
+    Args:
+        workers: Number of processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
+        results: dict[int, Probe | VideoError] = {}
+        calls = deque(Call(index, probe_file, (path,), PROBE_TIMEOUT_SECONDS) for index, path in enumerate(sources))
+        with closing(run_calls(calls, self.workers, start_worker)) as outcomes:
+            for call, result in outcomes:
+                if isinstance(result, LostCall):
+                    result = _lost_video("probe", PROBE_TIMEOUT_SECONDS, result)
+                results[call.key] = result
+                on_probe()
+        return [results[index] for index in range(len(sources))]
+
+    def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
+        assemblies = [ShardAssembly(job) for job in jobs]
+        calls: deque[Call[tuple[ShardAssembly, tuple[int, ...]], None]] = deque()
+        for assembly in assemblies:
+            missing = assembly.missing()
+            calls += [self._call(assembly, batch) for batch in self._batches(assembly.job, missing)]
+            for index in range(len(assembly.job.shard.videos)):
+                if assembly.is_done(index):  # in an earlier run
+                    on_video(assembly.job, index)
+            if record := assembly.append_parts():
+                yield record
+        with closing(run_calls(calls, self.workers, start_worker)) as outcomes:
+            for call, result in outcomes:
+                assembly, batch = call.key
+                if isinstance(result, LostCall):
+                    if len(batch) > 1:  # the video at fault shows when each is done alone
+                        missing = [index for index in batch if not assembly.is_done(index)]
+                        calls.extendleft(self._call(assembly, (index,)) for index in reversed(missing))
+                        batch = tuple(index for index in batch if assembly.is_done(index))
+                    else:
+                        _record_lost_video(assembly.job, batch[0], result)
+                for index in batch:
+                    on_video(assembly.job, index)
+                if record := assembly.append_parts():
+                    yield record
+
+    def _batches(self, job: ShardJob, indices: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """Batches few enough that all workers stay busy."""
+        return job.batches(indices, max(1, min(BATCH_VIDEOS, len(indices) // (2 * self.workers))))
+
+    @staticmethod
+    def _call(assembly: ShardAssembly, batch: tuple[int, ...]) -> Call[tuple[ShardAssembly, tuple[int, ...]], None]:
+        videos = [assembly.job.video(index) for index in batch]
+        timeout_seconds = 2 * sum(video.timeout_seconds for video in videos) + _GRACE_SECONDS
+        return Call((assembly, batch), transcode_videos, (videos,), timeout_seconds)
+
+
+def _record_lost_video(job: ShardJob, index: int, lost: LostCall) -> None:
+    write_failed_part(job.part(index), _lost_video("transcode", job.video(index).timeout_seconds, lost))
+
+
+def _lost_video(stage: str, timeout_seconds: float, lost: LostCall) -> VideoError:
+    if lost.timed_out:
+        return VideoError(stage, f"took over {timeout_seconds:.0f} s")
+    return VideoError(stage, f"the worker process died ({lost.reason}); the file may have crashed a decoder")
