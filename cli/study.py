@@ -9,7 +9,7 @@ import typer
 
 import vclimb
 from vclimb.cli.console import EXIT_FAILED, explain_errors, print_json, print_warnings_as_lines
-from vclimb.cli.study_answer import print_report, report_json
+from vclimb.cli.study_answer import print_report
 from vclimb.cli.study_table import print_capacities, print_estimate, print_summary
 
 app = typer.Typer(
@@ -108,9 +108,12 @@ def report(
 
     It prints the best cell for each budget, and what the next doubling of bytes buys.
     """
-    written = explain_errors(lambda: vclimb.StudyResult.load(study).report(target), "Nothing is half written.")
+    written = explain_errors(
+        lambda: vclimb.StudyResult.load(study).report(target, progress=False if as_json else None),
+        "Nothing is half written.",
+    )
     if as_json:
-        print_json(report_json(written))
+        print_json(written.to_json())
     else:
         print_report(written)
 

@@ -1,34 +1,26 @@
-"""What a study says, as tables."""
+"""Print what the report of a study says."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
-
 from rich.table import Table
 
+import vclimb
 from vclimb.cli.console import out, plain
 
-if TYPE_CHECKING:
-    from vclimb.study.report.page import Report
 
-
-def print_report(report: Report) -> None:
-    """The best cell for each budget, what the next doubling buys, and what failed."""
-    from vclimb.study.report.answer import frugal_sentence, rows
-
-    results, layout = report.results, report.layout
-    found = rows(layout, report.answer)
-    if found:
+def print_report(report: vclimb.Report) -> None:
+    """Print the best cell of each budget, what the next doubling buys, and what failed."""
+    results = report.results
+    if report.rows:
         table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
         for name in ("budget", "best cell", "Acc", "BWF", "on disk", "next best", "what the next budget buys"):
             table.add_column(name)
-        for row in found:
+        for row in report.rows:
             cells = (row.budget, f"[bold]{plain(row.cell)}[/]", row.acc, row.bwf, row.size)
             table.add_row(*cells, plain(row.rival), plain(row.doubling))
         out.print(table)
-        if sentence := frugal_sentence(layout, report.answer):
-            out.print(plain(sentence))
+        if report.smallest_as_good:
+            out.print(plain(report.smallest_as_good))
     else:
         out.print("no run with a memory is complete yet")
     counts = [f"{len(results.complete)} runs are complete"]
@@ -40,35 +32,7 @@ def print_report(report: Report) -> None:
     out.print(", ".join(counts))
     for run_id, failure in results.failures.items():
         out.print(f"[red]failed[/]: {plain(run_id)}: {plain(failure.error)}")
-    out.print(
-        f"report: [bold]{plain(str(report.page))}[/] ({report.n_plots} plots); results.parquet, results.csv beside it"
-    )
-
-
-def report_json(report: Report) -> dict[str, Any]:
-    """The same as plain values; fractions are from 0 to 1."""
-    from vclimb.study.report.answer import frugal_sentence, rows
-
-    results, found = report.results, report.answer
-    best = {
-        budget: {
-            "cell": report.layout.name(group),
-            "runs": [run.run_id for run in group.runs],
-            "acc": asdict(group.acc),
-            "bwf": asdict(group.bwf),
-            "bytes": asdict(group.bytes),
-        }
-        for budget, group in found.best.items()
-    }
-    return {
-        "report": str(report.page),
-        "plots": report.n_plots,
-        "complete": len(results.complete),
-        "left_out": [run.run_id for run in results.set_aside],
-        "failed": {run_id: failure.error for run_id, failure in results.failures.items()},
-        "unfinished": [run.run_id for run in results.unfinished],
-        "not_begun": list(results.waiting),
-        "best": best,
-        "in_words": [asdict(row) for row in rows(report.layout, found)],
-        "smallest_as_good": frugal_sentence(report.layout, found) or None,
-    }
+    if report.left_out:
+        out.print(f"the page leaves out: {plain('; '.join(report.left_out))}")
+    tables = ", ".join(path.name for path in report.tables)
+    out.print(f"report: [bold]{plain(str(report.page))}[/] ({len(report.plots)} plots); {tables} beside it")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
+import vl_convert
 from study_cases import BASE, CLASSES_PER_TASK, JHMDB, N_TASKS, cells, made_metrics, made_study, write_run
 
-from vclimb.study.report.groups import Layout, Spread
-from vclimb.study.report.heat_map import heat_map
-from vclimb.study.report.plots import ACC, BWF, tip
+from vclimb.study.report.chart_data import cell_rows, log_domain
+from vclimb.study.report.chart_style import log_axis
+from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES, Figure
+from vclimb.study.report.groups import ReportLayout, Spread
 from vclimb.study.report.results import read_results
-from vclimb.study.report.svg import log_scale
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_front_holds_what_nothing_smaller_beats(study: Path) -> None:
-    layout = Layout.of(read_results(study).complete)
+    layout = ReportLayout.from_runs(read_results(study).complete)
     assert layout.series == "memory.frames"
     assert layout.panels == ("method.name", "consistency.weight")
     assert layout.budgets == ("500kB", "1MB", "2MB")
@@ -37,32 +39,27 @@ def test_front_holds_what_nothing_smaller_beats(study: Path) -> None:
     assert max(layout.groups, key=lambda group: group.acc.mean) in front
 
 
-def test_names_of_lines_and_the_front_are_found_once(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = Layout.of(read_results(study).complete)
-    calls: list[str] = []
-    values = Layout.values
-
-    def counted(self: Layout, name: str) -> list[Any]:
-        calls.append(name)
-        return values(self, name)
-
-    monkeypatch.setattr(Layout, "values", counted)
-    assert {layout.series_of(group) for group in layout.groups} == set(range(6))
-    assert calls == ["memory.frames"]
-    assert layout.front is layout.front
+def test_best_of_a_budget_is_marked_once_over_all_panels(study: Path) -> None:
+    layout = ReportLayout.from_runs(read_results(study).complete)
+    rows = cell_rows(layout)
+    assert len({row["panel"] for row in rows}) == 4
+    for figure, choose in ((ACC, max), (BWF, min)):
+        tops = [choose(layout.at_budget(b), key=lambda group: figure.spread(group).mean) for b in layout.budgets]
+        assert [row["cell"] for row in rows if row[f"is_best_{figure.name}"]] == [
+            layout.name(group) for group in layout.groups if group in tops
+        ]
 
 
-def test_the_best_of_a_budget_is_framed_in_one_panel_alone(study: Path) -> None:
-    layout = Layout.of(read_results(study).complete)
-    assert len(layout.panel_names) == 4
-    for figure, best in ((ACC, max), (BWF, min)):
-        framed = []
-        for name in layout.panel_names:
-            for link in ElementTree.fromstring(heat_map(layout, name, figure)).iter():
-                if any(part.get("stroke-width") == "2.5" for part in link):
-                    framed += [part.text for part in link if part.tag.endswith("title")]
-        tops = [best(layout.at_budget(b), key=lambda group: figure.of(group).mean) for b in layout.budgets]
-        assert sorted(framed, key=str) == sorted(tip(layout, group) for group in tops)
+def test_groups_of_one_budget_are_drawn_apart_within_their_budget(study: Path) -> None:
+    layout = ReportLayout.from_runs(read_results(study).complete)
+    rows = cell_rows(layout)
+    places = {budget: [row["bytes"] for row in rows if row["budget"] == budget] for budget in layout.budgets}
+    for row, group in zip(rows, layout.groups, strict=True):
+        assert row["bytes"] == pytest.approx(group.bytes.mean, rel=0.3)
+    for drawn in places.values():
+        assert len({round(place) for place in drawn}) == len(drawn)
+    for smaller, larger in pairwise(places.values()):
+        assert max(smaller) < min(larger)
 
 
 def test_runs_of_two_data_sets_are_no_seeds_of_one_cell(tmp_path: Path) -> None:
@@ -71,25 +68,35 @@ def test_runs_of_two_data_sets_are_no_seeds_of_one_cell(tmp_path: Path) -> None:
     for name in ("hmdb51", "ucf101"):
         write_run(tmp_path / name, cell, made_metrics(cell, classes, dataset=name))
     results = read_results(tmp_path)
-    layout = Layout.of(results.complete)
+    layout = ReportLayout.from_runs(results.complete)
     assert [group.acc.n for group in layout.groups] == [1, 1]
     assert {layout.name(group) for group in layout.groups} == {"data set hmdb51", "data set ucf101"}
     assert results.set_aside == []
 
 
 def test_a_difference_within_the_seeds_spread_is_said_to_be() -> None:
-    assert Spread.of([0.5, 0.6]).overlaps(Spread.of([0.58, 0.7]))
-    assert not Spread.of([0.5, 0.6]).overlaps(Spread.of([0.61, 0.7]))
-    assert Spread.of([float("nan")]).n == 0
+    assert Spread.from_values([0.5, 0.6]).overlaps(Spread.from_values([0.58, 0.7]))
+    assert not Spread.from_values([0.5, 0.6]).overlaps(Spread.from_values([0.61, 0.7]))
+    assert Spread.from_values([float("nan")]).n == 0
 
 
 @pytest.mark.parametrize(
-    ("values", "ticks"),
+    ("figure", "values", "labels"),
     [
-        ([0.96e6, 3.99e6], [1e6, 2e6, 4e6]),  # budgets of 1, 2 and 4 MB
-        ([390.0, 1800.0], [500, 1000, 2000]),
-        ([1.0, 100.0], [1, 3, 10, 30, 100]),
+        (BYTES, [0.96e6, 3.99e6], {"1 MB", "2 MB", "5 MB"}),  # budgets of 1, 2 and 4 MB
+        (BYTES, [0.98e6, 1.01e6], {"800 kB", "1 MB", "1.2 MB"}),
+        (FRAMES, [390.0, 1800.0], {"500", "1,000", "2,000"}),
+        (FRAMES, [1.0, 100.0], {"1", "10", "100"}),
     ],
 )
-def test_logarithmic_axes_have_round_ticks_enough_to_read_them_by(values: list[float], ticks: list[float]) -> None:
-    assert log_scale(values, 0, 1).ticks() == pytest.approx(ticks)
+def test_logarithmic_axes_have_round_labels_enough_to_read_them_by(
+    figure: Figure, values: list[float], labels: set[str]
+) -> None:
+    scale = {"type": "log", "domain": log_domain(values), "nice": False}
+    x = {"field": "x", "type": "quantitative", "scale": scale, "axis": log_axis(figure)}
+    table = {"values": [{"x": value} for value in values]}
+    spec = {"data": table, "mark": "point", "encoding": {"x": x}, "width": 400}
+    drawn = ElementTree.fromstring(vl_convert.vegalite_to_svg(json.dumps(spec))).itertext()
+    texts = [text for text in drawn if text.strip() and text != figure.title]
+    assert labels <= set(texts)
+    assert 3 <= len(texts) <= 12

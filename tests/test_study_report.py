@@ -23,11 +23,10 @@ from vclimb.cli.main import app
 from vclimb.memory.report import MEMORY_NAME
 from vclimb.pipeline.errors import DatasetError
 from vclimb.study.definition import StudyDefinition
-from vclimb.study.report.answer import answer, rows
-from vclimb.study.report.groups import Layout
-from vclimb.study.report.page import write_report
+from vclimb.study.report.groups import ReportLayout
 from vclimb.study.report.published import published
 from vclimb.study.report.results import read_results
+from vclimb.study.report.write import Report, write_report
 
 SMALL: dict[str, Any] = {
     "base": {"method": "naive", "scenario": {"tasks": N_TASKS}},
@@ -38,7 +37,7 @@ HOSTILE = """<script>alert(1)</script> "quoted' & 🎬 ]]> <!-- </title></svg> {
 
 
 class Page(HTMLParser):
-    """The elements of a page, and the text that a reader sees."""
+    """The elements of a page, the text that a reader sees, and the content of its scripts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -46,7 +45,10 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.links: list[str] = []
         self.sources: list[str] = []
+        self.charts: list[str] = []
+        self.scripts: list[str] = []
         self.text = ""
+        self.is_in_script = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -55,44 +57,89 @@ class Page(HTMLParser):
         self.ids += [given["id"] or ""] if "id" in given else []
         self.links += [given["href"] or ""] if "href" in given else []
         self.sources += [given["src"] or ""] if "src" in given else []
+        self.charts += [given["data-chart"] or ""] if "data-chart" in given else []
         assert not [name for name in given if name.startswith("on")], attrs
 
+        if tag == "script":
+            self.scripts.append("")
+            self.is_in_script = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.is_in_script = False
+
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.is_in_script:
+            self.scripts[-1] += data
+        else:
+            self.text += data
+
+    @property
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows that charts draw."""
+        return dict(json.loads(self.scripts[0]))
+
+    @property
+    def specs(self) -> dict[str, dict[str, Any]]:
+        """Chart -> its specification."""
+        return dict(json.loads(self.scripts[1]))
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study of J-HMDB-21 with made results; nobody may change it."""
+    """The study of J-HMDB-21 with made results; no test may change it."""
     return made_study(tmp_path_factory.mktemp("made") / "jhmdb21", JHMDB).path
 
 
-def test_page_needs_nothing_else_and_every_plot_is_drawn(study: Path, tmp_path: Path) -> None:
-    report = write_report(study, tmp_path)
+@pytest.fixture(scope="module")
+def report(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of that study, in a folder of its own."""
+    return write_report(study, tmp_path_factory.mktemp("report"))
+
+
+def test_page_needs_nothing_else_and_holds_every_chart(report: Report) -> None:
     text = report.page.read_text("utf-8")
     page = Page(text)
     assert len(text) < 3_000_000
-    assert page.tags.count("svg") == report.n_plots == len(list((tmp_path / "plots").glob("*.svg"))) >= 20
+    assert len(page.scripts) == 4
+    names = {path.stem for path in report.plots}
+    assert set(page.charts) == set(page.specs) == names
+    assert names == {path.stem for path in (report.page.parent / "plots").iterdir()}
+    assert len(page.charts) == len(report.plots) >= 20
     assert len(page.ids) == len(set(page.ids))
-    assert {link[1:] for link in page.links} <= set(page.ids)
-    assert all(link.startswith("#") for link in page.links)
-    assert all(source.startswith("data:") for source in page.sources)
-    assert not re.search(r"(src|href)=.https?:|@import|url\(", text)
-    for words in ("memory on disk", "frames in memory", "BWF", "Pareto front", "Accuracy after each task", "budget"):
+    rows = [row for table in page.tables.values() for row in table]
+    links = page.links + [row["href"] for row in rows if "href" in row]
+    assert {link[1:] for link in links} <= set(page.ids)
+    assert all(link.startswith("#") for link in links)
+    assert "default-src 'none'" in text
+    library = page.scripts[2]
+    assert not re.search(r"(src|href)=.https?:|@import|url\(", text.replace(library, ""))
+    for words in ("In short", "What was run", "Accuracy after each task", "What is forgotten", "budget"):
         assert words in page.text
-    for picture in (tmp_path / "plots").glob("*.svg"):
-        root = ElementTree.fromstring(picture.read_text("utf-8"))
-        assert root.tag.endswith("svg")
-        assert "NaN" not in picture.read_text("utf-8").replace("aria", "")
+    specs = json.dumps(page.specs)
+    for words in ("memory on disk", "frames in memory", "BWF", "Pareto front"):
+        assert words in specs
     assert page.tags.count("tr") > 72
     assert "vclimb train --config" in page.text
     assert 'codec = "copy"' in page.text
+    assert report.left_out == ()
 
 
-def test_tables_hold_a_row_for_each_run(study: Path, tmp_path: Path) -> None:
-    write_report(study, tmp_path)
-    table = pq.read_table(tmp_path / "results.parquet").to_pylist()
-    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+def test_charts_are_pictures_of_their_own(report: Report) -> None:
+    for path in report.plots:
+        text = path.read_text("utf-8")
+        root = ElementTree.fromstring(text)
+        assert root.tag.endswith("svg")
+        assert "NaN" not in text
+        assert sum(element.tag.endswith("path") for element in root.iter()) > 5
+    front = "".join(ElementTree.fromstring(report.plots[0].read_text("utf-8")).itertext())
+    for words in ("Acc after the last task (%)", "Pareto front", "500 kB", "1 MB", "K all", "naive, TC 0.5"):
+        assert words in front
+
+
+def test_tables_hold_a_row_for_each_run(study: Path, report: Report) -> None:
+    parquet, text_table = report.tables
+    table = pq.read_table(parquet).to_pylist()
+    with text_table.open(newline="", encoding="utf-8") as file:
         written = list(csv.DictReader(file))
     assert len(table) == len(written) == len(list((study / "runs").iterdir()))
     for row, text in zip(table, written, strict=True):
@@ -104,35 +151,35 @@ def test_tables_hold_a_row_for_each_run(study: Path, tmp_path: Path) -> None:
     assert {row["memory.frames"] for row in table} == {"1", "2", "4", "8", "16", "all"}
 
 
-def test_plots_that_a_report_no_longer_draws_are_removed(study: Path, tmp_path: Path) -> None:
-    def plots(of: Path, out: Path) -> set[str]:
-        write_report(of, out)
-        return {path.name for path in (out / "plots").iterdir()}
+def test_plots_that_a_report_no_longer_draws_are_removed(report: Report, tmp_path: Path) -> None:
+    def plots(folder: Path) -> set[str]:
+        write_report(folder, tmp_path / "out")
+        return {path.name for path in (tmp_path / "out" / "plots").iterdir()}
 
     small = made_study(tmp_path / "small", SMALL).path
-    of_small, theirs = plots(small, tmp_path / "elsewhere"), {"mine.svg", "acc-bytes-panel.svg", "acc-tasks-9.png"}
-    of_study = plots(study, tmp_path)
-    assert {"acc-bytes-panel3.svg", "heat-bwf-panel3.svg", "forgetting-2.svg"} <= of_study - of_small
-    for name in theirs:
-        (tmp_path / "plots" / name).write_text("mine", "utf-8")
-    assert plots(small, tmp_path) == of_small | theirs
     one_budget = made_study(tmp_path / "one", {**SMALL, "constraints": {"budgets": ["1MB"]}}).path
-    assert "dots-acc-0.svg" in plots(one_budget, tmp_path)
-    assert plots(small, tmp_path) == of_small | theirs
+    of_small, foreign = plots(small), {"mine.svg", "acc-bytes-panel.svg", "acc-tasks-9.png"}
+    for name in foreign:
+        (tmp_path / "out" / "plots" / name).write_text("mine", "utf-8")
+    for path in report.plots:
+        (tmp_path / "out" / "plots" / path.name).write_text("of an earlier report", "utf-8")
+    of_one_budget = plots(one_budget)
+    assert "dots-acc-0.svg" in of_one_budget
+    assert "acc-bytes-panel0.svg" not in of_one_budget
+    assert plots(small) == of_small | foreign
 
 
-def test_answer_says_the_best_and_what_a_doubling_buys(study: Path) -> None:
-    layout = Layout.of(read_results(study).complete)
-    found = answer(layout)
+def test_answer_says_the_best_and_what_a_doubling_buys(report: Report) -> None:
+    layout, found = report.layout, report.answer
     assert list(found.best) == ["500kB", "1MB", "2MB"]
     for budget, group in found.best.items():
         assert group.acc.mean == max(g.acc.mean for g in layout.at_budget(budget))
-    assert [(step.of, step.to) for step in found.doublings] == [("500kB", "1MB"), ("1MB", "2MB")]
+    assert [(step.smaller, step.larger) for step in found.doublings] == [("500kB", "1MB"), ("1MB", "2MB")]
     for step in found.doublings:
-        gain = 100 * (found.best[step.to].acc.mean - found.best[step.of].acc.mean)
+        gain = 100 * (found.best[step.larger].acc.mean - found.best[step.smaller].acc.mean)
         assert step.points == pytest.approx(gain / step.doublings)
         assert "seeds' spread" in step.verdict
-    assert rows(layout, found)[-1].doubling == "-"
+    assert report.rows[-1].doubling == "-"
 
 
 def test_a_run_that_another_one_repeats_is_no_further_seed(tmp_path: Path) -> None:
@@ -209,6 +256,7 @@ def test_failed_cells_are_named_and_no_run_at_all_is_borne(tmp_path: Path) -> No
     page = Page(report.page.read_text("utf-8"))
     assert HOSTILE in page.text
     assert "0123456789ab" in page.text
+    assert page.charts == []
     assert page.tags.count("script") == 1
 
 
@@ -227,20 +275,17 @@ def test_whatever_names_hold_comes_out_as_text(tmp_path: Path) -> None:
         (run / "config.toml").write_text(text, "utf-8")
     report = write_report(place)
     page = Page(report.page.read_text("utf-8"))
-    assert page.tags.count("script") == 1
-    assert page.tags.count("title") == 1 + sum(page_tips(path) for path in (place / "plots").glob("*.svg"))
+    assert page.tags.count("script") == 4
+    assert page.tags.count("title") == 1
+    assert not any(mark in page.scripts[0] + page.scripts[1] for mark in "<>&")
     assert f"{HOSTILE} 0" in page.text
     assert place.name in page.text
     assert "{{ 7 * 7 }}" in page.text
-    for path in (place / "plots").glob("*.svg"):
+    assert {row["panel"] for row in page.tables["cells"]} == {HOSTILE, "plain"}
+    for path in report.plots:
         root = ElementTree.fromstring(path.read_text("utf-8"))
         assert not [element for element in root.iter() if element.tag.endswith("script")]
-        if path.stem == "acc-bytes":
-            assert "<script>alert(1)</script>" in "".join(root.itertext())
-
-
-def page_tips(path: Path) -> int:
-    return sum(element.tag.endswith("title") for element in ElementTree.fromstring(path.read_text("utf-8")).iter())
+    assert "<script>alert(1)</script>" in "".join(ElementTree.fromstring(report.plots[0].read_text("utf-8")).itertext())
 
 
 def test_memories_at_hand_are_shown(tmp_path: Path, memory_path: Path) -> None:
@@ -273,7 +318,7 @@ def test_published_figures_stand_beside_ours(
     metrics = made_metrics(cell, [f"c{n}" for n in range(21)])
     metrics["scenario"] |= {"origin": origin, "n_tasks": 10, "classes": [f"c{n}" for n in range(n_classes)]}
     write_run(tmp_path / "runs" / cell.run_id, cell, metrics)
-    groups = Layout.of(read_results(tmp_path).complete).groups
+    groups = ReportLayout.from_runs(read_results(tmp_path).complete).groups
     found = published(groups)
     assert theirs <= {row.acc for row in found}
     assert bool(found) == bool(theirs)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from vclimb.study.planning.capacity import Capacity as Capacity
     from vclimb.study.planning.capacity import capacities as capacities
     from vclimb.study.planning.estimate import Estimate as Estimate
+    from vclimb.study.report.write import Report as Report
     from vclimb.study.result import StudyResult as StudyResult
     from vclimb.training.api import plan as plan
     from vclimb.training.api import train as train
@@ -86,6 +87,7 @@ _PUBLIC = {
     "ScenarioError": "vclimb.scenario.task_sequence",
     "ScenarioReport": "vclimb.scenario.report",
     "Study": "vclimb.study.api",
+    "Report": "vclimb.study.report.write",
     "StudyResult": "vclimb.study.result",
     "capacities": "vclimb.study.planning.capacity",
 }

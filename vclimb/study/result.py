@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from vclimb.study.folder import Failure
-from vclimb.study.report.page import Report, write_report
 from vclimb.study.report.results import read_results
+from vclimb.study.report.write import Report, write_report
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,18 @@ class StudyResult:
         parts = (self.complete, self.ran, self.failed, self.failed_before, self.unfinished)
         return sum(len(part) for part in parts)
 
-    def report(self, out: Path | str | None = None) -> Report:
+    def report(self, out: Path | str | None = None, progress: bool | None = None) -> Report:
         """Write the report: a page, tables and plots.
 
         Args:
             out: Folder of the report; None: the study's folder.
+            progress: Whether progress is shown on stderr. None: if stderr is a terminal or a notebook.
 
         Raises:
             DatasetError: There is no run.
             TargetError: The folder can't be written.
         """
-        return write_report(self.folder, out)
+        return write_report(self.folder, out, progress)
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values."""

@@ -1,4 +1,4 @@
-"""The answer of a study in a few lines: the best cell for each budget, and what the next doubling buys."""
+"""Answer the question of a study in a few lines: the best cell of each budget, and what the next doubling buys."""
 
 from __future__ import annotations
 
@@ -6,43 +6,42 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vclimb.study.naming import label
-from vclimb.study.report.groups import BUDGET, Group, Layout, best, budget_order
-from vclimb.study.report.plots import spread_text
-from vclimb.study.report.svg import size_label
+from vclimb.study.naming import size_label
+from vclimb.study.report.figures import spread_text
+from vclimb.study.report.groups import Group, ReportLayout, best, budget_order
 
 
 @dataclass(frozen=True)
 class Doubling:
-    """From the best cell of a budget to that of the next larger one.
+    """Step from the best cell of a budget to the best cell of the next larger budget.
 
     Attributes:
-        of: the smaller budget.
-        to: the larger one.
-        doublings: of the memory's bytes, as they were measured.
-        points: percentage points of Acc that each doubling buys.
-        verdict: whether seeds lie further apart than that.
+        smaller: Smaller budget, as written.
+        larger: Larger budget, as written.
+        doublings: Number of doublings of the memory's measured bytes.
+        points: Percentage points of Acc that each doubling buys.
+        verdict: Whether the difference is larger than the seeds' spread, in words.
     """
 
-    of: str
-    to: str
+    smaller: str
+    larger: str
     doublings: float
     points: float
     verdict: str
 
 
 @dataclass(frozen=True)
-class Row:
+class AnswerRow:
     """What a budget buys, in words.
 
     Attributes:
-        budget: as it was asked for.
-        cell: the most accurate one, without its budget.
-        acc: percent, with the seeds' range.
-        bwf: points, the same.
-        size: bytes on disk, measured.
-        rival: the best of another value of the series, and how far behind it is.
-        doubling: what the step to the next budget of this kind buys.
+        budget: Budget as written.
+        cell: Most accurate cell, named without its budget.
+        acc: Acc in percent, with the seeds' range.
+        bwf: Backward forgetting in points, with the seeds' range.
+        size: Measured bytes on disk.
+        rival: Best cell of another value of the series, and how far behind it is.
+        doubling: What the step to the next budget of the same kind buys.
     """
 
     budget: str
@@ -59,9 +58,9 @@ class Answer:
     """What memory buys.
 
     Attributes:
-        best: budget -> the most accurate cell.
-        doublings: from each budget to the next of its kind.
-        frugal: the smallest memory whose seeds reach those of the best cell of all; None where that is the best.
+        best: Budget -> most accurate cell.
+        doublings: Steps from each budget to the next of its kind.
+        frugal: Smallest memory whose seeds reach those of the best cell; None where the best is as small.
     """
 
     best: dict[str, Group]
@@ -69,53 +68,62 @@ class Answer:
     frugal: Group | None
 
 
-def answer(layout: Layout) -> Answer:
-    """Of all complete runs."""
+def answer(layout: ReportLayout) -> Answer:
+    """Find the answer in all complete runs."""
     tops = {budget: top for budget in layout.budgets if (top := best(layout.at_budget(budget))) is not None}
     steps = [
-        _doubling(small, tops[small], large, tops[large])
-        for small, large in pairwise(tops)
-        if budget_order(small)[0] == budget_order(large)[0]
+        _doubling(smaller, tops[smaller], larger, tops[larger])
+        for smaller, larger in pairwise(tops)
+        if budget_order(smaller)[0] == budget_order(larger)[0]
     ]
     overall = best(layout.groups)
     frugal = None
     if overall is not None:
-        reaching = [g for g in layout.groups if g.acc.n and g.acc.overlaps(overall.acc)]
-        smallest = min(reaching, key=lambda group: group.bytes.mean)
+        as_good = [group for group in layout.groups if group.acc.n and group.acc.overlaps(overall.acc)]
+        smallest = min(as_good, key=lambda group: group.bytes.mean)
         frugal = smallest if smallest.bytes.mean < overall.bytes.mean / 1.1 else None
     return Answer(tops, tuple(steps), frugal)
 
 
-def rows(layout: Layout, found: Answer) -> list[Row]:
-    """A row for each budget."""
-    steps = {step.of: step for step in found.doublings}
+def answer_rows(layout: ReportLayout, answer: Answer) -> list[AnswerRow]:
+    """Put the answer into words, a row for each budget."""
+    steps = {step.smaller: step for step in answer.doublings}
     return [
-        Row(
-            budget,
-            label(group.settings, [name for name in layout.names_of(group) if name != BUDGET]),
-            spread_text(group.acc),
-            spread_text(group.bwf),
-            size_label(group.bytes.mean),
-            _rival(layout, budget, group),
-            _step(steps[budget]) if budget in steps else "-",
+        AnswerRow(
+            budget=budget,
+            cell=layout.name_without_budget(group),
+            acc=spread_text(group.acc),
+            bwf=spread_text(group.bwf),
+            size=size_label(group.bytes.mean),
+            rival=_rival(layout, budget, group),
+            doubling=_step(steps[budget]) if budget in steps else "-",
         )
-        for budget, group in found.best.items()
+        for budget, group in answer.best.items()
     ]
 
 
-def frugal_sentence(layout: Layout, found: Answer) -> str:
-    """Which smaller memory does as well as the best one, as far as seeds tell; empty if none does."""
+def frugal_sentence(layout: ReportLayout, answer: Answer) -> str:
+    """Name the smaller memory that does as well as the best, as far as seeds tell; empty if there is none."""
     overall = best(layout.groups)
-    if found.frugal is None or overall is None:
+    if answer.frugal is None or overall is None:
         return ""
-    saved = overall.bytes.mean / found.frugal.bytes.mean
+    ratio = overall.bytes.mean / answer.frugal.bytes.mean
     return (
-        f"The smallest memory whose seeds reach those of the best one: {layout.name(found.frugal)}, with {saved:.1f} "
-        f"times fewer bytes ({verdict(found.frugal, overall)})."
+        f"The smallest memory whose seeds reach those of the best one: {layout.name(answer.frugal)}, with {ratio:.1f} "
+        f"times fewer bytes ({verdict(answer.frugal, overall)})."
     )
 
 
-def _rival(layout: Layout, budget: str, top: Group) -> str:
+def verdict(first: Group, second: Group) -> str:
+    """Say whether two cells differ by more than chance, as far as seeds tell."""
+    if min(first.acc.n, second.acc.n) < 2:
+        return "one seed: chance unknown"
+    if first.acc.overlaps(second.acc):
+        return "within the seeds' spread"
+    return "beyond the seeds' spread"
+
+
+def _rival(layout: ReportLayout, budget: str, top: Group) -> str:
     others = [g for g in layout.at_budget(budget) if layout.series_of(g) != layout.series_of(top)]
     rival = best(others)
     if rival is None:
@@ -126,22 +134,13 @@ def _rival(layout: Layout, budget: str, top: Group) -> str:
 
 def _step(step: Doubling) -> str:
     if math.isnan(step.points):
-        return f"to {step.to}: the memory hardly grows"
-    return f"to {step.to}: {step.points:+.1f} points a doubling, {step.verdict}"
+        return f"to {step.larger}: the memory hardly grows"
+    return f"to {step.larger}: {step.points:+.1f} points a doubling, {step.verdict}"
 
 
-def verdict(one: Group, other: Group) -> str:
-    """Whether two cells' difference is more than chance, as far as seeds tell."""
-    if min(one.acc.n, other.acc.n) < 2:
-        return "one seed: chance unknown"
-    if one.acc.overlaps(other.acc):
-        return "within the seeds' spread"
-    return "beyond the seeds' spread"
-
-
-def _doubling(small: str, of: Group, large: str, to: Group) -> Doubling:
-    gain = 100 * (to.acc.mean - of.acc.mean)
-    ratio = to.bytes.mean / of.bytes.mean if of.bytes.mean else math.nan
+def _doubling(smaller: str, small_group: Group, larger: str, large_group: Group) -> Doubling:
+    gain = 100 * (large_group.acc.mean - small_group.acc.mean)
+    ratio = large_group.bytes.mean / small_group.bytes.mean if small_group.bytes.mean else math.nan
     doublings = math.log2(ratio) if ratio > 0 else math.nan
-    each = gain / doublings if abs(doublings) > 0.1 else math.nan
-    return Doubling(small, large, doublings, each, verdict(of, to))
+    points = gain / doublings if abs(doublings) > 0.1 else math.nan
+    return Doubling(smaller, larger, doublings, points, verdict(small_group, large_group))

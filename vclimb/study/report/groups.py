@@ -1,8 +1,10 @@
-"""Runs that differ in their seed alone, as one: means, and how far seeds lie apart."""
+"""Group runs that differ only in their seed, and arrange the groups for charts and tables."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +16,7 @@ from vclimb.study.naming import label, short, value_text, varied
 from vclimb.study.report.results import RunResult, newest
 
 BUDGET = "memory.budget"
-# What lines are drawn of, first found first; what else varies gets panels.
+# Settings that lines may stand for, the preferred first. All other settings that vary get panels.
 _SERIES = (
     "memory.frames",
     "memory.codec",
@@ -24,18 +26,18 @@ _SERIES = (
     "consistency.weight",
 )
 SAME_BYTES = 1.02
-"""Memories whose bytes differ by less than this factor count as equally large: no budget is ever filled to the byte."""
+"""Factor below which two memories count as equally large: no budget is ever filled to the byte."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over seeds.
+    """Mean and range of a figure over seeds; NaN where it was never measured.
 
     Attributes:
-        mean: of them.
-        low: the lowest.
-        high: the highest.
-        n: seeds.
+        mean: Arithmetic mean over the seeds.
+        low: Lowest value of a seed.
+        high: Highest value of a seed.
+        n: Number of seeds with a value.
     """
 
     mean: float
@@ -44,77 +46,88 @@ class Spread:
     n: int
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """Of the values that were measured; NaN where none was."""
+    def from_values(cls, values: Iterable[float]) -> Spread:
+        """Summarise one value per seed, without those that are NaN."""
         known = [value for value in values if not math.isnan(value)]
         if not known:
             return cls(math.nan, math.nan, math.nan, 0)
         return cls(sum(known) / len(known), min(known), max(known), len(known))
 
     def overlaps(self, other: Spread) -> bool:
-        """Whether the seeds' ranges meet: then the difference may be chance."""
+        """Tell whether the ranges of two groups meet; then their difference may be chance."""
         return self.low <= other.high and other.low <= self.high
 
 
 @dataclass(frozen=True)
 class Group:
-    """Complete runs that differ in their seed alone.
+    """Complete runs that differ only in their seed: a cell of the study.
 
     Attributes:
-        runs: by seed.
+        runs: Runs, sorted by seed.
     """
 
     runs: tuple[RunResult, ...]
 
     @property
     def settings(self) -> Mapping[str, Any]:
+        """Settings of the first run, by dotted name."""
         return self.runs[0].settings
 
     @property
+    def budget(self) -> str:
+        """Budget as it is written in the settings."""
+        return str(self.settings.get(BUDGET))
+
+    @property
     def anchor(self) -> str:
-        """A name for links."""
+        """Id of the group's row in the page's table."""
         return f"cell-{self.runs[0].run_id}"
 
     @property
     def has_memory(self) -> bool:
+        """Whether the method keeps a memory."""
         return self.runs[0].has_memory
 
     @cached_property
     def acc(self) -> Spread:
-        return self.of(lambda run: run.number("acc"))
+        """Acc after the last task, a fraction."""
+        return self.spread(lambda run: run.number("acc"))
 
     @cached_property
     def bwf(self) -> Spread:
-        return self.of(lambda run: run.number("bwf"))
+        """Backward forgetting after the last task, a fraction."""
+        return self.spread(lambda run: run.number("bwf"))
 
     @cached_property
     def bytes(self) -> Spread:
-        return self.of(lambda run: run.memory("bytes_on_disk"))
+        """Size of the memory on disk in bytes."""
+        return self.spread(lambda run: run.memory("bytes_on_disk"))
 
     @cached_property
     def frames(self) -> Spread:
-        return self.of(lambda run: run.memory("frames"))
+        """Number of frames in the memory."""
+        return self.spread(lambda run: run.memory("frames"))
 
-    def of(self, figure: Callable[[RunResult], float]) -> Spread:
-        """Any figure of its runs."""
-        return Spread.of(figure(run) for run in self.runs)
+    def spread(self, figure: Callable[[RunResult], float]) -> Spread:
+        """Summarise any figure over the seeds."""
+        return Spread.from_values(figure(run) for run in self.runs)
 
-    def curve(self, series: Callable[[RunResult], list[float]]) -> list[Spread]:
-        """A figure after each task."""
-        return [Spread.of(values) for values in zip(*map(series, self.runs), strict=False)]
+    def curve(self, figures: Callable[[RunResult], list[float]]) -> list[Spread]:
+        """Summarise a figure of each task over the seeds."""
+        return [Spread.from_values(values) for values in zip(*map(figures, self.runs), strict=False)]
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How groups are set out in plots.
+class ReportLayout:
+    """Arrangement of a study's groups: which setting is drawn as lines, which as panels.
 
     Attributes:
-        groups: with a memory.
-        references: of methods that keep none: one line each, wherever it can be drawn.
-        names: settings that differ, in the order of people's interest.
-        series: the setting that lines and markers are of; None: nothing varies.
-        panels: settings that panels and colours are of.
-        budgets: texts, the smallest first of each kind.
+        groups: Groups that keep a memory, in the order of the axes' values.
+        references: Groups that keep no memory; charts draw each as a level line.
+        names: Settings that differ between groups, in the order of interest.
+        series: Setting that lines and markers stand for; None where no setting varies.
+        panels: Settings that panels and colours stand for.
+        budgets: Budgets as written, sorted by kind and size.
     """
 
     groups: tuple[Group, ...]
@@ -125,98 +138,90 @@ class Layout:
     budgets: tuple[str, ...]
 
     @classmethod
-    def of(cls, runs: Sequence[RunResult]) -> Layout:
-        """Of complete runs. Of several with the same settings and seed, the newest alone is a seed."""
-        of_key: dict[str, list[RunResult]] = {}
+    def from_runs(cls, runs: Sequence[RunResult]) -> ReportLayout:
+        """Arrange complete runs. Of several runs with the same settings and seed only the newest counts."""
+        runs_of: dict[str, list[RunResult]] = {}
         for run in newest(runs):
-            of_key.setdefault(run.key, []).append(run)
-        groups = [Group(tuple(sorted(of, key=lambda run: run.seed))) for of in of_key.values()]
-        names = varied([group.settings for group in groups])
-        replaying = tuple(group for group in groups if group.has_memory)
-        own = varied([group.settings for group in replaying])
-        series = _series(own, replaying)
-        panels = tuple(name for name in own if name not in (series, BUDGET))
-        budgets = {str(group.settings.get(BUDGET)): None for group in replaying}
-        layout = cls(
-            replaying,
-            tuple(group for group in groups if not group.has_memory),
-            tuple(names),
-            series,
-            panels,
-            tuple(sorted(budgets, key=budget_order)),
+            runs_of.setdefault(run.key, []).append(run)
+        groups = [Group(tuple(sorted(seeds, key=lambda run: run.seed))) for seeds in runs_of.values()]
+        replaying = [group for group in groups if group.has_memory]
+        names = varied([group.settings for group in replaying])
+        series = _series(names, replaying)
+        places = {name: _places(name, replaying) for name in names}
+        replaying.sort(key=lambda group: [places[name][value_text(group.settings.get(name))] for name in names])
+        return cls(
+            groups=tuple(replaying),
+            references=tuple(group for group in groups if not group.has_memory),
+            names=tuple(varied([group.settings for group in groups])),
+            series=series,
+            panels=tuple(name for name in names if name not in (series, BUDGET)),
+            budgets=tuple(sorted({group.budget for group in replaying}, key=budget_order)),
         )
-        order = {name: [value_text(v) for v in layout.values(name)] for name in own}
-        ordered = sorted(
-            replaying, key=lambda group: [order[name].index(value_text(group.settings.get(name))) for name in own]
-        )
-        return cls(tuple(ordered), layout.references, layout.names, series, panels, layout.budgets)
 
-    def values(self, name: str) -> list[Any]:
-        """Values of a setting: numbers by size, `all` last, others as they come."""
-        found = list({value_text(g.settings.get(name)): g.settings.get(name) for g in self.groups}.values())
-        if name == BUDGET:
-            return sorted(found, key=lambda value: budget_order(str(value)))
-        if any(isinstance(value, int | float) for value in found):
-            return sorted(found, key=lambda value: (not isinstance(value, int | float), value if value != "all" else 0))
-        return found
-
-    @cached_property  # asked for with every mark
+    @cached_property
     def series_values(self) -> list[str]:
-        """Names of the lines."""
-        return [short(self.series, value) for value in self.values(self.series)] if self.series else [""]
-
-    def series_of(self, group: Group) -> int:
-        """Number of a group's line."""
-        name = short(self.series, group.settings.get(self.series)) if self.series else ""
-        return self.series_values.index(name)
+        """Names of the lines; one empty name where no setting varies."""
+        if self.series is None:
+            return [""]
+        return [short(self.series, value) for value in _ordered_values(self.series, self.groups)]
 
     @cached_property
     def panel_names(self) -> list[str]:
-        """Names of the panels; one without a name where nothing but the series varies."""
+        """Names of the panels; one empty name where only the series and the budget vary."""
         return list(dict.fromkeys(self.panel_of(group) for group in self.groups)) or [""]
 
+    @cached_property
+    def _number_of_series(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.series_values)}
+
+    @cached_property
+    def _groups_of_budget(self) -> dict[str, list[Group]]:
+        groups: dict[str, list[Group]] = defaultdict(list)
+        for group in self.groups:
+            groups[group.budget].append(group)
+        return dict(groups)
+
+    def series_of(self, group: Group) -> int:
+        """Look up the number of a group's line."""
+        name = short(self.series, group.settings.get(self.series)) if self.series else ""
+        return self._number_of_series[name]
+
     def panel_of(self, group: Group) -> str:
-        """Name of a group's panel."""
+        """Name a group's panel."""
         return label(group.settings, self.panels) if self.panels else ""
 
     def name(self, group: Group) -> str:
-        """A group in a few words."""
+        """Name a group in a few words: the settings that set it apart."""
         return label(group.settings, self.names_of(group))
 
+    def name_without_budget(self, group: Group) -> str:
+        """Name a group where its budget is known from the context."""
+        return label(group.settings, [name for name in self.names_of(group) if name != BUDGET])
+
     def names_of(self, group: Group) -> list[str]:
-        """Settings that say what a group is: not those of a memory that its method doesn't keep."""
+        """Select the settings that describe a group: none of a memory where its method keeps none."""
         return [name for name in self.names if group.has_memory or not name.startswith("memory.")]
 
     def at_budget(self, budget: str) -> list[Group]:
-        """Groups of a budget."""
-        return [group for group in self.groups if str(group.settings.get(BUDGET)) == budget]
+        """Select the groups of one budget."""
+        return self._groups_of_budget.get(budget, [])
 
     @cached_property
     def front(self) -> list[Group]:
-        """The Pareto front: no other memory is as small and more accurate. The smallest first."""
-        known = [g for g in self.groups if not math.isnan(g.acc.mean + g.bytes.mean)]
-        best = [
-            group
-            for group in known
-            if not any(
-                other.bytes.mean <= group.bytes.mean * SAME_BYTES
-                and (other.acc.mean, -other.bytes.mean) > (group.acc.mean, -group.bytes.mean)
-                for other in known
-                if other is not group
-            )
-        ]
-        return sorted(best, key=lambda group: group.bytes.mean)
-
-
-def _series(names: Sequence[str], groups: Sequence[Group]) -> str | None:
-    """The setting that lines are of: the first of `_SERIES` that takes several values, rather than one of two."""
-    candidates = [name for name in _SERIES if name in names] or [name for name in names if name != BUDGET]
-    n_values = {name: len({value_text(g.settings.get(name)) for g in groups}) for name in candidates}
-    return next((name for name in candidates if n_values[name] > 2), next(iter(candidates), None))
+        """Pareto front, sorted by bytes: groups that no memory of at most the same size (`SAME_BYTES`) beats in Acc."""
+        known = sorted(
+            (group for group in self.groups if not math.isnan(group.acc.mean + group.bytes.mean)),
+            key=lambda group: group.bytes.mean,
+        )
+        sizes = [group.bytes.mean for group in known]
+        tops: list[Group] = []  # the best of each prefix; of equal accuracies the smaller memory, which comes first
+        for group in known:
+            tops.append(group if not tops or group.acc.mean > tops[-1].acc.mean else tops[-1])
+        return [group for group in known if tops[bisect_right(sizes, group.bytes.mean * SAME_BYTES) - 1] is group]
 
 
 def budget_order(text: str) -> tuple[str, int]:
-    """Budgets of one kind side by side, the smallest first."""
+    """Sort budgets by kind, then by size."""
     try:
         budget = MemoryBudget.parse(text)
     except SettingsError:
@@ -225,6 +230,30 @@ def budget_order(text: str) -> tuple[str, int]:
 
 
 def best(groups: Iterable[Group]) -> Group | None:
-    """The most accurate one."""
+    """Select the most accurate group; None where none was measured."""
     known = [group for group in groups if not math.isnan(group.acc.mean)]
     return max(known, key=lambda group: group.acc.mean, default=None)
+
+
+def _series(names: Sequence[str], groups: Sequence[Group]) -> str | None:
+    """Choose the setting that lines stand for: the first of `_SERIES` with over two values, else the first at all."""
+    candidates = [name for name in _SERIES if name in names] or [name for name in names if name != BUDGET]
+    n_values = {name: len({value_text(group.settings.get(name)) for group in groups}) for name in candidates}
+    return next((name for name in candidates if n_values[name] > 2), next(iter(candidates), None))
+
+
+def _ordered_values(name: str, groups: Iterable[Group]) -> list[Any]:
+    """List a setting's values: numbers by size, then `all`, other values as they come."""
+    values = list({value_text(group.settings.get(name)): group.settings.get(name) for group in groups}.values())
+    if name == BUDGET:
+        return sorted(values, key=lambda value: budget_order(str(value)))
+    if any(isinstance(value, int | float) for value in values):
+        return sorted(
+            values,
+            key=lambda value: (0, value) if isinstance(value, int | float) else (1 if value == "all" else 2, 0),
+        )
+    return values
+
+
+def _places(name: str, groups: Iterable[Group]) -> dict[str, int]:
+    return {value_text(value): place for place, value in enumerate(_ordered_values(name, groups))}

@@ -1,4 +1,4 @@
-"""Figures that others published, beside ours where the scenario is the same."""
+"""Compare with the published figures of others where the scenario is the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vclimb.study.report.groups import BUDGET, Group
 from vclimb.study.report.results import RunResult
 
 _OFFICIAL = "the benchmark's task file"
-_OF_CLASSES = {101: "ucf101", 200: "activitynet", 400: "kinetics"}
+_DATA_BY_CLASSES = {101: "ucf101", 200: "activitynet", 400: "kinetics"}
 TITLES = {
     "ucf101": "UCF101",
     "kinetics": "Kinetics",
@@ -24,15 +24,15 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Published:
-    """A row of a published table, and our cell of the same settings if there is one.
+    """Row of a published table, and the study's cell of the same settings if there is one.
 
     Attributes:
-        scenario: such as `UCF101, 10 tasks`.
-        table: a letter: which of the paper's tables.
-        name: method, frames of a video, and consistency.
-        acc: percent, theirs.
-        bwf: percent, theirs.
-        ours: our runs; None where the study has no such cell.
+        scenario: Name of the scenario, such as `UCF101, 10 tasks`.
+        table: Letter of the paper's table.
+        name: Method, frames per video, and temporal consistency.
+        acc: Published Acc in percent.
+        bwf: Published BWF in percent.
+        ours: Group of the study with the same settings; None where there is none.
     """
 
     scenario: str
@@ -44,16 +44,16 @@ class Published:
 
 
 def source() -> str:
-    """Where the figures come from."""
+    """Cite the source of the published figures."""
     return f"{_file()['source']}; {_file()['url']}"
 
 
 def official_scenario(run: RunResult) -> tuple[str, int] | None:
-    """Data set and tasks of the benchmark's scenario that a run is of; None where it is of another one."""
+    """Recognise the benchmark's scenario of a run: its data set and number of tasks; None for other scenarios."""
     scenario: Mapping[str, Any] = (run.metrics or {}).get("scenario") or {}
     if not str(scenario.get("origin", "")).startswith(_OFFICIAL):
         return None
-    data = _OF_CLASSES.get(len(scenario.get("classes") or ()))
+    data = _DATA_BY_CLASSES.get(len(scenario.get("classes") or ()))
     if data is None:
         return None
     if data == "activitynet":
@@ -62,14 +62,14 @@ def official_scenario(run: RunResult) -> tuple[str, int] | None:
 
 
 def published(groups: Sequence[Group]) -> list[Published]:
-    """Rows of the paper's tables for the scenarios that groups are of."""
-    scenarios = list(dict.fromkeys(one for g in groups if (one := official_scenario(g.runs[0])) is not None))
+    """List the rows of the paper's tables for the scenarios of some groups."""
+    scenarios = list(dict.fromkeys(scenario for g in groups if (scenario := official_scenario(g.runs[0])) is not None))
     rows = []
     for data, tasks in scenarios:
-        own = [group for group in groups if official_scenario(group.runs[0]) == (data, tasks)]
+        members = [group for group in groups if official_scenario(group.runs[0]) == (data, tasks)]
         for row in _file()["rows"]:
             if row["tasks"] == tasks and data in row:
-                ours = next((group for group in own if _is_same(group.settings, row, data)), None)
+                ours = next((group for group in members if _is_same(group.settings, row, data)), None)
                 acc, bwf = row[data]
                 rows.append(Published(f"{TITLES[data]}, {tasks} tasks", row["table"], _name(row), acc, bwf, ours))
     return rows

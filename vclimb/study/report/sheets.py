@@ -1,4 +1,4 @@
-"""Pictures of what memories keep, small enough for a page."""
+"""Show what memories keep, as pictures small enough for a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from vclimb.memory.report import MemoryReport
 from vclimb.memory.store.layout import NODE_FILE
 from vclimb.pipeline.errors import VclimbError
-from vclimb.study.report.groups import Group, Layout, best
+from vclimb.study.report.groups import Group, ReportLayout, best
 from vclimb.study.report.results import MEMORY, RunResult
 
 _MAX_CLASSES = 6
@@ -20,13 +20,13 @@ _MAX_WIDTH = 1300
 
 @dataclass(frozen=True)
 class Sheet:
-    """A memory that is shown.
+    """Contact sheet of a memory.
 
     Attributes:
-        title: why it is shown.
-        name: the cell.
-        data: the picture as a `data:` address; empty where there is none.
-        note: what can't be shown, and why.
+        title: Reason for showing this memory.
+        name: Name of the cell.
+        data: Picture as a `data:` address; empty where there is none.
+        note: What can't be shown, and why; may be empty.
     """
 
     title: str
@@ -35,31 +35,28 @@ class Sheet:
     note: str
 
 
-def contact_sheets(layout: Layout) -> list[Sheet]:
-    """What the cheapest and the best memories keep, of those that are at hand."""
+def contact_sheets(layout: ReportLayout) -> list[Sheet]:
+    """Show what the smallest and the best memories keep, of those whose files are at hand."""
     groups = [group for group in layout.groups if group.bytes.mean > 0 and group.frames.mean > 0]
     if not groups:
         return []
     at_hand = [group for group in groups if _run_with_memory(group) is not None]
     sheets = []
-    for title, wanted, found in (
-        ("The smallest memory", _cheapest(groups), _cheapest(at_hand)),
+    for title, wanted, shown in (
+        ("The smallest memory", _smallest(groups), _smallest(at_hand)),
         ("The best memory", best(groups), best(at_hand)),
     ):
-        if found is None:
-            name = layout.name(wanted) if wanted else ""
-            sheets.append(
-                Sheet(title, name, "", "its run folder has no memory.zarr, as where only metrics were copied")
-            )
+        wanted_name = layout.name(wanted) if wanted else ""
+        if shown is None:
+            reason = "its run folder has no memory.zarr, as where only metrics were copied"
+            sheets.append(Sheet(title, wanted_name, "", reason))
             continue
-        instead = ""
-        if found is not wanted and wanted is not None:
-            instead = f"of those whose memory.zarr is at hand; {layout.name(wanted)} isn't"
-        sheets.append(_sheet(title, layout.name(found), found, instead))
+        note = "" if shown is wanted else f"of those whose memory.zarr is at hand; {wanted_name} isn't"
+        sheets.append(_sheet(title, layout.name(shown), shown, note))
     return sheets
 
 
-def _cheapest(groups: list[Group]) -> Group | None:
+def _smallest(groups: list[Group]) -> Group | None:
     return min(groups, key=lambda group: group.bytes.mean, default=None)
 
 
@@ -69,18 +66,19 @@ def _run_with_memory(group: Group) -> RunResult | None:
 
 def _sheet(title: str, name: str, group: Group, note: str) -> Sheet:
     run = _run_with_memory(group)
-    assert run is not None, "only groups with a memory come here"
+    assert run is not None, "groups without a memory are left out before"
     try:
+        # Loads torch, which a report without memories at hand does without.
         from vclimb.memory.sheet import memory_sheet
 
         report = MemoryReport.of(run.path / MEMORY)
         picture = memory_sheet(report.memory, report.usage, _MAX_CLASSES).picture
     except (VclimbError, OSError) as error:
         return Sheet(title, name, "", f"it can't be read: {error}")
-    return Sheet(title, name, _address(picture), note)
+    return Sheet(title, name, _data_address(picture), note)
 
 
-def _address(picture: Image.Image) -> str:
+def _data_address(picture: Image.Image) -> str:
     if picture.width > _MAX_WIDTH:
         height = round(picture.height * _MAX_WIDTH / picture.width)
         picture = picture.resize((_MAX_WIDTH, height), Image.Resampling.LANCZOS)

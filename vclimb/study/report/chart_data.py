@@ -1,0 +1,177 @@
+"""Rows that charts draw: one per group, and one per group and task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from vclimb.study.naming import size_label
+from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES, Figure, printable, spread_text
+from vclimb.study.report.groups import Group, ReportLayout, Spread, best
+from vclimb.study.report.results import RunResult
+
+Row = dict[str, Any]
+FRONT = "Pareto front"
+# Groups of equal bytes are drawn side by side, so that none hides another: over at most this share of the axis, and
+# this share of the gap between two budgets.
+_APART_OF_AXIS, _APART_OF_GAP = 0.11, 0.55
+
+CURVES: dict[str, Callable[[RunResult], list[float]]] = {
+    "acc": lambda run: run.series("acc_after_each_task"),
+    "forgotten": lambda run: run.forgetting,
+}
+"""Column of the task rows -> figure of each task."""
+
+
+def cell_rows(layout: ReportLayout) -> list[Row]:
+    """Make a row for each group with a memory. Figures in percent are None where they were not measured."""
+    factors = {figure.name: _factors(layout, figure) for figure in (BYTES, FRAMES)}
+    tops = {budget: (best(groups := layout.at_budget(budget)), _least(groups)) for budget in layout.budgets}
+    front = {id(group) for group in layout.front}
+    rows = []
+    for group in layout.groups:
+        row = _row(layout, group) | {
+            "panel": printable(layout.panel_of(group)),
+            "series": printable(layout.series_values[layout.series_of(group)]),
+            "budget": printable(group.budget),
+            "is_front": id(group) in front,
+            "is_best_acc": tops[group.budget][0] is group,
+            "is_best_bwf": tops[group.budget][1] is group,
+        }
+        for figure in (BYTES, FRAMES):
+            amount = figure.spread(group).mean
+            row[figure.name] = amount * factors[figure.name][id(group)] if amount > 0 else None
+        rows.append(row)
+    return rows
+
+
+def front_rows(layout: ReportLayout, cells: Sequence[Row]) -> list[Row]:
+    """Make a row for each corner of the Pareto front, and one where the front leaves the chart.
+
+    The column `label` is empty where there is no room for a text.
+
+    Args:
+        cells: Rows of `cell_rows`, which say where groups are drawn.
+    """
+    (left, right), (low, high) = x_domain(layout, BYTES), y_domain(layout, ACC)
+    front = sorted((row for row in cells if row["is_front"]), key=lambda row: float(row["bytes"]))
+    rows: list[Row] = []
+    labelled: list[tuple[float, float, float]] = []  # places and widths as shares of the chart
+    for row in reversed(front):  # the best first: its label is wanted most
+        x, y = math.log(row["bytes"] / left) / math.log(right / left), (row["acc"] - low) / (high - low)
+        width = 0.016 * len(row["series"])
+        is_free = all(abs(x - x2) > (width + width2) / 2 or abs(y - y2) > 0.07 for x2, y2, width2 in labelled)
+        if is_free:
+            labelled.append((x, y, width))
+        rows.append({name: row[name] for name in ("bytes", "acc")} | {"label": row["series"] if is_free else ""})
+    if front:
+        rows.insert(0, {"bytes": right, "acc": front[-1]["acc"], "label": ""})
+    return [row | {"line": FRONT} for row in reversed(rows)]
+
+
+def reference_rows(layout: ReportLayout) -> list[Row]:
+    """Make a row for each group without a memory."""
+    return [_row(layout, group) | {"number": number} for number, group in enumerate(layout.references)]
+
+
+def task_rows(layout: ReportLayout, budget: str, groups: Sequence[Group]) -> list[Row]:
+    """Make a row for each task of each group that is drawn task by task at a budget."""
+    rows = []
+    for group in groups:
+        texts = {name: value for name, value in _row(layout, group).items() if isinstance(value, str)}
+        texts |= {"at": printable(budget), "name": printable(layout.name_without_budget(group))}
+        curves = {name: group.curve(curve) for name, curve in CURVES.items()}
+        for task in range(max(map(len, curves.values()))):
+            row: Row = texts | {"task": task + 1}
+            for name, curve in curves.items():
+                if task < len(curve):
+                    row |= _percent(name, curve[task])
+            rows.append(row)
+    return rows
+
+
+def linear_domain(spreads: Iterable[Spread], floor: float | None = None) -> tuple[float, float]:
+    """Choose the ends of an axis in percent.
+
+    Args:
+        spreads: Fractions that the axis must show.
+        floor: Percentage below which the axis never begins.
+    """
+    values = [100 * value for spread in spreads if spread.n for value in (spread.low, spread.high)] or [0.0, 100.0]
+    low, high = min(values), max(values)
+    room = max((high - low) * 0.08, (5 - (high - low)) / 2)  # at least 5 points: noise must not look like a mountain
+    return (low - room if floor is None else max(low - room, floor)), high + room
+
+
+def log_domain(values: Iterable[float]) -> tuple[float, float]:
+    """Choose the ends of a logarithmic axis; values that are not above 0 are left out."""
+    known = [value for value in values if value > 0] or [1.0, 10.0]
+    low, high = min(known), max(known)
+    room = max(1.3, (high / low) ** 0.1)
+    return low / room, high * room
+
+
+def _row(layout: ReportLayout, group: Group) -> Row:
+    memory = ""
+    if group.has_memory:
+        videos = group.spread(lambda run: run.memory("videos")).mean
+        memory = f"{size_label(group.bytes.mean)}, {videos:,.0f} videos, {group.frames.mean:,.0f} frames"
+    return {
+        "cell": printable(layout.name(group)),
+        **_percent("acc", group.acc),
+        **_percent("bwf", group.bwf),
+        "acc_text": spread_text(group.acc),
+        "bwf_text": spread_text(group.bwf),
+        "memory": memory or "none",
+        "runs": printable(", ".join(run.run_id for run in group.runs)),
+        "href": f"#{group.anchor}",
+    }
+
+
+def _percent(name: str, spread: Spread) -> Row:
+    """Make the columns of a figure: its mean, and its range where seeds differ."""
+    if not spread.n:
+        return {name: None}
+    row = {name: round(100 * spread.mean, 3)}
+    if spread.n > 1 and spread.low < spread.high:
+        row |= {f"{name}_low": round(100 * spread.low, 3), f"{name}_high": round(100 * spread.high, 3)}
+    return row
+
+
+def _least(groups: Iterable[Group]) -> Group | None:
+    known = [group for group in groups if BWF.spread(group).n]
+    return min(known, key=lambda group: group.bwf.mean, default=None)
+
+
+def _factors(layout: ReportLayout, figure: Figure) -> dict[int, float]:
+    """Choose the factor by which each group is moved along a logarithmic axis. Keys are `id(group)`."""
+    amounts = {id(group): figure.spread(group).mean for group in layout.groups}
+    low, high = log_domain(amounts.values())
+    middles = []
+    for budget in layout.budgets:
+        known = [math.log(amount) for g in layout.at_budget(budget) if (amount := amounts[id(g)]) > 0]
+        middles += [median(known)] if known else []
+    gaps = [after - before for before, after in pairwise(sorted(middles)) if after - before > 0.01]
+    panels = {name: number for number, name in enumerate(layout.panel_names)}
+    n_places = len(layout.series_values) * len(panels)
+    of_axis = min(_APART_OF_AXIS, 0.02 * n_places) * math.log(high / low)
+    width = min([of_axis, *(_APART_OF_GAP * gap for gap in gaps)])
+    factors = {}
+    for group in layout.groups:
+        place = layout.series_of(group) * len(panels) + panels[layout.panel_of(group)]
+        factors[id(group)] = math.exp(width * (place / (n_places - 1) - 0.5)) if n_places > 1 else 1.0
+    return factors
+
+
+def y_domain(layout: ReportLayout, figure: Figure) -> tuple[float, float]:
+    """Choose one axis of a figure in percent for all charts of a study."""
+    groups = [*layout.groups, *layout.references]
+    return linear_domain(map(figure.spread, groups), floor=0 if figure is ACC else None)
+
+
+def x_domain(layout: ReportLayout, figure: Figure) -> tuple[float, float]:
+    """Choose one logarithmic axis for all charts of a study."""
+    return log_domain(figure.spread(group).mean for group in layout.groups)

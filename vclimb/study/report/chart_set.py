@@ -1,0 +1,167 @@
+"""Choose the charts of a report, and draw them as files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import vl_convert
+
+from vclimb.study.report.chart_data import CURVES, Row, cell_rows, front_rows, linear_domain, reference_rows, task_rows
+from vclimb.study.report.chart_style import CONFIG, Spec
+from vclimb.study.report.charts import dots, heat_map, over_tasks, scatter, series_lines
+from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES
+from vclimb.study.report.groups import Group, ReportLayout, best
+
+MAX_PANELS, MAX_BUDGETS, MAX_CURVES = 12, 8, 16
+_FILE_WIDTH = 640
+_VERSION = vl_convert.get_vegalite_versions()[-1]  # the newest, which the page's library is of as well
+_SCHEMA = f"https://vega.github.io/schema/vega-lite/v{_VERSION}.json"
+
+
+@dataclass(frozen=True)
+class ReportChart:
+    """A chart of a report.
+
+    Attributes:
+        name: Name of its file, without the suffix.
+        spec: Vega-Lite specification without its data.
+        title: What the chart shows, for readers who can't see it.
+    """
+
+    name: str
+    spec: Spec
+    title: str
+
+
+@dataclass(frozen=True)
+class ChartSet:
+    """All charts of a report.
+
+    Attributes:
+        sections: Section of the page -> its charts.
+        tables: Name of a table -> the rows that charts draw.
+        left_out: Sentences that say which charts were left out.
+    """
+
+    sections: dict[str, list[ReportChart]]
+    tables: dict[str, list[Row]]
+    left_out: list[str]
+
+    def __iter__(self) -> Iterator[ReportChart]:
+        return (chart for charts in self.sections.values() for chart in charts)
+
+    def to_svg(self, chart: ReportChart) -> str:
+        """Draw a chart as a picture of its own, with all texts escaped."""
+        used = {layer["data"]["name"] for layer in chart.spec["layer"]}
+        spec = chart.spec | {"datasets": {name: self.tables[name] for name in used}, "width": _FILE_WIDTH}
+        # Vega shortens texts by UTF-16 units, and vl-convert fails on half of a pair, as of an emoji.
+        text = re.sub("[^\u0000-\uffff]", "\N{REPLACEMENT CHARACTER}", json.dumps(spec, ensure_ascii=False))
+        return vl_convert.vegalite_to_svg(text, vl_version=_VERSION)
+
+
+def draw_charts(layout: ReportLayout) -> ChartSet:
+    """Choose and specify the charts of a study; none where no run with a memory is complete."""
+    if not layout.groups:
+        return ChartSet({}, {}, [])
+    panels, budgets = _chosen_panels(layout), _chosen_budgets(layout)
+    cells = cell_rows(layout)
+    curves = {budget: _groups_by_task(layout, budget) for _, budget in budgets}
+    tables = {
+        "cells": cells,
+        "references": reference_rows(layout),
+        "front": front_rows(layout, cells),
+        "tasks": [row for budget, groups in curves.items() for row in task_rows(layout, budget, groups)],
+    }
+    sections = {
+        "front": [_chart("acc-bytes", scatter(layout, BYTES, ACC, with_front=True), "Acc against bytes")],
+        "others": [
+            _chart("acc-frames", scatter(layout, FRAMES, ACC), "Acc against frames"),
+            _chart("bwf-bytes", scatter(layout, BYTES, BWF), "BWF against bytes"),
+            _chart("bwf-frames", scatter(layout, FRAMES, BWF), "BWF against frames"),
+        ],
+    }
+    if len(layout.budgets) > 1 and layout.series:
+        for y in (ACC, BWF):
+            sections[f"lines-{y.name}"] = [
+                _chart(
+                    f"{y.name}-bytes-panel{n}", series_lines(layout, panel, BYTES, y), f"{y.title} over bytes: {panel}"
+                )
+                for n, panel in panels
+            ]
+        for figure in (ACC, BWF):
+            sections[f"heat-{figure.name}"] = [
+                _chart(f"heat-{figure.name}-panel{n}", heat_map(layout, panel, figure), f"{figure.title}: {panel}")
+                for n, panel in panels
+            ]
+    elif layout.series:
+        sections["dots"] = [
+            _chart(f"dots-{figure.name}-{n}", dots(layout, budget, figure), f"{figure.title} at {budget}")
+            for n, budget in budgets
+            for figure in (ACC, BWF)
+        ]
+    for section, stem, column in (("tasks", "acc-tasks", "acc"), ("forgetting", "forgetting", "forgotten")):
+        spreads = [s for groups in curves.values() for group in groups for s in group.curve(CURVES[column])]
+        domain = linear_domain(spreads)
+        sections[section] = [
+            _chart(f"{stem}-{n}", over_tasks(layout, budget, curves[budget], column, domain), f"{section}, {budget}")
+            for n, budget in budgets
+        ]
+    return ChartSet(sections, tables, list(_left_out(layout, len(panels), len(budgets))))
+
+
+def _chart(name: str, chart: Spec, title: str) -> ReportChart:
+    return ReportChart(name, {"$schema": _SCHEMA, "width": "container", **chart, "config": CONFIG}, title)
+
+
+def _chosen_panels(layout: ReportLayout) -> list[tuple[int, str]]:
+    """Number and name of the panels to draw: where there are too many, those with the most accurate groups."""
+    numbered = list(enumerate(layout.panel_names))
+    if len(numbered) <= MAX_PANELS:
+        return numbered
+    tops: dict[str, float] = {}
+    for group in layout.groups:
+        name = layout.panel_of(group)
+        tops[name] = max(tops.get(name, 0.0), group.acc.mean if group.acc.n else 0.0)
+    return sorted(sorted(numbered, key=lambda panel: -tops[panel[1]])[:MAX_PANELS])
+
+
+def _chosen_budgets(layout: ReportLayout) -> list[tuple[int, str]]:
+    """Number and text of the budgets to draw one by one: where there are too many, an even choice of all sizes."""
+    numbered = list(enumerate(layout.budgets))
+    if len(numbered) <= MAX_BUDGETS:
+        return numbered
+    return [numbered[round(place * (len(numbered) - 1) / (MAX_BUDGETS - 1))] for place in range(MAX_BUDGETS)]
+
+
+def _groups_by_task(layout: ReportLayout, budget: str) -> list[Group]:
+    """Select the groups to draw task by task: the best of each panel, or all groups of a single panel; references."""
+    groups: Iterable[Group] = layout.at_budget(budget)
+    if len(layout.panel_names) > 1:
+        members: dict[str, list[Group]] = {}
+        for group in groups:
+            members.setdefault(layout.panel_of(group), []).append(group)
+        groups = [top for group in members.values() if (top := best(group)) is not None]
+    groups = list(groups)
+    if len(groups) > MAX_CURVES:
+        kept = sorted(groups, key=lambda group: -group.acc.mean)[:MAX_CURVES]
+        groups = [group for group in groups if group in kept]
+    return [*groups, *layout.references[:MAX_CURVES]]
+
+
+def _left_out(layout: ReportLayout, n_panels: int, n_budgets: int) -> Iterator[str]:
+    n_kinds = len(layout.panel_names)
+    if n_panels < n_kinds and layout.series and len(layout.budgets) > 1:
+        yield f"panels of {n_kinds - n_panels} of {n_kinds} kinds of cells, the least accurate"
+    if n_budgets < len(layout.budgets):
+        yield f"charts task by task of {len(layout.budgets) - n_budgets} of {len(layout.budgets)} budgets"
+    most = max(
+        len({layout.panel_of(g) for g in layout.at_budget(b)})
+        if len(layout.panel_names) > 1
+        else len(layout.at_budget(b))
+        for b in layout.budgets
+    )
+    if max(most, len(layout.references)) > MAX_CURVES:
+        yield f"in charts task by task, all but the {MAX_CURVES} most accurate cells of a budget"
