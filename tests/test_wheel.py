@@ -90,6 +90,13 @@ def test_command_runs_beside_modules_of_the_same_names(environment: Path, hostil
 
 
 def test_python_interface_runs_beside_modules_of_the_same_names(environment: Path, hostile_folder: Path) -> None:
-    program = "import vclimb, vclimb.pipeline.dataset.dataset as module\nprint(vclimb.__file__, module.__file__)\n"
-    files = run(environment / "bin/python", "-c", program, folder=hostile_folder).split()
-    assert all(Path(file).is_relative_to(environment) for file in files)
+    """The call of `prepare` starts worker processes, which import what they need anew."""
+    program = (
+        "import vclimb\n"
+        "vclimb.synth('videos', classes=2, train=1, test=1, progress=False)\n"
+        "vclimb.prepare('videos', 'shards', short_side=32, workers=2, progress=False)\n"
+        "print(vclimb.__file__, len(vclimb.open('shards').videos))\n"
+    )
+    file, n_videos = run(environment / "bin/python", "-c", program, folder=hostile_folder).split()
+    assert Path(file).is_relative_to(environment)
+    assert n_videos == "4"
