@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -57,3 +58,12 @@ def test_links_of_a_page_lead_to_files(path: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)", path.read_text("utf-8")):
         if not link.startswith(("https://", "http://")):
             assert (path.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_modules_that_a_page_names_exist(path: Path) -> None:
+    page = path.read_text("utf-8")
+    for name in re.findall(r"`((?:pipeline|vclimb|cli|tests|benchmarks|docs)/[\w./]*)`", page):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"`(vclimb(?:\.\w+)+)`", page):
+        pkgutil.resolve_name(name)
