@@ -1,4 +1,4 @@
-"""The `vclimb` command's first step, and `python -m vclimb.cli` where the command isn't on the PATH."""
+"""Entry point of the `vclimb` command and of `python -m vclimb.cli`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _EXIT_INTERRUPTED = 130
 
 def main() -> None:
     """Entry point of the console script."""
-    # Loading takes half a second, with nothing to undo. A KeyboardInterrupt would be lost where Python cleans up
-    # between two imports, and the command would go on.
+    # Loading leaves nothing to undo. A KeyboardInterrupt could be lost where Python cleans up between two imports, and
+    # the command would go on.
     if interruptible := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop_at_once)
     from vclimb.cli.main import main as run
@@ -22,7 +22,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run()
-    except KeyboardInterrupt:  # before the command itself has begun: it answers for itself
+    except KeyboardInterrupt:  # before the command, which handles its interrupts, has begun
         sys.stderr.write(_STOPPED)
         raise SystemExit(_EXIT_INTERRUPTED) from None
 

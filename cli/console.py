@@ -1,6 +1,6 @@
-"""What all commands share: where text goes, how errors and results are printed.
+"""Output shared by all commands: consoles, errors, results.
 
-People read stderr (progress, notes) and stdout (the summary); with `--json`, stdout holds one JSON object.
+People read stderr (progress, notes) and stdout (the summary). With `--json`, stdout holds one JSON object.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 import vclimb
 
-# Names of classes and files are printed as they are: no `:dog:` becomes a picture of one.
+# Names of classes and files are printed unchanged: `:dog:` must not become a picture of a dog.
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
@@ -34,9 +34,9 @@ EXIT_INTERRUPTED = 130
 
 
 def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result:
-    """Run a command's work; turn our errors and Ctrl-C into one message and an exit status.
+    """Run a command's work; turn a VclimbError or Ctrl-C into one message and an exit status.
 
-    SIGTERM is treated as Ctrl-C, since it is how a cluster asks a job to stop.
+    SIGTERM counts as Ctrl-C, since a cluster stops jobs with it.
     """
     interrupted = False
 
@@ -46,7 +46,7 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
         raise KeyboardInterrupt
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as under nohup
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # otherwise it is ignored, as under nohup
         before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         return work()
@@ -71,7 +71,7 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
 
 
 def warn(text: str) -> None:
-    """A line that says what may not be as it was meant."""
+    """Print a warning on stderr."""
     err.print(f"[yellow]warning:[/] {plain(text)}")
 
 
@@ -90,16 +90,16 @@ def print_warnings_as_lines() -> None:
 
 
 def plain(text: str) -> str:
-    """Text that comes out as it is: nothing in it is markup, and nothing is a command to the terminal."""
+    """Escape a text for rich, so that nothing in it is markup or a command to the terminal."""
     text = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)
-    # rich takes a backslash off a bracket that begins no tag, which its `escape` doesn't make up for, and halves
-    # those before a tag: here one follows, so that it doesn't matter what the caller writes behind.
+    # rich removes a backslash before a bracket that begins no tag, which its `escape` doesn't make up for, and halves
+    # the backslashes before a tag. Here a tag follows, so that the caller may write anything behind the text.
     body = _BACKSLASHED_BRACKET.sub(r"\1\\[", text.rstrip("\\"))
     return f"[none]{escape(body)}{chr(92) * 2 * (len(text) - len(text.rstrip(chr(92))))}[/none]"
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""`vclimb inspect`: what a data set holds, in figures and in pictures."""
+"""`vclimb inspect`: statistics and a contact sheet of a data set."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _print(figures: vclimb.DatasetStatistics) -> None:
 
 
 def _kinds(counts: dict[str, int]) -> str:
-    """The commonest kinds and how often each occurs."""
+    """Write the most common kinds and the count of each."""
     shown = [f"{plain(name)} ({count:,})" for name, count in list(counts.items())[:_SHOWN_KINDS]]
     more = len(counts) - _SHOWN_KINDS
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

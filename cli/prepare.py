@@ -1,4 +1,4 @@
-"""`vclimb prepare`: raw videos become a data set of shards."""
+"""`vclimb prepare`: transcode raw videos into a data set of shards."""
 
 from __future__ import annotations
 
@@ -23,37 +23,36 @@ def command(
     layout: Annotated[str, typer.Option(help=f"How SOURCE is laid out: {_LAYOUTS}.")] = "auto",
     annotations: Annotated[
         list[Path] | None,
-        typer.Option(help="Annotation file(s) or folder, where they don't lie in SOURCE. Repeatable."),
+        typer.Option(help="Annotation file or folder, if not in SOURCE. Repeatable."),
     ] = None,
     columns: Annotated[
-        list[str] | None, typer.Option(help="For tables: our column = theirs, e.g. label=class. Repeatable.")
+        list[str] | None, typer.Option(help="For tables: OURS=THEIRS names of a column, e.g. label=class. Repeatable.")
     ] = None,
     codec: Annotated[
         str, typer.Option(help="jpeg: every frame stands alone, fast. h264: 4x smaller, 4x slower to sample.")
     ] = "jpeg",
     quality: Annotated[
         int | None,
-        typer.Option(help="ffmpeg's scale, lower is better. jpeg: 2-31, default 5. h264 (CRF): 0-51, default 23."),
+        typer.Option(help="Quality of ffmpeg, lower is better. jpeg: 2-31, default 5. h264 (CRF): 0-51, default 23."),
     ] = None,
-    short_side: Annotated[
-        int, typer.Option(help="Pixels; larger videos are scaled down to it, smaller ones kept.")
-    ] = 256,
+    short_side: Annotated[int, typer.Option(help="Short side in pixels that larger videos are scaled down to.")] = 256,
     fps: Annotated[
         str | None,
         typer.Option(help="Frames a second, e.g. 12 or 30000/1001. Default: each source frame, average rate."),
     ] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Store only the first so many frames of a video.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Greatest number of frames stored of a video.")] = None,
     keep_truncated: Annotated[
-        bool, typer.Option(help="Store what decodes of damaged videos; default: list as failed.")
+        bool, typer.Option(help="Store what decodes of damaged videos instead of listing them as failed.")
     ] = False,
     shard_size: Annotated[str, typer.Option(help="Aimed size of a shard, e.g. 256MB or 1GiB.")] = "256MB",
     workers: Annotated[int | None, typer.Option(help="Processes. Default: one for each core.")] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Only so many videos, spread over the classes: a trial run.")
+        int | None, typer.Option(help="Greatest number of videos, spread over the classes, for a trial run.")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Take just the videos that errors.jsonl lists, again.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Try just the videos that errors.jsonl lists.")] = False,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds that one video may take. Default: 120, and 10 for each second of it.")
+        float | None,
+        typer.Option(help="Seconds that one video may take. Default: 120, and 10 for each second of video."),
     ] = None,
     allow_outside: Annotated[bool, typer.Option(help="Let a table name files outside its own folder.")] = False,
     executor: Annotated[
@@ -63,8 +62,8 @@ def command(
 ) -> None:
     """Transcode raw videos into verified, frame-addressable WebDataset shards.
 
-    Run it again at any time: only what is missing is done, whatever stopped it before. A video that can't be
-    used becomes a row of errors.jsonl and never stops the run.
+    Run it again at any time: it makes only what is missing, whatever stopped it before. A video that can't be used
+    becomes a row of errors.jsonl and never stops the run.
     """
 
     dataset = explain_errors(
@@ -102,7 +101,7 @@ def command(
 
 
 def _print_summary(summary: vclimb.PrepareSummary) -> None:
-    """The summary for people: what was done, skipped and failed, and where it lies."""
+    """Print the numbers of prepared, skipped and failed videos, and the data set's size."""
     totals = summary.totals
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", style="bold")

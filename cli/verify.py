@@ -1,4 +1,4 @@
-"""`vclimb verify`: is a data set what its catalog says?"""
+"""`vclimb verify`: check a data set against its catalog."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def command(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one for each core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Check every SHA-256, tar, index and frame range. Names each bad sample; exit status 1 if there is one."""
+    """Check every SHA-256, tar, index and frame range. Each bad sample is named; the exit status is then 1."""
 
     report = explain_errors(
         lambda: vclimb.verify(dataset, decode=decode, workers=workers, progress=False if as_json else None),
@@ -40,6 +40,6 @@ def _print_report(dataset: Path, report: vclimb.VerifyReport) -> None:
         out.print(f"... and {more} more problems (--json lists all)")
     if report.unfinished:
         err.print("[yellow]a prepare run on this data set is unfinished; run it again to complete it[/]")
-    looked_at = f"{report.n_shards} shards, {report.n_videos:,} videos, {report.n_frames:,} frames"
+    checked = f"{report.n_shards} shards, {report.n_videos:,} videos, {report.n_frames:,} frames"
     verdict = f"[red]{len(report.problems)} problems[/]" if report.problems else "[green]clean[/]"
-    out.print(f"[bold]{plain(str(dataset))}[/]: {verdict} ({looked_at}{', all decoded' if report.decoded else ''})")
+    out.print(f"[bold]{plain(str(dataset))}[/]: {verdict} ({checked}{', all decoded' if report.decoded else ''})")

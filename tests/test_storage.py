@@ -28,7 +28,14 @@ from stream_contract import assert_same_bits
 
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.dataset.storage import MAX_GAP_SHARE, LocalStorage, RemoteStorage, Storage, joined, open_storage
+from vclimb.pipeline.dataset.storage import (
+    MAX_GAP_SHARE,
+    LocalStorage,
+    RemoteStorage,
+    Storage,
+    merge_ranges,
+    open_storage,
+)
 from vclimb.pipeline.errors import DatasetError
 from vclimb.pipeline.stream.cpu import CpuClipStream
 
@@ -181,7 +188,7 @@ class TestRemote(StorageContract):
 @given(st.sets(st.tuples(st.integers(0, 5_000), st.integers(1, 2_000)), max_size=20))
 def test_spans_cover_all_ranges_for_at_most_a_tenth_more_bytes(ranges: set[tuple[int, int]]) -> None:
     ordered = sorted(ranges)
-    spans = joined(ordered)
+    spans = merge_ranges(ordered)
     assert len(spans) <= len(ordered)
     assert all(start < end for start, end in spans)
     assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))

@@ -1,7 +1,7 @@
 """The catalog of a data set: dataset.json, videos.parquet, instances.parquet, errors.jsonl.
 
-It is written from the records of the published shards and holds no times, host names or absolute paths, so the
-same inputs and settings give the same bytes. What it does not list does not exist.
+The catalog is written from the records of published shards. It holds no times, host names or absolute paths, so the
+same inputs and settings give the same bytes. Shards that it does not list do not exist for readers.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def read_header(storage: Storage) -> dict[str, Any]:
 
 
 def _header_sha256(header: dict[str, Any]) -> str:
-    """Digest of the content of dataset.json but for the digest itself, as canonical JSON."""
+    """SHA-256 of the content of dataset.json without the digest itself, as canonical JSON."""
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
@@ -210,8 +210,8 @@ def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
 
 
 def _rows(parquet: bytes, schema: pa.Schema) -> list[dict[str, Any]]:
-    # Without arrow's threads: one that touches a Python object while this process forks (for a subprocess) or exits
-    # hangs the one and aborts the other.
+    # Without arrow's threads: a thread that touches a Python object while this process forks or exits makes the child
+    # hang or the process abort.
     table = pq.ParquetFile(pa.BufferReader(parquet), pre_buffer=False).read(use_threads=False)
     rows: list[dict[str, Any]] = table.select(schema.names).cast(schema).to_pylist()
     return rows

@@ -1,7 +1,7 @@
-"""Does what was stored decode? One check for a fresh transcode and for `vclimb verify --decode`.
+"""Checking that stored frames decode, for a new transcode and for `vclimb verify --decode`.
 
-A JPEG frame is decoded at an eighth of its size: all of its entropy-coded data is read, which is where damage
-shows, at twice the speed of a full decode.
+A JPEG frame is decoded at an eighth of its size: all entropy-coded data is read, where damage shows, at twice the speed
+of a full decode.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FrameIndex = npt.NDArray[np.int64]
 
 
 class FileSlice(io.RawIOBase):
-    """A read-only view of `size` bytes of a file from `offset`: a tar member as a file of its own, not in memory."""
+    """A read-only file of the `size` bytes of another file from `offset`, such as a member of a tar."""
 
     def __init__(self, path: Path, offset: int, size: int) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
@@ -50,9 +50,9 @@ class FileSlice(io.RawIOBase):
         view = memoryview(buffer)  # type: ignore[arg-type]
         wanted = min(len(view), self._size - self._position)
         self._file.seek(self._offset + self._position)
-        got = self._file.readinto(view[:wanted])
-        self._position += got
-        return got
+        n_read = self._file.readinto(view[:wanted])
+        self._position += n_read
+        return n_read
 
     def close(self) -> None:
         if not self.closed:
@@ -61,10 +61,10 @@ class FileSlice(io.RawIOBase):
 
 
 def frame_ranges(video: str | FileSlice) -> FrameRanges:
-    """Byte range, within the file, of each frame of a stored video, in presentation order. Nothing is decoded.
+    """Byte range in the file of each frame of a stored video, in presentation order. Nothing is decoded.
 
     Raises:
-        VideoError: the container can't be read, holds no frames, or its frames aren't evenly spaced in time.
+        VideoError: The container can't be read, holds no frames, or its frames aren't evenly spaced in time.
     """
     try:
         with av.open(video, "r") as container:
@@ -82,7 +82,7 @@ def frame_ranges(video: str | FileSlice) -> FrameRanges:
 
 
 def with_checksums(path: Path, ranges: FrameRanges) -> FrameIndex:
-    """Frame ranges of a file with the CRC-32 of each frame's bytes: a reader can tell damage without decoding."""
+    """Add the CRC-32 of each frame's bytes to its range, so that readers find damage without decoding."""
     index: FrameIndex = np.empty((len(ranges), 3), np.int64)
     index[:, :2] = ranges
     with open(path, "rb") as file:
@@ -93,15 +93,15 @@ def with_checksums(path: Path, ranges: FrameRanges) -> FrameIndex:
 
 
 def bad_jpeg_frames(path: Path, ranges: FrameRanges, width: int, height: int) -> Iterator[tuple[int, str]]:
-    """(frame number, what is wrong) for every frame that isn't a sound JPEG of the size given."""
+    """Yield (frame number, problem) for every frame that isn't an intact JPEG of the given size."""
     with open(path, "rb") as file:
         for number, (offset, size) in enumerate(ranges.tolist()):
             file.seek(offset)
             data = file.read(size)
             try:
-                found = simplejpeg.decode_jpeg_header(data)[:2]
-                if found != (height, width):
-                    yield number, f"is {found[1]}x{found[0]}, not {width}x{height}"
+                size_there = simplejpeg.decode_jpeg_header(data)[:2]
+                if size_there != (height, width):
+                    yield number, f"is {size_there[1]}x{size_there[0]}, not {width}x{height}"
                     continue
                 simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=1)
             except ValueError as error:
@@ -109,7 +109,7 @@ def bad_jpeg_frames(path: Path, ranges: FrameRanges, width: int, height: int) ->
 
 
 def bad_h264_frames(video: str | FileSlice, ranges: FrameRanges, width: int, height: int) -> Iterator[tuple[int, str]]:
-    """(frame number, what is wrong) for every frame of an H.264 video that doesn't decode to the size given."""
+    """Yield (frame number, problem) for every frame of an H.264 video that doesn't decode to the given size."""
     number = 0
     try:
         with av.open(video, "r") as container:
@@ -133,7 +133,7 @@ def check_decodes(path: Path, ranges: FrameRanges, codec: str, width: int, heigh
     """Decode every frame of a video file that was just stored.
 
     Raises:
-        VideoError: names the first bad frame.
+        VideoError: A frame doesn't decode; the message names the first one.
     """
     if codec == "jpeg":
         bad = bad_jpeg_frames(path, ranges, width, height)

@@ -1,4 +1,4 @@
-"""A picture of a data set: a row for each class, the middle frames of some of its videos."""
+"""The contact sheet of a data set: a row for each class, with the middle frames of some of its videos."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def contact_sheet(dataset: StoredDataset, columns: int = 8, max_rows: int = MAX_
     """Draw a data set. Frames keep their aspect ratio; more than `max_rows` classes are sampled evenly.
 
     Raises:
-        FrameDamagedError: a frame that is to be shown doesn't decode.
+        FrameDamagedError: A frame of the sheet doesn't decode.
     """
     by_class: dict[str, list[StoredInstance]] = {label: [] for label in dataset.classes}
     for instance in dataset.instances:
@@ -100,7 +100,7 @@ def _fitted(label: str, draw: ImageDraw.ImageDraw) -> str:
 
 
 def _evenly(items: list[Item], most: int) -> list[Item]:
-    """At most so many items, evenly spaced."""
+    """Choose at most `most` items, evenly spaced."""
     if len(items) <= most:
         return items
     return [items[i * len(items) // most] for i in range(most)]

@@ -1,4 +1,4 @@
-"""Reading a prepared data set: what it holds, where each video lies, and the bytes of any frame."""
+"""Reading a prepared data set: its videos and instances, and the bytes or pixels of any frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,16 @@ __all__ = ["StoredDataset", "StoredInstance", "StoredVideo", "as_webdataset"]
 
 
 class StoredDataset:
-    """A prepared data set, opened for reading. Holds its catalog in memory and maps frame indices as they are used."""
+    """A prepared data set, opened for reading. The catalog is in memory; frame indices are mapped when first used.
+
+    Attributes:
+        storage: Files of the data set.
+        catalog: Content of the catalog.
+        frame_indices: Frame indices of the shards.
+        videos: Stored videos, in the shards' order.
+        instances: Labelled instances, in the videos' order.
+        by_key: Key of a video to the video.
+    """
 
     def __init__(self, storage: Storage, catalog: Catalog) -> None:
         self.storage = storage
@@ -45,10 +54,10 @@ class StoredDataset:
 
     @property
     def folder(self) -> Path:
-        """The local folder.
+        """Folder of the data set.
 
         Raises:
-            DatasetError: the data set is read from a URL.
+            DatasetError: The data set is read from a URL.
         """
         if not isinstance(self.storage, LocalStorage):
             raise DatasetError(f"{self.storage} is not on this machine; copy it to a local folder for this")
@@ -82,22 +91,22 @@ class StoredDataset:
         """The encoded bytes of one frame: a whole JPEG file, or a packet of H.264.
 
         Raises:
-            IndexError: the video has no such frame.
+            IndexError: The video has no such frame.
         """
         _refuse_other_frames(video, frame)
         (data,), _ = self.frame_indices.read(video.shard, np.array([video.first_frame + frame]))
         return data
 
     def open_video(self, video: StoredVideo) -> FileSlice:
-        """The stored mp4 as a seekable file; nothing is read into memory."""
+        """Open the stored mp4 as a seekable file; nothing is read into memory."""
         return FileSlice(self.shard_paths(video.shard)[0], video.offset, video.bytes)
 
     def decode_frame(self, video: StoredVideo, frame: int) -> Pixels:
-        """One frame as RGB, (height, width, 3) uint8. For looking at videos; clips are streamed otherwise.
+        """Decode one frame to RGB, (height, width, 3) uint8. For looking at videos; training streams clips.
 
         Raises:
-            FrameDamagedError: its bytes are not the stored ones, or don't decode; names key, shard and offset.
-            IndexError: the video has no such frame.
+            FrameDamagedError: The bytes are not the stored ones, or don't decode.
+            IndexError: The video has no such frame.
         """
         _refuse_other_frames(video, frame)
         rows = VideoRows(video.key, video.codec, video.shard, video.first_frame)
@@ -112,11 +121,11 @@ def _refuse_other_frames(video: StoredVideo, frame: int) -> None:
 
 
 def as_webdataset(folder: Path | str, **options: Any) -> Any:
-    """The shards as a `webdataset.WebDataset` of samples `{__key__, mp4: bytes, json: bytes}`, in order.
+    """Open the shards as a `webdataset.WebDataset` of samples `{__key__, mp4: bytes, json: bytes}`, in order.
 
     Args:
-        folder: a prepared data set.
-        options: passed on to `webdataset.WebDataset`.
+        folder: A prepared data set.
+        options: Arguments of `webdataset.WebDataset`.
     """
     import webdataset
 

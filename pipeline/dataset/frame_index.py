@@ -1,4 +1,4 @@
-"""The frame indices of a data set's shards: where each frame lies, and its bytes held against their checksums."""
+"""The frame indices of a data set's shards: the place of each frame, and a check of its bytes by their checksum."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class VideoRows(NamedTuple):
 
 
 class FrameIndices:
-    """Frame indices by shard number, loaded as they are used; small enough to send to worker processes.
+    """Frame indices by shard number, loaded when they are first used; small enough to send to worker processes.
 
     Args:
-        storage: of the data set.
-        stems: shard number -> file name without a suffix.
+        storage: Storage of the data set.
+        stems: Shard number to the shard's file name without a suffix.
     """
 
     def __init__(self, storage: Storage, stems: Mapping[int, str]) -> None:
@@ -51,7 +51,7 @@ class FrameIndices:
         """File name of a shard, without a suffix.
 
         Raises:
-            DatasetError: there is no such shard.
+            DatasetError: There is no such shard.
         """
         if shard not in self._stems:
             raise DatasetError(f"{self.storage} has no shard {shard}; it has {sorted(self._stems)}")
@@ -61,7 +61,7 @@ class FrameIndices:
         """(frames of the shard, 3) int64: byte offset in the shard's tar, size and CRC-32 of each frame.
 
         Raises:
-            DatasetError: it is missing or damaged.
+            DatasetError: The frame index is missing or damaged.
         """
         if (known := self._tables.get(shard)) is not None:
             return known

@@ -1,7 +1,7 @@
-"""Writing one shard: the tar, DALI's index of it, and the byte range of every frame.
+"""Writing one shard: the tar, its DALI index, and the byte range of every frame.
 
-The tar is plain WebDataset (`<key>.mp4`, `<key>.json`). `webdataset.TarWriter` holds each member in memory,
-and a 30-minute video is 650 MB of JPEG frames, so the standard library's `tarfile` streams them instead.
+The tar is plain WebDataset (`<key>.mp4`, `<key>.json`). `webdataset.TarWriter` holds each member in memory, and a
+30-minute video is 650 MB of JPEG frames, so the standard library's `tarfile` streams them instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ _COPY_BYTES = 2**20
 
 @dataclass(frozen=True)
 class ShardFiles:
-    """A finished shard's files: their names, and what `vclimb verify` holds them against."""
+    """The files of a finished shard.
+
+    Attributes:
+        tar: File name of the tar.
+        tar_bytes: Size of the tar.
+        tar_sha256: SHA-256 of the tar.
+        idx_sha256: SHA-256 of the DALI index.
+        frames_sha256: SHA-256 of the frame index.
+        n_videos: Number of videos.
+        n_frames: Number of frames of all videos.
+    """
 
     tar: str
     tar_bytes: int
@@ -39,7 +49,7 @@ class ShardFiles:
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a video came to lie: byte offset of its mp4 in the tar, and its first row in the frame index."""
+    """Place of a video in a shard: byte offset of its mp4 in the tar, and its first row in the frame index."""
 
     offset: int
     first_frame: int
@@ -51,7 +61,7 @@ def shard_paths(folder: Path, stem: str) -> tuple[Path, Path, Path]:
 
 
 class _HashingFile(io.RawIOBase):
-    """A file being written whose SHA-256 is known at the end without reading it again."""
+    """A file whose SHA-256 is computed while it is written."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by close()
@@ -94,7 +104,7 @@ class ShardWriter:
         self._n_frames = 0
 
     def add(self, key: str, video: Path, metadata: bytes, index: FrameIndex) -> Placed:
-        """Append a video and its JSON. `index` is that of the frames within the video's file."""
+        """Append a video and its JSON. `index` is the frame index within the video's file."""
         with open(video, "rb") as file:
             offset, size = self._member(f"{key}.mp4", os.fstat(file.fileno()).st_size, file)
         json_offset, json_size = self._member(f"{key}.json", len(metadata), io.BytesIO(metadata))

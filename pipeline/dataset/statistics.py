@@ -1,4 +1,4 @@
-"""Figures about a prepared data set, for looking at it: counts, durations, rates, and what its bytes buy."""
+"""Statistics of a prepared data set: counts, durations, frame rates and sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """One class: how many videos and instances, and how long they are."""
+    """Statistics of one class.
+
+    Attributes:
+        label: Class name.
+        videos: Number of videos.
+        instances: Number of instances.
+        splits: Split to the number of instances; `none` where the source has no splits.
+        frames: Number of frames of all videos.
+        seconds: Duration of all videos.
+        bytes: Size of all videos.
+    """
 
     label: str
     videos: int
@@ -26,18 +36,22 @@ class ClassStatistics:
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """A whole data set.
+    """Statistics of a whole data set.
 
     Attributes:
-        seconds: least, median and greatest duration of a video.
-        frames: least, median and greatest count of frames of a video.
-        fps: frames a second -> videos.
-        sizes: `widthxheight` -> videos.
-        splits: split -> instances; `none` where the source has no splits.
-        bytes_per_second: of stored video.
-        bytes_per_frame: of stored video.
-        compression: bytes of the source files over bytes stored.
-        errors: stage -> rows of errors.jsonl.
+        name: Name of the data set.
+        settings: Settings that all videos are stored with.
+        totals: Counts, bytes and seconds.
+        seconds: Least, median and greatest duration of a video.
+        frames: Least, median and greatest number of frames of a video.
+        fps: Frames a second to the number of videos.
+        sizes: `widthxheight` to the number of videos.
+        splits: Split to the number of instances; `none` where the source has no splits.
+        bytes_per_second: Bytes per second of stored video.
+        bytes_per_frame: Bytes per stored frame.
+        compression: Bytes of the source files divided by stored bytes.
+        errors: Stage to the number of rows of `errors.jsonl`.
+        classes: Statistics of each class.
     """
 
     name: str
@@ -55,12 +69,12 @@ class DatasetStatistics:
     classes: list[ClassStatistics]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """The statistics as plain JSON values."""
         return asdict(self)
 
 
 def dataset_statistics(dataset: StoredDataset) -> DatasetStatistics:
-    """The figures of a data set, from its catalog alone."""
+    """Compute the statistics of a data set from its catalog alone."""
     totals = dataset.catalog.totals()
     videos = dataset.videos
     frames = [video.n_frames for video in videos]

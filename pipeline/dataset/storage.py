@@ -1,7 +1,7 @@
-"""Where a data set's files lie, and how byte ranges of them are read: a local folder, or any URL that fsspec opens.
+"""Reading whole files and byte ranges of a data set, from a local folder or any URL that fsspec opens.
 
-Only the ranges asked for are read: no read-ahead of the file system's, and on a remote store neighbours are joined
-only where the gap costs less than a tenth of what is wanted.
+Only the requested ranges are read: the file system reads nothing ahead, and on a remote store two neighbouring ranges
+are merged only where the gap is less than a tenth of the second range.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ class Storage(Protocol):
     """Read access to the files of a data set. Safe to use from several threads.
 
     Attributes:
-        bytes_read: asked of the disk or the network so far.
+        bytes_read: Number of bytes read from the disk or the network so far.
     """
 
     bytes_read: int
 
     def read(self, name: str) -> bytes:
-        """A whole file. Raises FileNotFoundError."""
+        """Read a whole file. Raises FileNotFoundError."""
         ...
 
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The bytes of each (offset, size) of a file, in order. Raises DatasetError where the file is too short."""
+        """Read the bytes of each (offset, size), in order. Raises DatasetError where the file is too short."""
         ...
 
     def close(self) -> None: ...
 
 
 class LocalStorage:
-    """A folder of this machine. Files are opened once and read by `pread`, frame by frame."""
+    """A folder of this machine. Each file is opened once and read by `pread`, frame by frame."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class LocalStorage:
             file = self._open(name)
         try:
             pieces = [os.pread(file, size, offset) for offset, size in ranges]
-        except OSError as error:  # the disk, or the network that it is reached by
+        except OSError as error:  # of the disk, or of the network that it is mounted over
             raise DatasetError(f"{self.folder / name} can't be read: {error.strerror}") from None
         self.bytes_read += sum(map(len, pieces))
         for piece, (offset, size) in zip(pieces, ranges, strict=True):
@@ -79,7 +79,7 @@ class LocalStorage:
                     file = os.open(self.folder / name, os.O_RDONLY)
                 except OSError as error:
                     raise DatasetError(f"can't open {self.folder / name}: {error.strerror}") from None
-                # Frames are read at random: what the kernel would read ahead is not wanted.
+                # Frames are read in random order, so reading ahead would be wasted.
                 os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
                 self._files[name] = file
             return self._files[name]
@@ -98,7 +98,7 @@ class LocalStorage:
 
 
 class RemoteStorage:
-    """A URL that fsspec opens (`s3://`, `gs://`, `memory://`, ...), with a bounded cache of the ranges read last."""
+    """A URL that fsspec opens (`s3://`, `gs://`, `memory://`, ...), with a bounded cache of the latest ranges."""
 
     def __init__(self, url: str, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         import fsspec  # type: ignore[import-untyped]
@@ -123,9 +123,9 @@ class RemoteStorage:
         return data
 
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        found = {range_: self._cached(name, range_) for range_ in ranges}
-        missing = sorted(range_ for range_, data in found.items() if data is None)
-        spans = joined(missing)
+        pieces_by_range = {range_: self._cached(name, range_) for range_ in ranges}
+        missing = sorted(range_ for range_, data in pieces_by_range.items() if data is None)
+        spans = merge_ranges(missing)
         path = f"{self._root}/{name}"
         starts, ends = [start for start, _ in spans], [end for _, end in spans]
         try:
@@ -142,9 +142,9 @@ class RemoteStorage:
                 raise DatasetError(
                     f"{self.url}/{name} ends within the {size} bytes at byte {offset}; run vclimb verify"
                 )
-            found[offset, size] = data
+            pieces_by_range[offset, size] = data
             self._keep((name, offset, size), data)
-        return [data for range_ in ranges if (data := found[range_]) is not None]
+        return [data for range_ in ranges if (data := pieces_by_range[range_]) is not None]
 
     def _cached(self, name: str, range_: tuple[int, int]) -> bytes | None:
         with self._lock:
@@ -174,8 +174,8 @@ class RemoteStorage:
         self.__init__(**state)  # type: ignore[misc] # locks and cached bytes don't travel between processes
 
 
-def joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted (offset, size) ranges as spans (start, end), fewer requests for at most a tenth more bytes."""
+def merge_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Merge sorted (offset, size) ranges into spans (start, end): fewer requests for at most a tenth more bytes."""
     spans: list[list[int]] = []
     for offset, size in ranges:
         if spans and offset - spans[-1][1] <= MAX_GAP_SHARE * size:

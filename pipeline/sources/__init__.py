@@ -1,6 +1,6 @@
-"""Sources: raw videos with their labels, in whichever layout they lie on disk.
+"""Sources: raw videos with their labels, in the layouts in which data sets are distributed.
 
-To add a layout, write a file with its `LAYOUT` and enter it here.
+To add a layout, write a file that defines `LAYOUT` and enter it here.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def read_source(
     columns: Mapping[str, str] | None = None,
     allow_outside: bool = False,
 ) -> SourceTable:
-    """The videos and labels of a source. No video is opened.
+    """Read the videos and labels of a source. No video is opened.
 
     Args:
-        source: folder of the videos; for the layout `table` also the table itself.
-        layout: a name of `LAYOUTS`, or `auto` to find out.
-        annotations: annotation files, or folders that hold them, where they don't lie in the source.
-        columns: for tables, our column names to theirs (`{"label": "class"}`).
-        allow_outside: a table may name files outside of the source.
+        source: Folder of the videos; for the layout `table` also the table itself.
+        layout: A name of `LAYOUTS`, or `auto` to detect the layout.
+        annotations: Annotation files, or folders that hold them, where they don't lie in the source.
+        columns: For tables, names of our columns to names of theirs (`{"label": "class"}`).
+        allow_outside: Whether a table may name files outside the source.
 
     Raises:
-        SourceError: the source can't be read as this layout. Says what was expected and what is there.
+        SourceError: The source can't be read in this layout. The message says what was expected and what is there.
     """
     if layout != AUTO and layout not in LAYOUTS:
         allowed = [AUTO, *LAYOUTS]
@@ -57,8 +57,8 @@ def read_source(
         allow_outside=allow_outside,
     )
     if layout == AUTO:
-        found, notes = detect(request, LAYOUTS)
-        table = found.read(request)
+        detected, notes = detect(request, LAYOUTS)
+        table = detected.read(request)
         return replace(table, notes=(*notes, *table.notes))
     if not os.path.isdir(request.source) and layout != user_table.NAME:
         raise SourceError(f"source {str(source)!r} is not a folder; the layout {layout!r} needs one")
@@ -66,7 +66,7 @@ def read_source(
 
 
 def _existing_source(source: Path) -> Path:
-    """The absolute path of a source: a folder by its real path, a table by that of its folder."""
+    """The absolute path of a source: the real path of a folder, or of a table's folder with the table's name."""
     if not os.path.lexists(source):
         raise SourceError(f"source {str(source)!r} is not there")
     if not os.path.exists(source):

@@ -28,19 +28,19 @@ _JSON_FOLDER = "annotations"
 
 
 def recognise(request: SourceRequest) -> str | None:
-    """A json file with the object "database"."""
+    """Recognise a json file with the object "database"."""
     files = _find_json_files(request)
     return f'ActivityNet annotations ({files[0].name}, with "database")' if files else None
 
 
 def read(request: SourceRequest) -> SourceTable:
-    """The segments that the json lists, over the files `v_<id>.*` or `<id>.*`, in whatever folder.
+    """Read the segments that the json lists. Files `v_<id>.*` or `<id>.*` are found in any folder.
 
-    Keys are `v_<id>`, groups the ids. A segment that ends after its video is kept as it is; one that is empty
-    (the real set has some) is left out with a note.
+    Keys are `v_<id>`, and groups are the ids. A segment that ends after its video is kept. An empty segment, as the
+    real set has some, is left out with a note.
 
     Raises:
-        SourceError: there is no json file, or more than one; it is malformed; no listed video is there.
+        SourceError: There is no json file or more than one, it is malformed, or no listed video is on disk.
     """
     request.refuse_columns(NAME)
     file = _the_json_file(request)
@@ -96,10 +96,10 @@ def _the_json_file(request: SourceRequest) -> Path:
     named = [file for file in request.annotations if os.path.isfile(file)]
     files = named or _find_json_files(request)
     if len(files) != 1:
-        found = f"found {len(files)}: {', '.join(file.name for file in files)}" if files else "found none"
+        there = f"found {len(files)}: {', '.join(file.name for file in files)}" if files else "found none"
         raise SourceError(
             f"one ActivityNet json (activity_net.v1-3.min.json) is needed in {request.places((_JSON_FOLDER,))}; "
-            f"{found}; give it by --annotations"
+            f"{there}; give it by --annotations"
         )
     return files[0]
 
@@ -112,7 +112,7 @@ def _read_database(file: Path) -> dict[str, Any]:
 
 
 def _instance(segment: object, split: str | None, where: str) -> Instance | None:
-    """The instance of a segment, cut at the start of the video; None if nothing is left of it."""
+    """The instance of a segment, cut at the start of the video; None if the segment is empty."""
     fields = expect(segment, dict, where, "an annotation")
     label = parse_label(fields.get("label"), where)
     times = expect(fields.get("segment"), list, where, "segment")

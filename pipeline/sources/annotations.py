@@ -19,10 +19,10 @@ Kind = TypeVar("Kind")
 
 
 def read_text(path: Path) -> str:
-    """A whole file as UTF-8, with or without byte order mark.
+    """Read a whole file as UTF-8, with or without byte order mark.
 
     Raises:
-        SourceError: it can't be read, or is not UTF-8.
+        SourceError: The file can't be read, or is not UTF-8.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -33,20 +33,20 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:
-    """The lines of a text file that aren't blank, each with its place for errors."""
-    lines = enumerate(read_text(path).split("\n"), start=1)  # splitlines also cuts at marks that JSON allows
+    """Read the lines of a text file that aren't blank, each with its place for error messages."""
+    lines = enumerate(read_text(path).split("\n"), start=1)  # splitlines also splits at characters that JSON allows
     return [(f"{path} row {number}", line.strip()) for number, line in lines if line.strip()]
 
 
 def parse_json(text: str, where: str) -> Any:
-    """A JSON value.
+    """Parse a JSON value.
 
     Raises:
-        SourceError: the text is not JSON, or not one that can be read (nesting, length of numbers).
+        SourceError: The text is not JSON, is nested too deeply, or has a number that is too long.
     """
     try:
         value = json.loads(text)
-        if "\\u" in text:  # only an escape can bring in half a surrogate pair
+        if "\\u" in text:  # only an escape can give half a surrogate pair
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise SourceError(f"{where}: holds half a surrogate pair (\\ud800 to \\udfff), which is no text") from None
@@ -56,10 +56,10 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def read_csv(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Columns and rows of a CSV file that begins with a header. Rows are numbered as lines: the header is 1.
+    """Read the columns and rows of a CSV file that begins with a header. Rows are numbered by line: the header is 1.
 
     Raises:
-        SourceError: it is empty, no CSV, repeats a column, or has a row with another number of fields.
+        SourceError: The file is empty, no CSV, repeats a column, or has a row with another number of fields.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
@@ -87,7 +87,7 @@ def read_csv(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[in
 
 
 def peek_columns(path: Path, delimiter: str = ",") -> list[str]:
-    """The columns that the first line of a CSV file names; none if it has none that can be read."""
+    """Read the column names in the first line of a CSV file; an empty list if the line can't be read."""
     try:
         with path.open("rb") as file:
             head = file.read(_PEEK_BYTES).decode("utf-8-sig", "replace")
@@ -98,7 +98,7 @@ def peek_columns(path: Path, delimiter: str = ",") -> list[str]:
 
 
 def peek_has(path: Path, word: bytes, limit_bytes: int = 1 << 20) -> bool:
-    """Whether a word stands in the first part of a file."""
+    """Whether the first `limit_bytes` of a file contain a word."""
     try:
         with path.open("rb") as file:
             return word in file.read(limit_bytes)
@@ -107,10 +107,10 @@ def peek_has(path: Path, word: bytes, limit_bytes: int = 1 << 20) -> bool:
 
 
 def expect(value: object, kind: type[Kind], where: str, what: str) -> Kind:
-    """A JSON value that must be of a kind.
+    """Return a JSON value that must be of a kind.
 
     Raises:
-        SourceError: it is of another.
+        SourceError: The value is of another kind.
     """
     if not isinstance(value, kind):
         raise SourceError(f"{where}: {what} must be {_KINDS[kind]}, not {_shown(value)}")
@@ -121,16 +121,16 @@ _KINDS: dict[type, str] = {dict: "an object {...}", list: "a list [...]", str: "
 
 
 def require_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise unless all the needed columns are there."""
+    """Raise a SourceError unless all needed columns are there."""
     if absent := [name for name in needed if name not in columns]:
         raise SourceError(f"{path}: no column {', '.join(absent)}; the columns are: {', '.join(columns)}")
 
 
 def parse_label(value: object, where: str) -> str:
-    """A class name, without the white space around it.
+    """Parse a class name; white space around it is removed.
 
     Raises:
-        SourceError: it is empty or not a text.
+        SourceError: The name is empty or not a text.
     """
     label = expect(value, str, where, "the label").strip()
     if not label:
@@ -139,10 +139,10 @@ def parse_label(value: object, where: str) -> str:
 
 
 def parse_seconds(value: object, where: str, name: str) -> float | None:
-    """A time in seconds; None where the field is empty.
+    """Parse a time in seconds; None where the field is empty.
 
     Raises:
-        SourceError: it is no finite number.
+        SourceError: The time is not a finite number.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
@@ -156,10 +156,10 @@ def parse_seconds(value: object, where: str, name: str) -> float | None:
 
 
 def parse_range(start: object, end: object, where: str, names: tuple[str, str]) -> tuple[float | None, float | None]:
-    """Start and end in seconds, each None where it is empty.
+    """Parse start and end in seconds, each None where the field is empty.
 
     Raises:
-        SourceError: a time is no number or negative, or the start is not before the end.
+        SourceError: A time is not a number or is negative, or the start is not before the end.
     """
     start_seconds, end_seconds = parse_seconds(start, where, names[0]), parse_seconds(end, where, names[1])
     for name, seconds in zip(names, (start_seconds, end_seconds), strict=True):
@@ -171,10 +171,10 @@ def parse_range(start: object, end: object, where: str, names: tuple[str, str]) 
 
 
 def parse_video_id(value: object, where: str, name: str) -> str:
-    """A video's id: a file name, and no path.
+    """Parse a video's id, which is a file name and no path.
 
     Raises:
-        SourceError: it is empty, or has characters with which it could leave its folder.
+        SourceError: The id is empty, or holds characters with which a path could leave its folder.
     """
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else expect(value, str, where, name)
     text = text.strip()

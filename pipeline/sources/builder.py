@@ -18,7 +18,14 @@ class _Draft:
 
 
 class TableBuilder:
-    """Grows by one instance at a time; `build` sorts, drops instances that are listed twice, and says so."""
+    """Builder of a `SourceTable`, one instance at a time. `build` sorts, and drops and notes repeated instances.
+
+    Attributes:
+        layout: Name of the layout.
+        root: Folder that all paths are relative to.
+        missing: Path of each listed video that can't be used to the reason.
+        notes: Sentences for the user.
+    """
 
     def __init__(self, layout: str, root: Path) -> None:
         self.layout = layout
@@ -32,40 +39,36 @@ class TableBuilder:
         return path in self._drafts
 
     def add(self, path: str, key: str, instance: Instance, group: str | None = None) -> None:
-        """Add an instance. Key and group of a path are those that it was first added with.
-
-        Args:
-            path: of its video, relative to the root.
-        """
+        """Add an instance of the video at `path`. The first instance of a path fixes its key and group."""
         draft = self._drafts.setdefault(path, _Draft(key, group))
         if instance in draft.instances:
             self._repeated[path] = None
         draft.instances[instance] = None
 
     def miss(self, path: str, reason: str) -> None:
-        """Note a video that is listed and can't be used."""
+        """Add a video that is listed and can't be used."""
         self.missing.setdefault(path, reason)
 
     def take_notes_of(self, tree: VideoTree) -> None:
-        """Note what a walk passed over."""
+        """Add notes about files that a walk ignored, and the folders that it could not read."""
         self.notes += tree.notes()
         for folder in tree.unreadable:
             self.miss(folder.path, folder.reason)
 
     def note_some(self, names: list[str], noun: str, why: str) -> None:
-        """A note on several things (`3 videos <why>: a, b, c`); none if there are none."""
+        """Add a note about several names (`3 videos <why>: a, b, c`), if there are any."""
         if names:
             self.notes.append(f"{count(len(names), noun)} {why}: {some_of(names)}")
 
     def require_found(self, listed_in: str, video_there: str | None = None) -> None:
-        """Raise if annotations list no video, or none that is there.
+        """Check that annotations list a video that is on disk.
 
         Args:
-            listed_in: the annotation files, for the error.
-            video_there: some video that was found, which shows how names differ.
+            listed_in: Names of the annotation files, for the error.
+            video_there: Any video on disk, which shows in the error how names differ.
 
         Raises:
-            SourceError: names a listed video.
+            SourceError: Annotations list no video, or none that is on disk.
         """
         if self._drafts:
             return
@@ -79,7 +82,7 @@ class TableBuilder:
         )
 
     def build(self) -> SourceTable:
-        """The table of all that was added."""
+        """Return the table of all instances added."""
         self.note_some(
             list(self._repeated), "video", "listed more than once with the same label and times (counts once)"
         )

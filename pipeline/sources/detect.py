@@ -1,4 +1,4 @@
-"""Layout `auto`: which layout a source has, judged by what lies in it."""
+"""Layout `auto`: detecting the layout of a source from its files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from vclimb.pipeline.sources.tree import scan_videos
 
 
 def detect(request: SourceRequest, layouts: Mapping[str, Layout]) -> tuple[Layout, list[str]]:
-    """The one layout whose marks are there, and notes that say what was found.
+    """Return the only layout that recognises the source, and notes about the evidence.
 
-    Class folders are the weakest mark: they count where there is no other.
+    Class folders are the weakest evidence: they count only where there is no other.
 
     Raises:
-        SourceError: nothing is recognised, or the marks of several layouts are there.
+        SourceError: No layout recognises the source, or several do.
     """
     if request.columns:
         return user_table.LAYOUT, ["layout auto: found column names (--columns), so reading as table"]
@@ -33,8 +33,8 @@ def detect(request: SourceRequest, layouts: Mapping[str, Layout]) -> tuple[Layou
         notes = [f"layout auto: found {mark}, so reading as {name}"]
         return layouts[name], notes + (_notes_on_tables(request) if name == folder.NAME else [])
     if marks:
-        found = "; ".join(f"{mark}: {name}" for name, mark in marks.items())
-        raise SourceError(f"{str(request.source)!r} may be read in several ways ({found}); choose one by --layout")
+        ways = "; ".join(f"{mark}: {name}" for name, mark in marks.items())
+        raise SourceError(f"{str(request.source)!r} may be read in several ways ({ways}); choose one by --layout")
     raise _nothing_recognised(request, layouts)
 
 
@@ -69,7 +69,7 @@ def _notes_on_tables(request: SourceRequest) -> list[str]:
 
 
 def _tables(request: SourceRequest) -> list[tuple[str, Path]]:
-    """Each table that lies where annotations do: its name with its columns, and its path."""
+    """The tables among the annotation files: the name with the columns, and the path of each."""
     tables = []
     for file in request.annotation_files(TABLE_SUFFIXES):
         names = ", ".join(peek_table_columns(file))

@@ -15,20 +15,20 @@ _TREE = "SOURCE/<class>/<video> or SOURCE/{train,val,test}/<class>/<video>"
 
 
 def recognise(request: SourceRequest) -> str | None:
-    """A folder that has a video somewhere below it."""
+    """Recognise a folder with a video below it."""
     if request.annotations:
         return None
-    held = next((name for name in folders_in(request.source) if first_video(request.source, name)), None)
-    return None if held is None else f"class folders with videos ({printable_path(held)}/, ...)"
+    first = next((name for name in folders_in(request.source) if first_video(request.source, name)), None)
+    return None if first is None else f"class folders with videos ({printable_path(first)}/, ...)"
 
 
 def read(request: SourceRequest) -> SourceTable:
-    """Every video below a class folder, labelled with the name of that folder.
+    """Read every video below a class folder; the folder's name is the label.
 
-    The first level is taken for splits if every folder that holds videos is named like one.
+    The first level of folders are splits if each of them that holds videos is named like a split.
 
     Raises:
-        SourceError: there are no videos, or none of them lies in a class folder.
+        SourceError: There are no videos, or none in a class folder.
     """
     request.refuse_annotations(NAME)
     request.refuse_columns(NAME)

@@ -22,18 +22,18 @@ _SPLIT_OF_CODE = {"0": None, "1": "train", "2": "test"}
 
 
 def recognise(request: SourceRequest) -> str | None:
-    """Split files of the official name."""
+    """Recognise split files by their official names."""
     files = _find_split_files(request)
     return f"HMDB51 split files ({files[0].name}, ...)" if files else None
 
 
 def read(request: SourceRequest) -> SourceTable:
-    """The videos with the lowest numbered official split; a class is the folder that a video lies in.
+    """Read the videos with the official split of the lowest number. The class is the name of the video's folder.
 
-    The group is the source video, which is the file name up to the class in it. Keys are paths without suffix.
+    The group is the source video: the part of the file name before the class. Keys are paths without suffix.
 
     Raises:
-        SourceError: no videos are there, or a split file is malformed.
+        SourceError: There are no videos, or a split file is malformed.
     """
     request.refuse_columns(NAME)
     tree = scan_videos(request.source)
@@ -41,7 +41,7 @@ def read(request: SourceRequest) -> SourceTable:
     builder = TableBuilder(NAME, request.source)
     listed = _read_splits(request, builder)
     keys = keys_of_paths(tree.videos)
-    found: set[tuple[str, str]] = set()
+    on_disk: set[tuple[str, str]] = set()
     unlisted: list[str] = []
     classless: list[str] = []
     for path in tree.videos:
@@ -50,17 +50,17 @@ def read(request: SourceRequest) -> SourceTable:
             classless.append(path)
             continue
         label = printable_path(path.split("/")[-2])
-        found.add((label, stem))
+        on_disk.add((label, stem))
         if listed and (label, stem) not in listed:
             unlisted.append(path)
         split = listed.get((label, stem), (None, ""))[0]
         builder.add(path, keys[path], Instance(label, split), group=source_video(stem, label))
     for (label, stem), (_, name) in listed.items():
-        if (label, stem) not in found:
+        if (label, stem) not in on_disk:
             builder.miss(f"{label}/{name}", "in the official split files, but not on disk")
     if not listed:
         builder.notes.append(f"no <class>_test_split1.txt in {request.places(_SPLIT_FOLDERS)}: no splits")
-    if not found:
+    if not on_disk:
         raise SourceError(
             f"{len(classless):,} videos lie directly in {str(request.source)!r}; "
             f"the layout {NAME!r} is SOURCE/<class>/<video>"
@@ -73,7 +73,7 @@ def read(request: SourceRequest) -> SourceTable:
 
 def source_video(stem: str, label: str) -> str | None:
     """The recording that a clip was cut from: `April_09` of `April_09_brush_hair_u_nm_np1_ba_goo_0`."""
-    end = stem.rfind(f"_{label}_")  # the last: the title of a recording may hold the class too
+    end = stem.rfind(f"_{label}_")  # the last one, since the title of a recording may hold the class too
     return stem[:end] if end > 0 else None
 
 
@@ -83,7 +83,7 @@ def _find_split_files(request: SourceRequest) -> list[Path]:
 
 
 def _read_splits(request: SourceRequest, builder: TableBuilder) -> dict[tuple[str, str], tuple[str | None, str]]:
-    """Split and file name for each (class, stem) that is listed; empty if there are no split files."""
+    """Read split and file name for each listed (class, stem); empty if there are no split files."""
     files = _find_split_files(request)
     request.refuse_unused_annotations(files, "<class>_test_split1.txt")
     if not files:

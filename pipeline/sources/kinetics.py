@@ -1,4 +1,4 @@
-"""Layout `kinetics`: Kinetics-400/600/700 as the usual downloaders leave it, with the official csv files."""
+"""Layout `kinetics`: Kinetics-400/600/700 as common downloaders store it, with the official csv files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Clip:
     split: str | None
 
     def trimmed_stems(self) -> tuple[str, ...]:
-        """The file names that downloaders give to the clip once it is cut out."""
+        """File names, without suffix, that downloaders give to the clip when they cut it out."""
         start, end = self.start_seconds, self.end_seconds
         if not (start.is_integer() and end.is_integer()):
             return (f"{self.youtube_id}_{start:g}_{end:g}",)
@@ -45,19 +45,19 @@ class _Clip:
 
 
 def recognise(request: SourceRequest) -> str | None:
-    """A csv file with a column youtube_id."""
+    """Recognise a csv file with a column youtube_id."""
     files = _find_csv_files(request)
     return f"a csv of Kinetics ({files[0].name}, with the column youtube_id)" if files else None
 
 
 def read(request: SourceRequest) -> SourceTable:
-    """The clips that the csv files list and the disk has.
+    """Read the clips that the csv files list and that are on disk.
 
-    A file whose name holds the times is the clip; a file named by its id alone is the whole video, of which the
-    instance is a stretch. Files are found by name, in whatever folder. Keys are file stems; the group is the id.
+    A file whose name holds the times is the clip. A file named by its id alone is the whole video, and the instance is
+    a segment of it. Files are found by name, in any folder. Keys are file stems; the group is the id.
 
     Raises:
-        SourceError: no csv file or no listed video is there, or a csv is malformed or has no labels.
+        SourceError: There is no csv file or no listed video, or a csv is malformed or has no labels.
     """
     request.refuse_columns(NAME)
     csv_files = _find_csv_files(request)

@@ -1,4 +1,4 @@
-"""What a layout is: a reader of one way in which videos and their labels lie on disk."""
+"""The interface of layouts. A layout reads one arrangement of videos and labels on disk."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vclimb.pipeline.sources.table import SourceTable
 
 @dataclass(frozen=True)
 class SourceRequest:
-    """What the user asked to be read.
+    """Arguments of `read_source`, with absolute paths.
 
     Attributes:
-        source: absolute path of the folder with the videos; for the layout `table` also of the table itself.
-        annotations: absolute paths of annotation files or of folders that hold them; empty: look in the source.
-        columns: our column names to those of the user's table.
-        allow_outside: a table may name files outside the source.
+        source: Folder with the videos; for the layout `table` also the table itself.
+        annotations: Annotation files, or folders that hold them. Empty: they lie in the source.
+        columns: Names of our columns to names of the columns in the user's table.
+        allow_outside: Whether a table may name files outside the source.
     """
 
     source: Path
@@ -28,11 +28,11 @@ class SourceRequest:
     allow_outside: bool = False
 
     def annotation_files(self, suffixes: Sequence[str], subfolders: Sequence[str] = ()) -> list[Path]:
-        """Files that may hold annotations, sorted: those given by the user, else those that lie in the source.
+        """List the files that may hold annotations, sorted: the user's, or those in the source.
 
         Args:
-            suffixes: lower case, with dot.
-            subfolders: of the source, where this layout's annotations usually lie; its top is always looked at.
+            suffixes: Suffixes in lower case, with dot.
+            subfolders: Folders of the source, beside its top, where this layout's annotations usually lie.
         """
         files: set[str] = set()
         for place in self.annotations or (self.source, *(self.source / name for name in subfolders)):
@@ -41,19 +41,19 @@ class SourceRequest:
         return sorted(Path(file) for file in fitting if os.path.isfile(file))
 
     def places(self, subfolders: Sequence[str] = ()) -> str:
-        """Where `annotation_files` looks, in words."""
+        """Name the places where `annotation_files` looks, for messages."""
         if self.annotations:
             return ", ".join(str(place) for place in self.annotations)
         return ", ".join([str(self.source), *(f"{name}/" for name in subfolders)])
 
     def refuse_unused_annotations(self, used: Sequence[Path], expected: str) -> None:
-        """Raise for an annotation file that the user named and the layout has no use for."""
+        """Raise a SourceError for an annotation file that the user named and the layout does not use."""
         for file in self.annotations:
             if not os.path.isdir(file) and file not in used:
                 raise SourceError(f"{file}: not an annotation file of this layout; expected {expected}")
 
     def refuse_annotations(self, layout: str) -> None:
-        """Raise if the user gave annotation files to a layout that has none."""
+        """Raise a SourceError if the user gave annotation files to a layout that takes none."""
         if self.annotations:
             raise SourceError(
                 f"layout {layout!r} takes no annotation files, but {str(self.annotations[0])!r} was given; "
@@ -61,7 +61,7 @@ class SourceRequest:
             )
 
     def refuse_columns(self, layout: str) -> None:
-        """Raise if the user named columns for a layout that isn't a table."""
+        """Raise a SourceError if the user named columns for a layout that isn't a table."""
         if self.columns:
             pairs = ", ".join(f"{ours}={theirs}" for ours, theirs in self.columns.items())
             raise SourceError(
@@ -79,14 +79,14 @@ def _files_in(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which videos and their labels lie on disk.
+    """One arrangement of videos and labels on disk.
 
     Attributes:
-        name: as `--layout` takes it.
-        looks_for: what `recognise` looks for, in words.
-        recognise: the evidence that a source has this layout, in words; None if there is none. Reads little,
-            and never raises for content that is malformed.
-        read: the whole table.
+        name: Name of the layout for `--layout`.
+        looks_for: Description of the files that `recognise` looks for.
+        recognise: Function that describes the evidence that a source has this layout, or returns None. It reads little,
+            and never raises for malformed content.
+        read: Function that reads the whole table.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The files that a user's table names, none of which may lie outside its folder unless that was allowed."""
+"""The files that a user's table names. Files outside the table's folder must be allowed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vclimb.pipeline.errors import SourceError
 
 
 class ListedFiles:
-    """Finds the files of a table.
+    """Finder of the files of a table.
 
     Args:
-        root: absolute folder without symbolic links in it, that relative paths start from.
-        allow_outside: paths may leave the root.
+        root: Absolute folder that relative paths start from, without symbolic links in its path.
+        allow_outside: Whether paths may leave the root.
     """
 
     def __init__(self, root: Path, allow_outside: bool) -> None:
@@ -24,14 +24,17 @@ class ListedFiles:
         self._real_folders: dict[str, str] = {}  # a table names few folders and many files
 
     def find(self, listed: str, where: str) -> tuple[str, str | None]:
-        """The path of a listed file, relative to the root if it lies in it, and why it can't be used, if so.
+        """Find a listed file.
 
         Args:
-            listed: the path as the table has it.
-            where: file and row, for the error.
+            listed: Path in the table.
+            where: File and row of the table, for the error.
+
+        Returns:
+            The file's path, relative to the root if it lies there, and the reason why it can't be used, or None.
 
         Raises:
-            SourceError: the path leads outside of the root: it is absolute, has `..`, or passes a link.
+            SourceError: The path leads outside the root: it is absolute, has `..`, or passes a link.
         """
         if "\0" in listed:
             raise SourceError(f"{where}: path {listed!r} holds a zero byte")
@@ -55,7 +58,7 @@ class ListedFiles:
                 f"{where}: path {listed!r} lies outside of {self._root!r}{reached}; "
                 "if that is meant, allow it by --allow-outside"
             )
-        for path in (absolute, os.path.join(real_folder, name)):  # the second: the root was named through a link
+        for path in (absolute, os.path.join(real_folder, name)):  # the second where the root was named through a link
             if self._is_inside(path):
                 return path[len(self._prefix) :] or ".", problem
         return os.path.normpath(listed), problem

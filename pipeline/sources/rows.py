@@ -16,12 +16,12 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], list[tuple[str, dict[str, object]]]]:
-    """The names of all columns, and the wanted columns of each row with its place (file and row) for errors.
+    """Read the names of all columns, and the wanted columns of each row with its place (file and row) for errors.
 
-    Rows of csv, tsv and jsonl are numbered by their line, so the first below a header is 2; those of parquet from 1.
+    Rows of csv, tsv and jsonl are numbered by line, so the first row below a header is 2. Rows of parquet count from 1.
 
     Raises:
-        SourceError: the file's suffix is none of ours, or its content is malformed.
+        SourceError: The file's suffix is not known, or its content is malformed.
     """
     suffix = file.suffix.lower()
     if suffix in _DELIMITERS:
@@ -35,7 +35,7 @@ def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], list[tupl
 
 
 def peek_table_columns(file: Path) -> list[str]:
-    """The columns of a csv or tsv file without reading it all; none for other files."""
+    """Read the columns of a csv or tsv file from its first line; an empty list for other files."""
     suffix = file.suffix.lower()
     return peek_columns(file, _DELIMITERS[suffix]) if suffix in _DELIMITERS else []
 

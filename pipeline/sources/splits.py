@@ -21,22 +21,25 @@ _SPELLINGS = {
 
 
 def split_named(name: str) -> str | None:
-    """The split that a name stands for, whatever its case; None if it is not the name of a split."""
+    """The split that a name means, in any case; None if the name is not that of a split."""
     return _SPELLINGS.get(name.strip().lower())
 
 
 def split_in_file_name(stem: str) -> str | None:
-    """The one split that stands in a file name (`kinetics-400_val`); None if there is none or more than one."""
-    found = {split for word in re.split(r"[^A-Za-z]+", stem) if (split := split_named(word))}
-    return found.pop() if len(found) == 1 else None
+    """The only split in a file name (`kinetics-400_val`); None if there is none or more than one."""
+    splits = {split for word in re.split(r"[^A-Za-z]+", stem) if (split := split_named(word))}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def parse_split(text: str, where: str) -> str | None:
-    """The split that a field of an annotation file names; None where it is empty.
+    """Parse a field of an annotation file that names a split; None where the field is empty.
 
     Args:
-        text: the field.
-        where: file and row, for the error.
+        text: Content of the field.
+        where: File and row, for the error.
+
+    Raises:
+        SourceError: The field names no split.
     """
     if not text.strip():
         return None
@@ -46,7 +49,7 @@ def parse_split(text: str, where: str) -> str | None:
 
 
 def choose_split_number(numbers: Collection[int]) -> tuple[int, str | None]:
-    """Which of a data set's numbered splits to read, the lowest, and a note if there were others."""
+    """Choose the lowest of a data set's numbered splits; return it with a note if there are others."""
     chosen = min(numbers)
     if len(numbers) == 1:
         return chosen, None

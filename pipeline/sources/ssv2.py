@@ -21,7 +21,7 @@ _LABELS = "labels"
 
 
 def recognise(request: SourceRequest) -> str | None:
-    """A train or validation json whose items have templates."""
+    """Recognise a train or validation json whose items have templates."""
     for part, file in _find_json_files(request):
         if part in ("train", "val") and peek_has(file, b'"template"'):
             return f"Something-Something v2 annotations ({file.name})"
@@ -29,12 +29,12 @@ def recognise(request: SourceRequest) -> str | None:
 
 
 def read(request: SourceRequest) -> SourceTable:
-    """The videos `<id>.webm` (or of another suffix), in whatever folder; keys are the ids.
+    """Read the videos `<id>.webm` (or of another suffix), in any folder. Keys are the ids.
 
     The class is the template without its brackets: `Putting something onto something`.
 
     Raises:
-        SourceError: neither train nor validation json is there, one is malformed, or no listed video is there.
+        SourceError: There is no train or validation json, a json is malformed, or no listed video is on disk.
     """
     request.refuse_columns(NAME)
     json_files: dict[str, Path] = {}

@@ -1,4 +1,4 @@
-"""What every source layout yields: a table of videos, each with the labelled instances it holds."""
+"""The result of every layout: a table of videos, each with its labelled instances."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Instance:
-    """A labelled stretch of a video.
+    """A labelled segment of a video.
 
     Attributes:
-        label: class name as the source spells it.
-        split: `train`, `val` or `test`; None where the source has no splits.
-        start_seconds: where it begins in the source video; None is its first frame.
-        end_seconds: where it ends (exclusive); None is its last frame.
+        label: Class name as the source spells it.
+        split: `train`, `val` or `test`. None: the source has no splits.
+        start_seconds: Start in the source video. None: its first frame.
+        end_seconds: End in the source video, exclusive. None: its last frame.
     """
 
     label: str
@@ -27,12 +27,13 @@ class Instance:
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """One file of the source and the instances that lie in it. Stored once, however many there are.
+    """One file of the source and its instances. A file is stored once, however many instances it has.
 
     Attributes:
-        path: relative to the table's root. May hold any bytes the file system allows (surrogateescape).
-        key: the name it gets in the shards, made by `keys.make_key`; unique in a table.
-        group: videos cut from one recording share it; a source-disjoint split never parts them. None: unknown.
+        path: Path relative to the table's root. It may hold any bytes that the file system allows (surrogateescape).
+        key: Name of the video in the shards, made by `keys.make_key`; unique in a table.
+        instances: Labelled segments of the video.
+        group: Name shared by videos that were cut from one recording. None: unknown.
     """
 
     path: str
@@ -43,7 +44,12 @@ class SourceVideo:
 
 @dataclass(frozen=True)
 class Missing:
-    """A video that an annotation file lists and the disk does not have, or that can't be used as listed."""
+    """A video that an annotation file lists and that is not on disk, or can't be used as listed.
+
+    Attributes:
+        path: Path or name of the video as listed.
+        reason: Reason why the video can't be used.
+    """
 
     path: str
     reason: str
@@ -54,11 +60,11 @@ class SourceTable:
     """All videos of a source, sorted by (first label, key), so that a class lies together on disk.
 
     Attributes:
-        layout: name of the layout that was read.
-        root: absolute folder that all paths are relative to.
-        videos: unique by key and by path.
-        missing: listed but not there; normal for Kinetics and ActivityNet, reported all the same.
-        notes: sentences for the user (what was guessed, what was ignored).
+        layout: Name of the layout.
+        root: Absolute folder that all paths are relative to.
+        videos: Videos, unique by key and by path.
+        missing: Listed videos that can't be used. Kinetics and ActivityNet normally have some.
+        notes: Sentences for the user about guesses and ignored files.
     """
 
     layout: str
@@ -84,5 +90,5 @@ def by_class_and_key(video: SourceVideo) -> tuple[str, str]:
 
 
 def printable_path(path: str) -> str:
-    """A path as text that any file format takes: bytes that are not UTF-8 become `\\xNN`."""
+    """Return a path as text for any file format: bytes that are not UTF-8 become `\\xNN`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

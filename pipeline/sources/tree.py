@@ -22,10 +22,10 @@ class VideoTree:
     """The video files below a folder.
 
     Attributes:
-        root: absolute.
-        videos: paths relative to the root, sorted. Broken links are among them, since a later stage explains them.
-        other_suffixes: count of the other files by suffix, in lower case.
-        unreadable: folders that could not be listed, or that link back to one they lie in.
+        root: Absolute folder.
+        videos: Paths relative to the root, sorted. They include broken links, which a later stage explains.
+        other_suffixes: Number of other files by suffix, in lower case.
+        unreadable: Folders that could not be listed, or that link back to a folder above.
     """
 
     root: Path
@@ -34,14 +34,14 @@ class VideoTree:
     unreadable: list[Missing] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """What was passed over, as sentences."""
+        """Sentences about ignored files."""
         if not self.other_suffixes:
             return []
         total = sum(self.other_suffixes.values())
         return [f"ignored {count(total, 'file')} with other suffixes: {self._others()}"]
 
     def by_stem(self) -> tuple[dict[str, str], list[str]]:
-        """The path of each file stem, and the paths of further files whose stem was met before."""
+        """The first path of each file stem, and the paths of further files with the same stem."""
         first: dict[str, str] = {}
         further: list[str] = []
         for path in self.videos:
@@ -53,18 +53,18 @@ class VideoTree:
         return first, further
 
     def require_videos(self) -> None:
-        """Raise unless there is at least one video.
+        """Check that there is a video.
 
         Raises:
-            SourceError: says which suffixes were looked for, and what was found.
+            SourceError: There is none. The message lists the suffixes of videos and of the files there.
         """
         if self.videos:
             return
         looked_for = " ".join(VIDEO_SUFFIXES)
-        found = f"the files there are {self._others()}" if self.other_suffixes else "there are no files"
+        there = f"the files there are {self._others()}" if self.other_suffixes else "there are no files"
         if self.unreadable:
-            found += f"; {self.unreadable[0].path!r}: {self.unreadable[0].reason}"
-        raise SourceError(f"no videos below {str(self.root)!r}: looked for {looked_for}; {found}")
+            there += f"; {self.unreadable[0].path!r}: {self.unreadable[0].reason}"
+        raise SourceError(f"no videos below {str(self.root)!r}: looked for {looked_for}; {there}")
 
     def _others(self) -> str:
         most = self.other_suffixes.most_common(8)
@@ -73,11 +73,11 @@ class VideoTree:
 
 
 def scan_videos(root: Path, under: str = "") -> VideoTree:
-    """All videos below a folder, however deep. Hidden files and folders are passed over, links are followed.
+    """Find all videos below a folder, at any depth. Hidden files and folders are ignored, links are followed.
 
     Args:
-        root: absolute folder that the paths are relative to.
-        under: look only in this folder of the root.
+        root: Absolute folder that the paths are relative to.
+        under: Folder of the root to search. Empty: the whole root.
     """
     tree = VideoTree(root)
     for path, is_video in _walk(root, under, tree.unreadable):
@@ -90,12 +90,12 @@ def scan_videos(root: Path, under: str = "") -> VideoTree:
 
 
 def first_video(root: Path, under: str) -> str | None:
-    """One video below a folder, found without listing all of it; None if there is none."""
+    """Find a video below a folder without listing the whole folder; None if there is none."""
     return next((path for path, is_video in _walk(root, under, []) if is_video), None)
 
 
 def folders_in(root: Path) -> list[str]:
-    """Names of the folders directly in a folder, sorted, without hidden ones."""
+    """List the names of the folders directly in a folder, sorted, without hidden ones."""
     try:
         with os.scandir(root) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry))
@@ -119,17 +119,17 @@ def count(number: int, noun: str) -> str:
 
 
 def some_of(names: Iterable[str], limit: int = 3) -> str:
-    """The first few names, and how many more there are."""
+    """Write the first few names, and the number of further ones."""
     everything: Sequence[str] = list(names)
     shown = ", ".join(printable_path(name) for name in everything[:limit])
     return shown + (f" and {len(everything) - limit:,} more" if len(everything) > limit else "")
 
 
 def _walk(root: Path, under: str, unreadable: list[Missing]) -> Iterator[tuple[str, bool]]:
-    """Relative path of each file that isn't hidden, and whether its suffix is a video's."""
+    """Yield the relative path of each file that isn't hidden, and whether its suffix is that of a video."""
     start = os.path.join(root, under) if under else str(root)
-    # A folder's real path, then those of the folders whose links led here: a link to any of them, or to a
-    # folder above, would be walked for ever.
+    # A trail is a folder's real path, then those of the folders whose links led there. A link to any of these, or to a
+    # folder above them, would be followed for ever.
     stack: list[tuple[str, str, tuple[str, ...]]] = [(f"{under}/" if under else "", start, (os.path.realpath(start),))]
     while stack:
         prefix, folder, trail = stack.pop()

@@ -25,7 +25,7 @@ _PROBED_FOLDERS = 8
 
 
 def recognise(request: SourceRequest) -> str | None:
-    """Train and test lists, or class folders of videos named as in UCF101."""
+    """Recognise train and test lists, or class folders of videos named as in UCF101."""
     if lists := _find_lists(request):
         return f"UCF101 lists ({lists[0].name}, ...)"
     if request.annotations:
@@ -37,12 +37,12 @@ def recognise(request: SourceRequest) -> str | None:
 
 
 def read(request: SourceRequest) -> SourceTable:
-    """The videos with the splits of the lowest numbered pair of lists; keys are file stems (`v_Surfing_g01_c01`).
+    """Read the videos with the splits of the pair of lists with the lowest number.
 
-    The group is the recording that clips were cut from (`v_Surfing_g01`).
+    Keys are file stems (`v_Surfing_g01_c01`). The group is the recording that clips were cut from (`v_Surfing_g01`).
 
     Raises:
-        SourceError: no videos are there, or the lists are malformed or not a pair.
+        SourceError: There are no videos, or the lists are malformed or not a pair.
     """
     request.refuse_columns(NAME)
     tree = scan_videos(request.source, _video_folder(request.source))
@@ -85,7 +85,7 @@ def _find_lists(request: SourceRequest) -> list[Path]:
 
 
 def _read_lists(request: SourceRequest, builder: TableBuilder) -> dict[str, tuple[str, str, str]]:
-    """Label, split and path as listed, for each stem; empty if there are no lists."""
+    """Read label, split and listed path of each stem; empty if there are no lists."""
     files = _find_lists(request)
     request.refuse_unused_annotations(files, "trainlist01.txt and testlist01.txt")
     if not files:
@@ -114,7 +114,7 @@ def _read_lists(request: SourceRequest, builder: TableBuilder) -> dict[str, tupl
 
 
 def _label_of(path: str, label_in_name: str) -> str:
-    """The class of a video that no list names: its folder, since `HandstandPushups/` holds `v_HandStandPushups_...`."""
+    """The class of an unlisted video, as its folder spells it: `HandstandPushups/` holds `v_HandStandPushups_...`."""
     folder = path.split("/")[-2] if "/" in path else ""
     return folder if folder.lower() == label_in_name.lower() else label_in_name
 

@@ -1,4 +1,4 @@
-"""Layout `table`: the user's own csv, tsv, jsonl or parquet file, a row for each instance."""
+"""Layout `table`: a csv, tsv, jsonl or parquet file of the user, with a row for each instance."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Row:
 
 @dataclass
 class _Video:
-    """What the rows of one path say together."""
+    """The merged rows of one path."""
 
     first_row: str
     problem: str | None
@@ -47,7 +47,7 @@ class _Video:
 
 
 def recognise(request: SourceRequest) -> str | None:
-    """A table that is the source, has the usual name, or was given and has our columns."""
+    """Recognise a table that is the source, has the usual name, or is named by the user and has our columns."""
     if request.columns:
         return "column names for a table"
     if os.path.isfile(request.source) and not request.annotations:
@@ -61,14 +61,14 @@ def recognise(request: SourceRequest) -> str | None:
 
 
 def read(request: SourceRequest) -> SourceTable:
-    """The videos that the table lists; rows with the same path are instances of one video.
+    """Read the videos that the table lists; rows with the same path are instances of one video.
 
-    Columns: `path` (relative to the source folder, or to the table's own if the table is the source), `label`, and
-    optionally `split`, `group`, `key`, `t_start` and `t_end` (seconds). A key that is given is kept if it can be one.
+    Columns: `path` (relative to the source folder, or to the table's folder if the table is the source), `label`, and
+    optionally `split`, `group`, `key`, `t_start` and `t_end` (seconds). A valid key in the table is kept.
 
     Raises:
-        SourceError: there is no table, or more than one; a column is not there; a row is malformed or contradicts
-            another; a path leads outside; none of the files is there.
+        SourceError: There is no table, or more than one; a column is missing; a row is malformed or contradicts
+            another; a path leads outside; none of the files is on disk.
     """
     file, root = _locate(request)
     theirs = {ours: request.columns.get(ours, ours) for ours in _COLUMNS}
@@ -125,7 +125,7 @@ def _locate(request: SourceRequest) -> tuple[Path, Path]:
 
 
 def _choose_columns(file: Path, columns: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
-    """The table's column for each of ours that it has."""
+    """Map each of our columns that the table has to the table's column."""
     present = ", ".join(columns)
     for ours, theirs in renamed.items():
         if ours not in _COLUMNS:
@@ -157,7 +157,7 @@ def _parse_row(where: str, fields: Mapping[str, object]) -> _Row:
 
 
 def _text(value: object, where: str, name: str, strip: bool = True) -> str | None:
-    """A field as text; None where it is empty. Whole numbers are taken for text, since classes may be numbered."""
+    """A field as text; None where it is empty. Whole numbers count as text, since classes may be numbered."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     text = "" if value is None else expect(value, str, where, name)
@@ -165,7 +165,7 @@ def _text(value: object, where: str, name: str, strip: bool = True) -> str | Non
 
 
 def _assign_keys(videos: Mapping[str, _Video], builder: TableBuilder) -> dict[str, str]:
-    """A key for each path: the one given, else one made from the path."""
+    """A key for each path: the key in the table, or a key made from the path."""
     given: dict[str, str] = {}
     owners: dict[str, str] = {}
     changed: list[str] = []

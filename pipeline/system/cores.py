@@ -8,7 +8,7 @@ from vclimb.pipeline.errors import SettingsError
 
 
 def available_cores() -> int:
-    """Cores that a scheduler or `taskset` leaves this process; all of the machine's where the system can't say."""
+    """Number of cores that this process may use, or of the machine's cores where the system doesn't tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -24,10 +24,10 @@ def require_workers(workers: int | None) -> int:
 
 
 def cores_of_rank(world_size: int, n_gpus: int) -> int:
-    """Cores for one of the processes that train together: those of a machine are shared by the ranks on its GPUs.
+    """Number of cores for one training process: the ranks of a machine share its cores.
 
     Args:
-        world_size: processes, on all machines.
-        n_gpus: of this machine; 0: all processes are taken to be on this machine.
+        world_size: Number of training processes on all machines.
+        n_gpus: Number of GPUs of this machine. 0: all training processes run on this machine.
     """
     return max(1, available_cores() // (min(world_size, n_gpus) if n_gpus else world_size))

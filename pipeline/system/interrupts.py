@@ -1,4 +1,4 @@
-"""Starting worker processes so that a Ctrl-C, which a terminal sends to all processes, is answered by the run alone."""
+"""Starting worker processes that leave Ctrl-C, which a terminal sends to every process, to the main process."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from multiprocessing import resource_tracker
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Start processes within this block.
+    """Hold back SIGINT and SIGTERM within a block that starts processes.
 
-    They never get a SIGINT, not even while they import, and neither do the threads that are started here. A SIGINT or
-    SIGTERM to this process is answered when the block ends: a process is started whole or not at all.
+    Processes and threads started in the block never get a SIGINT, not even while they import. A SIGINT or SIGTERM to
+    this process is answered when the block ends, so no process is left half started.
     """
-    resource_tracker.ensure_running()  # else it starts with the first process, and lets SIGINT through again
-    came: list[int] = []
-    # Blocking isn't enough: another thread may take the signal, and Python answers in the main thread all the same.
+    resource_tracker.ensure_running()  # otherwise it starts with the first process and unblocks SIGINT
+    received: list[int] = []
+    # Blocking isn't enough: another thread may take the signal, and Python still runs the handler in the main thread.
     in_main = threading.current_thread() is threading.main_thread()
     numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
-    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -29,5 +29,5 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])

@@ -1,8 +1,8 @@
 """From the parts of a shard to the published shard and its record.
 
-Videos are appended in the plan's order as soon as they and all before them are there, so that little is left to do
-when the last one comes. Parts are kept until the shard's record is durable: killed anywhere, the next run finds
-either the record or the parts.
+Each video is appended in the plan's order as soon as it and all before it are there, so that little is left to do after
+the last one. Parts are kept until the shard's record is durable: after a kill, the next run finds the record or the
+parts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vclimb.pipeline.transcode.plan import PlannedVideo
 
 RECORDS = "records"
 _PLACE = ("shard", "offset", "first_frame")
-# Rounds away what floating point adds to seconds times frames a second.
+# Absorbs the rounding error of seconds times frames a second.
 _FRAME_EPSILON = 1e-6
 
 
@@ -69,12 +69,12 @@ class ShardAssembly:
 
     def _append(self, index: int) -> None:
         planned, part = self.job.shard.videos[index], self.job.part(index)
-        made = json.loads(part.with_suffix(".json").read_text())
+        outcome = json.loads(part.with_suffix(".json").read_text())
         path = printable_path(planned.video.path)
-        if "error" in made:
-            self._record.errors.append(FailedVideo(path, **made["error"]))
+        if "error" in outcome:
+            self._record.errors.append(FailedVideo(path, **outcome["error"]))
             return
-        stored = made["stored"]
+        stored = outcome["stored"]
         fps = Fraction(stored.pop("fps"))
         instances = self._instances(planned, fps, stored["n_frames"], path)
         video = StoredVideo(
@@ -125,10 +125,10 @@ class ShardAssembly:
 
 def _is_intact(part: Path) -> bool:
     try:
-        made = json.loads(part.with_suffix(".json").read_bytes())
-        if "error" in made:
+        outcome = json.loads(part.with_suffix(".json").read_bytes())
+        if "error" in outcome:
             return True
-        stored = made["stored"]
+        stored = outcome["stored"]
         frames = np.load(part.with_suffix(".frames.npy"))
         return bool(
             frames.shape == (stored["n_frames"], 3)

@@ -1,7 +1,7 @@
 """How videos are stored: the settings of a data set, and the ffmpeg command that makes one video of it.
 
-Every stored video is upright, has square pixels, a constant frame rate, even sides, no audio and no
-metadata. Settings and source fix the command, and the command fixes the bytes.
+Every stored video is upright and has square pixels, a constant frame rate, even sides, no audio and no metadata.
+Settings and source fix the command, and the command fixes the bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vclimb.pipeline.codecs.encoded import MAX_PIXELS, MAX_SIDE, MIN_SIDE
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.transcode.probe import DEMUXERS, Probe
 
-# H.264 groups of pictures: a clip of 8 frames touches at most 8 of them, each decodable alone.
+# Length of an H.264 group of pictures, each decodable alone: a clip of 8 frames touches at most 8 groups.
 GOP_FRAMES = 12
 CODECS = {
     # codec: (lowest, default, highest quality number, sides are multiples of)
@@ -29,21 +29,21 @@ CODECS = {
 }
 ENCODERS = {"jpeg": "mjpeg", "h264": "libx264"}
 """Codec -> ffmpeg's encoder."""
-# ffmpeg's own decoders of these pass their transparency over.
+# Decoders that keep transparency; ffmpeg's own decoders of these codecs drop it.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """What decides how every video of a data set is stored. One set of settings per data set.
+    """Settings that decide how every video of a data set is stored. All videos of a data set share them.
 
     Attributes:
         codec: `jpeg` (motion JPEG, every frame stands alone) or `h264` (12-frame closed groups).
-        quality: ffmpeg's own scale: JPEG 2 (best) to 31, H.264 CRF 0 (lossless) to 51.
-        short_side: pixels; a larger video is scaled down to it, a smaller one is kept.
-        fps: frames a second; None keeps each source frame and the source's average rate.
-        max_frames: only the first so many frames are stored; None stores all.
-        keep_truncated: store what decodes of a damaged video rather than list it as failed.
+        quality: Quality on ffmpeg's scale: 2 (best) to 31 for JPEG, CRF 0 (lossless) to 51 for H.264.
+        short_side: Short side in pixels that larger videos are scaled down to.
+        fps: Frames a second. None: each source frame, at the source's average rate.
+        max_frames: Greatest number of frames stored of a video. None: all.
+        keep_truncated: Whether to store what decodes of a damaged video rather than list it as failed.
     """
 
     codec: str = "jpeg"
@@ -67,7 +67,7 @@ class EncodeSettings:
             raise SettingsError(f"max frames {self.max_frames} is out of range; allowed: 1 or more")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; `from_json` reads it back."""
+        """The settings as plain JSON values; `from_json` reads them back."""
         return {**asdict(self), "fps": None if self.fps is None else str(self.fps)}
 
     @classmethod
@@ -80,9 +80,9 @@ class EncodeSettings:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def difference(self, other: EncodeSettings) -> list[str]:
-        """A line for each setting in which another one differs: `name: ours, theirs`."""
-        ours, theirs = self.to_json(), other.to_json()
-        return [f"{name}: {ours[name]} before, {theirs[name]} now" for name in ours if ours[name] != theirs[name]]
+        """A line for each setting that differs: `name: VALUE before, VALUE now`."""
+        before, now = self.to_json(), other.to_json()
+        return [f"{name}: {before[name]} before, {now[name]} now" for name in before if before[name] != now[name]]
 
 
 def default_quality(codec: str) -> int:
@@ -105,8 +105,10 @@ def parse_rate(rate: str | float | Fraction | None) -> Fraction | None:
 
 
 def output_size(probe: Probe, settings: EncodeSettings) -> tuple[int, int]:
-    """Width and height, in pixels, of the stored video: square pixels, scaled down only, sides rounded to
-    the codec's multiple (2 for JPEG, 16 for H.264)."""
+    """Width and height of the stored video, in square pixels.
+
+    A video is only scaled down. Its sides are rounded to the codec's multiple (2 for JPEG, 16 for H.264).
+    """
     multiple = CODECS[settings.codec][3]
     scale = min(1.0, settings.short_side / min(probe.display_width, probe.display_height))
 
@@ -122,22 +124,21 @@ def output_rate(probe: Probe, settings: EncodeSettings) -> Fraction:
 
 
 def expected_frames(probe: Probe, settings: EncodeSettings) -> int:
-    """How many frames the stored video should have, by the times of the source's packets."""
+    """Number of frames that the stored video should have, by the times of the source's packets."""
     frames = max(1, round(probe.duration_seconds * output_rate(probe, settings)))
     return min(frames, settings.max_frames or frames)
 
 
 def most_frames(probe: Probe, settings: EncodeSettings) -> int:
-    """After how many frames ffmpeg is stopped: a source that gives more than its packets account for is not to fill
-    the disk."""
+    """Number of frames after which ffmpeg is stopped, so that a source with contradictory times can't fill the disk."""
     return settings.max_frames or 2 * max(expected_frames(probe, settings), probe.n_packets) + 100
 
 
 def estimated_bytes(probe: Probe, settings: EncodeSettings) -> int:
-    """Bytes that a video will take, roughly (within a factor of two): plans shards, decides nothing else.
+    """Estimate the bytes of a stored video, within a factor of two. The estimate serves to plan shards only.
 
-    Bits per pixel were measured on J-HMDB at 320x240 and scaled by the usual rules of thumb: JPEG size goes
-    with 1 / sqrt(qscale), H.264 halves with every 6 steps of CRF.
+    Bytes per pixel were measured on J-HMDB at 320x240 and are scaled by rules of thumb: JPEG sizes go with
+    1 / sqrt(qscale), and H.264 sizes halve with every 6 steps of CRF.
     """
     width, height = output_size(probe, settings)
     frames = expected_frames(probe, settings)
@@ -151,16 +152,16 @@ def estimated_bytes(probe: Probe, settings: EncodeSettings) -> int:
 def transcode_argv(binary: str, videos: Sequence[tuple[Path, Path, Probe]], settings: EncodeSettings) -> list[str]:
     """The ffmpeg command that stores one or several videos, each given as (source, target, probe).
 
-    Several short videos share a process because starting ffmpeg takes a third of the time of a 40-frame clip; the
+    Several short videos share a process, because starting ffmpeg takes a third of the time of a 40-frame clip. The
     bytes are those of separate runs. Sources are opened by absolute `file:` path with only the file protocol and
     only container demuxers allowed, so that a playlist, a concat script or a subtitle reference named `x.mp4`
     opens nothing else.
     """
     outputs = [_output(_source(number), _target(number), video[2], settings) for number, video in enumerate(videos)]
-    # Whether enough of a damaged video was decoded is for us to say, once it is done, and not for ffmpeg.
+    # No limit on decoding errors: whether enough of a damaged video was decoded is checked afterwards.
     general = ("-nostdin", "-v", "repeat+error", "-filter_threads", "1", "-max_error_rate", "1")
     merged = ffmpeg.merge_outputs(*outputs).global_args(*general)
-    # ffmpeg-python takes no name that isn't UTF-8, so the files' names come in last.
+    # ffmpeg-python refuses names that aren't UTF-8, so the files' names are put in last.
     files = {_source(number): f"file:{source}" for number, (source, _, _) in enumerate(videos)}
     files |= {_target(number): f"file:{target}" for number, (_, target, _) in enumerate(videos)}
     words = map(str, ffmpeg.compile(merged, cmd=binary, overwrite_output=True))
@@ -183,7 +184,7 @@ def _output(source: str, target: str, probe: Probe, settings: EncodeSettings) ->
         "threads": 1,
     }
     if probe.is_regular:
-        # Instead of the source's own times: small gaps (dropped frames, jitter) are evened out, each frame comes once.
+        # Replaces the source's times: small gaps (dropped frames, jitter) are evened out, and each frame comes once.
         decoding["r"] = str(probe.rate)
     if probe.has_alpha and probe.codec in _ALPHA_DECODERS:
         decoding["vcodec"] = _ALPHA_DECODERS[probe.codec]
@@ -203,19 +204,19 @@ def _output(source: str, target: str, probe: Probe, settings: EncodeSettings) ->
 
 
 def _filters(probe: Probe, settings: EncodeSettings) -> str:
-    """The filters of one video. ffmpeg's autorotation comes before them.
+    """The filters of one video, after ffmpeg's autorotation.
 
-    Each video has a graph of its own: where the size of the picture changes in mid-stream, ffmpeg sets its graph up
-    anew and drops the frames that are in it.
+    Each video has a separate graph: where the picture's size changes in mid-stream, ffmpeg sets the graph up again and
+    drops the frames in it.
     """
     width, height = output_size(probe, settings)
     rate = output_rate(probe, settings)
     filters = []
     if min(probe.display_width, probe.display_height) >= MIN_SIDE:  # bwdif refuses less than 3 lines
         filters.append("bwdif=mode=send_frame:deint=interlaced")
-    if probe.has_alpha:  # shown as a player shows it: over black
+    if probe.has_alpha:  # over black, as players show it
         filters += ["format=gbrap", "premultiply=inplace=1"]
-    # By rounding, a video shorter than half a frame's time would have no frame at all.
+    # With rounding, a video shorter than half a frame's time would have no frame.
     at_end = "pass" if probe.duration_seconds * rate < 1 else "round"
     filters.append(f"fps={rate}:round=near:eof_action={at_end}")
     colour = f"out_color_matrix=bt601:out_range={'full' if settings.codec == 'jpeg' else 'limited'}"
@@ -239,7 +240,7 @@ def _codec_arguments(settings: EncodeSettings) -> dict[str, Any]:
         "keyint_min": GOP_FRAMES,
         "sc_threshold": 0,
         "flags:v": "+bitexact+cgop",
-        # Type 6 is SEI: x264 writes its version and thread count there.
-        # Parameter sets before every key frame make each group of pictures decodable without the mp4's header.
+        # Type 6 is SEI, where x264 writes its version and thread count. Parameter sets before every key frame make
+        # each group of pictures decodable without the mp4's header.
         "bsf:v": "filter_units=remove_types=6,dump_extra=freq=keyframe",
     }

@@ -1,7 +1,4 @@
-"""Finding an ffmpeg and running it: no shell, a time-out, a bounded part of stderr, no orphan.
-
-The graph of a transcode is built in `encode.py`; here an argv is run.
-"""
+"""Finding an ffmpeg and running an argv: no shell, a time-out, bounded stderr, no process left behind."""
 
 from __future__ import annotations
 
@@ -27,7 +24,13 @@ _KINDS_OF_LINES = 64
 
 @dataclass(frozen=True)
 class Ffmpeg:
-    """An ffmpeg binary and where it came from."""
+    """An ffmpeg binary.
+
+    Attributes:
+        path: Path of the binary.
+        version: Version that the binary prints.
+        origin: How the binary was found.
+    """
 
     path: str
     version: str
@@ -42,9 +45,9 @@ class Finished:
     """How an ffmpeg process ended.
 
     Attributes:
-        returncode: 0, a status, or minus the number of a signal.
-        stderr: one line of each kind that it wrote, sorted; see `_Said`.
-        timed_out: it was killed because its time was over.
+        returncode: 0, an exit status, or minus the number of a signal.
+        stderr: Messages, one line of each kind, sorted; see `_Messages`.
+        timed_out: Whether the process was killed because its time was over.
     """
 
     returncode: int
@@ -52,11 +55,11 @@ class Finished:
     timed_out: bool
 
 
-class _Said:
-    """What a process wrote to stderr, whittled down to what is the same on every run, within 4 KiB.
+class _Messages:
+    """The messages of a process on stderr, reduced to what is the same in every run, within 4 KiB.
 
-    Threads of ffmpeg write in any order, addresses of its objects change, and a damaged video repeats a message with
-    other numbers a thousand times. So of all lines that differ in their numbers alone, the smallest is kept.
+    Threads of ffmpeg write in any order, addresses of objects change, and a damaged video repeats a message a thousand
+    times with other numbers. So of all lines that differ in numbers alone, the smallest is kept.
     """
 
     def __init__(self) -> None:
@@ -81,10 +84,10 @@ class _Said:
 
 @functools.cache
 def find_ffmpeg() -> Ffmpeg:
-    """The ffmpeg to use: `$VCLIMB_FFMPEG`, else the PATH's, else the one that imageio-ffmpeg ships.
+    """Find the ffmpeg to use: `$VCLIMB_FFMPEG`, else the one on the PATH, else the one that imageio-ffmpeg ships.
 
     Raises:
-        FfmpegMissingError: none is there, or the one found does not run.
+        FfmpegMissingError: There is no ffmpeg, or it does not run.
     """
     if named := os.environ.get("VCLIMB_FFMPEG"):
         return Ffmpeg(named, _version(named), "$VCLIMB_FFMPEG")
@@ -113,10 +116,10 @@ def _version(binary: str) -> str:
 
 
 def require_encoder(ffmpeg: Ffmpeg, encoder: str) -> None:
-    """Check that a binary can encode, before any work is planned.
+    """Check that a binary has an encoder, before any work is planned.
 
     Raises:
-        FfmpegMissingError: it was built without that encoder.
+        FfmpegMissingError: The binary was built without the encoder.
     """
     command = [ffmpeg.path, "-hide_banner", "-v", "error", "-h", f"encoder={encoder}"]
     help_text = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
@@ -126,12 +129,12 @@ def require_encoder(ffmpeg: Ffmpeg, encoder: str) -> None:
         )
 
 
-# The child of this process that must not outlive it; a worker runs one at a time.
+# The ffmpeg of this process, which must not outlive it. A worker runs one at a time.
 _running: subprocess.Popen[bytes] | None = None
 
 
 def kill_running() -> None:
-    """Kill the ffmpeg that this process runs, if any. Safe in a signal handler."""
+    """Kill the ffmpeg that this process runs, if there is one. Safe in a signal handler."""
     if _running is not None:
         _kill(_running)
 
@@ -145,8 +148,8 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = None) -> Finished:
     """Run an argv to its end or to the time-out, keeping at most 4 KiB of stderr.
 
-    The child gets a process group of its own, so that a Ctrl-C in the terminal reaches the run that
-    owns it, not ffmpeg behind its back. It ends with the thread that called, even if that is killed.
+    The child has a separate process group, so that a Ctrl-C in the terminal reaches the run alone, which then ends
+    ffmpeg. The child ends with the calling thread, even if that is killed.
     """
     global _running
     deadline = time.monotonic() + timeout_seconds
@@ -173,7 +176,7 @@ def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = N
 
 def _drain(child: subprocess.Popen[bytes], deadline: float) -> tuple[str, bool]:
     assert child.stderr is not None
-    said = _Said()
+    messages = _Messages()
     with selectors.DefaultSelector() as selector:
         selector.register(child.stderr, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0:
@@ -182,5 +185,5 @@ def _drain(child: subprocess.Popen[bytes], deadline: float) -> tuple[str, bool]:
             chunk = os.read(child.stderr.fileno(), 65536)
             if not chunk:
                 break
-            said.feed(chunk)
-    return said.text(), left <= 0
+            messages.feed(chunk)
+    return messages.text(), left <= 0

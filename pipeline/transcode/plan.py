@@ -1,7 +1,7 @@
-"""The plan of a run: which video goes into which shard. Made once, kept on disk until the run is complete.
+"""The plan of a run: which video goes into which shard.
 
-Shards are cut by the estimated size of their videos, so that a plan depends on sources and settings alone, not on
-the number of workers or on when a run was killed; a plan that is on disk is followed, not made again.
+Shards are cut by the estimated size of their videos, so a plan depends on sources and settings alone, not on the number
+of workers or on when a run was killed. A plan stays on disk until its run is complete; a later run follows it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLAN = "plan.jsonl"
 
 @dataclass(frozen=True)
 class PlannedVideo:
-    """A video with what probing found in it."""
+    """A video of the source with its probe."""
 
     video: SourceVideo
     probe: Probe
@@ -32,7 +32,7 @@ class PlannedVideo:
 
 @dataclass(frozen=True)
 class PlannedShard:
-    """One unit of work: the videos of a shard, in order."""
+    """The videos of a shard, in order."""
 
     number: int
     videos: tuple[PlannedVideo, ...]
@@ -40,7 +40,7 @@ class PlannedShard:
 
 @dataclass(frozen=True)
 class Plan:
-    """The shards that a run has to make, and the rows of errors that planning already found."""
+    """The shards that a run makes, and the videos that already failed while planning."""
 
     settings: EncodeSettings
     name: str
@@ -48,7 +48,7 @@ class Plan:
     errors: tuple[FailedVideo, ...]
 
     def write(self, folder: Path) -> None:
-        """Keep the plan in a folder: a header line, then a line for each video."""
+        """Write the plan into a folder: a header line, then a line for each video."""
         errors = [asdict(error) for error in self.errors]
         lines: list[dict[str, Any]] = [{"settings": self.settings.to_json(), "name": self.name, "errors": errors}]
         lines += [
@@ -60,7 +60,7 @@ class Plan:
 
     @classmethod
     def read(cls, folder: Path) -> Plan | None:
-        """The plan that a folder holds, if any."""
+        """The plan in a folder; None if there is none."""
         try:
             lines = (folder / PLAN).read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -83,9 +83,9 @@ class Plan:
 def cut_shards(
     videos: Sequence[PlannedVideo], settings: EncodeSettings, shard_bytes: int, first_number: int
 ) -> tuple[PlannedShard, ...]:
-    """Cut videos, sorted by class and key, into shards of about `shard_bytes` each.
+    """Cut videos, sorted by class and key, into shards of about `shard_bytes` each, numbered from `first_number`.
 
-    A video larger than a shard gets one of its own. Numbers go on from `first_number`.
+    A video larger than that gets a separate shard.
     """
     shards: list[list[PlannedVideo]] = []
     filled = 0
@@ -100,9 +100,9 @@ def cut_shards(
 
 
 def spread_over_classes(videos: Sequence[SourceVideo], limit: int) -> list[SourceVideo]:
-    """The first `limit` videos, taken from the classes in turn, so that a trial run sees every class.
+    """Choose `limit` videos from the classes in turn, so that a trial run sees every class.
 
-    A larger limit takes the same videos and more.
+    A larger limit chooses the same videos and more.
     """
     by_class: dict[str, list[SourceVideo]] = defaultdict(list)
     for video in sorted(videos, key=by_class_and_key):

@@ -1,7 +1,7 @@
 """Raw videos to shards: plan, probe, transcode, verify, assemble, record, publish.
 
-Everything that decides a byte is fixed by sources, settings and ffmpeg. What was published is never touched
-again; what is missing is made; what failed is listed and left, until a retry is asked for.
+Sources, settings and ffmpeg fix every byte. Published shards are never touched again, missing ones are made, and failed
+videos are listed and left alone until `retry_failed`.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ def prepare_table(
     """Bring a data set up to date with its source.
 
     Raises:
-        SettingsError: the data set was made with other settings; the message shows the difference.
-        TargetError: the target is full, read-only, busy or not a data set. What was published stays.
-        SourceError: there is nothing to prepare.
+        SettingsError: The data set was made with other settings; the message shows the difference.
+        TargetError: The target is full, read-only, in use, or not a data set. Published shards stay.
+        SourceError: There is nothing to prepare.
     """
     out = out.absolute()
     with locked(out), work_folder(out) as (work, drafts), writable(out):
@@ -112,7 +112,7 @@ def prepare_table(
 
 @dataclass
 class _Run:
-    """One run: its arguments, and what it knows so far."""
+    """One run: its arguments, the catalog so far and the summary so far."""
 
     table: SourceTable
     out: Path
@@ -163,7 +163,7 @@ class _Run:
             )
 
     def _refuse_other_source(self, unfinished: Plan) -> None:
-        """A plan's videos are looked for in the source that is given now. One that has moved is fine; another isn't."""
+        """Raise if the source holds no video of an unfinished plan. A source that was moved is fine."""
         planned = [planned.video.path for shard in unfinished.shards for planned in shard.videos]
         if planned and not {video.path for video in self.table.videos}.intersection(planned):
             raise TargetError(
@@ -173,7 +173,7 @@ class _Run:
             )
 
     def _todo(self) -> list[SourceVideo]:
-        """The videos that are neither stored nor known to fail, each with a key that nothing stored has."""
+        """The videos that are neither stored nor known to fail, each with a key that no stored video has."""
         stored = {video.source: video for video in self.catalog.videos}
         failed = {error.path for error in self.catalog.errors if error.stage not in ("label", "find")}
         wanted = list(self.table.videos)
@@ -191,13 +191,13 @@ class _Run:
         return [v if v.key not in keys else replace(v, key=twin_key(v.path)) for v in chosen]
 
     def _compare_with_stored(self, stored: dict[str, StoredVideo]) -> None:
-        here = {printable_path(video.path): video for video in self.table.videos}
-        self.summary.gone = len(stored.keys() - here.keys())
+        listed = {printable_path(video.path): video for video in self.table.videos}
+        self.summary.gone = len(stored.keys() - listed.keys())
         for path, video in stored.items():
-            if path not in here:
+            if path not in listed:
                 continue
             try:
-                size = self.table.file(here[path]).stat().st_size
+                size = self.table.file(listed[path]).stat().st_size
             except OSError:
                 self.summary.gone += 1
                 continue
@@ -205,11 +205,11 @@ class _Run:
                 self.summary.changed.append(path)
 
     def _plan(self, todo: Sequence[SourceVideo]) -> Plan:
-        self.progress.start("probing", len(todo), 0)
+        self.progress.start("probing", len(todo))
         sources = [self.table.file(video) for video in todo]
-        found = self.executor.probe(sources, lambda: self.progress.advance(1, 0))
+        probes = self.executor.probe(sources, lambda: self.progress.advance(1))
         videos, errors = [], []
-        for video, probe in zip(todo, found, strict=True):
+        for video, probe in zip(todo, probes, strict=True):
             if isinstance(probe, VideoError):
                 errors.append(FailedVideo.of(printable_path(video.path), probe))
             else:
@@ -224,10 +224,10 @@ class _Run:
         return Plan(self.settings, self.catalog.name, shards, tuple(errors))
 
     def _make(self, plan: Plan, work: Path, drafts: Path) -> None:
-        """Make a plan's missing shards. Whatever ends it, what is published by then is in the catalog."""
+        """Make a plan's missing shards. The shards published by the end are in the catalog, whatever ends it."""
         self.catalog.name = plan.name
         self.catalog.ffmpeg = sorted({*self.catalog.ffmpeg, self.ffmpeg.version})
-        # What is planned is judged anew: its rows are of an earlier run, or of this one before it was killed.
+        # Planned videos are tried again, so errors of earlier runs, or of this one before it was killed, are dropped.
         planned_paths = {printable_path(planned.video.path) for shard in plan.shards for planned in shard.videos}
         planned_paths.update(error.path for error in plan.errors)
         self.catalog.errors = [error for error in self.catalog.errors if error.path not in planned_paths]

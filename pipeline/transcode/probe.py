@@ -1,6 +1,6 @@
-"""What a source file holds, read by PyAV without decoding: streams, sizes, rotation, timeline.
+"""Facts about a source file, read by PyAV: streams, sizes, rotation, timeline. Only the first frame is decoded.
 
-Runs inside a worker that may be killed and whose memory is bounded, since the file may be hostile.
+Probing runs in a worker with bounded memory that may be killed, since the file may be hostile.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ class Probe:
     """The facts about a source's video stream that a transcode depends on.
 
     Attributes:
-        stream_index: which stream of the file is the video.
+        stream_index: Index of the video stream in the file.
         codec: ffmpeg's name of the source's codec.
-        display_width: pixels, upright and with square pixels.
-        display_height: pixels, likewise.
-        n_packets: coded frames found, without those that an edit list cuts away.
-        duration_seconds: of the packets that are there.
-        declared_seconds: how long the file says the video is; None where it doesn't say.
-        rate: average frames a second; standard rates are met exactly.
-        is_regular: evening out the frames moves none by more than a frame's time.
-        has_alpha: its pixels carry transparency.
-        colour_is_guessed_hd: the stream doesn't say its colour matrix and is HD, so BT.709 is meant.
-        bytes: size of the file.
+        display_width: Width in square pixels, after rotation.
+        display_height: Height in square pixels, after rotation.
+        n_packets: Number of coded frames, without those that an edit list cuts away.
+        duration_seconds: Duration of the packets that are there.
+        declared_seconds: Duration that the file declares. None: it declares none.
+        rate: Average frames a second; standard rates are met exactly.
+        is_regular: Whether evening out the frames moves none by more than a frame's time.
+        has_alpha: Whether pixels carry transparency.
+        colour_is_guessed_hd: Whether the stream is HD and declares no colour matrix, so that BT.709 is assumed.
+        bytes: Size of the file.
     """
 
     stream_index: int
@@ -73,7 +73,7 @@ class Probe:
     bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; `from_json` reads it back."""
+        """The probe as plain JSON values; `from_json` reads it back."""
         return {**asdict(self), "rate": str(self.rate)}
 
     @classmethod
@@ -86,7 +86,7 @@ def open_regular_file(path: Path) -> int:
     """Size in bytes of a readable regular file.
 
     Raises:
-        VideoError: it is missing, a broken link, not a regular file, empty, or may not be read.
+        VideoError: The file is missing, a broken link, not a regular file, empty, or may not be read.
     """
     try:
         status = os.stat(path)
@@ -107,7 +107,7 @@ def probe_video(path: Path) -> Probe:
     """Read a file's streams and packet times, and decode its first frame.
 
     Raises:
-        VideoError: stage `open` or `probe`, with the reason.
+        VideoError: The file can't be used. The stage is `open` or `probe`.
     """
     size = open_regular_file(path)
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_pixels": str(MAX_PIXELS)}
@@ -121,7 +121,7 @@ def probe_video(path: Path) -> Probe:
 
 
 def _why_not_read(path: Path, error: av.error.FFmpegError) -> str:
-    if isinstance(error, av.error.ArgumentError):  # what libavformat says of a format that isn't in DEMUXERS
+    if isinstance(error, av.error.ArgumentError):  # raised for a format that isn't in DEMUXERS
         return "not a video: its content is audio, an image, a playlist, subtitles or the like, whatever its name"
     if isinstance(error, av.error.EOFError):
         return "the file ends before its first frame"
@@ -183,7 +183,7 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
         declared_seconds=declared,
         rate=rate,
         is_regular=is_regular,
-        # VP8 and VP9 keep it in a second stream of data beside each frame, which their usual decoders pass over.
+        # VP8 and VP9 keep transparency in a second stream of data beside each frame, which the usual decoders ignore.
         has_alpha=any(part.is_alpha for part in frame.format.components) or stream.metadata.get("alpha_mode") == "1",
         colour_is_guessed_hd=guessed_hd,
         bytes=size,
@@ -191,7 +191,7 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
 
 
 def _decoded(decode: Callable[[], list[av.VideoFrame]]) -> list[av.VideoFrame]:
-    """What a decode gives; nothing where the data is damaged, since a later packet may be sound."""
+    """The frames that a decode returns; none where the data is damaged, since a later packet may be intact."""
     try:
         return decode()
     except av.error.FFmpegError:
@@ -205,8 +205,14 @@ def _first_frame(packet: av.Packet[av.VideoStream]) -> av.VideoFrame | None:
 
 @dataclass
 class _Packets:
-    """The coded frames of a stream: how many, those of their times that are known, and how long the last one is
-    shown (0: unknown), in time bases."""
+    """The coded frames of a stream.
+
+    Attributes:
+        count: Number of frames.
+        shown: Known times at which frames are shown, in time bases.
+        decoded: Times at which these frames are decoded, in time bases.
+        last_duration: Time for which the last frame is shown, in time bases. 0: unknown.
+    """
 
     count: int = 0
     shown: list[int] = field(default_factory=list)
@@ -215,7 +221,7 @@ class _Packets:
     _last: int | None = None
 
     def add(self, packet: av.Packet[av.VideoStream]) -> None:
-        if packet.is_discard:  # before the start of an edit list: needed to decode others, not shown
+        if packet.is_discard:  # before the start of an edit list: needed to decode other frames, not shown
             return
         self.count += 1
         shown = packet.pts if packet.pts is not None else packet.dts
@@ -227,11 +233,11 @@ class _Packets:
 
 
 def _frame_times(packets: _Packets, stream: av.VideoStream, clock_may_jump: bool) -> npt.NDArray[np.float64]:
-    """When each frame is shown, in order, in seconds.
+    """The time at which each frame is shown, in order, in seconds.
 
-    Where the clock may jump, as in a transport stream joined from two, the order of decoding tells the jumps, and
-    the usual time of a frame takes their place. Elsewhere frames of one time are one: VP8 has hidden frames, which
-    others are predicted from, and gives each the time of the frame that follows.
+    Where the clock may jump, as in a transport stream joined from two, the decoding times show the jumps, which are
+    replaced by the median time between frames. Elsewhere frames of equal time count as one: VP8 has hidden frames for
+    prediction, each with the time of the frame that follows.
     """
     time_base = float(stream.time_base or Fraction(1, 90000))
     if not clock_may_jump or len(packets.decoded) < 3:
@@ -245,11 +251,11 @@ def _frame_times(packets: _Packets, stream: av.VideoStream, clock_may_jump: bool
 def _timeline(
     seconds: npt.NDArray[np.float64], packets: _Packets, stream: av.VideoStream, declared: float | None
 ) -> tuple[float, Fraction, bool]:
-    """Duration in seconds, average rate, and whether evening out moves no frame by more than its own time.
+    """Duration in seconds, average rate, and whether evening out moves no frame by more than a frame's time.
 
-    The container's word for the duration is taken where the packets bear it out: from half a frame less (some leave
-    the last frame's time out) to two frames more. A file cut short in the middle is found after the transcode, by
-    its `declared_seconds`.
+    The declared duration is taken where the packets confirm it: from half a frame less (some containers leave the last
+    frame's time out) to two frames more. A file cut short in the middle is found after the transcode, by its
+    `declared_seconds`.
     """
     if len(seconds) < 2:
         rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
@@ -273,14 +279,13 @@ def _timeline(
 
 
 def _declared_seconds(stream: av.VideoStream, container: av.container.InputContainer) -> float | None:
-    """How long the file says its video is; None where it doesn't say.
+    """The duration that the file declares for its video; None where it declares none.
 
-    Matroska has no duration of a stream, only a tag that most writers set; the file's own duration
-    counts only without an audio track, which may run on after the last frame. Both are counted from zero,
-    wherever the first frame lies.
+    Matroska has no duration of a stream, only a tag that most writers set. The duration of the whole file counts only
+    without an audio track, which may run on after the last frame. Both count from zero, wherever the first frame is.
     """
     if stream.duration and stream.time_base:
-        # Of an AVI without its index, which is its end, the duration is of what is there; its header still counts all.
+        # In an AVI that lost its end, the index, the duration covers what is left; the header still counts all frames.
         ticks = max(stream.duration, stream.frames) if container.format.name == "avi" else stream.duration
         return float(ticks * stream.time_base)
     start = max(0.0, float((stream.start_time or 0) * (stream.time_base or 0)))
@@ -298,8 +303,10 @@ def _declared_seconds(stream: av.VideoStream, container: av.container.InputConta
 
 
 def _standard_rate(n_frames: int, duration_seconds: float) -> list[Fraction]:
-    """The standard rate, if any, that explains the count of frames to within half a frame or half a per cent:
-    31 frames in 1.233 s are 25 a second, cut between two frames."""
+    """The standard rate, if there is one, that explains the number of frames within half a frame or half a per cent.
+
+    For example, 31 frames in 1.233 s are 25 a second, cut between two frames.
+    """
     nearest = min(STANDARD_RATES, key=lambda standard: abs(float(standard) * duration_seconds - n_frames))
     error = abs(float(nearest) * duration_seconds - n_frames)
     return [nearest] if error <= max(0.6, n_frames / 200) else []

@@ -1,4 +1,4 @@
-"""Holding one shard's files against the catalog and against each other, and its frames against a decoder."""
+"""Checking one shard: its files against the catalog and against each other, and its frames by decoding them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from vclimb.pipeline.transcode.assembly import sample_json
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that isn't as the catalog says.
+    """A difference between a data set and its catalog.
 
     Attributes:
-        file: the file it is in, relative to the data set's folder.
-        key: the sample, where one can be named.
-        what: one sentence.
+        file: Name of the file in the data set's folder.
+        key: Key of the video, where the problem concerns one.
+        what: One sentence.
     """
 
     file: str
@@ -39,7 +39,7 @@ class Problem:
 
 
 class Expected:
-    """What the catalog says, by shard and by key."""
+    """The content of the catalog, by shard and by key."""
 
     def __init__(self, dataset: StoredDataset) -> None:
         self.dataset = dataset
@@ -81,7 +81,7 @@ def shard_problems(expected: Expected, number: int) -> list[Problem]:
     members: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(tar) as archive:
-            for member in archive:  # those before a damaged place stay known
+            for member in archive:  # members before a damaged place stay known
                 members[member.name] = member.offset_data, member.size
     except (tarfile.TarError, OSError, ValueError) as error:
         problems.append(Problem(tar.name, None, f"can't be read as a tar: {error}"))
@@ -113,7 +113,7 @@ def _sample_problems(
         if not _in_order(ranges, video):
             yield "its frame ranges don't lie one after another within its mp4"
             return
-        for frame in range(video.n_frames):  # one by one: a long video does not fit in memory
+        for frame in range(video.n_frames):  # one at a time: a long video does not fit in memory
             (data,), index = dataset.frame_indices.read(video.shard, np.array([video.first_frame + frame]))
             if zlib.crc32(data) != index[0, 2]:
                 yield f"frame {frame}: its bytes don't have the checksum of the frame index"
@@ -123,8 +123,8 @@ def _sample_problems(
 
 def _in_order(ranges: FrameRanges, video: StoredVideo) -> bool:
     starts, sizes, ends = ranges[:, 0], ranges[:, 1], ranges.sum(axis=1)
-    sound = (sizes > 0) & (sizes <= video.bytes) & (starts >= video.offset) & (ends <= video.offset + video.bytes)
-    return bool(sound.all() and (starts[1:] >= ends[:-1]).all())
+    within = (sizes > 0) & (sizes <= video.bytes) & (starts >= video.offset) & (ends <= video.offset + video.bytes)
+    return bool(within.all() and (starts[1:] >= ends[:-1]).all())
 
 
 def _index_problems(
@@ -144,7 +144,7 @@ def _index_problems(
 
 
 def frame_problems(dataset: StoredDataset, number: int, videos: Sequence[StoredVideo]) -> list[Problem]:
-    """Decode every frame of some videos of a shard. What `shard_problems` says of the files isn't said again."""
+    """Decode every frame of some videos of a shard. Problems that `shard_problems` reports are not reported again."""
     tar = dataset.shard_paths(number)[0]
     problems: list[Problem] = []
     if not tar.exists():

@@ -1,7 +1,7 @@
-"""The folder that a data set is written to: ours alone while a run lasts, checked before anything is written.
+"""The folder that a data set is written to: locked while a run lasts, and checked before anything is written.
 
-While a run is unfinished the folder holds `.work/`: the plan, the records of published shards, finished parts, and one
-folder of drafts that belongs to the run that made it. A complete run leaves none of it.
+While a run is unfinished, the folder holds `.work/`: the plan, the records of published shards, finished parts, and one
+folder of drafts for each run. A complete run leaves none of these.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder of a data set for this process.
 
     Raises:
-        TargetBusyError: another run holds it.
-        TargetError: it can't be made or written, or holds something that isn't ours.
+        TargetBusyError: Another run holds the folder.
+        TargetError: The folder can't be made or written, or holds files that are not a data set.
     """
     with held_folder(folder):
         foreign = [name for name in os.listdir(folder) if name not in (WORK, HEADER)]
@@ -43,9 +43,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """`.work/` and a fresh folder for this run's drafts; what an earlier run left half done is removed.
+    """Make `.work/` and a new folder for this run's drafts; remove the drafts of earlier runs.
 
-    A draft folder has a new name each time, so that an ffmpeg that outlived a killed run can't write into this one.
+    The draft folder has a new name each time, so that an ffmpeg that outlived a killed run can't write into it.
     """
     work = folder / WORK
     with writable(folder):
@@ -61,12 +61,12 @@ def work_folder(folder: Path) -> Iterator[tuple[Path, Path]]:
         shutil.rmtree(drafts, ignore_errors=True)
         if not (work / PLAN).exists():
             shutil.rmtree(work, ignore_errors=True)
-            if not os.listdir(folder):  # nothing came of it: leave no empty data set
+            if not os.listdir(folder):  # leave no empty data set
                 folder.rmdir()
 
 
 def finish_work(work: Path) -> None:
-    """End an unfinished run for good. The plan goes first: without it the rest counts as nothing."""
+    """End a run for good. The plan is removed first: without a plan, `.work/` counts as left over."""
     (work / PLAN).unlink()
     shutil.rmtree(work / RECORDS)
     (work / RECORDS).mkdir()

@@ -1,4 +1,4 @@
-"""Holding a data set against its catalog: every digest, tar, index and frame range, and on request every frame."""
+"""Checking a data set against its catalog: every digest, tar, index and frame range, and on request every frame."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def verify(
     report = VerifyReport(decoded=decode, unfinished=(folder / WORK).exists())
     report.problems += _catalog_problems(folder)
     if any(problem.file in (VIDEOS, INSTANCES) for problem in report.problems):
-        return report  # nothing is left to hold the shards against
+        return report  # without the catalog, shards can't be checked
     dataset = StoredDataset.open(folder)
     report.n_shards, report.n_videos = len(dataset.catalog.shards), len(dataset.videos)
     report.n_frames = sum(video.n_frames for video in dataset.videos)
@@ -86,7 +86,14 @@ def verify(
 
 @dataclass(frozen=True)
 class _Task:
-    """A shard's files, or all frames of some of its videos [start, stop)."""
+    """Unit of checking: a shard's files, or all frames of its videos [start, stop) where `stop` is not 0.
+
+    Attributes:
+        shard: Number of the shard.
+        start: First video to decode.
+        stop: Video after the last one to decode.
+        n_videos: Number of videos to count as checked.
+    """
 
     shard: int
     start: int = 0
@@ -155,10 +162,10 @@ def _catalog_problems(folder: Path) -> Iterator[Problem]:
 
 
 def _stray_files(dataset: StoredDataset) -> Iterator[Problem]:
-    ours = {HEADER, VIDEOS, INSTANCES, ERRORS, WORK}
+    known = {HEADER, VIDEOS, INSTANCES, ERRORS, WORK}
     for number in dataset.catalog.shards:
-        ours.update(path.name for path in dataset.shard_paths(number))
+        known.update(path.name for path in dataset.shard_paths(number))
     if not (dataset.folder / WORK).exists():
         for path in sorted(dataset.folder.iterdir()):
-            if path.name not in ours:
+            if path.name not in known:
                 yield Problem(path.name, None, "is not part of the data set")
