@@ -128,7 +128,7 @@ def train_with_clocks_apart(config: str, out: str, fast_rank: int) -> None:
     """Train where one process' clock runs a million times faster, so that it alone finds a checkpoint due."""
     import vclimb.training.task_training as task_training
 
-    task_training._STEPS_BETWEEN_QUESTIONS = 1
+    task_training._STEPS_BETWEEN_BROADCASTS = 1
     speed = 1e6 if int(os.environ["RANK"]) == fast_rank else 1.0
     task_training.time = SimpleNamespace(  # type: ignore[assignment]
         monotonic=lambda: speed * time.monotonic(), perf_counter=time.perf_counter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vclimb.model.memory_format import filled, joined, laid_out
+from vclimb.model.memory_format import cat_clips, filled, laid_out
 
 
 def _clips(seed: int) -> torch.Tensor:
@@ -14,10 +14,10 @@ def _clips(seed: int) -> torch.Tensor:
 
 def test_clips_that_are_joined_lie_as_they_did() -> None:
     first, second = _clips(1), _clips(2)
-    both = joined(first, second)
+    both = cat_clips(first, second)
     assert torch.equal(both, torch.cat([first, second]))
     assert both.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
-    apart = joined(first.contiguous(), second.contiguous())
+    apart = cat_clips(first.contiguous(), second.contiguous())
     assert torch.equal(apart, both)
     assert apart.is_contiguous()
 

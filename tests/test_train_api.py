@@ -32,7 +32,7 @@ def test_a_run_has_what_its_folder_holds(run: vclimb.Run) -> None:
     assert np.isnan(run.R[0, 1])
     assert run.memory is not None
     assert run.memory.videos == len(run.open_memory())
-    assert run.events[-1]["event"] == "complete"
+    assert run.events[-1].kind == "complete"
     assert repr(run) == f"Run('{run.folder}')"
 
 

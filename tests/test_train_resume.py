@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,8 +42,8 @@ MOMENTS = [
     pytest.param("vclimb.memory.store.writer", "MemoryWriter.stage", 3, "after", id="while a memory is written"),
     pytest.param("vclimb.memory.store.writer", "MemoryWriter.commit", 2, "before", id="before a memory changes"),
     pytest.param("vclimb.memory.store.writer", "MemoryWriter.commit", 2, "after", id="after a memory has changed"),
-    pytest.param("vclimb.training.predictor", "Inference.class_means", 2, "before", id="in an evaluation"),
-    pytest.param("vclimb.training.predictor", "Inference.counts", 2, "after", id="after an evaluation"),
+    pytest.param("vclimb.training.predictor", "Predictor.class_means", 2, "before", id="in an evaluation"),
+    pytest.param("vclimb.training.predictor", "Predictor.counts", 2, "after", id="after an evaluation"),
     pytest.param("vclimb.training.checkpoint", "sync", 5, "before", id="in the middle of a checkpoint"),
     pytest.param("vclimb.training.run_folder", "RunFolder.write_metrics", 3, "before", id="before the last metrics"),
 ]
@@ -156,7 +155,7 @@ def test_a_run_isnt_overwritten_nor_resumed_with_other_settings(settings: Path, 
     config = read_config(settings)
     with pytest.raises(TargetError, match="holds a run already; go on with it by --resume"):
         train(config, undisturbed)
-    longer = replace(config, training=replace(config.training, epochs=3))
+    longer = config.replaced(training=config.training.replaced(epochs=3))
     with pytest.raises(TargetError, match=r"training\.epochs is 2 there and 3 now"):
         train(longer, undisturbed, resume=True)
 

@@ -20,9 +20,8 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import match
 from vclimb.training.checkpoint import CheckpointError, checkpoints
 from vclimb.training.checks import check_settings
-from vclimb.training.learner import Learner
 from vclimb.training.processes import Processes
-from vclimb.training.run import find_scenario, make_method, train
+from vclimb.training.run import find_scenario, make_learner, make_method, train
 from vclimb.training.run_context import RunContext
 
 
@@ -103,7 +102,7 @@ def stopped_in_task_2(synth_shards: Path, tmp_path: Path) -> Path:
 
 def test_a_run_goes_on_with_its_own_data_alone(stopped_in_task_2: Path, synth_shards: Path, tmp_path: Path) -> None:
     other = make_synth_shards(tmp_path / "other", "--quality", "20")
-    with pytest.raises(CheckpointError, match=r"was begun on other data than .* holds now"):
+    with pytest.raises(CheckpointError, match=r"was started on different data"):
         train(tiny_config(other), stopped_in_task_2, resume=True)
     moved = tmp_path / "moved"
     shutil.copytree(synth_shards, moved)
@@ -130,7 +129,7 @@ def test_a_process_without_a_clip_of_a_batch_takes_its_step(name: str, released:
     """With several processes, the last batch may be too short for all of them."""
     protocol = "released" if released else "paper"
     config = tiny_config(synth_shards, name, f"model.backbone={TINY_BACKBONE}", f"protocol={protocol}")
-    learner, method = Learner(config, Processes(0, 1, torch.device("cpu")), 2), make_method(config)
+    learner, method = make_learner(config, Processes(0, 1, torch.device("cpu")), 2), make_method(config)
     clips = torch.zeros(0, 2, 3, 32, 32, dtype=torch.uint8)
     for number in range(2):
         method.begin_task(TaskInfo(number, (2, 3)), learner.model)

@@ -33,8 +33,9 @@ class InferenceSettings:
         size: pixels, the side of the square that the model sees.
         batch_size: clips.
         decoder: as `vclimb.pipeline.stream.choose.open_stream` takes it.
-        workers: likewise.
-        bf16: compute in bf16 on a GPU.
+        workers: Number of decoding processes; None: one for each core.
+        bf16: Whether to compute in bf16 on a GPU.
+        codec: Codec of the data set's frames, which the decoder is chosen by.
     """
 
     n_frames: int = 8
@@ -43,6 +44,22 @@ class InferenceSettings:
     decoder: str = "auto"
     workers: int | None = None
     bf16: bool = True
+    codec: str = "jpeg"
+
+
+@dataclass(frozen=True)
+class Share:
+    """Share of the items that one of several processes takes.
+
+    Attributes:
+        device: Device of the process.
+        rank: Number of the process, from 0.
+        world_size: Number of processes.
+    """
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,33 +93,30 @@ class Outputs:
 def infer(
     model: TSN,
     provider: ClipProvider,
-    codec: str,
     settings: InferenceSettings,
-    device: torch.device,
-    rank: int = 0,
-    world_size: int = 1,
+    share: Share,
     on_clips: Callable[[int], None] | None = None,
     on_bad_frame: str = "raise",
 ) -> Outputs:
-    """Features and logits of a provider's items, of which each rank sees its share.
-
-    The model is in evaluation mode meanwhile, and as it was afterwards. `on_clips` is told of every batch's clips.
+    """Compute features and logits of one process' share of a provider's items, in evaluation mode.
 
     Args:
-        on_bad_frame: `raise`, or `skip`: nothing is said of items that can't be read, and they are not among `items`.
+        on_clips: Called with the number of clips of each batch.
+        on_bad_frame: `raise`, or `skip`, which leaves out items that can't be read.
 
     Raises:
-        FrameDamagedError: a frame can't be read: a result must not rest on other clips than it says.
+        FrameDamagedError: a frame can't be read, and items must not be left out.
     """
     clips = StreamSettings(
         batch_size=settings.batch_size,
         views=(View(n_frames=settings.n_frames, random=False),),
         augmentation=Augmentation.evaluation(settings.size),
         shuffle=False,
-        rank=rank,
-        world_size=world_size,
+        rank=share.rank,
+        world_size=share.world_size,
         on_bad_frame=on_bad_frame,
     )
+    device = share.device
     items: list[npt.NDArray[np.int64]] = []
     features: list[Tensor] = []
     logits: list[Tensor] = []
@@ -110,11 +124,11 @@ def infer(
     model.eval()
     try:
         n_workers = settings.workers
-        if choose_decoder(settings.decoder, codec, device, world_size).decoder == "cpu":
-            most = default_workers(device, world_size) if n_workers is None else n_workers
-            worth_a_start = len(provider.items) // world_size // CLIPS_PER_WORKER
+        if choose_decoder(settings.decoder, settings.codec, device, share.world_size).decoder == "cpu":
+            most = default_workers(device, share.world_size) if n_workers is None else n_workers
+            worth_a_start = len(provider.items) // share.world_size // CLIPS_PER_WORKER
             n_workers = min(most, max(1, worth_a_start, waiting_workers()))
-        stream, _ = open_stream(provider, codec, clips, device, settings.decoder, n_workers)
+        stream, _ = open_stream(provider, settings.codec, clips, device, settings.decoder, n_workers)
         with stream, torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16 and device.type == "cuda"):
             for batch in stream:
                 if n_clips := len(batch.keys):

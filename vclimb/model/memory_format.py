@@ -34,7 +34,7 @@ def filled(clips: Tensor, size: int) -> Tensor:
     Returns:
         (`size`, T, 3, H, W), laid out as the clips are. Only the first B are of any meaning.
     """
-    return joined(clips, clips.new_zeros(size - len(clips), *clips.shape[1:])) if len(clips) < size else clips
+    return cat_clips(clips, clips.new_zeros(size - len(clips), *clips.shape[1:])) if len(clips) < size else clips
 
 
 def needs_plans(device: torch.device) -> bool:
@@ -42,7 +42,7 @@ def needs_plans(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def joined(first: Tensor, second: Tensor) -> Tensor:
+def cat_clips(first: Tensor, second: Tensor) -> Tensor:
     """Clips one after the other, laid out as they are: `torch.cat` alone would put the channels apart.
 
     Args:

@@ -1,7 +1,7 @@
-"""Checkpoints: what a run needs to go on, in one safetensors file each. Loading one executes no code.
+"""Checkpoints: the state that a run needs to go on, one safetensors file each. Loading one executes no code.
 
-A file holds a tree of dicts and lists: its tensors as tensors, all else as JSON in the file's metadata. It is written
-beside its place and renamed after the last byte is synced, so that a kill leaves the one before.
+A file holds a tree of dicts and lists: tensors as tensors, all other values as JSON in the file's metadata. A file is
+written under another name and renamed after its last byte is synced, so that a kill leaves the previous checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vclimb.pipeline.system.folders import writable
 log = logging.getLogger(__name__)
 
 KEPT = 2
-"""Checkpoints of a run: the newest, and one before in case that is damaged."""
+"""Number of checkpoints kept: the newest, and the one before in case the newest is damaged."""
 
 _NAME = re.compile(r"checkpoint-(\d{6,})\.safetensors")
 _TENSOR = "tensor:"
@@ -31,24 +31,24 @@ _STATE = "state"
 
 
 class CheckpointError(VclimbError, ValueError):
-    """A checkpoint is missing, or isn't as it was written."""
+    """A checkpoint is missing, damaged, or belongs to other data."""
 
 
 def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int | None = None) -> Path:
-    """Write the checkpoint of a step, and remove all but the newest.
+    """Write a checkpoint, and remove all but the newest.
 
     Args:
-        folder: of the run's checkpoints.
-        step: a number that grows.
-        tree: of dicts with text keys, lists, tensors, numbers, text, booleans and None.
-        kept: checkpoints that are left, this one included; None: `KEPT`.
+        folder: Folder of the run's checkpoints.
+        step: Number of the checkpoint, greater than all before.
+        tree: Dicts with keys of text or whole numbers, lists, tensors, numbers, text, booleans and None.
+        kept: Number of checkpoints to keep, this one included; None: `KEPT`.
 
     Returns:
-        the file.
+        Path of the file.
 
     Raises:
-        TargetError: the disk is full, or the like; the checkpoints that were there are.
-        TypeError: the tree holds something else.
+        TargetError: the file can't be written, as on a full disk; earlier checkpoints stay.
+        TypeError: the tree holds another type.
     """
     tensors: dict[str, torch.Tensor] = {}
     state = json.dumps(_packed(tree, tensors), allow_nan=True)
@@ -66,21 +66,21 @@ def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int | N
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    found = [(int(match[1]), path) for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    """List the checkpoints of a run, oldest first."""
+    numbered = [(int(match[1]), path) for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(numbered)]
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The tree that was saved, its tensors on a device.
+    """Load the tree of a checkpoint, with its tensors on a device.
 
     Raises:
-        CheckpointError: it isn't there, is damaged, or is no checkpoint of ours.
+        CheckpointError: the file is missing, damaged, or no checkpoint of vclimb.
     """
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # it is no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # `file` is no dict
         tree = _unpacked(json.loads(metadata[_STATE]), tensors)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
@@ -92,10 +92,10 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 
 
 def newest_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The newest checkpoint that can be read; None if there is none at all.
+    """Load the newest checkpoint that can be read; None if there is no checkpoint.
 
     Raises:
-        CheckpointError: there are some, and none of them can be read.
+        CheckpointError: there are checkpoints, and none can be read.
     """
     errors = []
     for path in reversed(checkpoints(folder)):
@@ -110,10 +110,10 @@ def newest_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[
 
 
 def _packed(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """A tree as JSON, its tensors moved out. A number as a key is marked, as JSON only has text."""
+    """Convert a tree to JSON and move its tensors to `tensors`. Dicts become lists of pairs."""
     if isinstance(value, torch.Tensor):
         name = f"{len(tensors):06d}"
-        # A copy: safetensors takes no tensors that share memory.
+        # Cloned, since safetensors takes no tensors that share memory.
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return _TENSOR + name
     if isinstance(value, dict):
@@ -142,3 +142,18 @@ def _unpacked(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, list):
         return [_unpacked(item, tensors) for item in value]
     return value
+
+
+def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Read the states of torch's random number generators, which dropout draws from: the CPU's and the device's."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Restore states that `rng_state` returned. A state saved without a GPU leaves the GPU's generator as it is."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: wall time by phase, and how long the GPU had nothing to do."""
+"""Clocks of a run: wall time by phase, and the time in which the GPU has nothing to compute."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 
 class PhaseClock:
-    """Seconds of wall time by phase; a run that was resumed adds up what its parts took.
+    """Wall time by phase. Resumed runs add up the time of all their parts.
 
     Attributes:
-        seconds: phase -> seconds.
+        seconds: Phase -> wall time.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class PhaseClock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count what happens within to a phase."""
+        """Measure a block as part of a phase."""
         start = time.perf_counter()
         try:
             yield
@@ -29,15 +29,15 @@ class PhaseClock:
             self.add(name, time.perf_counter() - start)
 
     def add(self, name: str, seconds: float) -> None:
-        """Count seconds to a phase."""
+        """Add seconds to a phase."""
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
 class IdleClock:
-    """How much of training the process waits for clips, and the GPU for work.
+    """Share of the training time in which the process waits for clips, and the GPU for work.
 
-    The GPU's share comes from events between steps: it is what lies between the end of one step and the begin of the
-    next. What is idle within a step, while kernels are launched, isn't seen.
+    CUDA events at the begin and end of steps give the GPU's idle time between steps. Idle time within a step, while
+    kernels are launched, is not seen.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -49,12 +49,12 @@ class IdleClock:
         self.gpu_seconds = 0.0
 
     def waited(self, seconds: float) -> None:
-        """The process has waited so long for a batch."""
+        """Add the time that the process waited for a batch."""
         self.wait_seconds += seconds
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """A training step."""
+        """Measure a block as a training step."""
         if not self._on_gpu:
             yield
             return
@@ -65,7 +65,7 @@ class IdleClock:
         self._events.append((start, end))
 
     def end_epoch(self, seconds: float) -> None:
-        """An epoch has taken so long; waits for the GPU."""
+        """Add the wall time of an epoch. Waits for the GPU."""
         self.total_seconds += seconds
         if self._events:
             self._events[-1][1].synchronize()
@@ -75,10 +75,10 @@ class IdleClock:
 
     @property
     def loader_wait_share(self) -> float | None:
-        """Of training's wall time, how much the process waited for clips; None before the first epoch's end."""
+        """Share of the wall time spent waiting for clips; None before the first epoch's end."""
         return self.wait_seconds / self.total_seconds if self.total_seconds else None
 
     @property
     def gpu_idle_share(self) -> float | None:
-        """Of training's time on the GPU, how much lay between steps; None without a GPU."""
+        """Share of the GPU's time that lies between steps; None without a GPU."""
         return max(0.0, 1 - self.gpu_busy_seconds / self.gpu_seconds) if self.gpu_seconds else None

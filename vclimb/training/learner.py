@@ -1,8 +1,9 @@
-"""The network and how it takes a step: precision, processes, clipping, learning rate."""
+"""The network in training: steps, precision, gradients of several processes, clipping, learning rate."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,38 +11,56 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vclimb.methods.method import Method, StepBatch, StepOutputs
-from vclimb.model.memory_format import joined, laid_out
+from vclimb.model.memory_format import cat_clips, laid_out
 from vclimb.model.tsn import TSN
-from vclimb.training.config import ModelConfig, RunConfig, TrainingConfig
+from vclimb.training.config import ComputeConfig, ModelConfig, TrainingConfig
 from vclimb.training.processes import Processes
 
 
 def make_model(config: ModelConfig, n_classes: int, seed: int) -> TSN:
-    """A network as it is before any training: a pure function of its arguments.
+    """Make a network as it is before any training, as a pure function of the arguments.
 
     Raises:
-        SettingsError: no such backbone, or weights that don't fit.
+        SettingsError: the backbone is not known, or the weights don't fit it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return TSN(n_classes, config.backbone, config.weights, config.dropout, config.shift)
 
 
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Settings of a network and of its training.
+
+    Attributes:
+        model: Network and its input.
+        training: Training within each task.
+        compute: Precision and compilation.
+        seed: Seed of the initial weights.
+    """
+
+    model: ModelConfig
+    training: TrainingConfig
+    compute: ComputeConfig
+    seed: int
+
+
 class Learner:
     """A network in training.
 
     Args:
-        config: of the run.
-        processes: that share each batch.
-        n_classes: outputs of the head.
+        config: Settings of the network and of its training.
+        processes: Processes that share each batch.
+        n_classes: Number of outputs of the head.
 
     Attributes:
-        model: the bare network, as methods and evaluation see it.
-        bf16: whether it computes in bf16.
+        model: Bare network, as methods and evaluation see it.
+        bf16: Whether the network computes in bf16.
     """
 
-    def __init__(self, config: RunConfig, processes: Processes, n_classes: int) -> None:
+    def __init__(self, config: LearnerConfig, processes: Processes, n_classes: int) -> None:
         self._config = config
+        self._training = config.training
         self._processes = processes
         self.device = processes.device
         self.bf16 = _is_bf16(config.compute.precision, self.device)
@@ -51,24 +70,28 @@ class Learner:
         self._network: nn.Module = self.model
 
     def _place(self) -> None:
-        self.model.to(self.device)  # its weights take the layout of the clips, `laid_out`
+        self.model.to(self.device)  # the weights take the memory layout of the clips, `laid_out`
         if self._config.compute.compile:
             self.model.backbone.compile()
 
     def restart(self, n_classes: int) -> None:
-        """Take the network as it was initialised."""
+        """Return to the network as it was initialised."""
         self.model = make_model(self._config.model, n_classes, self._config.seed)
         self._place()
 
+    def initial_model(self, n_classes: int) -> TSN:
+        """Make a copy of the network as it was initialised."""
+        return make_model(self._config.model, n_classes, self._config.seed).to(self.device)
+
     def grow(self, n_classes: int, seed: int) -> None:
-        """Give the head outputs for all classes so far; new ones depend on the seed alone."""
+        """Give the head outputs for all classes so far. The weights of new outputs depend on the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model.grow_head(n_classes)
 
     def begin_task(self) -> None:
-        """A new optimiser, over the parameters that there are now."""
-        self._optimizer = _make_optimizer(self._config.training, self.model)
+        """Make a new optimiser over the current parameters."""
+        self._optimizer = _make_optimizer(self._training, self.model)
         self._network = self.model
         if self._processes.world_size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
@@ -76,42 +99,42 @@ class Learner:
         self.model.train()
 
     def end_epoch(self) -> None:
-        """Batch statistics that each process gathered from its own share become rank 0's, as DDP has them."""
-        self._processes.copy_from_first(self.model.buffers())
+        """Broadcast rank 0's batch statistics, as DDP does; each rank gathered them from its share of the clips."""
+        self._processes.broadcast_tensors(self.model.buffers())
 
     def end_task(self) -> None:
-        """The optimiser's memory is given back."""
+        """Release the optimiser and its state."""
         self._optimizer = None
         self._network = self.model
 
     def step(
         self, method: Method, clips: Tensor, down_sampled: Tensor | None, labels: Tensor, n_global: int, progress: float
     ) -> dict[str, Tensor]:
-        """One training step.
+        """Take a training step.
 
         Args:
-            clips: (B, T, 3, H, W) uint8, this process' share of the batch; it may be empty where others' isn't.
-            down_sampled: likewise, of temporal consistency.
+            clips: (B, T, 3, H, W) uint8, this rank's share of the batch. It may be empty while other ranks' are not.
+            down_sampled: (B, T, 3, H, W) uint8, down-sampled clips of temporal consistency; None without it.
             labels: (B,) int64.
-            n_global: clips of the batch over all processes.
-            progress: of the task's training, from 0 to 1, for the schedule.
+            n_global: Number of clips of the batch, summed over ranks.
+            progress: Progress of the task's training, from 0 to 1, for the schedule.
 
         Returns:
-            the loss' terms, detached: of this process' clips, means over them.
+            The terms of the loss, detached, as means over this rank's clips.
         """
         assert self._optimizer is not None
-        # DDP averages gradients over processes: each counts by its clips, so that the sum is the whole batch's mean.
+        # DDP averages gradients over ranks. Weighting ranks by their clips gives the mean over the whole batch.
         share = len(labels) * self._processes.world_size / n_global
-        if not len(labels):  # the others' gradients are waited for all the same
-            newest = self.model.head.out_features - 1  # a label that every method knows: some train new classes alone
+        if not len(labels):  # a blank clip of weight 0, since the other ranks wait for this rank's gradients
+            newest = self.model.head.out_features - 1  # every method knows this label: some train new classes alone
             clips, labels = clips.new_zeros(1, *clips.shape[1:]), labels.new_full((1,), newest)
             down_sampled = None if down_sampled is None else clips
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._config.training, progress)
-        whole = len(labels) * self._processes.world_size == self._config.training.batch_size
+            group["lr"] = learning_rate(self._training, progress)
+        whole = len(labels) * self._processes.world_size == self._training.batch_size
         clips = laid_out(clips, whole)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            both = clips if down_sampled is None else joined(clips, laid_out(down_sampled, whole))
+            both = clips if down_sampled is None else cat_clips(clips, laid_out(down_sampled, whole))
             logits: Tensor = self._network(both)
             parts = logits.split(len(clips))  # type: ignore[no-untyped-call]
             outputs = StepOutputs(parts[0], None if down_sampled is None else parts[1])
@@ -122,32 +145,32 @@ class Learner:
                 loss = loss + torch.stack([*penalty.values()]).sum()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self._config.training.clip_norm:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._config.training.clip_norm)
+        if self._training.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._training.clip_norm)
         self._optimizer.step()
         return {name: value.detach() for name, value in (terms | penalty).items()}
 
     def state_dict(self, with_optimizer: bool) -> dict[str, Any]:
-        """The network, and the optimiser where it is asked for and there is one."""
+        """Return the state of the network and, if requested, of the optimiser, if there is one."""
         state: dict[str, Any] = {"model": self.model.state_dict(), "n_classes": self.model.head.out_features}
         if with_optimizer and self._optimizer is not None:
             state["optimizer"] = self._optimizer.state_dict()
         return state
 
     def load_model(self, state: dict[str, Any]) -> None:
-        """Take up the network of a state."""
+        """Restore the network of a state."""
         if self.model.head.out_features != state["n_classes"]:
             self.model.head = nn.Linear(self.model.n_features, state["n_classes"], device=self.device)
         self.model.load_state_dict(state["model"])
 
     def load_optimizer(self, state: dict[str, Any]) -> None:
-        """Take up the optimiser of a state, after `begin_task`."""
+        """Restore the optimiser of a state, after `begin_task`."""
         assert self._optimizer is not None
         self._optimizer.load_state_dict(state["optimizer"])
 
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:
-    """The learning rate at a place in a task's training, from 0 to 1."""
+    """Compute the learning rate at some progress of a task's training, from 0 to 1."""
     if config.schedule == "cosine":
         return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
     return config.learning_rate

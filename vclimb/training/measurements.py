@@ -13,11 +13,33 @@ from vclimb import __version__
 from vclimb.memory.store.accounting import MemoryUsage
 from vclimb.metrics import AccuracyMatrix, PredictionCounts
 from vclimb.scenario import MatchedScenario
-from vclimb.training.config import RunConfig
 from vclimb.training.run_metrics import Accuracies, MemoryFacts, RunMetrics, ScenarioFacts, TaskRecord, total_seconds
 
 _ACCURACIES = TypeAdapter(Accuracies)
 _RECORDS = TypeAdapter(list[TaskRecord])
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Facts of a run that its metrics repeat; `RunMetrics` documents them.
+
+    Attributes:
+        dataset: Name of the data set.
+        scenario: Scenario of the run.
+        method: Name of the method.
+        protocol: `paper` or `released`.
+        seed: Seed of the run.
+        device: Name of the GPU, or `cpu`.
+        classifier: Name of the method's own classifier. Metrics report another one where it does not exist.
+    """
+
+    dataset: str
+    scenario: ScenarioFacts
+    method: str
+    protocol: str
+    seed: int
+    device: str
+    classifier: str
 
 
 @dataclass
@@ -67,34 +89,18 @@ class Measurements:
         later = self.forward[1:]
         return float(np.mean([before - initial for before, initial in later])) if later else None
 
-    def to_metrics(
-        self, config: RunConfig, matched: MatchedScenario, dataset: str, classifier: str, device: str
-    ) -> RunMetrics:
-        """Make the metrics of the run from all measurements."""
-        scenario = matched.scenario
-        reported = classifier if classifier in self.counts else next(iter(self.counts))
+    def to_metrics(self, run: RunFacts) -> RunMetrics:
+        """Make the metrics of a run from all measurements."""
+        reported = run.classifier if run.classifier in self.counts else next(iter(self.counts))
         counts = self.counts[reported]
         classifiers = {name: _ACCURACIES.validate_python(matrix.summary()) for name, matrix in self.matrices.items()}
         return RunMetrics(
             complete=len(self.tasks) == len(self.n_classes),
             vclimb_version=__version__,
-            dataset=dataset,
-            scenario=ScenarioFacts(
-                name=scenario.name,
-                origin=scenario.origin,
-                n_tasks=len(scenario),
-                classes=tuple(scenario.classes),
-                evaluation_split=scenario.evaluation_split,
-                left_out=matched.counts(),
-            ),
-            method=config.method["name"],
-            protocol=config.protocol,
-            seed=config.seed,
-            device=device,
-            classifier=reported,
+            **{**vars(run), "classifier": reported},
             **vars(classifiers[reported]),
             forward_transfer=self.forward_transfer,
-            accuracy_per_class=dict(zip(scenario.classes, counts["accuracy_per_class"], strict=True)),
+            accuracy_per_class=dict(zip(run.scenario.classes, counts["accuracy_per_class"], strict=True)),
             confusion=tuple(map(tuple, counts["confusion"])),
             memory=self.tasks[-1].memory,
             seconds=total_seconds([record.seconds for record in self.tasks]),
@@ -117,6 +123,19 @@ class Measurements:
         matrices = {name: AccuracyMatrix.from_json(stored) for name, stored in state["matrices"].items()}
         tasks = _RECORDS.validate_python(state["tasks"])
         return cls(tuple(n_classes), matrices, state["counts"], tasks, state["forward"])
+
+
+def scenario_facts(matched: MatchedScenario) -> ScenarioFacts:
+    """Summarise a scenario on a data set."""
+    scenario = matched.scenario
+    return ScenarioFacts(
+        name=scenario.name,
+        origin=scenario.origin,
+        n_tasks=len(scenario),
+        classes=tuple(scenario.classes),
+        evaluation_split=scenario.evaluation_split,
+        left_out=matched.counts(),
+    )
 
 
 def memory_facts(usage: MemoryUsage | None) -> MemoryFacts | None:

@@ -1,4 +1,4 @@
-"""What a network says of items, on every process alike, and the classifiers that it is judged by."""
+"""Predictions of a network on items, shared by all processes, and the classifiers that a method is judged by."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vclimb.methods.prototypes import ClassMeans, NearestMean
 from vclimb.metrics import PredictionCounts
-from vclimb.model.inference import InferenceSettings, Outputs, infer
+from vclimb.model.inference import InferenceSettings, Outputs, Share, infer
 from vclimb.model.tsn import TSN
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ClipProvider
@@ -24,39 +24,48 @@ OnClips = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Inference:
+class EvaluationItems:
+    """Items whose predictions are counted.
+
+    Attributes:
+        provider: Clips of the items.
+        tasks: (n,) number of each item's task.
+        n_classes: Number of classes of the scenario.
+        n_tasks: Number of tasks of the scenario.
+    """
+
+    provider: ClipProvider
+    tasks: Indices
+    n_classes: int
+    n_tasks: int
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+@dataclass(frozen=True)
+class Predictor:
     """Passes of a network over items.
 
     Attributes:
-        settings: how clips are shown.
-        codec: of the data set.
-        processes: that share the items.
+        settings: Size and decoding of the clips.
+        processes: Processes that share the items.
     """
 
     settings: InferenceSettings
-    codec: str
     processes: Processes
 
-    def own(
+    def rank_outputs(
         self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None, on_bad_frame: str = "raise"
     ) -> Outputs:
-        """Of this process' share of the items."""
+        """Compute features and logits for this rank's share of the items."""
         processes = self.processes
-        return infer(
-            model,
-            provider,
-            self.codec,
-            self.settings,
-            processes.device,
-            processes.rank,
-            processes.world_size,
-            on_clips,
-            on_bad_frame,
-        )
+        share = Share(processes.device, processes.rank, processes.world_size)
+        return infer(model, provider, self.settings, share, on_clips, on_bad_frame)
 
-    def readable(self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
-        """Of all items that can be read, in their order, on every process."""
-        shares = self.processes.gather(self.own(model, provider, on_clips, "skip"))
+    def readable_outputs(self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
+        """Compute features and logits of all items that can be read, in their order, on every rank."""
+        shares = self.processes.gather(self.rank_outputs(model, provider, on_clips, "skip"))
         return Outputs(
             items=np.concatenate([share.items for share in shares]),
             labels=np.concatenate([share.labels for share in shares]),
@@ -72,15 +81,15 @@ class Inference:
         on_clips: OnClips | None = None,
         on_bad_frame: str = "raise",
     ) -> NearestMean:
-        """The nearest-mean classifier of a provider's items, on every process.
+        """Make the nearest-mean classifier of a provider's items, on every rank.
 
         Raises:
             VclimbError: the features aren't finite.
         """
-        own = self.own(model, provider, on_clips, on_bad_frame)
+        outputs = self.rank_outputs(model, provider, on_clips, on_bad_frame)
         device = self.processes.device
         means = ClassMeans(n_classes, model.n_features, device)
-        means.update(own.features.to(device), torch.from_numpy(own.labels).to(device))
+        means.update(outputs.features.to(device), torch.from_numpy(outputs.labels).to(device))
         self.processes.sum(means.sums)
         self.processes.sum(means.counts)
         return means.classifier()
@@ -88,39 +97,31 @@ class Inference:
     def counts(
         self,
         model: TSN,
-        provider: ClipProvider,
-        tasks: Indices,
-        scores_of: Callable[[Tensor], Tensor],
+        items: EvaluationItems,
+        linear_scores: Callable[[Tensor], Tensor],
         nearest: NearestMean | None,
-        n_classes: int,
-        n_tasks: int,
         on_clips: OnClips | None = None,
     ) -> dict[str, PredictionCounts]:
-        """Predictions of each classifier on items, counted over all processes.
+        """Count the predictions of each classifier, summed over ranks.
 
         Args:
-            tasks: (n,) number of each item's task.
-            scores_of: the linear classifier's scores from the head's logits.
-            nearest: the nearest-mean classifier, where there is one.
-            n_classes: of the scenario.
-            n_tasks: of the scenario.
+            linear_scores: Maps the head's logits to the scores of the linear classifier.
+            nearest: Nearest-mean classifier, where there is one.
 
         Raises:
             VclimbError: scores hold NaN.
         """
-        own = self.own(model, provider, on_clips)
+        outputs = self.rank_outputs(model, items.provider, on_clips)
         device = self.processes.device
-        scores: dict[str, Tensor] = {LINEAR: scores_of(own.logits)}
+        labels = torch.from_numpy(outputs.labels).to(device)
+        tasks = torch.from_numpy(items.tasks[outputs.items]).to(device)
+        scores: dict[str, Tensor] = {LINEAR: linear_scores(outputs.logits)}
         if nearest is not None:
-            scores[NEAREST_MEAN] = nearest.scores(own.features.to(device))
+            scores[NEAREST_MEAN] = nearest.scores(outputs.features.to(device))
         counted = {}
-        for name, of_classifier in scores.items():
-            counts = PredictionCounts(n_classes, n_tasks, device)
-            counts.update(
-                of_classifier.to(device),
-                torch.from_numpy(own.labels).to(device),
-                torch.from_numpy(tasks[own.items]).to(device),
-            )
+        for classifier, predictions in scores.items():
+            counts = PredictionCounts(items.n_classes, items.n_tasks, device)
+            counts.update(predictions.to(device), labels, tasks)
             self.processes.sum(counts.state)
-            counted[name] = counts
+            counted[classifier] = counts
         return counted

@@ -1,4 +1,4 @@
-"""The processes of a run: one, or several that torchrun started, each with a GPU (NCCL) or on the cores (gloo)."""
+"""The processes of a run: one, or several that torchrun started, each with a GPU (NCCL) or on CPU cores (gloo)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from torch import Tensor
 
 from vclimb.pipeline.errors import SettingsError
 
-# Others wait this long for rank 0, which encodes and writes the memory.
+# Other ranks wait this long for rank 0, which encodes and writes the memory.
 _TIMEOUT = timedelta(hours=2)
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of a run.
+    """This process among all processes of a run.
 
     Attributes:
-        rank: from 0; rank 0 writes the files.
-        world_size: how many there are.
-        device: of this one.
+        rank: Number of this process, from 0; rank 0 writes the files.
+        world_size: Number of processes.
+        device: Device of this process.
     """
 
     rank: int
@@ -36,73 +36,56 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
+        """Whether this process is rank 0."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """A tensor, added up over processes, in place."""
+        """Sum a tensor over ranks, in place."""
         if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def gather(self, value: Value) -> list[Value]:
-        """Everybody's value, by rank, on every process."""
+        """Gather the value of every rank, in the order of ranks, on all ranks."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
-    def from_first(self, value: Value | None) -> Value:
-        """Rank 0's value, on every process. An error of rank 0 must be sent as a value, or all others wait for it."""
+    def broadcast(self, value: Value | None) -> Value:
+        """Return rank 0's value on all ranks. Rank 0 must send its errors as values, or all other ranks wait."""
         if self.world_size > 1:
             values: list[Any] = [value]
             dist.broadcast_object_list(values, src=0)
             value = values[0]
         return value  # type: ignore[return-value]
 
-    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Make rank 0's tensors every process's, in place."""
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """Broadcast rank 0's tensors to all ranks, in place."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all ranks."""
         if self.world_size > 1:
             dist.barrier()
 
 
-def find_device(asked: str, local_rank: int = 0) -> torch.device:
-    """The device of a process: `auto`, `cpu` or `cuda`.
-
-    Raises:
-        SettingsError: a GPU was asked for, and torch sees none for this process.
-    """
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "cuda" and n_gpus <= local_rank:
-        raise SettingsError(
-            f"device cuda: torch sees {n_gpus} GPUs on this machine, and process {local_rank} needs one of its own; "
-            "use cpu, auto, or fewer processes"
-        )
-    if asked != "cpu" and n_gpus > local_rank:
-        return torch.device("cuda", local_rank)
-    if asked == "auto" and n_gpus:
-        raise SettingsError(
-            f"process {local_rank} has no GPU: torch sees {n_gpus}; start as many processes as there are GPUs"
-        )
-    return torch.device("cpu")
-
-
 @contextmanager
-def joined(asked_device: str) -> Iterator[Processes]:
-    """The processes that torchrun started this one with, or this one alone.
+def distributed(device_name: str) -> Iterator[Processes]:
+    """Join the processes that torchrun started with this one, or run alone.
+
+    Args:
+        device_name: `auto`, `cpu` or `cuda`.
 
     Raises:
-        SettingsError: the device isn't there.
+        SettingsError: this machine has no such device for this process.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    device = find_device(asked_device, local_rank)
+    device = find_device(device_name, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world_size == 1 or "RANK" not in os.environ:
@@ -113,3 +96,28 @@ def joined(asked_device: str) -> Iterator[Processes]:
         yield Processes(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()
+
+
+def find_device(name: str, local_rank: int = 0) -> torch.device:
+    """Find the device of a process.
+
+    Args:
+        name: `auto`, `cpu` or `cuda`.
+        local_rank: Number of the process on this machine, from 0.
+
+    Raises:
+        SettingsError: a GPU is needed, and torch sees none for this process.
+    """
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cuda" and n_gpus <= local_rank:
+        raise SettingsError(
+            f"device cuda: torch sees {n_gpus} GPUs on this machine, and process {local_rank} needs one of its own; "
+            "use cpu, auto, or fewer processes"
+        )
+    if name != "cpu" and n_gpus > local_rank:
+        return torch.device("cuda", local_rank)
+    if name == "auto" and n_gpus:
+        raise SettingsError(
+            f"process {local_rank} has no GPU: torch sees {n_gpus}; start as many processes as there are GPUs"
+        )
+    return torch.device("cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from vclimb.memory.replay import ReplayMemory
@@ -12,40 +13,46 @@ from vclimb.methods.registry import parse_method
 from vclimb.model.inference import InferenceSettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.stream.workers import kept_workers
-from vclimb.scenario import MatchedScenario, Scenario, match
+from vclimb.scenario import Scenario, match
 from vclimb.training.checks import blur_warning
 from vclimb.training.config import RunConfig, ScenarioConfig
-from vclimb.training.learner import Learner
-from vclimb.training.predictor import Inference
-from vclimb.training.processes import Processes, joined
+from vclimb.training.events import RunWarning
+from vclimb.training.learner import Learner, LearnerConfig
+from vclimb.training.predictor import Predictor
+from vclimb.training.processes import Processes, distributed
 from vclimb.training.run_context import RunContext
 from vclimb.training.run_folder import EVENTS, TENSORBOARD, RunFolder
 from vclimb.training.run_log import EventFile, Logs, RunLog, TensorBoardLog, WandbLog
 from vclimb.training.run_metrics import RunMetrics
 from vclimb.training.stopping import StopRequest
 from vclimb.training.trainer import Trainer
+from vclimb.training.training_data import RunData
+
+# The released code passes over videos of fewer frames than a clip has segments, in evaluation.
+_RELEASED_MIN_FRAMES = 8
 
 
 def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: RunLog | None = None) -> RunMetrics:
-    """Train over the tasks of a scenario; a run that is complete is left as it is.
+    """Train over the tasks of a scenario. A run that is complete is left as it is.
 
     Args:
-        config: all settings.
-        out: the run's folder.
-        resume: go on with the run that is there; where there is none, begin.
-        run_log: is told what happens, besides the folder's own files; of the first process only.
+        config: Settings of the run.
+        out: Folder of the run.
+        resume: Whether to go on with the run in the folder; where there is none, one begins.
+        run_log: Log besides the folder's files; used by rank 0 only.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop; it can be resumed.
-        VclimbError: the settings, the data set or the scenario don't allow it, or it can't go on.
+        KeyboardInterrupt: the run was asked to stop; it can be resumed.
+        VclimbError: the settings, the data set or the scenario can't be used, or the run can't go on.
     """
     folder = RunFolder(out)
     dataset = StoredDataset.open(config.data)
     matched = match(find_scenario(config.scenario, dataset), dataset, config.scenario.allow_missing)
     stop = StopRequest()
-    with joined(config.compute.device) as processes, ExitStack() as stack:
-        context = make_context(config, folder, dataset, matched, processes, stop)
+    with distributed(config.compute.device) as processes, ExitStack() as stack:
+        context = make_context(config, folder, RunData(dataset, matched), processes, stop)
         trainer = Trainer(context, folder)
         if processes.is_first:
             stack.enter_context(folder.held())
@@ -57,19 +64,19 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
         stack.enter_context(stop.listening())
         context.log = stack.enter_context(_logs(config, folder, processes, run_log))
         if matched.left_out:
-            context.log.event("warning", text=f"left out of {matched.scenario.name}: {matched.losses}")
+            context.log.event(RunWarning(f"left out of {matched.scenario.name}: {matched.losses}"))
         if warning := blur_warning(config, context.method, dataset):
-            context.log.event("warning", text=warning)
+            context.log.event(RunWarning(warning))
         stack.enter_context(kept_workers())  # a task has four streams and more, each a short pass over clips
         return trainer.train()
 
 
 def find_scenario(config: ScenarioConfig, dataset: StoredDataset) -> Scenario:
-    """The scenario that settings ask for.
+    """Read or make the scenario that the settings describe.
 
     Raises:
-        ScenarioError: it can't be read or made.
-        SettingsError: neither a file nor a plan is given, or both.
+        ScenarioError: the scenario can't be read or made.
+        SettingsError: the settings give neither a file nor numbers of tasks or classes, or both.
     """
     plan = [name for name in ("tasks", "base", "step") if getattr(config, name) is not None]
     if config.file is not None:
@@ -96,43 +103,47 @@ def make_method(config: RunConfig) -> Method:
 
 
 def make_context(
-    config: RunConfig,
-    folder: RunFolder,
-    dataset: StoredDataset,
-    matched: MatchedScenario,
-    processes: Processes,
-    stop: StopRequest,
+    config: RunConfig, folder: RunFolder, data: RunData, processes: Processes, stop: StopRequest
 ) -> RunContext:
-    """All that the parts of a run share; nothing is written."""
+    """Make what the parts of a run share. Writes nothing."""
     method = make_method(config)
-    learner = Learner(config, processes, len(matched.scenario.tasks[0].classes))
-    shown = config.training.batch_size * (2 if config.consistency.weight else 1)
-    clips = config.compute.eval_batch_size or shown
+    learner = make_learner(config, processes, data.classes_per_task[0])
+    data = replace(
+        data,
+        min_frames=_RELEASED_MIN_FRAMES if method.released else 1,
+        cache_bytes=parse_size(config.memory.cache),
+    )
+    clips_per_step = config.training.batch_size * (2 if config.consistency.weight else 1)
     inference = InferenceSettings(
         n_frames=config.model.clip_frames,
         size=config.model.size,
-        batch_size=max(1, clips // processes.world_size),
+        batch_size=max(1, (config.compute.eval_batch_size or clips_per_step) // processes.world_size),
         decoder=config.compute.decoder,
         workers=config.compute.workers,
         bf16=learner.bf16,
+        codec=data.codec,
     )
     return RunContext(
         config=config,
-        dataset=dataset,
-        matched=matched,
+        data=data,
         processes=processes,
         log=RunLog(),
         stop=stop,
         method=method,
         learner=learner,
-        inference=Inference(inference, dataset.settings.codec, processes),
+        predictor=Predictor(inference, processes),
         memory=ReplayMemory(folder.memory, config.memory.settings(method.video_choice, config.seed)),
     )
 
 
+def make_learner(config: RunConfig, processes: Processes, n_classes: int) -> Learner:
+    """Make the network of a run, with a head of so many classes."""
+    return Learner(LearnerConfig(config.model, config.training, config.compute, config.seed), processes, n_classes)
+
+
 @contextmanager
-def _logs(config: RunConfig, folder: RunFolder, processes: Processes, more: RunLog | None) -> Iterator[RunLog]:
-    """All logs of a run as one; those of other processes than the first say nothing."""
+def _logs(config: RunConfig, folder: RunFolder, processes: Processes, run_log: RunLog | None) -> Iterator[RunLog]:
+    """Open all logs of a run as one. Ranks other than 0 log nothing."""
     if not processes.is_first:
         yield RunLog()
         return
@@ -141,10 +152,10 @@ def _logs(config: RunConfig, folder: RunFolder, processes: Processes, more: RunL
         logs.append(TensorBoardLog(folder.path / TENSORBOARD))
     if config.log.wandb:
         logs.append(WandbLog(config.log.wandb, folder.path, config.to_table()))
-    if more is not None:
-        logs.append(more)
-    together = Logs(logs)
+    if run_log is not None:
+        logs.append(run_log)
+    all_logs = Logs(logs)
     try:
-        yield together
+        yield all_logs
     finally:
-        together.close()
+        all_logs.close()

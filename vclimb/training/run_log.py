@@ -1,30 +1,27 @@
-"""What a run tells while it goes on: a file of events, TensorBoard, Weights & Biases, a progress bar."""
+"""Logs of a run: the file of events, TensorBoard, and Weights & Biases."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.folders import writable
+from vclimb.training.events import EpochEnded, Event, TaskEvaluated
 
 
 class RunLog:
-    """Takes what a run tells, and does nothing with it; the others extend it."""
+    """Receives what happens in a run, and does nothing with it; other logs extend this one."""
 
-    def event(self, event: str, **facts: Any) -> None:
-        """Something happened; facts are plain values.
-
-        Events: `run` (begun or resumed), `task`, `first_step` (of a task's training), `epoch`, `phase` (ended, with its
-        seconds), `evaluated`, `checkpoint`, `warning`, `complete`.
-        """
+    def event(self, event: Event) -> None:
+        """Record an event."""
 
     def advance(self, what: str, done: int, total: int) -> None:
-        """So much of what is being done now is done; called often, not written down."""
+        """Show how much of the current work is done. Called often and never written down."""
 
     def close(self) -> None:
         """Write what is still held back."""
@@ -36,9 +33,9 @@ class Logs(RunLog):
     def __init__(self, logs: Sequence[RunLog]) -> None:
         self._logs = tuple(logs)
 
-    def event(self, event: str, **facts: Any) -> None:
+    def event(self, event: Event) -> None:
         for log in self._logs:
-            log.event(event, **facts)
+            log.event(event)
 
     def advance(self, what: str, done: int, total: int) -> None:
         for log in self._logs:
@@ -50,7 +47,7 @@ class Logs(RunLog):
 
 
 class EventFile(RunLog):
-    """`events.jsonl`: a JSON object a line, with `event` and `time` (seconds since 1970); only ever appended to."""
+    """`events.jsonl`: a JSON object a line, only ever appended to."""
 
     def __init__(self, path: Path) -> None:
         self._folder = path.parent
@@ -58,8 +55,8 @@ class EventFile(RunLog):
             _end_line(path)
             self._file: TextIO = path.open("a", encoding="utf-8")
 
-    def event(self, event: str, **facts: Any) -> None:
-        line = json.dumps({"event": event, "time": round(time.time(), 3), **facts}, ensure_ascii=False)
+    def event(self, event: Event) -> None:
+        line = json.dumps(event.to_json(), ensure_ascii=False)
         with writable(self._folder):
             self._file.write(line + "\n")
             self._file.flush()
@@ -69,7 +66,7 @@ class EventFile(RunLog):
 
 
 class TensorBoardLog(RunLog):
-    """Scalars for TensorBoard: the loss of each epoch, accuracies after each task, and the memory's size.
+    """Scalars for TensorBoard: the loss of each epoch, accuracies after each task, and the size of the memory.
 
     Raises:
         SettingsError: the package isn't installed.
@@ -84,8 +81,8 @@ class TensorBoardLog(RunLog):
             ) from None
         self._writer = SummaryWriter(str(folder))
 
-    def event(self, event: str, **facts: Any) -> None:
-        for name, (value, step) in scalars_of(event, facts).items():
+    def event(self, event: Event) -> None:
+        for name, (value, step) in scalars_of(event).items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
@@ -93,10 +90,10 @@ class TensorBoardLog(RunLog):
 
 
 class WandbLog(RunLog):
-    """The same for Weights & Biases, under one run that resuming continues.
+    """Scalars for Weights & Biases, under one run that resuming continues.
 
     Raises:
-        SettingsError: the package isn't installed, or can't begin the run: nobody is logged in, say.
+        SettingsError: the package isn't installed, or can't begin the run, for example without a login.
     """
 
     def __init__(self, project: str, folder: Path, settings: dict[str, Any]) -> None:
@@ -106,7 +103,7 @@ class WandbLog(RunLog):
             raise SettingsError(
                 "log.wandb needs the package wandb; pip install 'vclimb[wandb]', or leave it off"
             ) from None
-        # The folder's own name and place make the id: resuming goes on with it.
+        # The folder's name and place make the id, so that a resumed run continues the same one.
         digest = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
         run_id = f"{folder.name}-{digest}"
         try:
@@ -119,28 +116,27 @@ class WandbLog(RunLog):
                 "WANDB_MODE=offline, or leave log.wandb off"
             ) from None
 
-    def event(self, event: str, **facts: Any) -> None:
-        values = scalars_of(event, facts)
-        if values:
-            step = next(iter(values.values()))[1]
-            self._run.log({**{name: value for name, (value, _) in values.items()}, f"{event}_step": step})
+    def event(self, event: Event) -> None:
+        scalars = scalars_of(event)
+        if scalars:
+            step = next(iter(scalars.values()))[1]
+            self._run.log({**{name: value for name, (value, _) in scalars.items()}, f"{event.kind}_step": step})
 
     def close(self) -> None:
         self._run.finish()
 
 
-def scalars_of(event: str, facts: dict[str, Any]) -> dict[str, tuple[float, int]]:
-    """Name -> (value, step) of what can be drawn of an event: epochs by their number over all tasks, else tasks."""
-    if event == "epoch":
-        step = int(facts["epochs_before"]) + int(facts["epoch"])
-        terms = {f"loss/{name}": (float(value), step) for name, value in facts["losses"].items()}
-        return {**terms, "learning_rate": (float(facts["learning_rate"]), step)}
-    if event == "evaluated":
-        step = int(facts["task"])
+def scalars_of(event: Event) -> dict[str, tuple[float, int]]:
+    """Map names of curves to (value, step). Steps are epochs counted over all tasks, or else tasks."""
+    if isinstance(event, EpochEnded):
+        step = event.epochs_before + event.epoch
+        terms = {f"loss/{name}": (value, step) for name, value in event.losses.items()}
+        return {**terms, "learning_rate": (event.learning_rate, step)}
+    if isinstance(event, TaskEvaluated):
         names = ("acc", "bwf", "average_incremental_accuracy")
-        found = {f"after_task/{name}": (float(facts[name]), step) for name in names if facts.get(name) is not None}
-        memory = facts.get("memory") or {}
-        return found | {f"memory/{name}": (float(memory[name]), step) for name in memory if memory[name] is not None}
+        figures = {f"after_task/{name}": getattr(event, name) for name in names}
+        figures |= {f"memory/{name}": value for name, value in (asdict(event.memory) if event.memory else {}).items()}
+        return {name: (float(value), event.task) for name, value in figures.items() if value is not None}
     return {}
 
 

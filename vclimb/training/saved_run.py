@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from vclimb.pipeline.errors import DatasetError
 from vclimb.training.config import RunConfig
+from vclimb.training.events import Event, read_events
 from vclimb.training.run_folder import EVENTS, RunFolder
 from vclimb.training.run_metrics import MemoryFacts, RunMetrics
 
@@ -70,24 +70,9 @@ class Run:
         return self.metrics is not None and self.metrics.complete
 
     @cached_property
-    def events(self) -> list[dict[str, Any]]:
-        """Lines of `events.jsonl`, oldest first; empty where there are none.
-
-        Each has `event`, `time` (seconds since 1970) and facts of that event.
-        """
-        path = self.folder / EVENTS
-        if not path.exists():
-            return []
-        lines = path.read_text("utf-8", errors="replace").splitlines()
-        events = []
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:  # half a line, of a run that was killed
-                continue
-            if isinstance(event, dict):
-                events.append(event)
-        return events
+    def events(self) -> list[Event]:
+        """Everything that happened, oldest first; empty where nothing was written."""
+        return read_events(self.folder / EVENTS)
 
     @property
     def acc(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks a run to stop where nothing is lost, the second stops it at once."""
+"""Stop a run by Ctrl-C or SIGTERM: the first signal asks for a stop that loses nothing, the second stops at once."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether a run was asked to stop."""
+    """Request to stop a run.
+
+    Attributes:
+        is_set: Whether a signal asked the run to stop.
+    """
 
     def __init__(self) -> None:
         self.is_set = False
 
     def check(self) -> None:
-        """End here if the run was asked to stop.
-
-        Raises:
-            KeyboardInterrupt: it was.
-        """
+        """Raise KeyboardInterrupt if the run was asked to stop."""
         if self.is_set:
             raise KeyboardInterrupt
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Answer the signals within this block; only in the main thread, where Python handles them."""
+        """Handle the signals within this block. Outside of the main thread, where Python handles none, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
-        def ask(number: int, frame: FrameType | None) -> None:
+        def handle(number: int, frame: FrameType | None) -> None:
             if self.is_set:
                 raise KeyboardInterrupt
             self.is_set = True
 
-        # What was ignored, as of a job in the background, stays so.
+        # A signal that is ignored, as in a job in the background, stays ignored.
         numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, ask) for number in numbers}
+        previous = {number: signal.signal(number, handle) for number in numbers}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The items of a task as a method sees them: batches for importances, outputs on chosen items."""
+"""The items of a task as a method sees them: batches for importances, and outputs on chosen items."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vclimb.training.training_data import ChosenItems, TrainingItems
 
 
 class RunTaskData:
-    """Implements `methods.method.TaskData`."""
+    """Implements `vclimb.methods.method.TaskData`."""
 
     def __init__(self, run: RunContext, items: TrainingItems, info: TaskInfo) -> None:
         self._run = run
@@ -42,20 +42,21 @@ class RunTaskData:
             world_size=run.processes.world_size,
             on_bad_frame="skip",
         )
-        tell = run.progress("importance", len(self._items.new.items))
+        on_clips = run.progress("importance", len(self._items.new.items))
         compute = config.compute
         stream, _ = open_stream(
-            self._items.new, run.codec, settings, run.processes.device, compute.decoder, compute.workers
+            self._items.new, run.data.codec, settings, run.processes.device, compute.decoder, compute.workers
         )
         with stream:
             for batch in stream:
                 yield batch.frames, batch.labels
-                tell(len(batch.keys))
+                on_clips(len(batch.keys))
 
     def outputs(self, items: Indices) -> Outputs:
-        tell = self._run.progress("hold-out", len(items))
-        found = self._run.inference.readable(self._run.learner.model, ChosenItems(self._items.provider, items), tell)
-        return Outputs(np.asarray(items)[found.items], found.labels, found.features, found.logits)
+        run = self._run
+        chosen = ChosenItems(self._items.provider, items)
+        outputs = run.predictor.readable_outputs(run.learner.model, chosen, run.progress("hold-out", len(items)))
+        return Outputs(np.asarray(items)[outputs.items], outputs.labels, outputs.features, outputs.logits)
 
     def sum_over_processes(self, tensor: Tensor) -> Tensor:
         return self._run.processes.sum(tensor)

@@ -1,4 +1,4 @@
-"""The training of one task: epochs of a clip stream, from its begin or from where a checkpoint left it."""
+"""Training of one task: epochs over a stream of clips, from the beginning or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from vclimb.pipeline.stream.choose import open_stream
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.clocks import IdleClock
 from vclimb.training.evaluation import selection_score
+from vclimb.training.events import DecoderChosen, EpochEnded, FirstStep
 from vclimb.training.learner import learning_rate
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.training_data import ChosenItems, TrainingItems
 
 CLIP, DOWN_SAMPLED = "clip", "down_sampled"
-_STEPS_BETWEEN_QUESTIONS = 16
+# Ranks agree on checkpoints and stops after so many steps, since asking costs a broadcast.
+_STEPS_BETWEEN_BROADCASTS = 16
 
 
 class TaskTraining:
     """Trains the network on a task.
 
     Args:
-        run: all that is shared.
-        state: of the task.
-        items: to train on.
-        chosen: which of them; None: all.
-        save: writes a checkpoint.
+        run: What the parts of the run share.
+        state: State of the task.
+        items: Items of the task.
+        chosen: Numbers of the items to train on; None: all.
+        save: Function that writes a checkpoint.
     """
 
     def __init__(
@@ -53,10 +55,10 @@ class TaskTraining:
         self._saved_at = time.monotonic()
 
     def train(self, optimizer: dict[str, Any] | None) -> None:
-        """All epochs that are left.
+        """Train the epochs that are left.
 
         Args:
-            optimizer: the learner's state, where training goes on from a checkpoint.
+            optimizer: State of the learner, where a checkpoint is resumed.
 
         Raises:
             KeyboardInterrupt: the run was asked to stop.
@@ -65,9 +67,9 @@ class TaskTraining:
         run, state, compute = self._run, self._state, self._run.config.compute
         idle = state.idle = IdleClock(run.processes.device)
         stream, choice = open_stream(
-            self._provider, run.codec, self._settings(), run.processes.device, compute.decoder, compute.workers
+            self._provider, run.data.codec, self._settings(), run.processes.device, compute.decoder, compute.workers
         )
-        run.log.event("decoder", task=state.info.number, decoder=choice.decoder, reason=choice.reason)
+        run.log.event(DecoderChosen(state.info.number, choice.decoder, choice.reason))
         with stream:
             run.learner.begin_task()
             if state.stream is not None and optimizer is not None:
@@ -80,7 +82,7 @@ class TaskTraining:
                 seconds = time.perf_counter() - start - (state.clock.seconds.get("checkpoint", 0.0) - saving)
                 idle.end_epoch(seconds)
                 state.clock.add("train", seconds)
-                self._tell(epoch, losses, seconds)
+                self._log_epoch(epoch, losses, seconds)
                 self._select(epoch)
                 self._pause(stream, at_end=True)
             state.skipped += stream.skipped
@@ -112,7 +114,7 @@ class TaskTraining:
         )
 
     def _epoch(self, stream: ClipStream, idle: IdleClock) -> dict[str, float]:
-        """The rest of an epoch; the means of the loss' terms over it."""
+        """Train the rest of an epoch, and return the mean of each term of the loss."""
         run, size = self._run, self._run.config.training.batch_size
         n_batches, n_items = len(stream), len(self._provider.items)
         totals: dict[str, Tensor] = {}
@@ -121,7 +123,7 @@ class TaskTraining:
         for batch in stream:
             idle.waited(time.perf_counter() - waiting)
             if not self._state.steps:
-                run.log.event("first_step", task=self._state.info.number)
+                run.log.event(FirstStep(self._state.info.number))
             plan = batch.plan
             down = batch.views.get(DOWN_SAMPLED)
             if down is not None and run.method.released:
@@ -140,32 +142,32 @@ class TaskTraining:
             seen += len(batch.keys)
             self._state.steps += 1
             run.log.advance("training", plan.epoch * n_batches + plan.position + 1, self._n_epochs * n_batches)
-            if plan.position + 1 < n_batches:  # else the epoch's model is looked at first, if one is to be selected
+            if plan.position + 1 < n_batches:  # at the end of an epoch, selection comes before the checkpoint
                 self._pause(stream)
             waiting = time.perf_counter()
         return self._means(totals, seen)
 
     def _pause(self, stream: ClipStream, at_end: bool = False) -> None:
-        """After a step, or at an epoch's end: write a checkpoint where one is due, and stop where that was asked for.
+        """Write a checkpoint if one is due, and stop if the run was asked to stop.
 
-        Clocks of processes differ, and a signal reaches them a step apart: rank 0 decides, and others ask it now and
-        then.
+        Clocks of processes differ, and a signal may reach them a step apart. So rank 0 decides, and broadcasts its
+        decision every few steps.
 
         Raises:
             KeyboardInterrupt: the run was asked to stop.
         """
         run = self._run
-        if run.processes.world_size > 1 and not at_end and self._state.steps % _STEPS_BETWEEN_QUESTIONS:
+        if run.processes.world_size > 1 and not at_end and self._state.steps % _STEPS_BETWEEN_BROADCASTS:
             return
         due = time.monotonic() - self._saved_at > run.config.compute.checkpoint_seconds
-        is_due, is_stopped = run.processes.from_first((due, run.stop.is_set))
+        is_due, is_stopped = run.processes.broadcast((due, run.stop.is_set))
         if is_due or is_stopped:
             self._checkpoint(stream)
         if is_stopped:
             raise KeyboardInterrupt
 
     def _means(self, totals: dict[str, Tensor], seen: int) -> dict[str, float]:
-        """Means of the terms over the clips of all processes."""
+        """Compute the means of the terms over the clips of all ranks."""
         device = self._run.processes.device
         sums = torch.stack([torch.tensor(float(seen), device=device), *(value.float() for value in totals.values())])
         n_clips, *values = self._run.processes.sum(sums).tolist()
@@ -178,14 +180,14 @@ class TaskTraining:
         return means
 
     def _released_down_sampled(self, clips: Tensor, shown: Indices) -> Tensor:
-        """The released code's down-sampled clips: of exemplars, and of short videos, an even mean colour."""
+        """Blank the down-sampled clips of exemplars and short videos, as the released code does: all mean colour."""
         short = self._items.provider.items.n_frames[shown] <= self._run.config.consistency_frames
         blank = torch.from_numpy(self._items.is_replay[shown] | short).to(clips.device)
         colour = self._run.learner.model.normalise.mean.round().to(clips.dtype)  # 0 after the normalisation
         return torch.where(blank.view(-1, 1, 1, 1, 1), colour, clips)
 
     def _select(self, epoch: int) -> None:
-        """Keep the network of the best epoch so far, if one is to be selected."""
+        """Keep the network if this epoch is the best so far and the best one is to be selected."""
         run, state = self._run, self._state
         if run.config.training.select == "last":
             return
@@ -201,16 +203,17 @@ class TaskTraining:
             self._save(stream)
         self._saved_at = time.monotonic()
 
-    def _tell(self, epoch: int, losses: dict[str, float], seconds: float) -> None:
-        number, training = self._state.info.number, self._run.config.training
+    def _log_epoch(self, epoch: int, losses: dict[str, float], seconds: float) -> None:
+        info, training = self._state.info, self._run.config.training
         self._run.log.event(
-            "epoch",
-            task=number,
-            n_tasks=len(self._run.sizes),
-            epoch=epoch,
-            epochs=self._n_epochs,
-            epochs_before=sum(training.epochs_of(task) for task in range(number)),
-            losses=losses,
-            learning_rate=learning_rate(training, (epoch + 1) / self._n_epochs),
-            seconds=seconds,
+            EpochEnded(
+                task=info.number,
+                n_tasks=len(info.classes_per_task),
+                epoch=epoch,
+                epochs=self._n_epochs,
+                epochs_before=sum(training.epochs_of(task) for task in range(info.number)),
+                losses=losses,
+                learning_rate=learning_rate(training, (epoch + 1) / self._n_epochs),
+                seconds=seconds,
+            )
         )

@@ -1,15 +1,14 @@
 """Training over the tasks of a scenario, killed and resumed at any moment.
 
-A task is trained; then the method does what it does after a task; then a checkpoint is written, the task's classes
-join the replay memory, and all tasks so far are evaluated; then the next checkpoint is written. So a run that goes on
-meets the memory that its checkpoint was made with, or the one after an update that it makes again to no effect.
-Everything that draws is a function of the seed and the task, or its state is in the checkpoint.
+Each task is trained; the method does its work at the end of the task; a checkpoint is written; the task's classes join
+the replay memory; all tasks so far are evaluated; and the next checkpoint is written. So a resumed run meets either the
+memory that its checkpoint was made with, or the memory after the next update, and repeating that update changes
+nothing. Every random draw is a function of the seed and the task, or its state is in the checkpoint.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,65 +17,79 @@ import torch
 from vclimb.memory.replay import UpdateReport
 from vclimb.methods.method import TaskInfo
 from vclimb.pipeline.errors import VclimbError
-from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.stream.clip_stream import ClipStream
-from vclimb.training.checkpoint import CheckpointError, newest_checkpoint, save_checkpoint
+from vclimb.training.checkpoint import (
+    CheckpointError,
+    newest_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
 from vclimb.training.checks import check_settings
 from vclimb.training.evaluation import evaluate, forward_accuracies
-from vclimb.training.measurements import Measurements, memory_facts
-from vclimb.training.rng import rng_state, seed_all, set_rng_state
+from vclimb.training.events import ExemplarsDecoded, RunBegun, RunCompleted, RunWarning, TaskBegun, TaskEvaluated
+from vclimb.training.measurements import Measurements, RunFacts, memory_facts, scenario_facts
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.run_metrics import RunMetrics, TaskRecord
 from vclimb.training.task_data import RunTaskData
 from vclimb.training.task_training import TaskTraining
-from vclimb.training.training_data import TrainingItems, training_items
+from vclimb.training.training_data import TrainingItems
 
 TRAIN, MEMORY, COMPLETE = "train", "memory", "complete"
-_STEPS_OF_A_TASK = 10**9  # more than any has
+_MAX_STEPS = 10**9  # more than any task has; checkpoints are numbered by task and step
 
 
 class Trainer:
     """Trains and evaluates over the tasks of a scenario.
 
     Args:
-        run: all that is shared.
-        folder: of the run, held by rank 0.
+        run: What the parts of the run share.
+        folder: Folder of the run, locked by rank 0.
 
     Raises:
-        SettingsError: settings don't go together.
+        SettingsError: the settings don't fit together.
     """
 
     def __init__(self, run: RunContext, folder: RunFolder) -> None:
         self._run, self._folder = run, folder
-        self._measured = Measurements(run.sizes)
+        self._measured = Measurements(run.data.classes_per_task)
         self._loaded: dict[str, Any] | None = None
-        check_settings(run.config, run.method, run.scenario, run.processes.world_size)
+        check_settings(run.config, run.method, run.data.scenario, run.processes.world_size)
 
     def train(self) -> RunMetrics:
         """Train the tasks that are left.
 
         Raises:
             KeyboardInterrupt: the run was asked to stop; it can be resumed.
-            VclimbError: it can't go on.
+            VclimbError: the run can't go on.
         """
         state = self._begin()
         while state is not None:
             state = self._task(state)
         metrics = self._metrics()
-        self._run.log.event("complete", acc=metrics.acc, bwf=metrics.bwf)
+        self._run.log.event(RunCompleted(metrics.acc, metrics.bwf))
         return metrics
 
     def _metrics(self) -> RunMetrics:
         run, device = self._run, self._run.processes.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        return self._measured.to_metrics(run.config, run.matched, run.dataset.name, run.method.classifier, name)
+        return self._measured.to_metrics(
+            RunFacts(
+                dataset=run.data.dataset.name,
+                scenario=scenario_facts(run.data.matched),
+                method=run.method.name,
+                protocol=run.config.protocol,
+                seed=run.config.seed,
+                device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+                classifier=run.method.classifier,
+            )
+        )
 
     def _task(self, state: TaskState) -> TaskState | None:
-        """A task, or what is left of it; then the next one."""
+        """Train a task, or the rest of it, and return the state of the next one."""
         run, info = self._run, state.info
-        classes = list(run.scenario.tasks[info.number].classes)
-        run.log.event("task", task=info.number, n_tasks=len(run.sizes), classes=classes)
+        classes = tuple(run.data.scenario.tasks[info.number].classes)
+        run.log.event(TaskBegun(info.number, len(info.classes_per_task), classes))
         with self._phase(state, "items"):
             items = self._items(state)
         try:
@@ -90,7 +103,7 @@ class Trainer:
             counted = evaluate(run, info.number)
         record = TaskRecord(
             task=info.number,
-            classes=tuple(classes),
+            classes=classes,
             train_instances=len(items.new.items),
             replay_exemplars=state.replayed,
             epochs=run.config.training.epochs_of(info.number),
@@ -106,13 +119,12 @@ class Trainer:
         return self._end(state)
 
     def _items(self, state: TaskState) -> TrainingItems:
-        """What the task is trained on; after its training, when the memory may have its classes, without exemplars."""
+        """Collect the task's items; without exemplars after its training, when the memory may hold its classes."""
         run, number = self._run, state.info.number
         memory = run.stored_memory() if number and state.phase == TRAIN else None
-        cache_bytes = parse_size(run.config.memory.cache)
-        items = training_items(run.dataset, run.matched, number, memory, run.method.all_data, cache_bytes)
+        items = run.data.training_items(number, memory, run.method.all_data)
         if state.phase == TRAIN:
-            if (items.labels[items.is_replay] >= state.info.n_old).any():  # its newest checkpoint can't be read
+            if (items.labels[items.is_replay] >= state.info.n_old).any():  # the newest checkpoint can't be read
                 items.close()
                 raise CheckpointError(
                     f"the memory in {self._folder.path} holds classes of task {number + 1} already, and the checkpoint "
@@ -126,7 +138,7 @@ class Trainer:
         run, info = self._run, state.info
         data = RunTaskData(run, items, info)
         if items.decoding is not None:
-            run.log.event("decoded_ahead", cost=str(items.decoding), seconds=items.decoding.seconds)
+            run.log.event(ExemplarsDecoded(str(items.decoding), items.decoding.seconds))
         if state.stream is None:
             if run.config.compute.forward_transfer:
                 with self._phase(state, "forward_transfer"):
@@ -137,94 +149,97 @@ class Trainer:
                 run.learner.restart(info.n_classes)
             elif info.number:
                 run.learner.grow(info.n_classes, run.seed(info.number))
-            seed_all(run.seed(info.number, 1, run.processes.rank))
+            torch.manual_seed(run.seed(info.number, 1, run.processes.rank))
         chosen = run.method.training_items(info, data)
-        loaded, self._loaded = self._loaded, None  # as large as network and optimiser: not kept beyond its use
+        loaded, self._loaded = self._loaded, None  # as large as network and optimiser, so it is freed after use
         TaskTraining(run, state, items, chosen, lambda stream: self._save(state, TRAIN, stream)).train(loaded)
         with self._phase(state, "consolidate"):
             run.method.end_task(info, run.learner.model, data)
 
     def _update_memory(self, state: TaskState, items: TrainingItems) -> UpdateReport | None:
-        """Let the task's classes join the memory; None where the method keeps none."""
+        """Add the task's classes to the memory; None for a method without memory."""
         run, info = self._run, state.info
         if not run.method.replays:
             return None
         with self._phase(state, "memory"):
-            candidates = items.candidates(range(info.n_old, info.n_classes), run.scenario.classes)
+            candidates = items.candidates(range(info.n_old, info.n_classes), run.data.scenario.classes)
             if run.memory.settings.needs_features:
-                tell = run.progress("features", len(items.new.items))
-                found = run.inference.readable(run.learner.model, items.new, tell)
-                candidates = [one.of_readable(found.items, found.features.numpy()) for one in candidates]
-                for item in np.setdiff1d(np.arange(len(items.new.items)), found.items).tolist():
-                    name = str(items.new.items.keys[item])
-                    run.log.event("warning", text=f"passed over as an exemplar: {name!r} has frames that can't be read")
+                on_clips = run.progress("features", len(items.new.items))
+                outputs = run.predictor.readable_outputs(run.learner.model, items.new, on_clips)
+                features = outputs.features.numpy()
+                candidates = [candidate.of_readable(outputs.items, features) for candidate in candidates]
+                for item in np.setdiff1d(np.arange(len(items.new.items)), outputs.items).tolist():
+                    key = str(items.new.items.keys[item])
+                    run.log.event(RunWarning(f"passed over as an exemplar: {key!r} has frames that can't be read"))
             report: UpdateReport | None = None
             error: VclimbError | None = None
             if run.processes.is_first:
                 try:
                     report = run.memory.update(items.new, candidates, range(info.n_classes), run.stop.check)
-                except VclimbError as failed:
-                    error = failed
-            report, error = run.processes.from_first((report, error))
+                except VclimbError as failure:
+                    error = failure
+            report, error = run.processes.broadcast((report, error))
         if error is not None or report is None:
             raise error or AssertionError("rank 0 sends a report or an error")
         for reason in report.skipped:
-            run.log.event("warning", text=f"passed over as an exemplar: {reason}")
+            run.log.event(RunWarning(f"passed over as an exemplar: {reason}"))
         return report
 
     def _end(self, state: TaskState) -> TaskState | None:
-        """Write down what is known, and the checkpoint that the next task begins with."""
+        """Write the metrics, and the checkpoint that the next task begins with."""
         run, number = self._run, state.info.number
-        is_last = number + 1 == len(run.sizes)
-        following = TaskState(state.info if is_last else TaskInfo(number + 1, run.sizes))
+        is_last = number + 1 == len(state.info.classes_per_task)
+        following = TaskState(state.info if is_last else TaskInfo(number + 1, state.info.classes_per_task))
         with self._phase(state, "checkpoint"):
             self._save(following, COMPLETE if is_last else TRAIN)
         metrics = self._metrics()
-        if run.processes.is_first:  # after the checkpoint: what is complete is never begun again
+        if run.processes.is_first:  # after the checkpoint, so that a complete run is never begun again
             self._folder.write_metrics(metrics)
         run.log.event(
-            "evaluated",
-            task=number,
-            n_tasks=len(run.sizes),
-            acc=metrics.acc,
-            bwf=metrics.bwf,
-            average_incremental_accuracy=metrics.average_incremental_accuracy,
-            accuracies=metrics.R[-1][: number + 1],
-            memory=metrics.memory and asdict(metrics.memory),
-            seconds=state.clock.seconds,
+            TaskEvaluated(
+                task=number,
+                n_tasks=len(state.info.classes_per_task),
+                acc=metrics.acc,
+                bwf=metrics.bwf,
+                average_incremental_accuracy=metrics.average_incremental_accuracy,
+                accuracies=metrics.R[-1][: number + 1],
+                memory=metrics.memory,
+                seconds=state.clock.seconds,
+            )
         )
         run.processes.barrier()
         return None if is_last else following
 
     def _begin(self) -> TaskState | None:
-        """Where to start or go on; None after the last task."""
-        run = self._run
+        """Find the state to begin or resume with; None after the last task."""
+        run, classes_per_task = self._run, self._run.data.classes_per_task
         tree = newest_checkpoint(self._folder.checkpoints)
         run.log.event(
-            "run",
-            resumed=tree is not None,
-            method=run.method.name,
-            n_tasks=len(run.sizes),
-            n_classes=run.n_classes,
-            processes=run.processes.world_size,
-            device=str(run.processes.device),
+            RunBegun(
+                resumed=tree is not None,
+                method=run.method.name,
+                n_tasks=len(classes_per_task),
+                n_classes=sum(classes_per_task),
+                processes=run.processes.world_size,
+                device=str(run.processes.device),
+            )
         )
         if tree is None:
-            return TaskState(TaskInfo(0, run.sizes))
-        if tree.get("content", run.content) != run.content:
+            return TaskState(TaskInfo(0, classes_per_task))
+        if tree["data"] != run.data.digest:
             raise CheckpointError(
-                f"the run in {self._folder.path} was begun on other data than {run.config.data} holds now: its videos, "
-                "or the classes and instances of its tasks, are not the same; go on with the data that it was begun on"
+                f"run {self._folder.path} was started on different data: the videos, classes or instances in "
+                f"{run.config.data} have changed. Resume with the original data"
             )
-        self._measured = Measurements.from_state(run.sizes, tree["records"])
+        self._measured = Measurements.from_state(classes_per_task, tree["measured"])
         if tree["phase"] == COMPLETE:
-            if run.processes.is_first:  # it may have been killed before they were written
+            if run.processes.is_first:  # a kill may have come before they were written
                 self._folder.write_metrics(self._metrics())
             return None
         run.learner.load_model(tree)
         run.method.load_state_dict(tree["method"], run.learner.model)
         state = TaskState(
-            TaskInfo(tree["task"], run.sizes),
+            TaskInfo(tree["task"], classes_per_task),
             tree["phase"],
             tree["stream"],
             tree["replayed"],
@@ -237,22 +252,22 @@ class Trainer:
             ranks = tree["rng"]
             if run.processes.rank < len(ranks):
                 set_rng_state(ranks[run.processes.rank], run.processes.device)
-            else:  # more processes than there were
-                seed_all(run.seed(tree["task"], 1, run.processes.rank))
+            else:  # there are more processes than before
+                torch.manual_seed(run.seed(tree["task"], 1, run.processes.rank))
         return state
 
     def _save(self, state: TaskState, phase: str, stream: ClipStream | None = None) -> None:
-        """Write where the run stands. All processes take part."""
+        """Write a checkpoint. All ranks take part."""
         run = self._run
         ranks = run.processes.gather(rng_state(run.processes.device))
         if not run.processes.is_first:
             return
-        at = None if stream is None else stream.state_dict()
+        position = None if stream is None else stream.state_dict()
         tree = {
-            "content": run.content,
+            "data": run.data.digest,
             "task": state.info.number,
             "phase": phase,
-            "stream": None if at is None else {"epoch": at["epoch"], "position": at["position"]},
+            "stream": position and {"epoch": position["epoch"], "position": position["position"]},
             "replayed": state.replayed,
             "steps": state.steps,
             "skipped": state.skipped + (0 if stream is None else stream.skipped),
@@ -260,14 +275,14 @@ class Trainer:
             "best": state.best,
             "rng": ranks,
             "method": {} if phase == COMPLETE else run.method.state_dict(),
-            "records": self._measured.state_dict(),
+            "measured": self._measured.state_dict(),
             **run.learner.state_dict(with_optimizer=stream is not None),
         }
-        place = {TRAIN: state.steps, MEMORY: _STEPS_OF_A_TASK - 2, COMPLETE: _STEPS_OF_A_TASK - 1}[phase]
+        step = {TRAIN: state.steps, MEMORY: _MAX_STEPS - 2, COMPLETE: _MAX_STEPS - 1}[phase]
         kept = 1 if phase == COMPLETE else None
-        save_checkpoint(self._folder.checkpoints, state.info.number * _STEPS_OF_A_TASK + place, tree, kept)
+        save_checkpoint(self._folder.checkpoints, state.info.number * _MAX_STEPS + step, tree, kept)
 
     def _phase(self, state: TaskState, name: str) -> AbstractContextManager[None]:
-        """Count what happens within to a phase; ends here if the run was asked to stop."""
+        """Measure a block as part of a phase. Stops before the block if the run was asked to stop."""
         self._run.stop.check()
         return state.clock.phase(name)

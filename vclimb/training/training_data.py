@@ -1,4 +1,4 @@
-"""The items that a task is trained on: its own instances and the memory's exemplars, as one provider."""
+"""Items that tasks are trained and evaluated on: instances of the data set, and exemplars of the memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,12 @@ from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, Instanc
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.stream.packing import DALI_CODECS
-from vclimb.scenario import MatchedScenario
+from vclimb.scenario import MatchedScenario, TaskSequence
+from vclimb.training.predictor import EvaluationItems
 
 
 class ChosenItems:
-    """Some items of a provider, in a given order, numbered anew."""
+    """Some items of a provider, in a given order, renumbered from 0."""
 
     def __init__(self, provider: ClipProvider, chosen: Indices) -> None:
         self._provider = provider
@@ -46,15 +48,15 @@ class ChosenItems:
 
 @dataclass
 class TrainingItems:
-    """What a task is trained on. Close it after the streams that read from it.
+    """Items that a task is trained on. Close them after the streams that read from them.
 
     Attributes:
-        provider: of new instances, then exemplars.
-        new: of the new instances alone.
-        names: (n,) of the items, each once.
-        is_replay: (n,) bool: exemplars.
-        groups: of the new instances: videos cut from one recording share it; None: unknown.
-        decoding: what it cost to decode exemplars ahead; None where nothing needed it.
+        provider: Clips of new instances, then of exemplars.
+        new: Clips of the new instances alone.
+        names: Unique names of all items.
+        is_replay: (n,) bool, whether an item is an exemplar.
+        groups: Group of each new instance, shared by videos cut from one recording; None: unknown.
+        decoding: Cost of decoding exemplars ahead; None where their codec does not need it.
     """
 
     provider: ClipProvider
@@ -67,79 +69,49 @@ class TrainingItems:
 
     @property
     def labels(self) -> Indices:
-        """(n,) label ids."""
+        """Label ids, (n,) int64."""
         return self.provider.items.labels
 
     def __len__(self) -> int:
         return len(self.names)
 
     def close(self) -> None:
-        """Give the disk space of decoded exemplars back."""
+        """Release the disk space of decoded exemplars."""
         self._open.close()
 
     def candidates(self, labels: Sequence[int], classes: Sequence[str]) -> list[ClassCandidates]:
-        """The new instances that may become exemplars, class by class; one that is listed twice counts once.
+        """List the new instances that may become exemplars, class by class; repeated instances count once.
 
         Args:
-            labels: label ids of the classes.
-            classes: names by label id.
+            labels: Label ids of the classes.
+            classes: Names of all classes, by label id.
         """
         first = {name: item for item, name in reversed(list(enumerate(self.instance_names())))}
-        once = np.zeros(len(self.new.items), np.bool_)
-        once[list(first.values())] = True
-        found = []
+        is_first = np.zeros(len(self.new.items), np.bool_)
+        is_first[list(first.values())] = True
+        candidates = []
         for label in labels:
-            items = np.flatnonzero((self.new.items.labels == label) & once)
-            found.append(ClassCandidates(label, classes[label], items, [self.groups[item] for item in items.tolist()]))
-        return found
+            items = np.flatnonzero((self.new.items.labels == label) & is_first)
+            groups = [self.groups[item] for item in items.tolist()]
+            candidates.append(ClassCandidates(label, classes[label], items, groups))
+        return candidates
 
     def instance_names(self) -> list[str]:
+        """Name the new instances by label, video and frames."""
         facts = self.new.items
         spans = zip(facts.keys.tolist(), self.new.start_frames.tolist(), facts.n_frames.tolist(), strict=True)
         labels = facts.labels.tolist()
         return [f"{label}/{key}:{start}-{start + n}" for label, (key, start, n) in zip(labels, spans, strict=True)]
 
 
-def training_items(
-    dataset: StoredDataset,
-    matched: MatchedScenario,
-    task: int,
-    memory: MemoryStore | None,
-    all_data: bool,
-    cache_bytes: int,
-) -> TrainingItems:
-    """What a task is trained on.
-
-    Args:
-        memory: as it is before the task; None or empty: nothing is replayed.
-        all_data: take the instances of all tasks so far.
-        cache_bytes: of exemplars that are decoded ahead.
-    """
-    tasks = matched.tasks[: task + 1] if all_data else matched.tasks[task : task + 1]
-    instances = [instance for one in tasks for instance in one.train]
-    new = InstanceProvider(dataset, instances, matched.label_ids)
-    items = TrainingItems(
-        provider=new,
-        new=new,
-        names=[],
-        is_replay=np.zeros(len(instances), np.bool_),
-        groups=[dataset.by_key[instance.key].group for instance in instances],
-    )
-    names = items.instance_names()
-    if memory is not None and len(memory):
-        found = items._open.enter_context(exemplar_items(memory, cache_bytes))
-        exemplars, items.decoding = found.provider, found.cost
-        items.provider = ConcatProvider([new, exemplars])
-        n_exemplars = len(exemplars.items)
-        items.is_replay = np.concatenate([items.is_replay, np.ones(n_exemplars, np.bool_)])
-        names += _exemplar_names(memory, exemplars.items)
-    items.names = _unique(names)
-    return items
-
-
 @dataclass(frozen=True)
 class ExemplarItems:
-    """All exemplars of a memory, decoded ahead where their codec is slow to decode. Close it after its streams."""
+    """All exemplars of a memory, decoded ahead where their codec is slow to decode. Close them after their streams.
+
+    Attributes:
+        provider: Clips of the exemplars.
+        cost: Cost of decoding ahead; None where nothing was decoded ahead.
+    """
 
     provider: ExemplarProvider | DecodedExemplars
     cost: DecodingCost | None
@@ -153,10 +125,10 @@ class ExemplarItems:
 
 
 def exemplar_items(memory: MemoryStore, cache_bytes: int) -> ExemplarItems:
-    """All exemplars of a memory; classes that can't be read are left out, with a warning.
+    """Open all exemplars of a memory. Classes that can't be read are left out, with a warning.
 
     Args:
-        cache_bytes: of exemplars that are decoded ahead.
+        cache_bytes: Limit of disk space for exemplars that are decoded ahead.
     """
     stored = ExemplarProvider(memory, on_damaged_class="skip")
     if set(stored.codecs.tolist()) <= set(DALI_CODECS):
@@ -165,26 +137,90 @@ def exemplar_items(memory: MemoryStore, cache_bytes: int) -> ExemplarItems:
     return ExemplarItems(decoded, decoded.cost)
 
 
-def evaluation_items(
-    dataset: StoredDataset, matched: MatchedScenario, tasks: Sequence[int], split: str, least_frames: int = 1
-) -> tuple[InstanceProvider, Indices]:
-    """The instances of a split of some tasks, and the number of each one's task.
+@dataclass(frozen=True)
+class RunData:
+    """Data set and scenario of a run, and the items that tasks are trained and evaluated on.
 
-    Args:
-        least_frames: shorter ones are left out (the released code's are, below 8).
+    Attributes:
+        dataset: Prepared data set.
+        matched: Scenario, matched to the videos of the data set.
+        min_frames: Least number of frames of an instance that is evaluated.
+        cache_bytes: Limit of disk space for exemplars that are decoded ahead.
     """
-    chosen = [
-        (task, instance)
-        for task in tasks
-        for instance in matched.tasks[task].split(split)
-        if instance.end_frame - instance.start_frame >= least_frames
-    ]
-    provider = InstanceProvider(dataset, [instance for _, instance in chosen], matched.label_ids)
-    return provider, np.array([task for task, _ in chosen], np.int64)
+
+    dataset: StoredDataset
+    matched: MatchedScenario
+    min_frames: int = 1
+    cache_bytes: int = 0
+
+    @property
+    def scenario(self) -> TaskSequence:
+        """Scenario of the run."""
+        return self.matched.scenario
+
+    @property
+    def codec(self) -> str:
+        """Codec of the data set's frames."""
+        return self.dataset.settings.codec
+
+    @property
+    def classes_per_task(self) -> tuple[int, ...]:
+        """Number of classes of each task."""
+        return tuple(len(task.classes) for task in self.scenario)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of all clips of the run."""
+        return self.matched.digest(self.dataset)
+
+    def training_items(self, task: int, memory: MemoryStore | None = None, all_data: bool = False) -> TrainingItems:
+        """Collect the items that a task is trained on.
+
+        Args:
+            task: Number of the task, from 0.
+            memory: Memory before the task; nothing is replayed where it is None or empty.
+            all_data: Whether to take the instances of all tasks so far.
+        """
+        tasks = self.matched.tasks[: task + 1] if all_data else self.matched.tasks[task : task + 1]
+        instances = [instance for part in tasks for instance in part.train]
+        new = InstanceProvider(self.dataset, instances, self.matched.label_ids)
+        items = TrainingItems(
+            provider=new,
+            new=new,
+            names=[],
+            is_replay=np.zeros(len(instances), np.bool_),
+            groups=[self.dataset.by_key[instance.key].group for instance in instances],
+        )
+        names = items.instance_names()
+        if memory is not None and len(memory):
+            replayed = items._open.enter_context(exemplar_items(memory, self.cache_bytes))
+            exemplars, items.decoding = replayed.provider, replayed.cost
+            items.provider = ConcatProvider([new, exemplars])
+            items.is_replay = np.concatenate([items.is_replay, np.ones(len(exemplars.items), np.bool_)])
+            names += _exemplar_names(memory, exemplars.items)
+        items.names = _unique(names)
+        return items
+
+    def evaluation_items(self, tasks: Sequence[int], split: str | None = None) -> EvaluationItems:
+        """Collect the instances of some tasks that are evaluated.
+
+        Args:
+            split: Split of the instances; None: the split that is reported.
+        """
+        split = split or self.scenario.evaluation_split
+        chosen = [
+            (task, instance)
+            for task in tasks
+            for instance in self.matched.tasks[task].split(split)
+            if instance.end_frame - instance.start_frame >= self.min_frames
+        ]
+        provider = InstanceProvider(self.dataset, [instance for _, instance in chosen], self.matched.label_ids)
+        counts = self.classes_per_task
+        return EvaluationItems(provider, np.array([task for task, _ in chosen], np.int64), sum(counts), len(counts))
 
 
 def _exemplar_names(memory: MemoryStore, items: Items) -> list[str]:
-    """Names as those of the instances that exemplars were made from, so that they are the same before and after."""
+    """Name exemplars like the instances that they were made from, so that an instance keeps its name as an exemplar."""
     names: list[str] = []
     for label in np.unique(items.labels).tolist():
         facts = memory.facts(label)
@@ -194,7 +230,7 @@ def _exemplar_names(memory: MemoryStore, items: Items) -> list[str]:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Names of which the second and later of equals have a number."""
+    """Append a number to the second and later ones of equal names."""
     seen: Counter[str] = Counter()
     unique = []
     for name in names:
