@@ -147,13 +147,13 @@ def h264_folder(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def memory_path(tmp_path: Path) -> Path:
     """A memory of classes 0, 1 and 2 with three exemplars each."""
-    from memory_store_cases import new_class
+    from memory_store_cases import new_class, update
 
     from vclimb.memory.store.writer import MemoryWriter
 
     path = tmp_path / "memory.zarr"
     with MemoryWriter.open(path) as writer:
-        writer.update([new_class(label, 3) for label in range(3)])
+        update(writer, [new_class(label, 3) for label in range(3)])
     return path
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
-from vclimb.pipeline.codecs.encoded import EncodedClip, one_unit_a_frame, one_unit_for_all
+from vclimb.pipeline.codecs.encoded import one_unit_a_frame, one_unit_for_all
+from vclimb.pipeline.errors import VclimbError
 
 # label id -> name, encoding and the exemplars by rank, each as a tuple of plain values
 Contents = dict[int, tuple[str, str, list[tuple[Any, ...]]]]
@@ -64,30 +66,29 @@ def contents(memory: MemoryStore) -> Contents:
         label: (
             stored.name,
             stored.encoding,
-            [plain(memory.exemplar(label, rank)) for rank in range(memory.n_exemplars(label))],
+            [plain(memory.exemplar(label, rank)) for rank in range(memory.classes[label].n_exemplars)],
         )
         for label, stored in memory.classes.items()
     }
 
 
 def contents_by_zarr(path: Path, **options: Any) -> Contents:
-    """The same as `contents`, by nothing but zarr and NumPy, as the documentation shows it."""
+    """Read the same as `contents`, by nothing but zarr and NumPy, as the documentation shows it."""
     found: Contents = {}
-    for _, group in zarr.open_group(path, mode="r", **options)["classes"].groups():
-        payload, facts, keys = group["payload"][:], group["facts"][:], group["key"][:]
-        columns = group["facts"].attrs["columns"]
+    for _, group in zarr.open_group(path, mode="r", **options)["exemplars"].groups():
+        fields = [(name, kind, *map(tuple, shape)) for name, kind, *shape in group["table"].attrs["fields"]]
+        table = group["table"][:].view(np.dtype(fields))[:, 0]
         exemplars = []
         # Without consolidated metadata the arrays of a class may shrink one after the other.
-        for row, numbers, key in zip(payload, facts, keys, strict="use_consolidated" not in options):
-            of = {name: numbers[first:end] for name, (first, end) in columns.items()}
-            n_frames = int((of["frames"] >= 0).sum())
-            ends = np.cumsum(of["unit_bytes"][of["unit_bytes"] >= 0])
-            units = [piece.tobytes() for piece in np.split(row, ends)[:-1]] if len(ends) else []
-            clip = EncodedClip(group.attrs["codec"], units, of["unit"][:n_frames], of["position"][:n_frames])
-            facts_of_one = [int(of[name][0]) for name in ("start_frame", "end_frame", "width", "height")]
-            start, end, width, height = facts_of_one
-            name = key.tobytes().rstrip(b"\0").decode()
-            exemplars.append(plain(Exemplar(name, start, end, of["frames"][:n_frames], clip, width, height)))
+        for payload, row in zip(group["frames"][:], table, strict="use_consolidated" not in options):
+            frames = row["frames"][row["frames"] >= 0].astype(np.int64)
+            ends = np.cumsum(row["unit_bytes"][row["unit_bytes"] >= 0])
+            units = [piece.tobytes() for piece in np.split(payload, ends)[:-1]]
+            codec = group.attrs["codec"]
+            is_video = len(units) < len(frames)
+            clip = one_unit_for_all(codec, units[0], len(frames)) if is_video else one_unit_a_frame(codec, units)
+            start, end, width, height = (int(row[name]) for name in ("start_frame", "end_frame", "width", "height"))
+            exemplars.append(plain(Exemplar(row["key"].decode(), start, end, frames, clip, width, height)))
         found[group.attrs["label"]] = (group.attrs["class_name"], group.attrs["encoding"], exemplars)
     return found
 
@@ -108,12 +109,12 @@ def folders_of(path: Path) -> set[str]:
 
 def has_no_strays(path: Path) -> bool:
     """There is not a file or folder besides those of the memory's classes; none is missing."""
-    files, folders = {"zarr.json", "classes/zarr.json"}, {".", "classes"}
+    files, folders = {"zarr.json", "exemplars/zarr.json"}, {".", "exemplars"}
     for stored in MemoryStore.open(path).classes.values():
-        folders |= {stored.folder, *(f"{stored.folder}/{array}" for array in ("payload", "facts", "key"))}
-        files |= {f"{stored.folder}/{name}zarr.json" for name in ("", "payload/", "facts/", "key/")}
-        files |= {f"{stored.folder}/{array}/c.0.0" for array in ("facts", "key")}
-        files |= {f"{stored.folder}/payload/c.{rank}.0" for rank in range(stored.n_exemplars)}
+        folders |= {stored.folder, f"{stored.folder}/frames", f"{stored.folder}/table"}
+        files |= {f"{stored.folder}/{name}zarr.json" for name in ("", "frames/", "table/")}
+        files |= {f"{stored.folder}/table/c.{number}.0" for number in range(-(-stored.n_exemplars // 32))}
+        files |= {f"{stored.folder}/frames/c.{rank}.0" for rank in range(stored.n_exemplars)}
     assert set(files_of(path)) == files
     assert folders_of(path) == folders
     return True
@@ -129,19 +130,37 @@ ADDED = [new_class(label, 3, unit_bytes=3000) for label in (3, 4)]
 KEEP = {0: 1, 1: 0, 3: 2}
 
 
+def update(writer: MemoryWriter, add: Sequence[NewClass], keep: Mapping[int, int] | None = None) -> MemoryStore:
+    """Stage classes and commit; an error leaves nothing staged."""
+    try:
+        for new in add:
+            writer.stage(new)
+        return writer.commit(keep)
+    except BaseException:
+        with suppress(VclimbError):
+            writer.rollback()
+        raise
+
+
+def size_if_kept(writer: MemoryWriter, keep: Mapping[int, int] | None = None) -> int:
+    """Bytes of all files that `commit(keep)` leaves, if it makes a new generation of as many digits."""
+    keep = keep or {}
+    return writer.empty_bytes + sum(writer.class_bytes(label, keep.get(label, 10**9)) for label in writer.labels)
+
+
 def make_old(path: Path) -> None:
     """The memory before the update."""
     with MemoryWriter.open(path) as writer:
-        writer.update(OLD)
+        update(writer, OLD)
 
 
 def make_new(path: Path) -> None:
     """Go on from wherever the update was stopped, or do all of it."""
     with MemoryWriter.open(path) as writer:
         if writer.memory.generation < 1:
-            writer.update(OLD)
+            update(writer, OLD)
         if writer.memory.generation < 2:
-            writer.update(ADDED, KEEP)
+            update(writer, ADDED, KEEP)
 
 
 def bytes_of(path: Path) -> dict[str, bytes]:

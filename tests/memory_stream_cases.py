@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from memory_store_cases import update
 from stream_cases import settings_of
 
 from vclimb.memory.provider import ExemplarProvider
@@ -41,7 +42,7 @@ def keep(path: Path, shards: InstanceProvider, codecs: dict[int, str], n_frames:
             exemplars.append(Exemplar(str(facts.keys[item]), 0, n, frames, encoded.clip, encoded.width, encoded.height))
         classes.append(NewClass(label, f"class{label}", spec, exemplars))
     with MemoryWriter.open(path) as writer:
-        return writer.update(classes)
+        return update(writer, classes)
 
 
 def mixed_memory(path: Path, shards: InstanceProvider) -> MemoryStore:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import typer.main
 from dataset_cases import RunningCommand, digests, prepare_table
-from memory_store_cases import bytes_of, contents_by_zarr, files_of, new_class
+from memory_store_cases import bytes_of, contents_by_zarr, files_of, new_class, update
 from PIL import Image
 from stream_cases import damage, make_tiny_videos
 from typer.testing import CliRunner, Result
@@ -128,7 +128,7 @@ def test_figures_are_those_of_the_disk(prepared: Path, tmp_path: Path) -> None:
     found = contents_by_zarr(tmp_path / "m.zarr")
     estimate = 0.0
     for row, (label, (name, encoding, exemplars)) in zip(figures["classes"], sorted(found.items()), strict=True):
-        folder = tmp_path / "m.zarr" / "classes" / f"c{label:04d}g1"
+        folder = tmp_path / "m.zarr" / "exemplars" / f"c{label:04d}g1"
         payload = sum(len(unit) for exemplar in exemplars for unit in exemplar[-1])
         frames = sum(len(exemplar[6]) for exemplar in exemplars)
         source_frames = sum(exemplar[2] - exemplar[1] for exemplar in exemplars)
@@ -180,7 +180,7 @@ def test_table_of_many_classes_with_long_names_fits_80_columns(tmp_path: Path) -
     names[7], names[8], names[9] = "[red]走る", "new\nline", "走る" * 40 + "9"
     classes = [replace(new_class(label, 1 + label % 3), name=name) for label, name in enumerate(names)]
     with MemoryWriter.open(tmp_path / "m.zarr") as writer:
-        writer.update(classes)
+        update(writer, classes)
     result = memory("show", tmp_path / "m.zarr", columns=80)
     assert (result.exit_code, result.stderr) == (0, "")
     header = next(n for n, line in enumerate(result.stdout.splitlines()) if line.startswith("class  "))
@@ -214,36 +214,36 @@ def test_verify_finds_what_is_damaged_and_nothing_else(prepared: Path, tmp_path:
     assert result.stdout.splitlines()[-1] == "clean: 12 exemplars read, all as they were written"
 
     opened = MemoryStore.open(path)
-    file = path / opened.classes[1].chunk(2)
+    file = path / opened.classes[1].frames.files[2]
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    (path / opened.classes[2].chunk(0)).unlink()
+    (path / opened.classes[2].frames.files[0]).unlink()
     before = digests(path)
     result = memory("show", path, "--verify")
     assert (result.exit_code, result.stderr) == (1, "")
     *_, first, second, verdict = result.stdout.splitlines()
     assert first.startswith(
-        f"exemplar 2 of {opened.facts(1).keys[2]!r} of class 'class1' (classes/c0001g1/payload/c.2.0)"
+        f"exemplar 2 of {opened.table(1).keys[2]!r} of class 'class1' (exemplars/c0001g1/frames/c.2.0)"
     )
     assert second.startswith(
-        f"exemplar 0 of {opened.facts(2).keys[0]!r} of class 'class2' (classes/c0002g1/payload/c.0.0)"
+        f"exemplar 0 of {opened.table(2).keys[0]!r} of class 'class2' (exemplars/c0002g1/frames/c.0.0)"
     )
     assert verdict == "2 exemplars damaged; the others can be used all the same"
     result = memory("show", path, "--verify", "--json")
     assert result.exit_code == 1
     assert [(row["label"], row["rank"], row["key"]) for row in json.loads(result.stdout)["damaged"]] == [
-        (1, 2, opened.facts(1).keys[2]),
-        (2, 0, opened.facts(2).keys[0]),
+        (1, 2, opened.table(1).keys[2]),
+        (2, 0, opened.table(2).keys[0]),
     ]
     assert memory("show", path).exit_code == 0  # reading nothing finds nothing
     assert digests(path) == before
 
 
-def test_class_whose_facts_are_damaged_is_told_without_verify_too(prepared: Path, tmp_path: Path) -> None:
+def test_class_whose_table_is_damaged_is_told_without_verify_too(prepared: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.zarr"
     pack(prepared, path, "--budget", "6v", "--frames", "2")
-    (path / "classes" / "c0001g1" / "facts" / "c.0.0").write_bytes(b"")
+    (path / "exemplars" / "c0001g1" / "table" / "c.0.0").write_bytes(b"")
     result = memory("show", path, "--png", tmp_path / "m.png")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "class1 2 damaged copy" in words(result.stdout)
@@ -265,7 +265,7 @@ def test_what_is_no_memory_is_explained(prepared: Path, tmp_path: Path) -> None:
     explains(memory("show", tmp_path / "none"), f"{tmp_path / 'none'} doesn't exist")
     explains(memory("show", prepared), f"{prepared} is not a memory")
     with MemoryWriter.open(tmp_path / "m.zarr") as writer:
-        writer.update([new_class(0, 1)])
+        update(writer, [new_class(0, 1)])
     root = tmp_path / "m.zarr" / "zarr.json"
     root.write_bytes(root.read_bytes().replace(b"class 0", b"class 1"))
     explains(memory("show", tmp_path / "m.zarr"), "is damaged, or was changed by another program")
@@ -574,7 +574,7 @@ def test_stopped_packing_leaves_an_empty_memory_and_can_be_done_again(prepared: 
     assert (command.process.returncode, stdout) == (130, ""), stderr
     assert stderr == f"stopped. Nothing is half made: {path} holds all that was packed, or nothing.\n"
     assert command.wait_until_alone() == []
-    assert {"zarr.json"} <= set(files_of(path)) <= {"zarr.json", "classes/zarr.json"}
+    assert {"zarr.json"} <= set(files_of(path)) <= {"zarr.json", "exemplars/zarr.json"}
     assert pack(prepared, path, "--budget", "all", "--frames", "2")["totals"]["exemplars"] == 12
 
 

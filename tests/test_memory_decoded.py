@@ -82,7 +82,7 @@ def test_what_is_decoded_ahead_is_read_by_processes(
         assert_same_bits(list(stream), expected)
         for label in (1, 2):
             for rank in range(4):
-                (mixed.path / mixed.classes[label].chunk(rank)).unlink()
+                (mixed.path / mixed.classes[label].frames.files[rank]).unlink()
         stream.load_state_dict({"epoch": 0, "position": 0})
         assert_same_bits(list(stream), expected)
 
@@ -110,7 +110,7 @@ def test_a_killed_process_leaves_nothing_on_disk(mixed: MemoryStore, tmp_path: P
     script.write_text(_HELD)
     process = subprocess.Popen(
         [sys.executable, script, mixed.path, folder],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from memory_kill_cases import Killed, is_old_or_new, quick_folder, stopped_at, undisturbed_update
-from memory_store_cases import ADDED, KEEP, bytes_of
+from memory_store_cases import ADDED, KEEP, bytes_of, update
 
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.errors import TargetError
@@ -44,7 +44,7 @@ def test_a_disk_that_is_full_at_any_step(
     """The writer says so, the memory is old or new, and the same writer goes on once there is space."""
     path = shutil.copytree(old_and_new[0], folder / "memory.zarr")
     with MemoryWriter.open(path) as writer, stopped_at(None, monkeypatch, Killed()) as steps:
-        writer.update(ADDED, KEEP)
+        update(writer, ADDED, KEEP)
     shutil.rmtree(path)
     seen = set()
     for step in range(len(steps)):
@@ -54,11 +54,11 @@ def test_a_disk_that_is_full_at_any_step(
         needs_space = not {"write_bytes", "replace"}.isdisjoint(steps[step:])
         said = pytest.raises(TargetError, match="no space left on the disk of") if needs_space else nullcontext()
         with stopped_at(step, monkeypatch, full), said:
-            writer.update(ADDED, KEEP)
+            update(writer, ADDED, KEEP)
         which = is_old_or_new(path, old_and_new)
         if which == "old":
             assert bytes_of(path) == bytes_of(old_and_new[0])
-            writer.update(ADDED, KEEP)
+            update(writer, ADDED, KEEP)
         else:
             writer.rollback()
         writer.close()

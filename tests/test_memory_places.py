@@ -10,6 +10,7 @@ from memory_store_cases import (
     files_of,
     has_no_strays,
     new_class,
+    update,
 )
 
 from vclimb.memory.store.reader import MemoryStore
@@ -31,10 +32,10 @@ class TestPlaces:
         root = memory_path / "zarr.json"
         whole = root.read_bytes()
         for old, new, message in [
-            (b'"format_version":1', b'"format_version":2', "format version 2 is not known; this vclimb reads 1"),
+            (b'"format_version": 2', b'"format_version": 1', "format version 1 is not known; this vclimb reads 2"),
             (b'"vclimb memory"', b'"something else"', "a zarr group, but not a memory"),
-            (b'"shape":[3,', b'"shape":[2,', "damaged, or was changed by another program"),
-            (b'"generation":1', b'"generation":0', "damaged, or was changed by another program"),
+            (b'"shape": [3,', b'"shape": [2,', "damaged, or was changed by another program"),
+            (b'"generation": 1', b'"generation": 0', "damaged, or was changed by another program"),
             (b'"checksum"', b'"checksun"', "damaged, or was changed by another program"),
         ]:
             root.write_bytes(whole.replace(old, new, 1))
@@ -47,7 +48,7 @@ class TestPlaces:
         MemoryWriter.open(memory_path).close()  # the lock was given back each time
 
     def test_foreign_files_are_left_alone(self, memory_path: Path) -> None:
-        for name in ("notes.txt", "classes/notes.txt"):
+        for name in ("notes.txt", "exemplars/notes.txt"):
             (memory_path / name).write_text("mine")
             with pytest.raises(TargetError, match=rf"no part of a memory \('{name}' and 0 more\); move it elsewhere"):
                 MemoryWriter.open(memory_path)
@@ -71,7 +72,7 @@ class TestPlaces:
     def test_many_classes_and_large_label_ids(self, tmp_path: Path) -> None:
         labels = [0, 9_999, 10_000, 123_456]
         with MemoryWriter.open(tmp_path / "m.zarr") as writer:
-            writer.update([new_class(label, 1) for label in labels])
+            update(writer, [new_class(label, 1) for label in labels])
         with MemoryWriter.open(tmp_path / "m.zarr") as writer:
             assert writer.commit({9_999: 0}).generation == 2
         assert sorted(MemoryStore.open(tmp_path / "m.zarr").classes) == [0, 10_000, 123_456]

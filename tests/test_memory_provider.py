@@ -14,7 +14,7 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_store_cases import make_exemplar, new_class
+from memory_store_cases import make_exemplar, new_class, update
 from memory_stream_cases import CODECS, Open, cpu, dali, epoch, flip_a_byte, keep, mixed_memory
 from stream_cases import CENTRES, TRAINING, prepare_tiny, provider_of, settings_of
 from stream_contract import assert_same_bits, assert_same_picture, grandchildren
@@ -67,7 +67,7 @@ def test_items_are_exemplars_by_label_and_rank(shards: InstanceProvider, mixed: 
     assert set(zip(ours.widths[~scaled].tolist(), ours.heights[~scaled].tolist(), strict=True)) <= {(96, 64), (64, 96)}
     assert set(zip(ours.widths[scaled].tolist(), ours.heights[scaled].tolist(), strict=True)) <= {(60, 40), (40, 60)}
     assert {array.dtype for array in (ours.labels, ours.n_frames, ours.widths, ours.heights)} == {np.dtype(np.int64)}
-    chunk = mixed.path / mixed.classes[2].chunk(1)
+    chunk = mixed.path / mixed.classes[2].frames.files[1]
     assert provider.where(9, 3) == f"frame 3 of exemplar 1 of '{facts.keys[9]}' of class 'class2' ({chunk})"
 
 
@@ -90,7 +90,7 @@ def test_any_frames_are_read_with_no_more_units_than_they_need(memories: dict[st
 
 def test_reading_holds_on_to_nothing(tmp_path: Path) -> None:
     with MemoryWriter.open(tmp_path / "memory.zarr") as writer:
-        provider = ExemplarProvider(writer.update([new_class(0, 50, unit_bytes=40_000)]))
+        provider = ExemplarProvider(update(writer, [new_class(0, 50, unit_bytes=40_000)]))
     handles = psutil.Process().num_fds()
     provider.read(0, np.arange(3))
     tracemalloc.start()
@@ -177,7 +177,7 @@ def test_workers_open_no_more_files_with_time(mixed: MemoryStore) -> None:
 def test_a_damaged_exemplar_is_named_and_can_be_skipped(
     mixed: MemoryStore, caplog: pytest.LogCaptureFixture, open_stream: Open, processes: int, is_decoded: bool
 ) -> None:
-    flip_a_byte(mixed.path / mixed.classes[1].chunk(2))
+    flip_a_byte(mixed.path / mixed.classes[1].frames.files[2])
     exemplars = ExemplarProvider(mixed)
     says = f"{mixed.where(1, 2)}: its bytes don't fit their checksum"
     caplog.set_level(logging.WARNING)
@@ -208,7 +208,7 @@ def test_an_exemplar_that_does_not_decode_is_named_and_can_be_skipped(
 ) -> None:
     """Its bytes are those that were written, and were none of a picture."""
     with MemoryWriter.open(tmp_path / "memory.zarr") as writer:
-        memory = writer.update([NewClass(7, "noise", "webp:75", [make_exemplar(0, 3, "webp")])])
+        memory = update(writer, [NewClass(7, "noise", "webp:75", [make_exemplar(0, 3, "webp")])])
     joined = ConcatProvider([ExemplarProvider(memory), ExemplarProvider(memories["copy"])])
     place = rf"frame [0-2] of {re.escape(memory.where(7, 0))}: "
     with pytest.raises(FrameDamagedError, match=place):
@@ -223,10 +223,12 @@ def test_an_exemplar_that_does_not_decode_is_named_and_can_be_skipped(
         assert re.match(place, decoded.cost.damaged[0])
 
 
-def test_a_class_without_facts_is_an_error_or_is_left_out(mixed: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
-    flip_a_byte(mixed.path / mixed.classes[1].folder / "facts" / "c.0.0")
+def test_a_class_without_a_table_is_an_error_or_is_left_out(
+    mixed: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    flip_a_byte(mixed.path / mixed.classes[1].folder / "table" / "c.0.0")
     memory = MemoryStore.open(mixed.path)
-    with pytest.raises(ExemplarDamagedError, match=r"the facts on class 'class1' \(.*c\.0\.0\): "):
+    with pytest.raises(ExemplarDamagedError, match=r"the table of class 'class1' \(.*c\.0\.0\): "):
         ExemplarProvider(memory)
     provider = ExemplarProvider(memory, on_damaged_class="skip")
     assert len(provider.damaged) == 1
@@ -237,7 +239,7 @@ def test_a_class_without_facts_is_an_error_or_is_left_out(mixed: MemoryStore, ca
     assert {label for batch in batches for label in batch.labels.tolist()} == {0, 2}
     assert {item for batch in batches for item in batch.plan.items.tolist()} == set(range(8))
     for label in (0, 2):
-        flip_a_byte(mixed.path / mixed.classes[label].folder / "facts" / "c.0.0")
+        flip_a_byte(mixed.path / mixed.classes[label].folder / "table" / "c.0.0")
     with pytest.raises(MemoryEmptyError, match=r"has no exemplars to replay: none of its classes can be read"):
         ExemplarProvider(MemoryStore.open(mixed.path), on_damaged_class="skip")
 

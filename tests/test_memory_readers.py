@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from memory_store_cases import digest, expected_contents, new_class
+from memory_store_cases import digest, expected_contents, new_class, update
 
 from vclimb.memory.store.writer import MemoryWriter
 
@@ -31,7 +31,7 @@ while True:
     except MemoryChangedError:
         print("changed", flush=True)
     root = zarr.open_group(path, mode="r")
-    names = {group.attrs["label"]: group["payload"].shape[0] for _, group in root["classes"].groups()}
+    names = {group.attrs["label"]: group["frames"].shape[0] for _, group in root["exemplars"].groups()}
     print(root.attrs["generation"], "zarr", sorted(names.items()), flush=True)
     if is_last:
         break
@@ -61,7 +61,7 @@ def test_a_reader_meets_whole_memories_while_a_writer_writes(tmp_path: Path) -> 
                 note(expected, shapes, writer.memory.generation, model)
                 model |= expected_contents([new])
                 note(expected, shapes, writer.memory.generation + 1, model)
-                writer.update([new])
+                update(writer, [new])
                 time.sleep(0.01)
         finally:
             stop.touch()

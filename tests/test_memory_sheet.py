@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from memory_store_cases import new_class
+from memory_store_cases import new_class, update
 
 from vclimb.memory.sheet import (
     CELL_HEIGHT,
@@ -66,7 +66,7 @@ def make_class(label: int, exemplars: Sequence[Exemplar], name: str | None = Non
 
 def draw(path: Path, classes: Sequence[NewClass], **options: int) -> tuple[MemorySheet, npt.NDArray[np.uint8]]:
     with MemoryWriter.open(path) as writer:
-        writer.update(classes)
+        update(writer, classes)
     return drawn(path, **options)
 
 
@@ -177,9 +177,9 @@ def test_many_classes_are_bounded(tmp_path: Path) -> None:
 def test_damage_is_marked_and_the_rest_is_drawn(tmp_path: Path) -> None:
     path = tmp_path / "m.zarr"
     whole, _ = draw(path, [make_class(label, [exemplar(label, rank, 3) for rank in range(3)]) for label in range(3)])
-    chunk = path / MemoryStore.open(path).classes[0].chunk(1)
+    chunk = path / MemoryStore.open(path).classes[0].frames.files[1]
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
-    (path / MemoryStore.open(path).classes[2].folder / "facts" / "c.0.0").unlink()
+    (path / MemoryStore.open(path).classes[2].folder / "table" / "c.0.0").unlink()
     sheet, pixels = drawn(path)
     assert (sheet.n_classes, sheet.n_exemplars, sheet.n_damaged) == (3, 6, 1)
     assert sheet.picture.size == whole.picture.size

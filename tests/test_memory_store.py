@@ -21,6 +21,7 @@ from memory_store_cases import (
     make_exemplar,
     new_class,
     plain,
+    update,
 )
 
 from vclimb.memory.store.errors import MemoryChangedError
@@ -41,20 +42,20 @@ class TestReading:
             assert contents_by_zarr(memory_path, use_consolidated=False) == expected
 
     def test_what_the_metadata_says_to_people(self, memory_path: Path) -> None:
-        group = json.loads((memory_path / "classes/c0001g1/zarr.json").read_text())
+        group = json.loads((memory_path / "exemplars/c0001g1/zarr.json").read_text())
         assert group["attributes"] == {"label": 1, "class_name": "class 1", "encoding": "jpeg:75", "codec": "jpeg"}
         attributes = json.loads((memory_path / "zarr.json").read_text())["attributes"]
-        assert (attributes["format"], attributes["format_version"], attributes["generation"]) == ("vclimb memory", 1, 1)
+        assert (attributes["format"], attributes["format_version"], attributes["generation"]) == ("vclimb memory", 2, 1)
 
     def test_opening_to_read_changes_nothing(self, memory_path: Path) -> None:
-        (memory_path / "classes/c0009g2/payload").mkdir(parents=True)  # as a killed writer leaves it
+        (memory_path / "exemplars/c0009g2/frames").mkdir(parents=True)  # as a killed writer leaves it
         (memory_path / ".zarr.json.new").write_bytes(b"{")
         before = {file: (memory_path / file).stat().st_mtime_ns for file in files_of(memory_path)}
         memory = MemoryStore.open(memory_path)
         assert list(memory.verify()) == []
         assert len(contents(memory)) == 3
         assert {file: (memory_path / file).stat().st_mtime_ns for file in files_of(memory_path)} == before
-        assert (memory_path / "classes/c0009g2/payload").exists()
+        assert (memory_path / "exemplars/c0009g2/frames").exists()
 
     def test_several_threads_read_the_same(self, memory_path: Path) -> None:
         memory = MemoryStore.open(memory_path)
@@ -71,8 +72,8 @@ class TestReading:
     def test_an_old_memory_is_read_as_far_as_it_is_there(self, memory_path: Path) -> None:
         old = MemoryStore.open(memory_path)
         with MemoryWriter.open(memory_path) as writer:
-            writer.update([new_class(5, 1)], {0: 1, 1: 0})
-            writer.update([new_class(1, 3, n_frames=2)])  # of the same label id, and not what was there
+            update(writer, [new_class(5, 1)], {0: 1, 1: 0})
+            update(writer, [new_class(1, 3, n_frames=2)])  # of the same label id, and not what was there
         expected = expected_contents([new_class(label, 3) for label in range(3)])
         assert [plain(old.exemplar(2, rank)) for rank in range(3)] == expected[2][2]
         assert plain(old.exemplar(0, 0)) == expected[0][2][0]
@@ -117,18 +118,18 @@ class TestWriting:
         before = files_of(memory_path)
         with MemoryWriter.open(memory_path) as writer:
             with pytest.raises(SettingsError, match=r"neither in .* nor staged"):
-                writer.update([new_class(4, 2)], {17: 1})
+                update(writer, [new_class(4, 2)], {17: 1})
             assert files_of(memory_path) == before
             with pytest.raises(SettingsError, match="NUL"):
-                writer.update([new_class(4, 2), with_key(5, "a\0b")])
+                update(writer, [new_class(4, 2), with_key(5, "a\0b")])
             assert files_of(memory_path) == before
-            writer.update([new_class(4, 2)])
+            update(writer, [new_class(4, 2)])
         assert sorted(MemoryStore.open(memory_path).classes) == [0, 1, 2, 4]
 
     def test_nothing_to_do_is_no_new_generation(self, memory_path: Path) -> None:
         with MemoryWriter.open(memory_path) as writer:
             assert writer.commit({0: 3, 1: 99}).generation == 1
-            assert writer.update([new_class(8, 1)], {8: 0}).generation == 1
+            assert update(writer, [new_class(8, 1)], {8: 0}).generation == 1
         assert has_no_strays(memory_path)
 
     @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ class TestWriting:
             (lambda: NewClass(-1, "a", "", [make_exemplar(1)]), "a label id is 0 or more"),
             (lambda: NewClass(9, "a", "", [make_exemplar(1), make_exemplar(2, codec="h264")]), "codecs h264, jpeg"),
             (lambda: with_key(9, "a\udc80"), "isn't valid Unicode"),
-            (lambda: with_unit(9, 3), r"has 3 units; its frames name \[3, 3, 3\]"),
+            (lambda: with_unit(9, 3), r"has 3 frames in 3 units; allowed: one unit for each frame"),
         ],
     )
     def test_what_cannot_be_stored(self, memory_path: Path, new: Any, message: str) -> None:

@@ -38,7 +38,7 @@ def keys_by_rank(memory: MemoryStore) -> dict[int, list[tuple[str, int, tuple[in
     return {
         label: [
             (exemplar.key, exemplar.start_frame, tuple(exemplar.frames.tolist()))
-            for exemplar in (memory.exemplar(label, rank) for rank in range(memory.n_exemplars(label)))
+            for exemplar in (memory.exemplar(label, rank) for rank in range(memory.classes[label].n_exemplars))
         ]
         for label in memory.classes
     }
@@ -69,7 +69,7 @@ def courses(draw: st.DrawFn) -> Course:
         st.one_of(
             st.builds(MemoryBudget, st.just("videos"), st.integers(1, 30)),
             st.builds(MemoryBudget, st.just("frames"), st.integers(1, 90)),
-            st.builds(MemoryBudget, st.just("bytes"), st.integers(400, 120_000)),
+            st.builds(MemoryBudget, st.just("bytes"), st.integers(500, 120_000)),
             st.sampled_from([MemoryBudget("none"), MemoryBudget("all")]),
         )
     )
@@ -161,7 +161,7 @@ def test_exemplars_are_the_frames_that_were_chosen(provider: InstanceProvider, t
 
 
 def exemplars_of(stored: MemoryStore, label: int) -> list[object]:
-    return [stored.exemplar(label, rank) for rank in range(stored.n_exemplars(label))]
+    return [stored.exemplar(label, rank) for rank in range(stored.classes[label].n_exemplars)]
 
 
 def test_an_update_that_is_done_again_changes_nothing(provider: InstanceProvider, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_whole_run(method: str, protocol: str, synth_shards: Path, tmp_path: P
     if method in REPLAYING:
         assert [task.replay_exemplars for task in metrics.tasks] == [0, 8, 12]
         memory = MemoryStore.open(run / "memory.zarr")
-        assert [memory.n_exemplars(label) for label in range(6)] == [2] * 6
+        assert [memory.classes[label].n_exemplars for label in range(6)] == [2] * 6
         assert metrics.memory.videos == 12
         assert metrics.memory.frames == 24
     assert len(checkpoints(run / "checkpoints")) == 1

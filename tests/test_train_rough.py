@@ -50,7 +50,7 @@ def test_a_damaged_training_video_ends_no_run(
         text = f"passed over as an exemplar: {key!r} has frames that can't be read"
         assert text in [event.get("text") for event in events_of(tmp_path / "run")]
         memory = MemoryStore.open(tmp_path / "run" / "memory.zarr")
-        assert key not in {kept for label in range(6) for kept in memory.facts(label).keys}
+        assert key not in {kept for label in range(6) for kept in memory.table(label).keys}
 
 
 def _damage_in_place(shards: Path, key: str, frame: int) -> None:

@@ -12,8 +12,8 @@ from vclimb.memory.choice.videos import VIDEO_CHOICES
 from vclimb.memory.quality import WINDOW, Floats, psnr, ssim
 from vclimb.memory.replay import ClassCandidates, MemorySettings, ReplayMemory, UpdateReport
 from vclimb.memory.store.exemplar import Exemplar
-from vclimb.memory.store.layout import NODE_FILE
 from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.stored_class import INDEX_FILE
 from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.decode import decode_clip
@@ -90,7 +90,7 @@ class Packing:
                 f"video choice {settings.video_choice!r} needs features, and packing trains no model that has any; "
                 f"allowed: {', '.join(others)}"
             )
-        if (Path(path) / NODE_FILE).exists() and (n_there := len(MemoryStore.open(path))):
+        if (Path(path) / INDEX_FILE).exists() and (n_there := len(MemoryStore.open(path))):
             raise TargetError(
                 f"{path} holds a memory of {n_there} exemplars already; choose another place for this one, or remove "
                 "that first"

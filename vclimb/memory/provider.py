@@ -46,7 +46,7 @@ class ExemplarProvider:
         labels = []
         for label in sorted(memory.classes):
             try:
-                memory.facts(label)
+                memory.table(label)
             except ExemplarDamagedError as error:
                 if on_damaged_class == "raise":
                     raise
@@ -57,16 +57,16 @@ class ExemplarProvider:
         if not labels:
             reason = "none of its classes can be read" if self.damaged else "it is empty"
             raise MemoryEmptyError(f"{memory.path} has no exemplars to replay: {reason}")
-        classes = [memory.facts(label) for label in labels]
-        counts = [len(facts) for facts in classes]
+        tables = [memory.table(label) for label in labels]
+        counts = [len(table) for table in tables]
         self._ranks = np.concatenate([np.arange(count) for count in counts])
         self.codecs: npt.NDArray[np.str_] = np.repeat([memory.classes[label].codec for label in labels], counts)
         self.items = Items(
-            keys=np.array([key for facts in classes for key in facts.keys]),
+            keys=np.array([key for table in tables for key in table.keys]),
             labels=np.repeat(np.array(labels, np.int64), counts),
-            n_frames=np.concatenate([facts.n_kept_frames for facts in classes]),
-            widths=np.concatenate([facts.column("width")[:, 0] for facts in classes]),
-            heights=np.concatenate([facts.column("height")[:, 0] for facts in classes]),
+            n_frames=np.concatenate([table.n_frames for table in tables]),
+            widths=np.concatenate([table.rows["width"] for table in tables]).astype(np.int64),
+            heights=np.concatenate([table.rows["height"] for table in tables]).astype(np.int64),
         )
 
     def read(self, item: int, frames: Indices) -> EncodedClip:

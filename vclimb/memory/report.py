@@ -9,8 +9,8 @@ from typing import Any
 
 from vclimb.memory.store.accounting import ClassUsage, MemoryUsage, measure
 from vclimb.memory.store.errors import MemoryChangedError
-from vclimb.memory.store.layout import NODE_FILE
 from vclimb.memory.store.reader import Damage, MemoryStore
+from vclimb.memory.store.stored_class import INDEX_FILE
 
 MEMORY_NAME = "memory.zarr"
 """How a run names its memory."""
@@ -110,7 +110,7 @@ def bytes_per_frame(usage: ClassUsage) -> float:
 
 def memory_of(path: Path) -> Path:
     """The memory that a path means: itself, or the one in it if it is the folder of a run."""
-    return path / MEMORY_NAME if not (path / NODE_FILE).exists() and (path / MEMORY_NAME).is_dir() else path
+    return path / MEMORY_NAME if not (path / INDEX_FILE).exists() and (path / MEMORY_NAME).is_dir() else path
 
 
 def shortened(text: str, fits: Callable[[str], bool]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vclimb.memory.choice.frames import FrameChoice
-from vclimb.memory.store.chunk_codec import encode_chunk
+from vclimb.memory.store.stored_class import chunk_bytes
 from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import ExemplarCodec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 
-# Of a memory, beside its frames: metadata of the whole and of each class, and a row of facts for each exemplar.
-ROOT_BYTES, CLASS_BYTES, EXEMPLAR_BYTES = 400, 2950, 25
+# Bytes besides the frames: of an empty memory, of the metadata of a class, and of an exemplar's row in the table.
+ROOT_BYTES, CLASS_BYTES, EXEMPLAR_BYTES = 450, 2500, 40
 
 
 def bytes_per_frame(
@@ -33,6 +33,6 @@ def bytes_per_frame(
 
         numbers = choice.choose(int(provider.items.n_frames[item]), str(provider.items.keys[item]), pixels)
         encoded = codec.encode(source_frames(provider, item, numbers))
-        n_bytes += len(encode_chunk(b"".join(encoded.clip.units)))
+        n_bytes += chunk_bytes(b"".join(encoded.clip.units))
         n_frames += len(numbers)
     return n_bytes / n_frames

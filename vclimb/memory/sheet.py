@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vclimb.memory.report import bytes_per_frame, shortened
 from vclimb.memory.store.accounting import ClassUsage, MemoryUsage
-from vclimb.memory.store.class_table import ClassFacts
+from vclimb.memory.store.exemplar_table import ExemplarTable
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.errors import FrameDamagedError
@@ -121,13 +121,13 @@ def evenly(items: Sequence[Item], most: int) -> list[Item]:
 def _placed(memory: MemoryStore, label: int) -> list[_Strip]:
     """The exemplars of a class that are shown, and where."""
     try:
-        facts = memory.facts(label)
+        table = memory.table(label)
     except FrameDamagedError:
         return []
     strips: list[_Strip] = []
     line, left = 0, 0
-    for rank in range(len(facts)):
-        strip = _strip(facts, rank)
+    for rank in range(len(table)):
+        strip = _strip(table, rank)
         if left and left + strip.width > LINE_WIDTH:
             if rank >= MIN_EXEMPLARS:
                 break
@@ -137,10 +137,10 @@ def _placed(memory: MemoryStore, label: int) -> list[_Strip]:
     return strips
 
 
-def _strip(facts: ClassFacts, rank: int) -> _Strip:
-    size = frame_size(int(facts.column("width")[rank, 0]), int(facts.column("height")[rank, 0]))
+def _strip(table: ExemplarTable, rank: int) -> _Strip:
+    size = frame_size(int(table.rows["width"][rank]), int(table.rows["height"][rank]))
     n_fitting = (LINE_WIDTH + FRAME_GAP) // (size[0] + FRAME_GAP)
-    shown = evenly(range(int(facts.n_kept_frames[rank])), min(n_fitting, MAX_FRAMES))
+    shown = evenly(range(int(table.n_frames[rank])), min(n_fitting, MAX_FRAMES))
     width = max(1, len(shown)) * (size[0] + FRAME_GAP) - FRAME_GAP
     return _Strip(rank, 0, 0, width, size, shown)
 
@@ -188,14 +188,14 @@ def _draw_strip(picture: Image.Image, top: int, memory: MemoryStore, label: int,
         _write(draw, left + 6, top + height // 2 - 7, "damaged", _NOTE, _ALARM, strip.width - 8)
     for number, frame in enumerate(frames):
         picture.paste(frame, (left + number * (width + FRAME_GAP), top))
-    _draw_caption(draw, left, top + height + 3, memory.facts(label), strip)
+    _draw_caption(draw, left, top + height + 3, memory.table(label), strip)
     return bool(frames)
 
 
-def _draw_caption(draw: ImageDraw.ImageDraw, left: int, top: int, facts: ClassFacts, strip: _Strip) -> None:
+def _draw_caption(draw: ImageDraw.ImageDraw, left: int, top: int, table: ExemplarTable, strip: _Strip) -> None:
     """Rank and key, and to the right of them, where there is room, which frames of the video are kept."""
-    n_kept = int(facts.n_kept_frames[strip.rank])
-    numbers = facts.column("frames")[strip.rank, :n_kept].tolist()
+    n_kept = int(table.n_frames[strip.rank])
+    numbers = table.rows["frames"][strip.rank, :n_kept].tolist()
     which = f"frame {numbers[0]}" if n_kept == 1 else f"frames {numbers[0]}-{numbers[-1]}"
     if len(strip.shown) < n_kept:
         which = f"{len(strip.shown)} of {n_kept} shown, {which}"
@@ -204,7 +204,7 @@ def _draw_caption(draw: ImageDraw.ImageDraw, left: int, top: int, facts: ClassFa
         _write(draw, left + strip.width - width + 12, top, which, _CAPTION, _FAINT, width)
     else:
         width = 0
-    _write(draw, left, top, f"#{strip.rank}  {facts.keys[strip.rank]}", _CAPTION, _INK, strip.width - width)
+    _write(draw, left, top, f"#{strip.rank}  {table.keys[strip.rank]}", _CAPTION, _INK, strip.width - width)
 
 
 def _frames(memory: MemoryStore, label: int, strip: _Strip) -> list[Image.Image]:

@@ -223,9 +223,9 @@ def _exemplar_names(memory: MemoryStore, items: Items) -> list[str]:
     """Name exemplars like the instances that they were made from, so that an instance keeps its name as an exemplar."""
     names: list[str] = []
     for label in np.unique(items.labels).tolist():
-        facts = memory.facts(label)
-        starts, ends = facts.column("start_frame")[:, 0].tolist(), facts.column("end_frame")[:, 0].tolist()
-        names += [f"{label}/{key}:{start}-{end}" for key, start, end in zip(facts.keys, starts, ends, strict=True)]
+        table = memory.table(label)
+        starts, ends = table.rows["start_frame"].tolist(), table.rows["end_frame"].tolist()
+        names += [f"{label}/{key}:{start}-{end}" for key, start, end in zip(table.keys, starts, ends, strict=True)]
     return names
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
-from vclimb.memory.store.layout import StoredClass
 from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.stored_class import StoredClass
 
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own is
 _ATTEMPTS = 20
@@ -20,8 +20,8 @@ class DiskBytes:
     """Bytes on disk.
 
     Attributes:
-        apparent: lengths, as `du --apparent-size` and `ls` count.
-        allocated: blocks that the file system set aside, as `du` counts.
+        apparent: Lengths of files, as `du --apparent-size` and `ls` count.
+        allocated: Blocks that the file system set aside, as `du` counts.
     """
 
     apparent: int = 0
@@ -36,14 +36,14 @@ class ClassUsage:
     """What one class of a memory costs.
 
     Attributes:
-        label: label id.
-        name: of the class.
-        videos: exemplars.
-        frames: that they keep.
-        source_frames: of the instances that they stand for.
-        payload_bytes: of the encoded frames alone.
-        files: bytes of the files in the class's folder.
-        is_damaged: its facts can't be read, so that its frames and payload are not counted.
+        label: Label id.
+        name: Name of the class.
+        videos: Number of exemplars.
+        frames: Number of frames kept.
+        source_frames: Number of frames of the instances that the exemplars stand for.
+        payload_bytes: Bytes of the encoded frames alone.
+        files: Bytes of the files in the class's folder.
+        is_damaged: Whether the class's table can't be read, so that its frames and payload are not counted.
     """
 
     label: int
@@ -61,14 +61,16 @@ class MemoryUsage:
     """What a memory costs.
 
     Attributes:
-        classes: by label id.
-        files: bytes of all files; `files.apparent` is what a budget in bytes counts.
-        folders: bytes of the folders themselves, which depend on the file system. `du -s --block-size=1` is
+        classes: Usage of each class, by label id.
+        parts: Bytes of the files in the folder of each part of the memory, such as `exemplars`, by name.
+        files: Bytes of all files; `files.apparent` is what a budget in bytes counts.
+        folders: Bytes of the folders themselves, which depend on the file system. `du -s --block-size=1` is
             `files.allocated + folders.allocated`, `du -sb` is `files.apparent + folders.apparent`.
-        n_files: number of files.
+        n_files: Number of files.
     """
 
     classes: tuple[ClassUsage, ...]
+    parts: dict[str, DiskBytes]
     files: DiskBytes
     folders: DiskBytes
     n_files: int
@@ -111,50 +113,66 @@ def measure(path: Path | str) -> MemoryUsage:
         DatasetError: there is no memory, or its index can't be read.
         MemoryChangedError: it was changed again and again while it was counted.
     """
+    return open_and_measure(path)[1]
+
+
+def open_and_measure(path: Path | str) -> tuple[MemoryStore, MemoryUsage]:
+    """Open a memory and count its files: both of one generation.
+
+    Raises:
+        DatasetError: there is no memory, or its index can't be read.
+        MemoryChangedError: it was changed again and again while it was counted.
+    """
     for _ in range(_ATTEMPTS):
         memory = MemoryStore.open(path)
         usage = _measure(memory)
-        if usage is not None and MemoryStore.open(path).generation == memory.generation:
-            return usage
+        if usage is not None and memory.is_current():
+            return memory, usage
     raise MemoryChangedError(f"{path} was changed each of the {_ATTEMPTS} times it was counted; do it later")
 
 
 def _measure(memory: MemoryStore) -> MemoryUsage | None:
-    of_folder = {stored.folder: label for label, stored in memory.classes.items()}
-    of_class = dict.fromkeys(memory.classes, DiskBytes())
+    labels = {stored.folder: label for label, stored in memory.classes.items()}
+    class_files = dict.fromkeys(memory.classes, DiskBytes())
+    parts: dict[str, DiskBytes] = {}
     files, folders, n_files = DiskBytes(), DiskBytes(), 0
     try:
         for place, names in _walk(memory.path):
             folders += _size(memory.path / place)
-            of_files = sum((_size(memory.path / place / name) for name in names), DiskBytes())
-            files, n_files = files + of_files, n_files + len(names)
-            label = of_folder.get("/".join(place.parts[:2]))
+            n_files += len(names)
+            folder_files = sum((_size(memory.path / place / name) for name in names), DiskBytes())
+            files += folder_files
+            if place.parts:
+                parts[place.parts[0]] = parts.get(place.parts[0], DiskBytes()) + folder_files
+            label = labels.get("/".join(place.parts[:2]))
             if label is not None:
-                of_class[label] += of_files
+                class_files[label] += folder_files
     except FileNotFoundError:  # a writer is at work
         return None
-    usages = tuple(_class_usage(memory, stored, of_class[label]) for label, stored in sorted(memory.classes.items()))
-    return MemoryUsage(usages, files, folders, n_files)
+    classes = tuple(
+        _class_usage(memory, stored, class_files[label]) for label, stored in sorted(memory.classes.items())
+    )
+    return MemoryUsage(classes, parts, files, folders, n_files)
 
 
 def _class_usage(memory: MemoryStore, stored: StoredClass, files: DiskBytes) -> ClassUsage:
     try:
-        facts = memory.facts(stored.label)
+        table = memory.table(stored.label)
     except ExemplarDamagedError:
         return ClassUsage(stored.label, stored.name, stored.n_exemplars, 0, 0, 0, files, is_damaged=True)
     return ClassUsage(
         label=stored.label,
         name=stored.name,
-        videos=len(facts),
-        frames=int(facts.n_kept_frames.sum()),
-        source_frames=int((facts.column("end_frame") - facts.column("start_frame")).sum()),
-        payload_bytes=int(facts.payload_bytes.sum()),
+        videos=len(table),
+        frames=int(table.n_frames.sum()),
+        source_frames=int(table.n_source_frames.sum()),
+        payload_bytes=int(table.payload_bytes.sum()),
         files=files,
     )
 
 
 def _walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder below a path, itself included, relative to it, and the names of its files."""
+    """Yield each folder below a path, itself included, relative to it, and the names of its files."""
 
     def fail(error: OSError) -> None:
         raise error

@@ -10,13 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from vclimb.memory.store.chunk_codec import ChunkDamagedError, decode_chunk
-from vclimb.memory.store.class_table import ClassFacts, keys_of_rows
 from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
 from vclimb.memory.store.exemplar import Exemplar
-from vclimb.memory.store.layout import FACTS, KEY, NODE_FILE, ONLY_CHUNK, StoredClass, read_root
+from vclimb.memory.store.exemplar_table import ExemplarTable
+from vclimb.memory.store.stored_class import INDEX_FILE, ChunkDamagedError, ChunkedRows, StoredClass
 from vclimb.pipeline.errors import DatasetError
 
 # How often a memory is opened anew when each time a writer drops what is just being read.
@@ -25,15 +22,15 @@ _OPENINGS = 100
 
 @dataclass(frozen=True)
 class Damage:
-    """A part of a memory that can't be read.
+    """An exemplar that can't be read.
 
     Attributes:
-        label: label id of the class.
-        class_name: its name.
-        rank: of the exemplar.
-        key: of its video; None where the keys are what is damaged.
-        file: relative to the memory.
-        reason: one sentence.
+        label: Label id of the class.
+        class_name: Name of the class.
+        rank: Rank of the exemplar.
+        key: Key of the video; None where the table of keys is damaged.
+        file: Damaged file, relative to the memory.
+        reason: What is wrong with the file, in one sentence.
     """
 
     label: int
@@ -44,42 +41,46 @@ class Damage:
     reason: str
 
     def __str__(self) -> str:
-        of = f"of {self.key!r} " if self.key is not None else ""
-        return f"exemplar {self.rank} {of}of class {self.class_name!r} ({self.file}): {self.reason}"
+        key = f"of {self.key!r} " if self.key is not None else ""
+        return f"exemplar {self.rank} {key}of class {self.class_name!r} ({self.file}): {self.reason}"
 
 
 class MemoryStore:
     """One generation of a memory, opened for reading. Safe to use from several threads; can be sent to processes.
 
     Attributes:
-        path: of the memory.
-        generation: number of the update that made it.
-        classes: label id -> class.
+        path: Path of the memory.
+        generation: Number of the update that made this generation.
+        classes: Label id -> class.
     """
 
     def __init__(self, path: Path, generation: int, classes: dict[int, StoredClass]) -> None:
         self.path = path
         self.generation = generation
         self.classes = classes
-        self._facts: dict[int, ClassFacts] = {}
-        self._damage: dict[int, tuple[str, str]] = {}
+        self._tables: dict[int, ExemplarTable] = {}
+        self._damage: dict[int, tuple[str, str]] = {}  # label id -> file and reason
         for stored in classes.values():
-            self._load_facts(stored)
+            self._read_table(stored)
 
     @classmethod
     def open(cls, path: Path | str) -> MemoryStore:
         """Open a memory as it is now. Changes nothing, takes no lock.
 
-        A class whose facts are damaged stays in `classes`; reading one of its exemplars says what is wrong.
+        A class whose table is damaged stays in `classes`; reading one of its exemplars raises an error.
 
         Raises:
-            DatasetError: there is none, its format version isn't known, or its index is damaged.
+            DatasetError: there is no memory, its format version isn't known, or its index is damaged.
         """
+        # Processes that are sent an open memory need no zarr, which takes a third of a second to import.
+        from vclimb.memory.store.memory_index import classes_of, read_generation, read_nodes
+
         path = Path(path).absolute()
         for _ in range(_OPENINGS):
-            generation, classes = read_root(_root_of(path), str(path / NODE_FILE))
+            index = read_index(path)
+            generation = read_generation(index, str(path / INDEX_FILE))
             try:
-                return cls(path, generation, classes)
+                return cls(path, generation, classes_of(read_nodes(index), path))
             except MemoryChangedError:
                 continue
         raise MemoryChangedError(f"{path} was changed each of the {_OPENINGS} times it was opened; open it later")
@@ -88,110 +89,107 @@ class MemoryStore:
         """Number of exemplars."""
         return sum(stored.n_exemplars for stored in self.classes.values())
 
-    def n_exemplars(self, label: int) -> int:
-        """Exemplars of a class, damaged ones included.
+    def table(self, label: int) -> ExemplarTable:
+        """Get the keys, frame numbers and sizes of a class's exemplars.
 
         Raises:
             DatasetError: the memory doesn't have the class.
-        """
-        return self._class(label).n_exemplars
-
-    def facts(self, label: int) -> ClassFacts:
-        """Keys, frame numbers and sizes of a class's exemplars, by rank.
-
-        Raises:
-            DatasetError: the memory doesn't have the class.
-            ExemplarDamagedError: they can't be read.
+            ExemplarDamagedError: the table can't be read.
         """
         stored = self._class(label)
         if label in self._damage:
             file, reason = self._damage[label]
-            raise ExemplarDamagedError(f"the facts on class {stored.name!r} ({self.path / file}): {reason}")
-        return self._facts[label]
+            raise ExemplarDamagedError(f"the table of class {stored.name!r} ({self.path / file}): {reason}")
+        return self._tables[label]
 
     def where(self, label: int, rank: int) -> str:
-        """Where an exemplar lies, for an error: rank, key, class and file."""
+        """Name an exemplar for an error: rank, key, class and file."""
         stored = self._class(label)
-        key = f"of {self._facts[label].keys[rank]!r} " if label in self._facts else ""
-        return f"exemplar {rank} {key}of class {stored.name!r} ({self.path / stored.chunk(rank)})"
+        key = f"of {self._tables[label].keys[rank]!r} " if label in self._tables else ""
+        return f"exemplar {rank} {key}of class {stored.name!r} ({self.path / stored.frames.files[rank]})"
 
     def exemplar(self, label: int, rank: int) -> Exemplar:
-        """An exemplar, held against its checksum.
+        """Read an exemplar and compare its bytes with their checksum.
 
         Raises:
             DatasetError: the memory has no such class or rank.
-            MemoryChangedError: it was dropped since the memory was opened.
-            ExemplarDamagedError: its bytes are not what was written; the others can be read all the same.
+            MemoryChangedError: the exemplar was dropped since the memory was opened.
+            ExemplarDamagedError: the bytes are not what was written. Other exemplars can still be read.
         """
         stored = self._class(label)
         if not 0 <= rank < stored.n_exemplars:
             raise DatasetError(
                 f"class {stored.name!r} has no exemplar {rank} in {self.path}; it has {stored.n_exemplars}"
             )
-        facts = self.facts(label)
+        table = self.table(label)
         try:
-            payload = self._read_chunk(stored.chunk(rank), stored.row_bytes)
+            payload = self._read_chunk(stored.frames, rank)
         except ChunkDamagedError as error:
             raise ExemplarDamagedError(f"{self.where(label, rank)}: {error}") from None
-        return facts.exemplar(rank, stored.codec, payload)
+        return table.exemplar(rank, stored.codec, payload)
 
     def verify(self) -> Iterator[Damage]:
-        """Read all of it and yield what is damaged, by label id and rank.
+        """Read all exemplars and yield the damaged ones, by label id and rank.
 
         Raises:
-            MemoryChangedError: it was changed meanwhile, and what was dropped can't be told from what is missing.
+            MemoryChangedError: the memory was changed meanwhile, and exemplars were dropped.
         """
         for label, stored in sorted(self.classes.items()):
             if label in self._damage:
                 for rank in range(stored.n_exemplars):
                     yield Damage(label, stored.name, rank, None, *self._damage[label])
                 continue
-            for rank, key in enumerate(self._facts[label].keys):
+            for rank, key in enumerate(self._tables[label].keys):
                 try:
-                    self._read_chunk(stored.chunk(rank), stored.row_bytes)
+                    self._read_chunk(stored.frames, rank)
                 except ChunkDamagedError as error:
-                    yield Damage(label, stored.name, rank, key, stored.chunk(rank), str(error))
+                    yield Damage(label, stored.name, rank, key, stored.frames.files[rank], str(error))
 
     def _class(self, label: int) -> StoredClass:
         if label not in self.classes:
             raise DatasetError(f"{self.path} has no class of label id {label}; it has {sorted(self.classes)}")
         return self.classes[label]
 
-    def _load_facts(self, stored: StoredClass) -> None:
-        """Read what is known of a class's exemplars, or note why it can't be read."""
-        n, written = stored.n_exemplars, stored.n_written
-        file = f"{stored.folder}/{FACTS}/{ONLY_CHUNK}"
-        try:
-            numbers = self._read_chunk(file, 8 * written * stored.n_columns)
-            table = np.frombuffer(numbers, "<i8").astype(np.int64).reshape(written, stored.n_columns)
-            file = f"{stored.folder}/{KEY}/{ONLY_CHUNK}"
-            rows = np.frombuffer(self._read_chunk(file, written * stored.key_bytes), np.uint8)
-        except ChunkDamagedError as error:
-            self._damage[stored.label] = file, str(error)
-            return
-        keys = keys_of_rows(rows.reshape(written, stored.key_bytes)[:n])
-        self._facts[stored.label] = ClassFacts(keys, table[:n], stored.n_frames, stored.n_units)
+    def _read_table(self, stored: StoredClass) -> None:
+        """Read the table of a class, or note why it can't be read."""
+        chunks = []
+        for number, file in enumerate(stored.table.files):
+            try:
+                chunks.append(self._read_chunk(stored.table, number))
+            except ChunkDamagedError as error:
+                self._damage[stored.label] = file, str(error)
+                return
+        self._tables[stored.label] = ExemplarTable.from_bytes(b"".join(chunks), stored.row_fields, stored.n_exemplars)
 
-    def _read_chunk(self, file: str, n_bytes: int) -> bytes:
-        """The bytes of a chunk.
+    def _read_chunk(self, rows: ChunkedRows, number: int) -> bytes:
+        """Read a chunk.
 
         Raises:
-            MemoryChangedError: it is gone, and the memory isn't the one that was opened.
+            MemoryChangedError: the file is gone, and the memory isn't the one that was opened.
             ChunkDamagedError: it can't be read.
         """
         try:
-            with open(f"{self.path}/{file}", "rb", buffering=0) as handle:
-                data = handle.read()
+            return rows.read_chunk(self.path, number)
         except FileNotFoundError:
             self._check_unchanged()
             raise ChunkDamagedError("the file is missing") from None
-        except OSError as error:
-            raise ChunkDamagedError(f"the file can't be read: {error.strerror}") from None
-        return decode_chunk(data, n_bytes)
+
+    def is_current(self) -> bool:
+        """Whether the memory on the disk is still this generation.
+
+        Raises:
+            DatasetError: there is no memory any more, or its index is damaged.
+        """
+        return self._current_generation() == self.generation
+
+    def _current_generation(self) -> int:
+        from vclimb.memory.store.memory_index import read_generation  # see `open`
+
+        return read_generation(read_index(self.path), str(self.path / INDEX_FILE))
 
     def _check_unchanged(self) -> None:
         try:
-            generation, _ = read_root(_root_of(self.path), str(self.path / NODE_FILE))
+            generation = self._current_generation()
         except DatasetError as error:
             raise MemoryChangedError(f"the memory was changed since it was opened: {error}") from None
         if generation != self.generation:
@@ -201,11 +199,16 @@ class MemoryStore:
             )
 
 
-def _root_of(path: Path) -> bytes:
+def read_index(path: Path) -> bytes:
+    """Read the bytes of a memory's index.
+
+    Raises:
+        DatasetError: there is none, or it can't be read.
+    """
     try:
-        return (path / NODE_FILE).read_bytes()
+        return (path / INDEX_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        there = "is not a folder" if path.is_file() else "is not a memory" if path.exists() else "doesn't exist"
-        raise DatasetError(f"{path} {there}; give the path of a `memory.zarr`") from None
+        reason = "is not a folder" if path.is_file() else "is not a memory" if path.exists() else "doesn't exist"
+        raise DatasetError(f"{path} {reason}; give the path of a `memory.zarr`") from None
     except OSError as error:
-        raise DatasetError(f"can't read {path / NODE_FILE}: {error.strerror}") from None
+        raise DatasetError(f"can't read {path / INDEX_FILE}: {error.strerror}") from None

@@ -4,102 +4,80 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
-from vclimb.memory.store.layout import (
-    ARRAYS,
-    CLASS_FOLDER,
-    CLASSES,
-    NODE_FILE,
-    ONLY_CHUNK,
-    PAYLOAD,
-    Node,
-    StoredClass,
-    group_node,
-    node_bytes,
-)
+from vclimb.memory.store.atomic_store import NODE_FILE
+from vclimb.memory.store.memory_index import CLASS_FOLDER, EXEMPLARS, PARTS, Node, files_of, node_bytes
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.durable import draft_of, replace_file, replace_files
 
 
 def refuse_foreign_files(path: Path) -> None:
-    """A memory holds nothing but its own, or its bytes on disk would not be its bytes.
+    """Refuse a folder that holds anything besides a memory: the memory's bytes on disk would not be its own.
 
     Raises:
-        TargetError: there is something that no memory holds.
+        TargetError: there is a foreign file or folder, or there are classes without an index.
     """
-    allowed = {NODE_FILE, draft_of(path / NODE_FILE).name}
-    foreign = [name for name in os.listdir(path) if name not in allowed | {CLASSES}]
-    if (path / CLASSES).is_dir():
-        names = os.listdir(path / CLASSES)
-        foreign += [f"{CLASSES}/{name}" for name in names if name not in allowed and not CLASS_FOLDER.fullmatch(name)]
+    metadata = {NODE_FILE, draft_of(path / NODE_FILE).name}
+    foreign = [name for name in os.listdir(path) if name not in metadata and name not in PARTS]
+    names = os.listdir(path / EXEMPLARS) if (path / EXEMPLARS).is_dir() else []
+    classes = [name for name in names if CLASS_FOLDER.fullmatch(name)]
+    foreign += [f"{EXEMPLARS}/{name}" for name in names if name not in metadata and name not in classes]
     if foreign:
         raise TargetError(
             f"{path} holds what is no part of a memory ({foreign[0]!r} and {len(foreign) - 1} more); move it elsewhere"
         )
-    if (path / CLASSES).exists() and not (path / NODE_FILE).exists():
+    if classes and not (path / NODE_FILE).exists():
         raise TargetError(
             f"{path} has classes but no {NODE_FILE}, which lists them; put that back, or remove all of it"
         )
 
 
-def tidy(path: Path, classes: Iterable[StoredClass]) -> None:
-    """Remove every file that isn't of one of these classes, and let each node's own metadata say what the root's says.
+def tidy(path: Path, nodes: Mapping[str, Node]) -> None:
+    """Remove every file that the index doesn't name, and let each node's own metadata say what the index says.
 
-    A reader that doesn't know consolidated metadata sees the memory change here, class by class. Files of exemplars
-    that are missing stay so: that is damage, and `MemoryStore.verify` names it.
+    A reader that doesn't know consolidated metadata sees the memory change here, node by node. Files of exemplars
+    that are missing stay so: that is damage, which `MemoryStore.verify` names.
+
+    Args:
+        nodes: Metadata of all nodes but the root, by their places, as the index has them.
     """
-    by_name = {Path(stored.folder).name: stored for stored in classes}
-    _remove([draft_of(path / NODE_FILE)])
-    (path / CLASSES).mkdir(exist_ok=True)
-    nodes = {CLASSES: group_node({})}
-    for stored in by_name.values():
-        nodes |= stored.nodes()
     try:
         # The shapes come first, so that no array names a chunk that is gone.
-        replace_files(_wrong_nodes(path, nodes))
+        replace_files(_outdated_metadata(path, nodes))
     except OSError:
         # The disk may be full. What was dropped makes room then, for one file at a time at least.
-        _remove_strays(path, by_name)
-        for file, data in _wrong_nodes(path, nodes).items():
+        _remove_unnamed(path, nodes)
+        for file, data in _outdated_metadata(path, nodes).items():
             replace_file(file, data)
-    _remove_strays(path, by_name)
+    _remove_unnamed(path, nodes)
 
 
-def _wrong_nodes(path: Path, nodes: Mapping[str, Node]) -> dict[Path, bytes]:
-    """The `zarr.json` files that don't say what they should, with what they should."""
-    wrong = {}
+def _outdated_metadata(path: Path, nodes: Mapping[str, Node]) -> dict[Path, bytes]:
+    """Find the `zarr.json` files that don't say what the index says, and what they should say."""
+    outdated = {}
     for place, node in nodes.items():
         file, expected = path / place / NODE_FILE, node_bytes(node)
         if file.parent.is_dir() and (not file.is_file() or file.read_bytes() != expected):
-            wrong[file] = expected
-    return wrong
+            outdated[file] = expected
+    return outdated
 
 
-def _remove_strays(path: Path, by_name: Mapping[str, StoredClass]) -> None:
-    for name in os.listdir(path / CLASSES):
-        folder = path / CLASSES / name
-        if name in by_name:
-            for place, names in _expected_names(folder, by_name[name]).items():
-                if place.is_dir():
-                    _remove(place / name for name in os.listdir(place) if name not in names)
-        elif name != NODE_FILE:
-            _remove([folder / NODE_FILE, folder])
+def _remove_unnamed(path: Path, nodes: Mapping[str, Node]) -> None:
+    files = {NODE_FILE, *(file for place, node in nodes.items() for file in files_of(place, node))}
+    folders = {str(folder) for file in files for folder in PurePosixPath(file).parents}
+    for folder in sorted(folders):
+        # The metadata goes first: a reader that lists folders finds a group whole or not at all.
+        for name in sorted(os.listdir(path / folder) if (path / folder).is_dir() else (), key=lambda n: n != NODE_FILE):
+            place = name if folder == "." else f"{folder}/{name}"
+            if place not in files and place not in folders:
+                _remove(path / place)
 
 
-def _expected_names(folder: Path, stored: StoredClass) -> dict[Path, set[str]]:
-    """What each folder of a class may hold."""
-    chunks = {f"c.{rank}.0" for rank in range(stored.n_exemplars)}
-    expected = {folder: {NODE_FILE, *ARRAYS}}
-    for array in ARRAYS:
-        expected[folder / array] = {NODE_FILE, *(chunks if array == PAYLOAD else {ONLY_CHUNK})}
-    return expected
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        (path / NODE_FILE).unlink(missing_ok=True)
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -1,35 +1,45 @@
-"""Writing a memory: classes are staged as files, and one rename makes them, and the shrinking of others, the memory.
+"""Writing a memory: classes are staged as files, then one rename adds them and shrinks the others.
 
 with MemoryWriter.open(path) as writer:
-    writer.stage(NewClass(7, "diving", "jpeg:75", exemplars))   # nobody sees them yet
-    writer.size_if_kept({7: 12, 3: 12})                         # bytes on disk that this would give, exactly
-    writer.commit({7: 12, 3: 12})                               # the new memory, or after a kill the old one
+    writer.stage(NewClass(7, "diving", "jpeg:75", exemplars))   # readers don't see them yet
+    writer.class_bytes(7, 12)                                   # bytes on disk of 12 exemplars, exactly
+    writer.commit({7: 12, 3: 12})                               # the new memory; after a kill before, the old one
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
-from vclimb.memory.store.layout import (
-    FACTS,
-    KEY,
-    NODE_FILE,
-    ONLY_CHUNK,
-    StoredClass,
-    empty_bytes,
-    root_bytes,
+import zarr
+
+from vclimb.memory.store.atomic_store import NODE_FILE, AtomicStore
+from vclimb.memory.store.class_sizes import ClassSizes, file_bytes
+from vclimb.memory.store.exemplar_table import ExemplarTable
+from vclimb.memory.store.memory_index import (
+    EXEMPLARS,
+    FRAMES,
+    TABLE,
+    Node,
+    class_folder,
+    classes_of,
+    create,
+    entry_bytes,
+    files_of,
+    read_generation,
+    read_nodes,
+    write_index,
+    writing_settings,
 )
-from vclimb.memory.store.new_class import NewClass, StagedClass
-from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.new_class import NewClass
+from vclimb.memory.store.reader import MemoryStore, read_index
+from vclimb.memory.store.stored_class import StoredClass
 from vclimb.memory.store.tidy import refuse_foreign_files, tidy
 from vclimb.pipeline.errors import DatasetError, SettingsError, TargetError
-from vclimb.pipeline.system.durable import replace_file, sync
+from vclimb.pipeline.system.durable import sync
 from vclimb.pipeline.system.folders import lock_folder, unlock_folder, writable
 
 
@@ -37,23 +47,23 @@ class MemoryWriter:
     """The one writer of a memory, while it is open. Not for several threads at a time.
 
     Attributes:
-        path: of the memory.
-        memory: as it is now, to read from.
+        path: Path of the memory.
+        memory: The memory as it is now, to read from.
+        root: The memory's zarr group with the changes to be committed. Parts of the memory beside the exemplars are
+            groups of their own in it; give a group or an array a new name wherever its contents change.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
         """Use `open`."""
         self.path = path
         self._lock: int | None = lock
-        self._staged: dict[int, StagedClass] = {}
-        self._is_settled = False
         self._settle()
 
     @classmethod
     def open(cls, path: Path | str) -> MemoryWriter:
         """Open a memory for writing, and make an empty one where there is none.
 
-        What a killed writer left is brought in order. Close it, or use it as a context manager.
+        Files that a killed writer left are removed. Close it, or use it as a context manager.
 
         Raises:
             TargetBusyError: another writer has it open.
@@ -63,10 +73,14 @@ class MemoryWriter:
         path = Path(path).absolute()
         lock = lock_folder(path)
         try:
+            if (path / NODE_FILE).exists():
+                read_generation(read_index(path), str(path / NODE_FILE))
             refuse_foreign_files(path)
             with writable(path):
                 if not (path / NODE_FILE).exists():
-                    replace_file(path / NODE_FILE, root_bytes(0, []))
+                    store = AtomicStore(path)
+                    create(store)
+                    store.publish()
                     sync(path.parent)
                 return cls(path, lock)
         except BaseException:
@@ -82,7 +96,7 @@ class MemoryWriter:
         self.close()
 
     def close(self) -> None:
-        """Remove what is staged, and let go of the memory. It may be called twice."""
+        """Remove what is staged, and release the memory. It may be called twice."""
         if self._lock is None:
             return
         try:
@@ -92,203 +106,183 @@ class MemoryWriter:
             unlock_folder(self._lock)
             self._lock = None
 
-    def stage(self, new: NewClass) -> StagedClass:
+    def stage(self, new: NewClass) -> None:
         """Write a class's exemplars, in the order of their ranks, without making them part of the memory.
-
-        Returns:
-            what it takes on disk, exemplar by exemplar.
 
         Raises:
             SettingsError: it has no exemplars, ones that don't go together, or is in the memory already.
-            TargetError: the disk is full, or the like; nothing of it stays.
+            TargetError: the disk is full, or the like; none of the class's files stay.
         """
         self._check_settled()
-        there = [*self.memory.classes.values(), *(staged.written for staged in self._staged.values())]
-        for other in there:
+        for other in self._classes.values():
             if new.label == other.label or new.name == other.name:
                 raise SettingsError(
                     f"class {new.name!r} (label id {new.label}) can't be added to {self.path}, which has class "
                     f"{other.name!r} (label id {other.label}); drop that first: keep 0 of it"
                 )
-        with writable(self.path):
-            staged = StagedClass.write(self.path, new, self.memory.generation + 1)
-        self._staged[new.label] = staged
-        return staged
+        table = ExemplarTable.of(new.exemplars)
+        folder = class_folder(new.label, self.memory.generation + 1)
+        with writable(self.path), writing_settings():
+            try:
+                staged_nodes = new.write(self.root, folder, table)
+            except BaseException:
+                self._give_up()
+                raise
+        self._measure(staged_nodes)
+        self._staged[new.label] = table
 
     @property
     def labels(self) -> set[int]:
         """Label ids of all classes in the memory and staged."""
-        return {*self.memory.classes, *self._staged}
+        return {*self._classes}
 
     def kept_frames(self, label: int) -> Sequence[int]:
-        """How many frames are kept of each exemplar, by rank, of a class in the memory or staged.
+        """Count the frames of each exemplar, by rank, of a class in the memory or staged.
 
         Raises:
-            ExemplarDamagedError: the class's facts can't be read.
+            ExemplarDamagedError: the class's table can't be read.
         """
-        facts = self._staged[label].facts if label in self._staged else self.memory.facts(label)
-        counts: list[int] = facts.n_kept_frames.tolist()
+        table = self._staged[label] if label in self._staged else self.memory.table(label)
+        counts: list[int] = table.n_frames.tolist()
         return counts
 
     def exemplar_bytes(self, label: int) -> Sequence[int]:
-        """Bytes on disk of each exemplar's frames, by rank, of a class in the memory or staged."""
-        if label in self._staged:
-            return self._staged[label].exemplar_bytes
-        if label in self.memory.classes:
-            return self._exemplar_bytes[label]
-        raise SettingsError(f"label id {label} is neither in {self.path} nor staged")
+        """Get the bytes on disk of each exemplar's frames, by rank, of a class in the memory or staged."""
+        return self._class_sizes(label).frames
 
     def class_bytes(self, label: int, n_exemplars: int) -> int:
-        """Bytes on disk that a class takes, its part of the index included, if the first exemplars are kept of it.
+        """Count the bytes on disk of a class, its part of the index included, if its first exemplars are kept.
 
-        They add up: `empty_bytes` and the `class_bytes` of all classes are `size_if_kept`.
+        `empty_bytes` and the `class_bytes` of all classes add up to the bytes of all files after `commit`.
         """
-        sizes = self.exemplar_bytes(label)
-        n = _checked_count(label, n_exemplars, len(sizes))
-        if n == 0:
-            return 0
-        if label in self._staged:
-            staged = self._staged[label]
-            return staged.stored(n).metadata_bytes() + staged.facts_bytes(n) + sum(sizes[:n])
-        stored = _shrunk(self.memory.classes[label], n)
-        return stored.metadata_bytes() + self._facts_bytes[label] + sum(sizes[:n])
+        return self._class_sizes(label).totals[self._checked_count(label, n_exemplars)]
 
     def costs(self, label: int) -> tuple[int, list[int]]:
-        """What a budget of bytes counts for a class: once it has an exemplar, and for each exemplar, by rank.
+        """Split `class_bytes` into what a class costs once it has an exemplar, and what each exemplar costs, by rank.
 
         The first number and the first n of the others add up to `class_bytes(label, n)`, for n of 1 or more. (An
-        exemplar whose file damage has taken away counts as a byte.)
+        exemplar whose file is missing counts as a byte.)
         """
-        sizes = self.exemplar_bytes(label)
-        totals = [self.class_bytes(label, n + 1) for n in range(len(sizes))]
-        first = max(1, sizes[0])
-        return totals[0] - first, [first, *(max(1, after - before) for before, after in pairwise(totals))]
+        totals = self._class_sizes(label).totals
+        first = max(1, self.exemplar_bytes(label)[0])
+        return totals[1] - first, [first, *(max(1, after - before) for before, after in pairwise(totals[1:]))]
 
     @property
     def empty_bytes(self) -> int:
-        """Bytes on disk that the next generation takes besides its classes."""
-        return empty_bytes(self.memory.generation + 1)
-
-    def size_if_kept(self, keep: Mapping[int, int] | None = None) -> int:
-        """Bytes of all files, exactly, that `commit(keep)` would leave.
-
-        Apparent bytes, as `du --apparent-size` counts them; folders are not counted, for each file system has
-        sizes of its own for these.
-        """
-        counts = self._counts(keep or {})
-        of_index = self.empty_bytes if self._changes(counts) else empty_bytes(self.memory.generation)
-        return of_index + sum(self.class_bytes(label, n) for label, n in counts.items())
+        """Bytes on disk of the next generation besides its classes; other parts of the memory are included."""
+        digits = len(str(self.memory.generation + 1)) - len(str(self.memory.generation))
+        return self._other_bytes + digits
 
     def commit(self, keep: Mapping[int, int] | None = None) -> MemoryStore:
-        """Let the staged classes join the memory and all of its classes keep their first exemplars: one step, durably.
+        """Add the staged classes to the memory and shrink all classes to their first exemplars: one step, durably.
 
         Args:
-            keep: label id -> how many exemplars to keep at most, of classes in the memory and staged ones. 0 drops
-                the class; one that isn't named keeps all.
+            keep: Label id -> most exemplars to keep, of classes in the memory and staged ones. 0 drops the class; a
+                class that isn't named keeps all.
 
         Returns:
             the new memory.
 
         Raises:
-            SettingsError: `keep` names a class that there is not, or a negative number; what is staged stays so.
+            SettingsError: `keep` names an unknown class, or a negative number; what is staged stays so.
             TargetError: the disk is full, or the like. The memory is the old one, and nothing is staged any more;
                 or it is the new one, and only the removal of what was dropped is not done, which `rollback` and
                 the next writer do.
         """
-        counts = self._counts(keep or {})
-        if not self._changes(counts):
+        self._check_settled()
+        counts = {label: stored.n_exemplars for label, stored in self._classes.items()}
+        counts |= {label: self._checked_count(label, count) for label, count in (keep or {}).items()}
+        shrinks = any(counts[label] < stored.n_exemplars for label, stored in self.memory.classes.items())
+        adds = any(counts[label] for label in self._staged)
+        if not shrinks and not adds and not self._store.is_changed_beside(EXEMPLARS):
             self.rollback()
             return self.memory
-        with writable(self.path):
+        with writable(self.path), writing_settings():
             try:
-                classes = [_shrunk(stored, counts[label]) for label, stored in self.memory.classes.items()]
-                for label, staged in self._staged.items():
-                    if counts[label]:
-                        classes.append(staged.seal(counts[label]))
-                kept = [stored for stored in classes if stored.n_exemplars]
-                replace_file(self.path / NODE_FILE, root_bytes(self.memory.generation + 1, kept))
+                for label, stored in self._classes.items():
+                    self._shrink(stored, counts[label])
+                write_index(self._store, self.memory.generation + 1)
+                self._store.publish()
             except BaseException:
                 self._give_up()
                 raise
             self.rollback()
         return self.memory
 
-    def update(self, add: Sequence[NewClass], keep: Mapping[int, int] | None = None) -> MemoryStore:
-        """`stage` classes and `commit`."""
-        try:
-            for new in add:
-                self.stage(new)
-            return self.commit(keep)
-        except BaseException:
-            self._give_up()
-            raise
-
     def rollback(self) -> None:
-        """Remove what is staged, and bring the files in line with what the memory is."""
+        """Remove what is staged, and bring the files in line with the index."""
         self._check_open()
         self._is_settled = False
+        self._store.end()
         self._staged.clear()
         with writable(self.path):
             self._settle()
 
     def _give_up(self) -> None:
-        """`rollback` after an error, which is told rather than what may go wrong here.
+        """Roll back after an error, and leave that error to be raised rather than a second one.
 
-        Whether the rename that commits came about isn't known: the disk says which memory it is.
+        Whether the rename that commits took place isn't known: the disk says which memory it is.
         """
+        self._store.end()  # zarr's threads may still be writing
         with suppress(DatasetError, TargetError, OSError):
             self.rollback()
 
     def _settle(self) -> None:
-        """Take the memory as it is on disk, and bring its files in order."""
-        self.memory = MemoryStore.open(self.path)
-        self._exemplar_bytes: dict[int, list[int]] = {}
-        self._facts_bytes: dict[int, int] = {}
-        for label, stored in self.memory.classes.items():
-            self._exemplar_bytes[label] = [self._size(stored.chunk(rank)) for rank in range(stored.n_exemplars)]
-            chunks = [f"{stored.folder}/{array}/{ONLY_CHUNK}" for array in (FACTS, KEY)]
-            self._facts_bytes[label] = sum(map(self._size, chunks))
-        tidy(self.path, self.memory.classes.values())
+        """Read the memory from the disk, bring its files in line with the index, and begin a new set of changes."""
+        index = read_index(self.path)
+        generation, nodes = read_generation(index, str(self.path / NODE_FILE)), read_nodes(index)
+        self.memory = MemoryStore(self.path, generation, classes_of(nodes, self.path))
+        tidy(self.path, nodes)
+        self._classes: dict[int, StoredClass] = {}
+        self._sizes: dict[int, ClassSizes] = {}
+        self._staged: dict[int, ExemplarTable] = {}
+        self._store = AtomicStore(self.path)
+        self.root = zarr.open_group(self._store, mode="r+", use_consolidated=False)
+        self._other_bytes = len(index)
+        for place, node in nodes.items():
+            if place.startswith(f"{EXEMPLARS}/"):
+                self._other_bytes -= entry_bytes(place, node)
+            else:
+                self._other_bytes += sum(file_bytes(self.path / file) for file in files_of(place, node))
+        self._measure(nodes)
         self._is_settled = True
 
-    def _size(self, file: str) -> int:
-        """Bytes of a file; none where damage has taken it away."""
-        try:
-            return os.stat(f"{self.path}/{file}").st_size
-        except FileNotFoundError:
-            return 0
+    def _measure(self, nodes: Mapping[str, Node]) -> None:
+        """Add the classes that nodes describe, and measure their files."""
+        for label, stored in classes_of(nodes, self.path).items():
+            self._classes[label] = stored
+            self._sizes[label] = ClassSizes.measure(self.path, stored, nodes)
 
-    def _counts(self, keep: Mapping[int, int]) -> dict[int, int]:
-        """How many exemplars of each class, in the memory or staged, `keep` leaves."""
+    def _shrink(self, stored: StoredClass, n_exemplars: int) -> None:
+        """Keep the first exemplars of a class, in the changes to be published."""
+        if n_exemplars == 0:
+            del self.root[stored.folder]
+        elif n_exemplars < stored.n_exemplars:
+            for name in (FRAMES, TABLE):
+                rows = self.root[f"{stored.folder}/{name}"]
+                assert isinstance(rows, zarr.Array)
+                rows.resize((n_exemplars, rows.shape[1]))
+
+    def _class_sizes(self, label: int) -> ClassSizes:
         self._check_settled()
-        there = {label: len(self.exemplar_bytes(label)) for label in (*self.memory.classes, *self._staged)}
-        if unknown := keep.keys() - there.keys():
+        if label not in self._sizes:
             raise SettingsError(
-                f"label id {min(unknown)} is neither in {self.path} nor staged; allowed: {sorted(there)}"
+                f"label id {label} is neither in {self.path} nor staged; allowed: {sorted(self._sizes)}"
             )
-        return {label: _checked_count(label, keep.get(label, n), n) for label, n in there.items()}
+        return self._sizes[label]
 
-    def _changes(self, counts: Mapping[int, int]) -> bool:
-        shrinks = any(counts[label] < stored.n_exemplars for label, stored in self.memory.classes.items())
-        return shrinks or any(counts[label] for label in self._staged)
+    def _checked_count(self, label: int, count: int) -> int:
+        """Limit a number of exemplars to keep to what the class has."""
+        if count < 0:
+            raise SettingsError(f"can't keep {count} exemplars of label id {label}; allowed: 0 or more")
+        return min(count, len(self._class_sizes(label).frames))
 
     def _check_open(self) -> None:
         if self._lock is None:
             raise ValueError(f"the writer of {self.path} is closed")
 
     def _check_settled(self) -> None:
-        """After an error that even `rollback` failed with, which memory is on the disk has still to be looked up."""
+        """After an error that even `rollback` failed with, look up which memory is on the disk."""
         self._check_open()
         if not self._is_settled:
             self.rollback()
-
-
-def _shrunk(stored: StoredClass, n_exemplars: int) -> StoredClass:
-    return replace(stored, n_exemplars=n_exemplars)
-
-
-def _checked_count(label: int, count: int, there: int) -> int:
-    """At most as many exemplars as a class has."""
-    if count < 0:
-        raise SettingsError(f"can't keep {count} exemplars of label id {label}; allowed: 0 or more")
-    return min(count, there)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from vclimb.memory.report import MemoryReport
-from vclimb.memory.store.layout import NODE_FILE
+from vclimb.memory.store.stored_class import INDEX_FILE
 from vclimb.pipeline.errors import VclimbError
 from vclimb.study.report.groups import Group, ReportLayout, best
 from vclimb.study.report.results import MEMORY, RunResult
@@ -61,7 +61,7 @@ def _smallest(groups: list[Group]) -> Group | None:
 
 
 def _run_with_memory(group: Group) -> RunResult | None:
-    return next((run for run in group.runs if (run.path / MEMORY / NODE_FILE).exists()), None)
+    return next((run for run in group.runs if (run.path / MEMORY / INDEX_FILE).exists()), None)
 
 
 def _sheet(title: str, name: str, group: Group, note: str) -> Sheet:

@@ -1,0 +1,209 @@
+"""A zarr store whose changes become part of the hierarchy in one atomic, durable step."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+
+from vclimb.pipeline.system.durable import replace_file, sync_all
+
+NODE_FILE = "zarr.json"
+"""Name of the file that holds the metadata of a group or an array."""
+
+
+class AtomicStore(Store):
+    """A folder that holds a zarr hierarchy, one file for each key.
+
+    The root's `zarr.json`, with the consolidated metadata of all nodes, says what the hierarchy holds. Replacing it is
+    what changes the hierarchy, all of it at once. Until `publish` does that, new chunks lie in files that no metadata
+    names, new metadata is held in memory, and deletions are only noted. Readers by this class or by any other see the
+    hierarchy as it was.
+
+    A published chunk can't be written again: a reader of the published hierarchy would get bytes of two generations.
+    Write it under another name, and delete the old one.
+
+    Args:
+        root: The folder; it need not exist yet.
+        read_only: Whether writing is refused.
+    """
+
+    supports_writes: bool = True
+    supports_deletes: bool = True
+    supports_listing: bool = True
+
+    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+        super().__init__(read_only=read_only)
+        self.root = Path(root)
+        self._metadata: dict[str, bytes] = {}  # set since the last publication
+        self._chunks: set[str] = set()  # written since the last publication
+        self._deleted: set[str] = set()  # published keys
+        self._lock = threading.Lock()
+        self._is_ended = False
+
+    def with_read_only(self, read_only: bool = False) -> AtomicStore:
+        return AtomicStore(self.root, read_only=read_only)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AtomicStore) and self.root == other.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    def __repr__(self) -> str:
+        return f"AtomicStore({str(self.root)!r})"
+
+    def __str__(self) -> str:
+        return f"file://{self.root.as_posix()}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(AtomicStore, read_only=self.read_only), (self.root,)
+
+    def is_changed_beside(self, folder: str) -> bool:
+        """Whether keys outside of a folder were set or deleted."""
+        return any(not key.startswith(f"{folder}/") for key in (*self._metadata, *self._chunks, *self._deleted))
+
+    def publish(self) -> None:
+        """Bring all changes to the disk and let the hierarchy be what they make of it. Ends this store.
+
+        Files of deleted keys stay, and so does the metadata of nodes other than the root where it has changed:
+        `tidy` brings both in line with the root.
+
+        Raises:
+            OSError: the disk is full, or the like. The hierarchy is the old one, or, where the last sync failed, the
+                new one.
+        """
+        new_nodes = {key: data for key, data in self._metadata.items() if not (self.root / key).exists()}
+        root = self._metadata[NODE_FILE]
+        new_nodes.pop(NODE_FILE, None)
+        # A folder is a zarr node once it has its metadata: readers that list folders find a new node whole or not.
+        tops = {key for key in new_nodes if f"{os.path.dirname(os.path.dirname(key))}/{NODE_FILE}" not in new_nodes}
+        for key in new_nodes:
+            (self.root / key).parent.mkdir(parents=True, exist_ok=True)
+        for key in new_nodes.keys() - tops:
+            (self.root / key).write_bytes(new_nodes[key])
+        files = self._chunks | (new_nodes.keys() - tops)
+        sync_all(self.root / key for key in sorted(files))
+        sync_all({folder for key in files | tops for folder in self._folders(key)})
+        for key in sorted(tops):
+            replace_file(self.root / key, new_nodes[key])
+        replace_file(self.root / NODE_FILE, root)
+        self.end()
+
+    def end(self) -> None:
+        """Refuse further changes, also those of zarr's threads that are still at work after an error."""
+        with self._lock:
+            self._is_ended = True
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        await self._ensure_open()
+        if (data := self._read(key)) is None:
+            return None
+        match byte_range:
+            case None:
+                pass
+            case RangeByteRequest(start, end):
+                data = data[start:end]
+            case OffsetByteRequest(offset):
+                data = data[offset:]
+            case SuffixByteRequest(suffix):
+                data = data[max(0, len(data) - suffix) :]
+            case _:
+                raise TypeError(f"Unexpected byte_range, got {byte_range}.")
+        buffer: Buffer = prototype.buffer.from_bytes(data)
+        return buffer
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        return key in self._metadata or self._is_on_disk(key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        await self._ensure_open()
+        self._check_writable()
+        data = value.to_bytes()
+        with self._lock:
+            if self._is_ended:
+                raise ValueError(f"the changes of {self.root} were published or given up; open the store again")
+            if os.path.basename(key) == NODE_FILE:
+                self._metadata[key] = data
+                return
+            path = self.root / key
+            if key not in self._chunks and path.exists():
+                raise ValueError(f"chunk {key} of {self.root} is published; write another one and delete this")
+            self._chunks.add(key)
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+    async def delete(self, key: str) -> None:
+        await self._ensure_open()
+        self._check_writable()
+        with self._lock:
+            self._metadata.pop(key, None)
+            if key in self._chunks:
+                self._chunks.remove(key)
+                (self.root / key).unlink(missing_ok=True)
+            else:
+                self._deleted.add(key)
+
+    async def list(self) -> AsyncIterator[str]:
+        for key in self._keys(""):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        for key in self._keys(os.path.dirname(prefix)):
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        folder = prefix.rstrip("/")
+        start = f"{folder}/" if folder else ""
+        names = {key[len(start) :].split("/")[0] for key in self._metadata if key.startswith(start)}
+        place = self.root / folder
+        for name in os.listdir(place) if place.is_dir() else ():
+            # A folder whose keys are all deleted is none.
+            if self._is_on_disk(start + name) or next(self._keys_on_disk(start + name), None) is not None:
+                names.add(name)
+        for name in sorted(names):
+            yield name
+
+    def _read(self, key: str) -> bytes | None:
+        if key in self._metadata:
+            return self._metadata[key]
+        try:
+            return None if key in self._deleted else (self.root / key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+    def _is_on_disk(self, key: str) -> bool:
+        return key not in self._deleted and (self.root / key).is_file()
+
+    def _keys(self, folder: str) -> Iterator[str]:
+        """All keys below a folder, in order."""
+        start = f"{folder}/" if folder else ""
+        yield from sorted({*self._keys_on_disk(folder), *(key for key in self._metadata if key.startswith(start))})
+
+    def _keys_on_disk(self, folder: str) -> Iterator[str]:
+        for place, _, names in os.walk(self.root / folder):
+            for name in names:
+                key = os.path.relpath(os.path.join(place, name), self.root)
+                if key not in self._deleted:
+                    yield key
+
+    def _folders(self, key: str) -> Iterator[Path]:
+        """The folders that a key lies in, up to the root."""
+        folder = self.root / os.path.dirname(key)
+        while folder != self.root:
+            yield folder
+            folder = folder.parent
+        yield folder

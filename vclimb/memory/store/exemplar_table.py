@@ -1,0 +1,132 @@
+"""What a memory knows of each exemplar of a class besides its encoded frames, as rows of numbers and a key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vclimb.memory.store.exemplar import Exemplar
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.codecs.encoded import one_unit_a_frame, one_unit_for_all
+from vclimb.pipeline.errors import SettingsError
+
+_PADDING = -1
+"""Fills a field up where an exemplar has fewer frames or units than another of its class."""
+
+
+@dataclass(frozen=True)
+class ExemplarTable:
+    """A row for each exemplar of a class, by rank.
+
+    Attributes:
+        rows: (n,) structured array. Fields: `key` (UTF-8), `start_frame` and `end_frame` of the instance, `width` and
+            `height` in pixels, `frames` (numbers of the frames kept), `unit_bytes` (sizes of the encoded units).
+    """
+
+    rows: npt.NDArray[np.void]
+
+    @classmethod
+    def of(cls, exemplars: Sequence[Exemplar]) -> ExemplarTable:
+        """Make the table of exemplars, which are given by rank.
+
+        Raises:
+            SettingsError: an exemplar can't be stored.
+        """
+        keys = [_encoded_key(exemplar.key) for exemplar in exemplars]
+        n_frames = max(len(exemplar.frames) for exemplar in exemplars)
+        n_units = max(len(exemplar.clip.units) for exemplar in exemplars)
+        numbers = [(name, "<i4") for name in ("start_frame", "end_frame", "width", "height")]
+        lists = [("frames", "<i4", (n_frames,)), ("unit_bytes", "<i4", (n_units,))]
+        rows = np.zeros(len(keys), np.dtype([("key", f"S{max(1, *map(len, keys))}"), *numbers, *lists]))
+        for row, key, exemplar in zip(rows, keys, exemplars, strict=True):
+            _check(exemplar)
+            sizes = [*map(len, exemplar.clip.units)]
+            row["key"] = key
+            for name, _ in numbers:
+                row[name] = getattr(exemplar, name)
+            row["frames"] = np.pad(exemplar.frames, (0, n_frames - len(exemplar.frames)), constant_values=_PADDING)
+            row["unit_bytes"] = np.pad(sizes, (0, n_units - len(sizes)), constant_values=_PADDING)
+        return cls(rows)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, fields: Sequence[Sequence[Any]], n_rows: int) -> ExemplarTable:
+        """Read a table from the bytes of its rows, of which the last may be left over from dropped exemplars."""
+        row_type = np.dtype([(name, kind, *map(tuple, shape)) for name, kind, *shape in fields])
+        return cls(np.frombuffer(data, row_type)[:n_rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def fields(self) -> list[list[Any]]:
+        """Fields of a row as JSON holds them: name, type, and the shape of a list."""
+        described = self.rows.dtype.descr
+        return [[name, kind, *map(list, shape)] for name, kind, *shape in described]
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the videos."""
+        return [key.decode() for key in self.rows["key"].tolist()]
+
+    @property
+    def n_frames(self) -> Indices:
+        """(n,) number of frames kept of each exemplar."""
+        counts: Indices = (self.rows["frames"] != _PADDING).sum(axis=1)
+        return counts
+
+    @property
+    def n_source_frames(self) -> Indices:
+        """(n,) number of frames of each exemplar's instance."""
+        counts: Indices = (self.rows["end_frame"] - self.rows["start_frame"]).astype(np.int64)
+        return counts
+
+    @property
+    def payload_bytes(self) -> Indices:
+        """(n,) bytes of each exemplar's encoded frames."""
+        sizes: Indices = np.maximum(self.rows["unit_bytes"], 0).sum(axis=1, dtype=np.int64)
+        return sizes
+
+    def exemplar(self, rank: int, codec: str, payload: bytes) -> Exemplar:
+        """Make an exemplar from its row and its encoded frames, which padding may follow."""
+        row = self.rows[rank]
+        frames = row["frames"][row["frames"] != _PADDING].astype(np.int64)
+        units, offset = [], 0
+        for size in row["unit_bytes"][row["unit_bytes"] != _PADDING].tolist():
+            units.append(payload[offset : offset + size])
+            offset += size
+        if len(units) == len(frames):
+            clip = one_unit_a_frame(codec, units)
+        else:
+            clip = one_unit_for_all(codec, units[0], len(frames))
+        start, end, width, height = (int(row[name]) for name in ("start_frame", "end_frame", "width", "height"))
+        return Exemplar(row["key"].decode(), start, end, frames, clip, width, height)
+
+
+def _check(exemplar: Exemplar) -> None:
+    """Refuse an exemplar that a row can't describe."""
+    clip, n_frames = exemplar.clip, len(exemplar.frames)
+    if exemplar.start_frame < 0:
+        raise SettingsError(f"the exemplar of {exemplar.key!r} starts at frame {exemplar.start_frame}")
+    pictures = one_unit_a_frame(clip.codec, [*clip.units])
+    video = one_unit_for_all(clip.codec, b"", n_frames)
+    kind = pictures if len(clip.units) == n_frames else video
+    is_known = n_frames > 0 and (kind is pictures or len(clip.units) == 1)
+    if not is_known or clip.unit.tolist() != kind.unit.tolist() or clip.position.tolist() != kind.position.tolist():
+        raise SettingsError(
+            f"the exemplar of {exemplar.key!r} has {n_frames} frames in {len(clip.units)} units; allowed: one unit for "
+            "each frame, or one unit for all frames, in their order"
+        )
+
+
+def _encoded_key(key: str) -> bytes:
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"the key {key!r} can't be stored: it isn't valid Unicode") from None
+    if b"\0" in encoded:
+        raise SettingsError(f"the key {key!r} can't be stored: it has a NUL character")
+    return encoded
