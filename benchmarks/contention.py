@@ -1,21 +1,21 @@
-"""What takes a model's speed while clips are decoded beside it: experiments that separate the causes.
+"""Experiments on why a model trains more slowly while clips are decoded beside it.
 
     python benchmarks/contention.py SHARDS [--size 112] [--ways dali-cpu cpu] [--batch-size 64] [--rounds 3]
 
-In each, the model trains on one batch that lies on the GPU, so that it never waits for data; what is measured is what
-happens beside it, as a share of its speed when nothing does:
+The model trains on one batch that lies on the GPU, so that it never waits for data. Printed is its speed beside each
+activity, as a share of its speed beside nothing:
 
-    copies          a batch is copied from pinned memory to the GPU with every step
+    copies          with every step, a batch is copied from pinned memory to the GPU
     lock            a thread of this process computes in Python for a tenth of the time, 0.5 ms in every 5
-    WAY here        a stream of this process: a batch is taken from it with every step, and dropped
-    WAY elsewhere   the same stream in a process of its own, on the same cores and GPU, at the same rate: all of the
-                    decoding, and none of what the interpreter's lock and the thread that trains have to do with it
-    WAY, 0.1 ms     as `here`, with the interpreter's lock changing hands every 0.1 ms if asked for, not every 5
-    graphed         the step is one CUDA graph, so that the thread that trains launches nothing
-    graphed, WAY    likewise, and a batch is taken from the stream with every step and trained on
+    WAY here        with every step, a batch is taken from a stream of this process, and dropped
+    WAY elsewhere   the same stream in another process, on the same cores and GPU, at the same rate: the same decoding,
+                    but no effect on the interpreter's lock and the training thread
+    WAY, 0.1 ms     as `here`, with an interpreter lock that switches threads after 0.1 ms rather than 5
+    graphed         the step is one CUDA graph, so that the training thread launches no kernels
+    graphed, WAY    the same, and with every step a batch is taken from the stream and trained on
 
-Before that: the time in which the thread has launched a step, beside the time that the GPU takes for it as a graph.
-Where the first is the longer one, launching binds, and whatever delays that thread delays training.
+Before that: the time in which the thread launches a step, beside the GPU's time for the step as a graph. Where the
+first is longer, launching limits training, and whatever delays the thread delays training.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Step = Callable[[], None]
 
 
 class GraphedTrainer(BenchTrainer):
-    """Training steps that are replayed as one CUDA graph; all batches have the first one's shape."""
+    """A trainer that replays its steps as one CUDA graph; all batches have the shape of the first."""
 
     def capture(self, frames: torch.Tensor, labels: torch.Tensor) -> None:
         """Record a step."""
@@ -63,14 +63,14 @@ class GraphedTrainer(BenchTrainer):
             self.step(self._frames, self._labels)
 
     def replay(self, frames: torch.Tensor, labels: torch.Tensor) -> None:
-        """A step on a batch."""
+        """Train one step on a batch."""
         self._frames.copy_(frames)
         self._labels.copy_(labels)
         self._graph.replay()
 
 
-def stream_of(way: str, shards: str, size: int, batch_size: int, device: torch.device) -> ClipStream:
-    """The stream that a way stands for, over a data set that is long enough."""
+def open_stream_of(way: str, shards: str, size: int, batch_size: int, device: torch.device) -> ClipStream:
+    """Open the stream of a way of decoding, over a data set repeated to a sufficient length."""
     dataset = StoredDataset.open(shards)
     copies = max(1, 40 * batch_size // len(dataset.instances))
     settings = StreamSettings(batch_size, (View(),), Augmentation(size=size), drop_last=True, across_epochs=True)
@@ -78,8 +78,8 @@ def stream_of(way: str, shards: str, size: int, batch_size: int, device: torch.d
 
 
 def decode_elsewhere(opened: tuple[Any, ...], running: Any, pace: Any, ready: Any) -> None:
-    """A process's life: batches at `pace` clips a second while `running`, dropped as they come."""
-    with stream_of(*opened) as stream:
+    """Take batches at `pace` clips a second while `running` is set, and drop them. Runs in another process."""
+    with open_stream_of(*opened) as stream:
         batches = endless(stream)
         next(batches)
         ready.set()
@@ -93,7 +93,7 @@ def decode_elsewhere(opened: tuple[Any, ...], running: Any, pace: Any, ready: An
 
 
 class Elsewhere:
-    """A stream in a process of its own."""
+    """A stream in another process."""
 
     def __init__(self, *opened: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -108,7 +108,7 @@ class Elsewhere:
 
     @contextlib.contextmanager
     def at(self, clips_per_second: float) -> Iterator[None]:
-        """Decode meanwhile."""
+        """Decode at a rate within the block."""
         self._pace.value = clips_per_second
         self._running.set()
         time.sleep(0.1)
@@ -123,7 +123,7 @@ class Elsewhere:
 
 @contextlib.contextmanager
 def lock_taken(share: float = 0.1, period_seconds: float = 0.005) -> Iterator[None]:
-    """A thread that computes in Python for a share of the time."""
+    """Run a thread that computes in Python for a share of the time, within the block."""
     stop = threading.Event()
 
     def compute() -> None:
@@ -142,15 +142,15 @@ def lock_taken(share: float = 0.1, period_seconds: float = 0.005) -> Iterator[No
 
 @contextlib.contextmanager
 def switching_every(seconds: float) -> Iterator[None]:
-    """The interpreter's lock changes hands that often, if another thread asks for it."""
+    """Set the interval after which the interpreter's lock switches threads, within the block."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(seconds)
     yield
     sys.setswitchinterval(before)
 
 
-def seconds_of_threads() -> dict[str, float]:
-    """Processor time of each of this process's Python threads so far."""
+def seconds_thread_mss() -> dict[str, float]:
+    """Processor time in seconds of each Python thread of this process so far."""
     ticks = os.sysconf("SC_CLK_TCK")
     seconds = {}
     for thread in threading.enumerate():
@@ -161,7 +161,7 @@ def seconds_of_threads() -> dict[str, float]:
 
 
 def launch_and_gpu_ms(trainer: GraphedTrainer, frames: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """Milliseconds in which a step has been launched, by a thread that is ahead of the GPU; and of its graph."""
+    """Measure milliseconds to launch a step, by a thread ahead of the GPU, and to run its graph."""
     launching, replaying = [], []
     for _ in range(10):
         torch.cuda.synchronize()
@@ -209,11 +209,11 @@ def main() -> None:
             try:
                 trainer.capture(frames, labels)
                 launched, on_gpu = launch_and_gpu_ms(trainer, frames, labels)
-                print(f"a step is launched in {launched:.1f} ms; the GPU takes {on_gpu:.1f} ms for it as a graph")
+                print(f"launching a step takes {launched:.1f} ms; the GPU runs its graph in {on_gpu:.1f} ms")
                 is_graphed = True
             except RuntimeError as error:
                 print(f"no graph: {str(error)[:300]}", flush=True)
-        streams = {way: endless(stack.enter_context(stream_of(*opened[way]))) for way in args.ways}
+        streams = {way: endless(stack.enter_context(open_stream_of(*opened[way]))) for way in args.ways}
         for way in args.ways:
             next(streams[way])
             elsewhere[way].wait()
@@ -254,7 +254,7 @@ def main() -> None:
             return step
 
         rates: dict[str, list[float]] = {}
-        of_thread: list[float] = []
+        thread_ms: list[float] = []
 
         def note(name: str, clips_per_second: float) -> float:
             rates.setdefault(name, []).append(clips_per_second)
@@ -267,12 +267,12 @@ def main() -> None:
             with lock_taken():
                 note("lock", rate(train))
             for way in args.ways:
-                for _ in range(10):  # what was decoded ahead meanwhile doesn't count
+                for _ in range(10):  # drop the batches that were decoded ahead meanwhile
                     next(streams[way])
-                before = seconds_of_threads().get("dali", 0.0)
+                before = seconds_thread_mss().get("dali", 0.0)
                 pace = note(f"{way} here", rate(train_and_take(way)))
                 if way.startswith("dali"):
-                    of_thread.append(1e3 * (seconds_of_threads()["dali"] - before) / (args.steps + 2))
+                    thread_ms.append(1e3 * (seconds_thread_mss()["dali"] - before) / (args.steps + 2))
                 with elsewhere[way].at(pace):
                     note(f"{way} elsewhere", rate(train))
                 with switching_every(1e-4):
@@ -289,8 +289,8 @@ def main() -> None:
                 f" ({min(shares):.3f}-{max(shares):.3f})",
                 flush=True,
             )
-        if of_thread:
-            print(f"the thread that feeds DALI computes {statistics.median(of_thread):.1f} ms a batch")
+        if thread_ms:
+            print(f"the thread that feeds DALI computes {statistics.median(thread_ms):.1f} ms a batch")
         synchronise(device)
 
 

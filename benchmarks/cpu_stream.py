@@ -1,10 +1,10 @@
-"""The CPU clip stream beside the usual ways to feed clips, in turn on the same videos with the same transforms.
+"""Compare the CPU clip stream with the usual ways to feed clips, in turn, on the same videos and transforms.
 
     python benchmarks/cpu_stream.py JPEG_SHARDS H264_VIDEOS [--size 112] [--workers 2] [--rounds 3] [--clips 384]
 
-JPEG_SHARDS is a prepared data set (codec jpeg). H264_VIDEOS is a folder where this program puts, once, an H.264
-file (x264's defaults, GOP 250) and a folder of extracted JPEG frames (quality as in the shards) for each of its
-videos. Compared, in clips a second, each with the same number of worker processes:
+JPEG_SHARDS is a prepared data set (codec jpeg). H264_VIDEOS is a folder in which this program makes, at its first run,
+an H.264 file (x264's defaults, GOP 250) and a folder of extracted JPEG frames (quality as in the shards) for each
+video. Prints clips a second, each with the same number of worker processes:
 
     stream   our CPU stream
     frames   extracted JPEG files, PIL, torchvision transforms, torch DataLoader
@@ -39,7 +39,7 @@ from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 
 
 def extract(dataset: StoredDataset, folder: Path) -> None:
-    """Write each video's frames as JPEG files (the stored bytes), and all of it as H.264."""
+    """Write each video as JPEG files of its frames (the stored bytes), and as an H.264 file."""
     for number, video in enumerate(dataset.videos):
         frames, h264 = folder / f"{number:05d}", folder / f"{number:05d}.mp4"
         if h264.exists():
@@ -55,7 +55,7 @@ def extract(dataset: StoredDataset, folder: Path) -> None:
 
 
 class UsualClips(torch.utils.data.Dataset[Any]):
-    """What most code does: decode, then transform, frame by frame. One item is one clip of a plan."""
+    """The usual data set: decode, then transform, frame by frame. An item is a clip of a plan."""
 
     def __init__(self, folder: Path, size: int, load: Callable[[Path, int, list[int]], list[Image.Image]]) -> None:
         self.folder, self.size, self.load = folder, size, load
@@ -70,24 +70,24 @@ class UsualClips(torch.utils.data.Dataset[Any]):
 
 
 def load_frames(folder: Path, item: int, frames: list[int]) -> list[Image.Image]:
-    """Frames from extracted JPEG files."""
+    """Load frames from extracted JPEG files."""
     return [Image.open(folder / f"{item:05d}" / f"{frame:05d}.jpg").convert("RGB") for frame in frames]
 
 
 def load_h264(folder: Path, item: int, frames: list[int]) -> list[Image.Image]:
-    """Frames out of an H.264 file, decoded from its start to the last one wanted."""
+    """Load frames from an H.264 file, decoded from its start to the last frame."""
     with av.open(str(folder / f"{item:05d}.mp4")) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        wanted, found = set(frames), {}
+        numbers, pictures = set(frames), {}
         for number, picture in enumerate(islice(container.decode(stream), max(frames) + 1)):
-            if number in wanted:
-                found[number] = Image.fromarray(picture.to_ndarray(format="rgb24"))
-    return [found[frame] for frame in frames]
+            if number in numbers:
+                pictures[number] = Image.fromarray(picture.to_ndarray(format="rgb24"))
+    return [pictures[frame] for frame in frames]
 
 
 def clips_of(plans: Iterator[BatchPlan]) -> list[list[tuple[int, list[int], list[int], bool]]]:
-    """The batches of plans as lists of clips, for a DataLoader's batch sampler."""
+    """Convert plans to lists of clips, for a DataLoader's batch sampler."""
     return [
         [
             (int(item), frames.tolist(), box.tolist(), bool(flip))
@@ -98,7 +98,7 @@ def clips_of(plans: Iterator[BatchPlan]) -> list[list[tuple[int, list[int], list
 
 
 def rate(batches: Iterator[Any], batch_size: int, count: int) -> float:
-    """Clips a second over `count` batches, after one that starts the workers."""
+    """Measure clips a second over `count` batches, after a first batch that starts the workers."""
     next(batches)
     start = time.perf_counter()
     for _ in islice(batches, count):
@@ -119,7 +119,7 @@ def main() -> None:
 
     dataset = StoredDataset.open(args.shards)
     extract(dataset, args.videos)
-    # Every video once, whole, in the order of the extracted files.
+    # Every whole video once, in the order of the extracted files.
     whole = {instance.key: instance for instance in dataset.instances}
     provider = InstanceProvider(dataset, [whole[video.key] for video in dataset.videos])
     settings = StreamSettings(

@@ -1,12 +1,12 @@
-"""Exemplar codecs side by side: bytes, quality and speed on the same frames of real videos.
+"""Compare exemplar codecs: bytes, quality and speed on the same frames of real videos.
 
     python benchmarks/exemplar_codecs.py JPEG_SHARDS [--videos 64] [--frames 8] [--short-side 128] [--codecs ...]
 
-JPEG_SHARDS is a prepared data set (codec jpeg). `frames` uniform frames of each of `videos` videos, spread over the
-classes, are encoded and decoded with every codec, at the stored size and scaled down. PSNR (RGB) and SSIM (luma) are
-those of a codec alone: against the frames as it was given them, after scaling; means over frames, the least in
-brackets. At the stored size those frames have been JPEG before, which flatters `jpeg`; scaled down, hardly so. Frames a
-second are of one core: by the processor time of all threads, not by the clock. Scaling is part of encoding.
+JPEG_SHARDS is a prepared data set (codec jpeg). Every codec encodes and decodes `frames` uniform frames of `videos`
+videos, spread over the classes, at the stored size and scaled down. PSNR (RGB) and SSIM (luma) compare with the codec's
+input, after scaling; means over frames, with the minimum in brackets. At the stored size the input has been JPEG
+before, which favours `jpeg`; scaled down, hardly so. Frames a second are those of one core, by the processor time of
+all threads. Scaling is part of encoding.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CODECS = (
 
 @dataclass(frozen=True)
 class Row:
-    """What one codec did on all frames."""
+    """Figures of one codec over all frames."""
 
     codec: str
     bytes_per_frame: float
@@ -53,7 +53,7 @@ class Row:
 
 
 def uniform_sources(folder: Path, videos: int, frames: int) -> list[SourceFrames]:
-    """So many frames of so many videos, at equal steps through the data set (its videos are in the order of class)."""
+    """Choose uniform frames of videos at equal steps through the data set, whose videos are ordered by class."""
     dataset = StoredDataset.open(folder)
     longer = [instance for instance in dataset.instances if instance.end_frame - instance.start_frame >= frames]
     chosen = [longer[number] for number in segment_centres(np.array(len(longer)), min(videos, len(longer))).tolist()]
@@ -63,12 +63,12 @@ def uniform_sources(folder: Path, videos: int, frames: int) -> list[SourceFrames
 
 
 def measure(codec: ExemplarCodec, sources: Sequence[SourceFrames]) -> Row:
-    """Encode and decode everything once, after one exemplar that nothing is measured of."""
+    """Encode and decode all exemplars once, after a first exemplar that is not measured."""
     decode_clip((warm := codec.encode(sources[0])).clip, warm.width, warm.height, str)
     encoding = decoding = 0.0
     n_bytes, decibels, similarities = 0, [], []
     for source in sources:
-        reference = codec.reference(source)  # so that the source is decoded before the clock runs
+        reference = codec.reference(source)  # decodes the source before time is taken
         start = time.process_time()
         encoded = codec.encode(source)
         middle = time.process_time()
@@ -92,7 +92,7 @@ def measure(codec: ExemplarCodec, sources: Sequence[SourceFrames]) -> Row:
 
 
 def table(codecs: Iterable[ExemplarCodec], sources: Sequence[SourceFrames]) -> None:
-    """Print a row for each codec, as it is measured."""
+    """Print a row for each codec as soon as it is measured."""
     print(f"{'codec':14} {'kB/frame':>8} {'PSNR dB':>8} {'':7} {'SSIM':>8} {'encoded/s':>10} {'decoded/s':>10}")
     for codec in codecs:
         print(measure(codec, sources), flush=True)

@@ -1,11 +1,10 @@
-"""What the CPU stream reads and holds while it runs through a data set that may be larger than the machine's memory.
+"""Measure bytes read and memory used by the CPU stream on a data set that may be larger than the machine's memory.
 
     python benchmarks/footprint.py SHARDS [--copies 80] [--folder DIR] [--size 112] [--workers 2]
 
-SHARDS is a prepared data set (codec jpeg). It is made larger by real copies of its shards in DIR, removed at the end.
-One epoch is run. Printed are the bytes that the workers read (all that they asked the system for) beside those of the
-frames they used, and the memory that is the processes' own (USS, so without the file system's cache) and the ring's, at
-the start, at the most and at the end.
+SHARDS is a prepared data set (codec jpeg). Copies of its shards in DIR, removed at the end, make it larger. The program
+runs one epoch. It prints the bytes that the workers read beside those of the frames used, the unshared memory of the
+processes (USS, without the file system's cache) at the start, at the maximum and at the end, and the ring's memory.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
 from vclimb.pipeline.stream.cpu import CpuClipStream
 
 
-def multiplied(dataset: StoredDataset, copies: int, folder: Path) -> StoredDataset:
-    """A data set of so many copies of another one's shards."""
+def multiply(dataset: StoredDataset, copies: int, folder: Path) -> StoredDataset:
+    """Make a data set of copies of another data set's shards."""
     catalog, n_shards = dataset.catalog, max(dataset.catalog.shards) + 1
     shards, videos, instances = {}, [], []
     for copy in range(copies):
@@ -45,7 +44,7 @@ def multiplied(dataset: StoredDataset, copies: int, folder: Path) -> StoredDatas
 
 
 def used_bytes(dataset: StoredDataset, provider: InstanceProvider, plan: BatchPlan) -> int:
-    """Bytes of the distinct frames of a batch."""
+    """Sum the bytes of the distinct frames of a batch."""
     total = 0
     for slot, item in enumerate(plan.items.tolist()):
         sizes = dataset.frame_ranges(dataset.by_key[str(provider.items.keys[item])])[:, 1]
@@ -53,14 +52,14 @@ def used_bytes(dataset: StoredDataset, provider: InstanceProvider, plan: BatchPl
     return total
 
 
-def own_bytes() -> int:
-    """Memory of this process and all its children that nobody else has."""
-    me = psutil.Process()
-    return sum(process.memory_full_info().uss for process in [me, *me.children(recursive=True)])
+def unshared_bytes() -> int:
+    """Sum the unshared memory of this process and all its children."""
+    parent = psutil.Process()
+    return sum(process.memory_full_info().uss for process in [parent, *parent.children(recursive=True)])
 
 
-def bytes_asked() -> int:
-    """What the children have read so far."""
+def bytes_read() -> int:
+    """Sum the bytes that the children have read so far."""
     return sum(child.io_counters().read_chars for child in psutil.Process().children(recursive=True))
 
 
@@ -75,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
-        dataset = multiplied(StoredDataset.open(args.shards), args.copies, Path(name))
+        dataset = multiply(StoredDataset.open(args.shards), args.copies, Path(name))
         n_bytes = sum(path.stat().st_size for path in Path(name).iterdir())
         print(f"{n_bytes / 2**30:.1f} GiB of shards, {psutil.virtual_memory().total / 2**30:.1f} GiB of memory")
         provider = InstanceProvider(dataset, dataset.instances)
@@ -83,26 +82,26 @@ def main() -> None:
         with CpuClipStream(provider, settings, workers=args.workers) as stream:
             batches = iter(stream)
             plans = [next(batches).plan for _ in range(10)]
-            first = most = last = own_bytes()
-            asked, start = bytes_asked(), time.perf_counter()
+            first = most = last = unshared_bytes()
+            n_read, start = bytes_read(), time.perf_counter()
             for number, batch in enumerate(batches):
                 plans.append(batch.plan)
                 if number % 20 == 0:
-                    last = own_bytes()
+                    last = unshared_bytes()
                     most = max(most, last)
             seconds = time.perf_counter() - start
-            asked = bytes_asked() - asked
+            n_read = bytes_read() - n_read
             print(f"{len(plans) * args.batch_size} clips, {(len(plans) - 10) * args.batch_size / seconds:.0f} clips/s")
             print(
-                f"own memory of {1 + args.workers} processes and the fork server: {first / 2**20:.0f} MiB after 10 ",
+                f"unshared memory of {1 + args.workers} processes and a fork server: {first / 2**20:.0f} MiB after 10 ",
                 end="",
             )
-            print(f"batches, {most / 2**20:.0f} MiB at the most, {last / 2**20:.0f} MiB at the end")
+            print(f"batches, {most / 2**20:.0f} MiB at the maximum, {last / 2**20:.0f} MiB at the end")
             print(f"of which a ring of {stream.host_bytes / 2**20:.0f} MiB is for decoded batches")
         used = sum(used_bytes(dataset, provider, plan) for plan in plans[10:])
-        # What was decoded ahead of the tenth batch was read before.
-        per_clip = np.array([asked, used]) / ((len(plans) - 10) * args.batch_size)
-        print(f"read {per_clip[0]:,.0f} bytes a clip, of frames used {per_clip[1]:,.0f}: {asked / used:.3f}")
+        # The batches decoded ahead of the tenth one were read before.
+        per_clip = np.array([n_read, used]) / ((len(plans) - 10) * args.batch_size)
+        print(f"read {per_clip[0]:,.0f} bytes a clip, of frames used {per_clip[1]:,.0f}: {n_read / used:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Longer videos out of short ones of the same class, for benchmarks whose figures depend on length.
+"""Concatenate short videos of a class to longer ones, for benchmarks whose figures depend on the length.
 
     python benchmarks/join_videos.py VIDEOS OUT [--join 5] [--limit 60]
 
-VIDEOS is a data set in any layout that `vclimb prepare` reads, of videos of one size; OUT becomes class/NUMBER.mp4.
-J-HMDB's clips have up to 40 frames; 5 of them make a video as long as UCF101's (186 frames on average).
+VIDEOS holds videos of one size, in any layout that `vclimb prepare` reads; OUT gets class/NUMBER.mp4. J-HMDB's clips
+have up to 40 frames; 5 of them make a video as long as UCF101's (186 frames on average).
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=60)
     args = parser.parse_args()
 
-    of_class: dict[str, list[Path]] = defaultdict(list)
+    paths_by_class: dict[str, list[Path]] = defaultdict(list)
     table = read_source(args.videos)
     for video in table.videos:
-        of_class[video.instances[0].label].append(table.file(video))
-    joined = [
+        paths_by_class[video.instances[0].label].append(table.file(video))
+    videos = [
         (label, number, paths[start : start + args.join])
-        for label, paths in sorted(of_class.items())
+        for label, paths in sorted(paths_by_class.items())
         for number, start in enumerate(range(0, len(paths) - args.join + 1, args.join))
     ]
-    for label, number, paths in joined[:: max(1, len(joined) // args.limit)][: args.limit]:
+    for label, number, paths in videos[:: max(1, len(videos) // args.limit)][: args.limit]:
         target = args.out / label / f"{number:03d}.mp4"
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as list_file:

@@ -1,9 +1,9 @@
-"""What the layout of a batch is worth on a GPU: the first training step and those after it, channels together or apart.
+"""Training steps on a GPU with the channels of a batch together or apart: the first step and later ones.
 
     python benchmarks/layouts.py --size 112
 
-The first step has what cuDNN plans for it (and, in the first row, the start of CUDA); a step is wall time, launches
-included, and its kernels are what the GPU computes of that.
+The first step includes cuDNN's planning and, in the first row, the start of CUDA. A step is wall time with launches;
+the kernels are the GPU's part of it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ LAYOUTS = ("together", "apart")
 WARM_UP, TIMED, PROFILED = 2, 10, 3
 
 
-def measured(backbone: str, layout: str, clips: int, frames: int, size: int) -> tuple[float, float, float]:
-    """Seconds of the first step, of a later one, and of its kernels."""
+def measure(backbone: str, layout: str, clips: int, frames: int, size: int) -> tuple[float, float, float]:
+    """Measure seconds of the first step, of a later step, and of its kernels."""
     torch.manual_seed(0)
     device = torch.device("cuda")
     model = TSN(10, backbone).to(device).train()
@@ -45,7 +45,7 @@ def measured(backbone: str, layout: str, clips: int, frames: int, size: int) -> 
     steps(WARM_UP)
     step = 1 / timed(lambda: steps(TIMED), device)
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:
-        timed(lambda: steps(PROFILED), device)  # to their end
+        timed(lambda: steps(PROFILED), device)  # `timed` waits for their end
     kernels = sum(event.self_device_time_total for event in recorded.key_averages()) / 1e6 / PROFILED
     return first, step, kernels
 
@@ -53,16 +53,16 @@ def measured(backbone: str, layout: str, clips: int, frames: int, size: int) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", nargs="+", default=["tf_efficientnet_lite0.in1k", "resnet34.tv_in1k"])
-    parser.add_argument("--clips", type=int, default=32, help="of a batch")
-    parser.add_argument("--frames", type=int, default=8, help="of a clip")
-    parser.add_argument("--size", type=int, default=112, help="pixels")
+    parser.add_argument("--clips", type=int, default=32, help="clips in a batch")
+    parser.add_argument("--clip-frames", type=int, default=8, help="frames in a clip")
+    parser.add_argument("--size", type=int, default=112, help="side of the square frames in pixels")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("there is no GPU to measure")
     print("| backbone | channels | first step, s | a step, ms | its kernels, ms |\n|---|---|---|---|---|")
     for backbone in options.backbones:
         for layout in LAYOUTS:
-            first, step, kernels = measured(backbone, layout, options.clips, options.frames, options.size)
+            first, step, kernels = measure(backbone, layout, options.clips, options.clip_frames, options.size)
             print(f"| {backbone} | {layout} | {first:.1f} | {1e3 * step:.1f} | {1e3 * kernels:.1f} |", flush=True)
 
 

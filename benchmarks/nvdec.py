@@ -1,13 +1,13 @@
-"""H.264 shards through the GPU's video decoders, beside the CPU stream on the same shards: clips a second, alone.
+"""Compare the GPU's video decoders with the CPU stream on the same H.264 shards, in clips a second.
 
     python benchmarks/nvdec.py H264_SHARDS [--size 224] [--rounds 3] [--streams 7 14]
 
     whole    DALI `decoders.video` on each clip's stored video, which picks the frames by number
-    spliced  the groups of pictures that a batch needs, joined into a few streams (one for each NVDEC engine, say)
-             without decoding them, then `decoders.video` on those: a session is set up once a stream, not once a clip
+    spliced  the groups of pictures of a batch, concatenated to a few streams without decoding (such as one for each
+             NVDEC engine), then `decoders.video` on these: one session for each stream, not for each clip
     cpu      our CPU stream
 
-The first two only resize; the last crops and mirrors as well.
+The first two only resize; the last also crops and mirrors.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.cpu import CpuClipStream
 
 Sample = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]
-"""An encoded video and the numbers of the frames to pick."""
+"""An encoded video and the numbers of the frames to decode."""
 
 
-def spliced(groups: list[bytes]) -> bytes:
-    """Groups of pictures, Annex B, with parameter sets of their own, as one mp4."""
+def splice(groups: list[bytes]) -> bytes:
+    """Concatenate groups of pictures (Annex B, each with its parameter sets) to one mp4."""
     out = io.BytesIO()
     with av.open(io.BytesIO(b"".join(groups)), format="h264") as source, av.open(out, "w", format="mp4") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -58,7 +58,7 @@ def spliced(groups: list[bytes]) -> bytes:
 
 
 def splice_batch(reader: ClipReader, plan: BatchPlan, n_streams: int) -> list[Sample]:
-    """A batch as `n_streams` joined videos."""
+    """Convert a batch to `n_streams` concatenated videos."""
     samples = []
     bounds = np.linspace(0, len(plan.items), n_streams + 1).astype(int).tolist()
     for start, stop in itertools.pairwise(bounds):
@@ -70,12 +70,12 @@ def splice_batch(reader: ClipReader, plan: BatchPlan, n_streams: int) -> list[Sa
             picked.append(starts[clip.unit] + clip.position)
             groups += clip.units
             n_before += sum(lengths)
-        samples.append((np.frombuffer(spliced(groups), np.uint8), np.concatenate(picked).astype(np.int32)))
+        samples.append((np.frombuffer(splice(groups), np.uint8), np.concatenate(picked).astype(np.int32)))
     return samples
 
 
 def whole_batch(dataset: StoredDataset, provider: InstanceProvider, plan: BatchPlan) -> list[Sample]:
-    """A batch as the clips' stored videos."""
+    """Convert a batch to the stored videos of its clips."""
     samples = []
     for slot, item in enumerate(plan.items.tolist()):
         instance = dataset.instances[item % len(dataset.instances)]
@@ -86,13 +86,13 @@ def whole_batch(dataset: StoredDataset, provider: InstanceProvider, plan: BatchP
     return samples
 
 
-def dali_rate(make: Callable[[], list[Sample]], n_samples: int, clips: int, size: int, steps: int) -> list[float]:
-    """Clips a second of each of `steps` batches, after three that warm up."""
+def dali_rate(next_batch: Callable[[], list[Sample]], n_samples: int, clips: int, size: int, steps: int) -> list[float]:
+    """Measure clips a second of each of `steps` batches, after three batches of warm-up."""
 
     @pipeline_def(batch_size=n_samples, num_threads=n_samples, device_id=0, prefetch_queue_depth=2)
     def frames() -> Any:
         video, picked = fn.external_source(
-            lambda: tuple(map(list, zip(*make(), strict=True))), num_outputs=2, batch=True
+            lambda: tuple(map(list, zip(*next_batch(), strict=True))), num_outputs=2, batch=True
         )
         pictures = fn.decoders.video(video, device="mixed", frames=picked, build_index=False)
         return fn.resize(pictures, size=(size, size), interp_type=types.INTERP_LINEAR)
@@ -109,8 +109,8 @@ def dali_rate(make: Callable[[], list[Sample]], n_samples: int, clips: int, size
     return rates
 
 
-def alone(stream: CpuClipStream, steps: int) -> list[float]:
-    """Clips a second of each of `steps` batches of the CPU stream, after ten that warm up."""
+def stream_rates(stream: CpuClipStream, steps: int) -> list[float]:
+    """Measure clips a second of each of `steps` batches of the CPU stream, after ten batches of warm-up."""
     rates = []
     batches = endless(stream)
     for step in range(steps + 10):
@@ -146,12 +146,12 @@ def main() -> None:
 
     plans = planner.plans(0, 0)
     start = time.perf_counter()
-    made = [splice_batch(reader, plan, 7) for plan in islice(plans, 4)]
-    n_clips, n_bytes = 4 * args.batch_size, sum(len(video) for batch in made for video, _ in batch)
+    batches = [splice_batch(reader, plan, 7) for plan in islice(plans, 4)]
+    n_clips, n_bytes = 4 * args.batch_size, sum(len(video) for batch in batches for video, _ in batch)
     rate = n_clips / (time.perf_counter() - start)
     print(f"splicing: {rate:.0f} clips/s on one core, {n_bytes / n_clips / 1e3:.1f} kB a clip", flush=True)
     for n_streams in args.streams:
-        # Spliced before, so that what is measured is the decoders.
+        # Spliced before, so that only decoding is measured.
         ready = itertools.cycle([splice_batch(reader, plan, n_streams) for plan in islice(plans, 4)])
         try:
             rates = dali_rate(partial(next, ready), n_streams, args.batch_size, args.size, args.steps)
@@ -164,7 +164,7 @@ def main() -> None:
     except RuntimeError as error:
         print(f"whole failed: {str(error)[:300]}", flush=True)
     with CpuClipStream(provider, settings, "cuda", args.workers) as stream:
-        report("cpu", alone(stream, 6 * args.steps))
+        report("cpu", stream_rates(stream, 6 * args.steps))
 
 
 if __name__ == "__main__":

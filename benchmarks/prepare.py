@@ -1,10 +1,10 @@
-"""`vclimb prepare` beside a bare parallel ffmpeg that does the same encode on the same files, in turn.
+"""Compare `vclimb prepare` with a bare parallel ffmpeg that does the same encoding on the same files, in turn.
 
     python benchmarks/prepare.py VIDEOS [--codec jpeg] [--rounds 3] [--workers 2] [--limit N]
 
-VIDEOS is a folder of class folders. The bare ffmpeg runs one process a video, `workers` at a time, with the very
-arguments that prepare would use, and checks nothing; prepare also probes, hashes, decodes every frame again, writes
-tars with indices, syncs and publishes them. Prints seconds, their ratio, and what went in and out.
+VIDEOS is a folder of class folders. The bare ffmpeg runs one process for each video, `workers` at a time, with the
+arguments of prepare, and checks nothing. prepare also probes, hashes, decodes every frame again, writes tars with
+indices, syncs and publishes them. Prints seconds, their ratio, and the sizes of sources and shards.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from pathlib import Path
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings, transcode_argv
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
+from vclimb.pipeline.transcode.plan import spread_over_classes
 from vclimb.pipeline.transcode.probe import probe_video
 
 
 def bare_seconds(commands: list[list[str]], workers: int) -> float:
-    """Wall time of the commands, so many at a time."""
+    """Measure the wall time of all commands, `workers` at a time."""
     start = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
         for finished in pool.map(lambda argv: subprocess.run(argv, stdin=subprocess.DEVNULL, check=False), commands):
@@ -40,7 +41,7 @@ def bare_seconds(commands: list[list[str]], workers: int) -> float:
 def prepare_seconds(
     videos: Path, out: Path, codec: str, workers: int, limit: int | None
 ) -> tuple[float, dict[str, object]]:
-    """Wall time of the whole command, start-up included, and its summary."""
+    """Measure the wall time of the whole command, start-up included, and return its summary too."""
     argv = [str(Path(sys.executable).with_name("vclimb")), "prepare", str(videos), "--layout", "folder", "--json"]
     argv += ["--out", str(out), "--codec", codec, "--workers", str(workers)]
     argv += ["--limit", str(limit)] if limit else []
@@ -67,8 +68,6 @@ def main() -> None:
     print(f"{ffmpeg}; {args.workers} at a time")
     scratch = Path(tempfile.mkdtemp(prefix="vclimb-bench-"))
     try:
-        from vclimb.pipeline.transcode.plan import spread_over_classes
-
         chosen = spread_over_classes(table.videos, args.limit or len(table.videos))
         sources = [table.file(video) for video in chosen]
         commands = [

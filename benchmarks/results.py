@@ -1,10 +1,10 @@
-"""The table of results: every method, with and without temporal consistency, over seeds; a few runs at a time.
+"""Make the table of results: every method, with and without temporal consistency, over seeds, several runs at a time.
 
     python benchmarks/results.py shards/jhmdb21 --weights tf_efficientnet_lite0_in1k.safetensors --out runs/results
-    python benchmarks/results.py --out runs/results --table        # of the runs that are there
+    python benchmarks/results.py --out runs/results --table        # tabulate the existing runs
 
-Runs are `vclimb train` commands, in folders of their own: one that is complete is not run again. The seed of a run is
-also that of its order of classes, so that the spread holds both.
+Each run is a `vclimb train` command with its own folder; a complete run is not repeated. The seed of a run also fixes
+its order of classes, so that the spread includes both.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SLOWEST_FIRST = ("joint", "icarl", "bic", "naive", "mas", "ewc", "lwf", "finetun
 
 @dataclass(frozen=True)
 class Cell:
-    """A run: its folder's name, and the settings that it has besides the common ones."""
+    """A run: the name of its folder, and its settings besides the common ones."""
 
     name: str
     settings: tuple[str, ...]
@@ -59,7 +59,7 @@ def cell(options: argparse.Namespace, method: str, consistency: float, seed: int
     ]
     if method in REPLAY:
         settings += [f"memory.budget={options.budget}", "memory.frames=8"]
-    if method == "joint":  # as many steps in all as the others' networks: trained anew, it ends with a loss of 0.7
+    if method == "joint":  # as many steps in all as the other methods; restarted networks end with a loss of 0.7
         settings += ["method.restart=false"]
     if method in REGULARISED:
         strength = options.ewc if method == "ewc" else options.mas
@@ -74,7 +74,7 @@ def _name(method: str, consistency: float, seed: int) -> str:
 
 
 def table_cells(options: argparse.Namespace) -> list[Cell]:
-    """Without temporal consistency first, then seed by seed, the slow methods first: they are waited for at the end."""
+    """List the cells without temporal consistency first, then by seed, then slow methods first."""
     return [
         cell(options, method, consistency, seed)
         for consistency, seed, method in itertools.product(CONSISTENCY, options.seeds, SLOWEST_FIRST)
@@ -84,51 +84,52 @@ def table_cells(options: argparse.Namespace) -> list[Cell]:
 
 
 def tuning_cells(options: argparse.Namespace) -> list[Cell]:
-    """On an order of classes that is not in the table: learning rates, and the strengths of EWC and MAS."""
-    seed, found = 100, []
+    """List cells for tuning learning rates and the strengths of EWC and MAS, on another order of classes."""
+    seed, cells = 100, []
     for rate in (0.003, 0.01, 0.03):
         for method in ("joint", "icarl", "naive"):
-            found.append(cell(options, method, 0.0, seed, f"training.learning_rate={rate}", tag=f"-lr{rate:g}"))
+            cells.append(cell(options, method, 0.0, seed, f"training.learning_rate={rate}", tag=f"-lr{rate:g}"))
     for method, strengths in (("ewc", (3e2, 3e3, 3e4, 3e5)), ("mas", (3e0, 3e2, 3e3, 3e5))):
         for strength in strengths:
-            found.append(cell(options, method, 0.0, seed, f"method.strength={strength:g}", tag=f"-l{strength:g}"))
-    return found
+            cells.append(cell(options, method, 0.0, seed, f"method.strength={strength:g}", tag=f"-l{strength:g}"))
+    return cells
 
 
 class Runs:
-    """Runs that go on side by side, each a process; cards are dealt out in turn.
+    """Runs side by side, each in a process; GPUs are assigned in turn.
 
     Args:
-        until: on `time.monotonic`; what still runs then is ended.
+        options: Options of this program.
+        until: Time of `time.monotonic` at which runs are killed.
     """
 
     def __init__(self, options: argparse.Namespace, until: float) -> None:
         self._options, self._until = options, until
-        self._going: dict[int, tuple[subprocess.Popen[bytes], Cell, float]] = {}
+        self._running: dict[int, tuple[subprocess.Popen[bytes], Cell, float]] = {}
         self.seconds: dict[str, float] = {}
         self.failed: list[str] = []
 
     def all(self, cells: Sequence[Cell]) -> None:
-        waiting = [one for one in cells if not _complete(self._options.out / one.name)]
-        while (waiting or self._going) and time.monotonic() < self._until:
+        waiting = [cell for cell in cells if not _complete(self._options.out / cell.name)]
+        while (waiting or self._running) and time.monotonic() < self._until:
             for slot in range(self._options.jobs):
-                if slot not in self._going and waiting:
-                    one = waiting.pop(0)
-                    self._going[slot] = (self._start(one, slot), one, time.monotonic())
+                if slot not in self._running and waiting:
+                    cell = waiting.pop(0)
+                    self._running[slot] = (self._start(cell, slot), cell, time.monotonic())
             time.sleep(0.2)
             self._reap()
-        for process, _, _ in self._going.values():
+        for process, _, _ in self._running.values():
             process.send_signal(signal.SIGKILL)
-        for process, one, _ in self._going.values():
+        for process, cell, _ in self._running.values():
             process.wait()
-            self.failed.append(f"{one.name} (time was up)")
-        self.failed += [f"{one.name} (not begun)" for one in waiting]
-        self._going.clear()
+            self.failed.append(f"{cell.name} (out of time)")
+        self.failed += [f"{cell.name} (not started)" for cell in waiting]
+        self._running.clear()
 
-    def _start(self, one: Cell, slot: int) -> subprocess.Popen[bytes]:
-        options, folder = self._options, self._options.out / one.name
+    def _start(self, cell: Cell, slot: int) -> subprocess.Popen[bytes]:
+        options, folder = self._options, self._options.out / cell.name
         folder.parent.mkdir(parents=True, exist_ok=True)
-        settings = (*COMMON, f"model.weights={options.weights}", f"compute.workers={options.workers}", *one.settings)
+        settings = (*COMMON, f"model.weights={options.weights}", f"compute.workers={options.workers}", *cell.settings)
         command = [
             sys.executable,
             "-m",
@@ -144,22 +145,22 @@ class Runs:
         environment = {**os.environ, "OMP_NUM_THREADS": "2"}
         if options.cards > 1:
             environment["CUDA_VISIBLE_DEVICES"] = str(slot % options.cards)
-        with open(folder.parent / f"{one.name}.log", "wb") as log:
+        with open(folder.parent / f"{cell.name}.log", "wb") as log:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     def _reap(self) -> None:
-        for slot, (process, one, start) in list(self._going.items()):
+        for slot, (process, cell, start) in list(self._running.items()):
             status = process.poll()
             if status is None:
                 continue
-            del self._going[slot]
-            self.seconds[one.name] = time.monotonic() - start
-            text = f"{one.name}: {self.seconds[one.name]:.0f} s"
+            del self._running[slot]
+            self.seconds[cell.name] = time.monotonic() - start
+            text = f"{cell.name}: {self.seconds[cell.name]:.0f} s"
             if status:
-                self.failed.append(f"{one.name} (exit status {status})")
-                text = (self._options.out / f"{one.name}.log").read_text()[-1500:] + f"\n{one.name}: FAILED"
+                self.failed.append(f"{cell.name} (exit status {status})")
+                text = (self._options.out / f"{cell.name}.log").read_text()[-1500:] + f"\n{cell.name}: FAILED"
             else:
-                metrics = _metrics(self._options.out / one.name)
+                metrics = _metrics(self._options.out / cell.name)
                 text += f", Acc {100 * metrics['acc']:.1f}, BWF {100 * metrics['bwf']:.1f}"
             print(text, flush=True)
 
@@ -173,7 +174,7 @@ def _metrics(folder: Path) -> dict[str, Any]:
 
 
 def complete_runs(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name without its seed, and metrics, of each complete run in a folder."""
+    """Yield the name without its seed, and the metrics, of each complete run in a folder."""
     for path in sorted(out.glob("*/metrics.json")):
         metrics = _metrics(path.parent)
         if metrics["complete"]:
@@ -181,19 +182,19 @@ def complete_runs(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def print_table(out: Path) -> None:
-    """The table as Markdown: means over seeds, and their sample standard deviation, in percent."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    """Print the table as Markdown: means over seeds and sample standard deviations, in percent."""
+    runs_by_name: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for name, metrics in complete_runs(out):
-        found[name].append(metrics)
+        runs_by_name[name].append(metrics)
     print("| method | Acc | BWF | average incremental | Acc + TC | BWF + TC | average incremental + TC | seeds |")
     print("|---|---|---|---|---|---|---|---|")
-    rows = [*METHODS, *sorted(set(found) - {f"{m}{t}" for m in METHODS for t in ("", "+tc")})]
+    rows = [*METHODS, *sorted(set(runs_by_name) - {f"{m}{t}" for m in METHODS for t in ("", "+tc")})]
     for name in rows:
         parts = [name]
-        for runs in (found[name], found[f"{name}+tc"]):
+        for runs in (runs_by_name[name], runs_by_name[f"{name}+tc"]):
             parts += [_spread(runs, key) for key in ("acc", "bwf", "average_incremental_accuracy")]
-        if any(found[one] for one in (name, f"{name}+tc")):
-            print("| " + " | ".join(parts) + f" | {len(found[name])}, {len(found[name + '+tc'])} |")
+        if any(runs_by_name[key] for key in (name, f"{name}+tc")):
+            print("| " + " | ".join(parts) + f" | {len(runs_by_name[name])}, {len(runs_by_name[name + '+tc'])} |")
 
 
 def _spread(runs: Sequence[dict[str, Any]], key: str) -> str:
@@ -205,7 +206,7 @@ def _spread(runs: Sequence[dict[str, Any]], key: str) -> str:
 
 
 def print_gaps(out: Path) -> None:
-    """Of each run: the time between tasks, from the last epoch's end to the next task's first step, and its share."""
+    """Print each run's time between tasks, from a task's last epoch to the next task's first step, and its share."""
     for path in sorted(out.glob("*/events.jsonl")):
         events = [json.loads(line) for line in path.read_text().splitlines()]
         epochs = [event for event in events if event["event"] == "epoch"]
@@ -223,11 +224,13 @@ def print_gaps(out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", type=Path, help="a prepared data set")
+    parser.add_argument("data", nargs="?", type=Path, help="prepared data set")
     parser.add_argument("--out", type=Path, default=Path("runs/results"), help="folder of the runs")
-    parser.add_argument("--weights", default="pretrained", help="of the backbone: a file, or timm's from its hub")
+    parser.add_argument(
+        "--weights", default="pretrained", help="weights of the backbone: a file, or pretrained for timm's"
+    )
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="of these runs, such as icarl+tc-s0")
+    parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="names of runs to do, such as icarl+tc-s0")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tasks", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=15)
@@ -236,13 +239,15 @@ def main() -> None:
     parser.add_argument("--ewc", type=float, default=3e5, help="strength of EWC")
     parser.add_argument("--mas", type=float, default=3.0, help="strength of MAS")
     parser.add_argument("--adagrad", type=float, default=1e-3, help="learning rate of EWC's and MAS' Adagrad; 0: SGD")
-    parser.add_argument("--jobs", type=int, default=4, help="runs side by side")
-    parser.add_argument("--cards", type=int, default=1, help="GPUs that they share")
-    parser.add_argument("--workers", type=int, default=1, help="decoding processes of a run")
-    parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="end by then, whatever is left")
+    parser.add_argument("--jobs", type=int, default=4, help="number of runs side by side")
+    parser.add_argument("--cards", type=int, default=1, help="number of GPUs")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of a run")
+    parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="time limit in seconds")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
-    parser.add_argument("--tune", action="store_true", help="learning rates and strengths, on another order of classes")
-    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--tune", action="store_true", help="tune learning rates and strengths, on another order of classes"
+    )
+    parser.add_argument("--table", action="store_true", help="only print the table")
     options = parser.parse_args()
     if not options.table:
         if options.data is None:

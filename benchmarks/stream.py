@@ -1,13 +1,13 @@
-"""Training fed by each clip stream, as a share of training on batches that already lie on the GPU.
+"""Measure training fed by each clip stream, as a share of training on batches that lie on the GPU.
 
     python benchmarks/stream.py 224:SHARDS 112:SMALL_SHARDS 224:H264_SHARDS [--ways cpu dali-engines] [--rounds 5]
 
-Every argument is a crop size and a data set to train at that size on (several data sets may share a size: videos
-prepared at another --short-side, or as h264). Each has a process of its own, which takes one way to decode after the
-other and measures, in turn: training on one repeated batch, training fed by the stream, the stream alone. Prints clips
-a second (medians of the rounds), the median of the rounds' ratios fed / repeated, and how much of the repeated steps'
-time the training thread itself computes: near 1, it is launching kernels that binds, and whatever takes that thread's
-time (or the interpreter's lock) slows training down. A way that fails or hangs is said and passed over.
+Every argument is a crop size and a data set to train on at that size. Several data sets may share a size, such as
+videos prepared at another --short-side, or as h264. A process for each argument measures, for one way of decoding after
+the other, in turn: training on one repeated batch, training fed by the stream, and the stream alone. Prints clips a
+second (medians of the rounds), the median of the rounds' ratios fed / repeated, and the share of the repeated steps'
+time in which the training thread computes. Near 1, launching kernels limits training, and anything that takes that
+thread's time (or the interpreter's lock) slows training down. A way that fails or hangs is reported and skipped.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WAYS = {
 
 
 def open_way(way: str, provider: InstanceProvider, settings: StreamSettings, device: torch.device) -> ClipStream:
-    """The stream that a name stands for."""
+    """Open the stream of a way of decoding."""
     cores = len(os.sched_getaffinity(0))
     if way == "cpu":
         return CpuClipStream(provider, settings, device)
@@ -64,22 +64,22 @@ def open_way(way: str, provider: InstanceProvider, settings: StreamSettings, dev
 
 
 def measure(way: str, provider: InstanceProvider, trainer: BenchTrainer, args: argparse.Namespace) -> dict[str, float]:
-    """One way's figures."""
+    """Measure the figures of one way."""
     size, device, steps = int(args.runs[0].split(":")[0]), trainer.device, args.steps
     settings = StreamSettings(
         args.batch_size, (View(n_frames=N_SEGMENTS),), Augmentation(size=size), drop_last=True, across_epochs=True
     )
     with open_way(way, provider, settings, device) as stream:
         batches = endless(stream)
-        one = repeated(next(batches))
-        train_on(trainer, one, 10)
+        same_batch = repeated(next(batches))
+        train_on(trainer, same_batch, 10)
         train_on(trainer, batches, 5)
         alone, synthetic, fed, computing = [], [], [], []
         for _ in range(args.rounds):
             start_seconds, thread_start_seconds = time.perf_counter(), time.thread_time()
-            synthetic.append(timed(lambda: train_on(trainer, one, steps), device))
+            synthetic.append(timed(lambda: train_on(trainer, same_batch, steps), device))
             computing.append((time.thread_time() - thread_start_seconds) / (time.perf_counter() - start_seconds))
-            train_on(trainer, batches, 10)  # what was decoded ahead meanwhile doesn't count
+            train_on(trainer, batches, 10)  # drop the batches that were decoded ahead meanwhile
             fed.append(timed(lambda: train_on(trainer, batches, steps), device))
             take(batches, 12)
             alone.append(timed(lambda: take(batches, 2 * steps), device))
@@ -97,7 +97,7 @@ def measure(way: str, provider: InstanceProvider, trainer: BenchTrainer, args: a
 
 
 def measure_all(args: argparse.Namespace) -> None:
-    """The figures of every way on one data set, a line each."""
+    """Print the figures of every way on one data set, a line each."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = StoredDataset.open(args.runs[0].split(":", 1)[1])
     copies = max(1, 40 * args.batch_size // len(dataset.instances))  # an epoch of a small set would end too soon
@@ -113,7 +113,7 @@ def measure_all(args: argparse.Namespace) -> None:
 
 
 def lines_of(argv: list[str], timeout_seconds: float) -> Iterator[str]:
-    """What a process of this program prints; it and all its children are ended after the time-out."""
+    """Yield the lines that a process prints; the process and its children are killed after the time-out."""
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True) as child:
         timer = threading.Timer(timeout_seconds, os.killpg, (child.pid, signal.SIGKILL))
         timer.start()
