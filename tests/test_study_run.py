@@ -25,7 +25,7 @@ from vclimb.study.running.events import EventTail, TimeLeft
 from vclimb.study.running.preflight import dataset_digest
 
 STUDY = f"""
-name = "six"
+name = "four"
 
 [base]
 scenario.tasks = 2
@@ -36,11 +36,6 @@ compute = {{ device = "cpu", decoder = "cpu", workers = 0 }}
 [[cells]]
 method = "naive"
 frames = 1
-budget = "30kB"
-
-[[cells]]
-method = "naive"
-frames = 2
 budget = "30kB"
 
 [[cells]]
@@ -105,7 +100,7 @@ def under_way(out: Path) -> bool:
 
 @pytest.mark.timeout(230)
 def test_study_is_stopped_killed_and_resumed(synth_shards: Path, tmp_path: Path) -> None:
-    toml, out = tmp_path / "six.toml", tmp_path / "study"
+    toml, out = tmp_path / "four.toml", tmp_path / "study"
     toml.write_text(STUDY, "utf-8")
     arguments = ["study", "run", toml, "--data", synth_shards, "--out", out, "--jobs", "2"]
 
@@ -120,7 +115,7 @@ def test_study_is_stopped_killed_and_resumed(synth_shards: Path, tmp_path: Path)
     assert "run the same command again" in said
     assert processes_of(out) == []
     before = complete_runs(out)
-    assert 1 <= len(before) < 6
+    assert 1 <= len(before) < 4
 
     second = RunningCommand(*arguments)
     assert second.wait_until(lambda: under_way(out) and bool(processes_of(out)), 150)
@@ -131,7 +126,7 @@ def test_study_is_stopped_killed_and_resumed(synth_shards: Path, tmp_path: Path)
     summary = json.loads(study(*arguments, "--json", fails=False))
     assert wait_until_none(out) == []
     after = complete_runs(out)
-    assert len(after) == 6
+    assert len(after) == 4
     assert {run: after[run] for run in before} == before
     assert summary["is_complete"]
     assert set(summary["complete_before"]) | set(summary["ran"]) == set(after)
@@ -172,7 +167,7 @@ def test_a_run_that_fails_stops_no_other(synth_shards: Path, tmp_path: Path) -> 
 
 
 def test_two_studies_at_once_are_refused(synth_shards: Path, tmp_path: Path) -> None:
-    toml = tmp_path / "six.toml"
+    toml = tmp_path / "four.toml"
     toml.write_text(STUDY, "utf-8")
     with StudyFolder(tmp_path / "study").held():
         done = CliRunner(env={"COLUMNS": "400"}).invoke(
@@ -195,7 +190,7 @@ def test_runs_of_two_data_sets_are_kept_apart(synth_shards: Path, tmp_path: Path
 
 
 def test_dry_run_counts_what_study_run_would_do(synth_shards: Path, tmp_path: Path) -> None:
-    toml, out = tmp_path / "six.toml", tmp_path / "study"
+    toml, out = tmp_path / "four.toml", tmp_path / "study"
     toml.write_text(STUDY, "utf-8")
     arguments = ["study", "run", toml, "--data", synth_shards, "--out", out, "--dry-run", "--rate", "10", "--json"]
     before = json.loads(study(*arguments, fails=False))
@@ -215,15 +210,15 @@ def test_dry_run_counts_what_study_run_would_do(synth_shards: Path, tmp_path: Pa
 
 
 def test_dry_run_says_cells_time_and_bytes(synth_shards: Path, tmp_path: Path) -> None:
-    toml = tmp_path / "six.toml"
+    toml = tmp_path / "four.toml"
     toml.write_text(STUDY, "utf-8")
     arguments = ["study", "run", toml, "--data", synth_shards, "--out", tmp_path / "study", "--dry-run", "--rate", "10"]
     said = study(*arguments, fails=False)
-    assert "6 runs, 1 at a time" in said
+    assert "4 runs, 1 at a time" in said
     assert "at 10 training clips a second, as --rate says" in said
     plan = json.loads(study(*arguments, "--json", fails=False))
-    assert [cell["state"] for cell in plan["cells"]] == ["to do"] * 6
-    assert 0 < plan["memory_bytes"] <= 4 * 30_000
+    assert [cell["state"] for cell in plan["cells"]] == ["to do"] * 4
+    assert 0 < plan["memory_bytes"] <= 2 * 30_000
     assert plan["seconds"] == pytest.approx(sum(cell["training_clips"] for cell in plan["cells"]) / 10)
     assert not (tmp_path / "study").exists()
 
@@ -243,7 +238,7 @@ def test_dry_run_says_cells_time_and_bytes(synth_shards: Path, tmp_path: Path) -
 def test_what_no_run_could_take_is_refused(
     synth_shards: Path, tmp_path: Path, change: tuple[str, str], reason: str
 ) -> None:
-    toml = tmp_path / "six.toml"
+    toml = tmp_path / "four.toml"
     assert change[0] in STUDY
     toml.write_text(STUDY.replace(*change), "utf-8")
     done = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"}).invoke(
