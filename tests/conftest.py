@@ -1,4 +1,4 @@
-"""What all tests share: the real ffmpeg, a maker of videos, and a whole prepare run in one call."""
+"""Fixtures shared by all tests: the real ffmpeg, small videos, and a whole prepare run in one call."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary, prepare_table
 from vclimb.pipeline.transcode.progress import PrepareProgress
 
-# In the environment of every process that a run of the tests starts, so that those it leaves behind are found.
+# Set in the environment of every process that a run of the tests starts, so that processes left behind are found.
 RUN = "VCLIMB_TEST_RUN"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """See that commands can be stopped by Ctrl-C, and that each process can be told to be of this run."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a shell starts what it runs in the background
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell does for background processes
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes share the cores; read when torch is loaded
     if not hasattr(config, "workerinput"):
@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A process that outlives the tests is a failure: it may hold their output open, and who reads that waits."""
+    """Fail if a process outlives the tests: it may hold their output open, and readers of the output would wait."""
     if hasattr(session.config, "workerinput") or not session.config.pluginmanager.hasplugin("dsession"):
         return  # without xdist this process itself is the parent of what a stream keeps, such as the fork server
     left = processes_of_run(f"{RUN}={os.environ[RUN]}", patience_seconds=15)
@@ -58,7 +58,7 @@ def _commands_end_with_their_test() -> Iterator[None]:
 
 
 def table_of(folder: Path) -> SourceTable:
-    """Every entry below a folder that isn't hidden and is no folder, or has a suffix; its folder is its label."""
+    """A table of all files, and folders with a suffix, below a folder, without hidden ones. The folder is the label."""
     paths = []
     for place, folders, files in os.walk(folder):
         names = [name for name in files if not name.startswith(".")]

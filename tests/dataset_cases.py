@@ -1,4 +1,4 @@
-"""Small prepared data sets for tests, and the real command in a process of its own."""
+"""Small prepared data sets for tests, and the real command in a separate process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vclimb.pipeline.transcode.prepare import prepare_table as prepare_with
 from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.verify import verify
 
-# Room for two or three of the videos that `make_source` makes.
+# Size of two or three videos of `make_source`.
 SHARD_BYTES = 12_000
 VCLIMB = Path(sysconfig.get_path("scripts")) / "vclimb"
 
@@ -67,10 +67,10 @@ def make_source(folder: Path, classes: int, videos_per_class: int, frames: int =
     return folder
 
 
-def with_instances(source: Path, of_paths: dict[str, tuple[Instance, ...]]) -> SourceTable:
+def with_instances(source: Path, by_path: dict[str, tuple[Instance, ...]]) -> SourceTable:
     """A folder's table in which some videos have other instances."""
     table = read_source(source)
-    return replace(table, videos=tuple(replace(v, instances=of_paths.get(v.path, v.instances)) for v in table.videos))
+    return replace(table, videos=tuple(replace(v, instances=by_path.get(v.path, v.instances)) for v in table.videos))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -106,8 +106,8 @@ def vclimb(*arguments: str | Path, run_by: Sequence[str] = (), **options: Any) -
     return subprocess.run([*run_by, VCLIMB, *map(str, arguments)], check=False, **options)
 
 
-# Runs a command for which file permissions count, even root's: without these two capabilities it is treated as anyone.
-# (Dropped by a process of their own: code that runs between fork and exec may wait for a lock of one of our threads.)
+# Runs a command to which file permissions apply even as root: it gives up the two capabilities that override them.
+# (In a separate process: code between fork and exec may wait for a lock of one of our threads.)
 OBEYING_PERMISSIONS = (
     sys.executable,
     "-ISc",

@@ -1,4 +1,4 @@
-"""Files that can't be read, decoders that hang, workers that are killed: the run goes on, and says what happened."""
+"""Unreadable files, hanging decoders and killed workers: the run continues and reports them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_file_that_may_not_be_read_is_explained(tmp_path: Path) -> None:
 
 @contextmanager
 def unopenable(path: Path) -> Iterator[None]:
-    """Whoever opens the file waits: the kernel asks us to give up a lease on it, and we don't."""
+    """Make every open of the file hang: the kernel asks this process for its lease, which it keeps."""
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     handle = os.open(path, os.O_RDWR)
     try:
@@ -93,16 +93,16 @@ class SlyExecutor(LocalExecutor):
     """Between probing and transcoding one file vanishes, one is emptied, and some are overwritten."""
 
     def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
-        found = super().probe(sources, on_probe)
+        probes = super().probe(sources, on_probe)
         (sources[0].parent / "vanishing.mp4").unlink()
         (sources[0].parent / "emptied.mp4").write_bytes(b"")
         for overwritten in sources[0].parent.glob("*No space left on device*"):
             overwritten.write_bytes(b"something else")
-        return found
+        return probes
 
 
 def test_files_that_change_during_the_run_are_explained(tmp_path: Path, prepare_folder: PrepareFolder) -> None:
-    """Even if their names stand in ffmpeg's message and read like a full disk, which would end the run."""
+    """Also where ffmpeg's message repeats a file name that reads like a full disk, which would end the run."""
     (tmp_path / "in").mkdir()
     overwritten = ["No space left on device.mp4", "a\nNo space left on device\n.mp4"]
     for name in ["vanishing.mp4", "emptied.mp4", *overwritten, *(f"{number}.mp4" for number in range(8))]:
@@ -119,7 +119,7 @@ def test_files_that_change_during_the_run_are_explained(tmp_path: Path, prepare_
 
 
 def wrapped_ffmpeg(tmp_path: Path, for_bad_videos: str) -> Ffmpeg:
-    """An ffmpeg that does something else where a source is called `bad`."""
+    """An ffmpeg that runs another command for sources called `bad`."""
     real = find_ffmpeg()
     script = tmp_path / "ffmpeg"
     script.write_text(f'#!/bin/sh\ncase "$*" in *bad*) {for_bad_videos};; esac\nexec "{real.path}" "$@"\n')
@@ -128,7 +128,7 @@ def wrapped_ffmpeg(tmp_path: Path, for_bad_videos: str) -> Ffmpeg:
 
 
 def long_time() -> str:
-    """Seconds that nobody else sleeps, not even another run of these tests at the same time."""
+    """A number of seconds that no other process sleeps, not even another run of these tests."""
     return f"{1000 + os.getpid()}.{next(_numbers)}"
 
 
@@ -151,7 +151,7 @@ def assert_only_bad_is_missing(out: Path, n_good: int, reason: str) -> None:
 def test_a_decoder_that_hangs_is_ended(n_good: int, tmp_path: Path, prepare_folder: PrepareFolder) -> None:
     some_videos(tmp_path / "in", n_good)
     ffmpeg = wrapped_ffmpeg(tmp_path, f"sleep {(seconds := long_time())}")
-    # Time enough for the others, even on a machine that is busy with other things.
+    # Long enough for the other videos, even on a busy machine.
     prepare_folder(tmp_path / "in", tmp_path / "out", ffmpeg=ffmpeg, timeout_seconds=3.0)
     assert_only_bad_is_missing(tmp_path / "out", n_good, "transcode: ffmpeg took over 3 s")
     assert not running(seconds), "what hung is still there"
@@ -173,7 +173,7 @@ def test_a_worker_that_is_killed_does_not_stop_the_run(
     stop = threading.Event()
 
     def kill_the_worker() -> None:
-        """The way the kernel does when memory runs out."""
+        """Kill the worker, as the kernel does when memory runs out."""
         while not stop.wait(0.1):
             for hanging in running(seconds):
                 with contextlib.suppress(psutil.Error):
@@ -195,12 +195,12 @@ def test_a_worker_that_is_killed_does_not_stop_the_run(
 
 def running(seconds: str) -> list[psutil.Process]:
     """The `sleep` processes of this many seconds."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.cmdline()[-2:] == ["sleep", seconds]:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 # Length

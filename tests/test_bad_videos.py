@@ -141,7 +141,7 @@ def test_frames_of_a_variable_rate_are_shown_at_their_times(tmp_path: Path, prep
 
 
 def test_any_damage_is_survived(tmp_path: Path, prepare_folder: PrepareFolder) -> None:
-    """Bytes overwritten, lost or put in anywhere, in several containers: stored soundly or explained, every one."""
+    """Videos with bytes overwritten, lost or inserted anywhere are stored intact or explained."""
     dice = random.Random(5)
     (tmp_path / "in").mkdir()
     kinds = [(".mp4",), (".avi", "-c:v", "mpeg4"), (".mkv",), (".ts",), (".webm", "-c:v", "libvpx"), (".gif",)]
@@ -174,7 +174,7 @@ def test_the_interlaced_cases_are_combed_as_they_come(odd_videos: tuple[Path, li
 # Trying again
 
 
-def test_retry_takes_just_the_failed_ones(tmp_path: Path, prepare_folder: PrepareFolder) -> None:
+def test_retry_takes_just_the_failed_videos(tmp_path: Path, prepare_folder: PrepareFolder) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     (folder / "good.mp4").write_bytes(sound_video())
@@ -193,7 +193,7 @@ def test_retry_takes_just_the_failed_ones(tmp_path: Path, prepare_folder: Prepar
     assert {video.source for video in StoredDataset.open(out).videos} == {"good.mp4", "cut.mp4"}
 
 
-def test_what_decodes_of_damaged_videos_is_stored_on_request(tmp_path: Path, prepare_folder: PrepareFolder) -> None:
+def test_keep_truncated_stores_what_decodes_of_damaged_videos(tmp_path: Path, prepare_folder: PrepareFolder) -> None:
     by_name = {case.name: case for case in CASES}
     names = ["cut.avi", "cut.mkv", "cut_faststart.mp4", "scratched.mp4"]
     (tmp_path / "in").mkdir()

@@ -1,4 +1,4 @@
-"""The command line itself: its flags, its help, and one line for whatever is wrong."""
+"""The command line: its flags, its help, and one line for each error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vclimb.cli.console import explain_errors, plain
 from vclimb.cli.main import app
 from vclimb.pipeline.sources import read_source
 
-# Every flag of every command. Change it when you mean to change what users have in their scripts.
+# Every flag of every command. A change here breaks the scripts of users.
 FLAGS = {
     "prepare": "source --out -o --layout --annotations --columns --codec --quality --short-side --fps --max-frames "
     "--keep-truncated --no-keep-truncated --shard-size --workers --limit --retry-failed --no-retry-failed --timeout "
@@ -67,14 +67,14 @@ def run(*arguments: str | Path) -> Result:
 def commands() -> dict[str, Any]:
     """All commands, those of a group by two words."""
     top: Any = typer.main.get_command(app)
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for name, command in top.commands.items():
         within = getattr(command, "commands", None)
-        found |= {name: command} if within is None else {f"{name} {sub}": one for sub, one in within.items()}
-    return found
+        by_name |= {name: command} if within is None else {f"{name} {sub}": command for sub, command in within.items()}
+    return by_name
 
 
-def test_flags_are_those_that_users_know() -> None:
+def test_flags_are_frozen() -> None:
     flags = {
         name: {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}
         for name, command in commands().items()
@@ -83,12 +83,12 @@ def test_flags_are_those_that_users_know() -> None:
 
 
 @pytest.mark.parametrize("name", FLAGS)
-def test_help_of_a_command_tells_of_every_flag(name: str) -> None:
+def test_help_of_a_command_names_every_flag(name: str) -> None:
     for help_flag in ("--help", "-h"):
         result = run(*name.split(), help_flag)
         assert (result.exit_code, result.stderr) == (0, "")
         for word in FLAGS[name].split():
-            if word.startswith("-") and not word.startswith("--no-"):  # those are cut short
+            if word.startswith("-") and not word.startswith("--no-"):  # rich cuts these short
                 assert word in result.stdout
     for parameter in commands()[name].params:
         assert parameter.help, f"{name} {parameter.name} has no help"
@@ -224,7 +224,7 @@ def test_no_ffmpeg_is_explained(source: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reader_that_goes_away_is_no_crash(prepared: Path) -> None:
+def test_a_closed_pipe_is_no_crash(prepared: Path) -> None:
     for arguments in (["inspect", prepared], ["inspect", prepared, "--json"], ["verify", prepared]):
         reader, writer = os.pipe()
         os.close(reader)
@@ -238,7 +238,7 @@ def test_reader_that_goes_away_is_no_crash(prepared: Path) -> None:
     st.text(st.sampled_from("ab[]/\\:#@= 😀é")),
     st.sampled_from(["{}", "({})", "[bold]{}[/]", "[bold]{}[/]: {}", "{}{}"]),
 )
-def test_text_is_printed_as_it_is(text: str, template: str) -> None:
+def test_text_is_printed_unchanged(text: str, template: str) -> None:
     console = Console(file=io.StringIO(), soft_wrap=True, highlight=False, emoji=False, width=500)
     console.print(template.format(plain(text), plain(text)), end="")
     assert isinstance(console.file, io.StringIO)
@@ -251,10 +251,10 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_that_meets_a_lock_is_one_all_the_same(
+def test_an_interrupt_in_a_lock_counts_as_an_interrupt(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Python's `Condition` raises this where a KeyboardInterrupt comes as it lets its lock go."""
+    """Python's `Condition` raises this where a KeyboardInterrupt comes while it releases its lock."""
 
     def work() -> None:
         try:
@@ -262,12 +262,12 @@ def test_an_interrupt_that_meets_a_lock_is_one_all_the_same(
         except KeyboardInterrupt:
             raise RuntimeError("release unlocked lock") from None
 
-    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(typer.Exit) as ended:
         explain_errors(work, "Nothing was changed.")
     assert ended.value.exit_code == 130
     assert capsys.readouterr().err == "stopped. Nothing was changed.\n"
-    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_an_error_that_no_interrupt_brought_is_not_hidden() -> None:

@@ -1,4 +1,4 @@
-"""Files that are made to do harm: to read other files, to call home, or to run a command.
+"""Hostile files, made to read other files, to open connections, or to run a command.
 
 Each one that could work is tried on a plain ffmpeg first: a trap that doesn't bite there would prove nothing here.
 """
@@ -240,7 +240,7 @@ def _make_subtitled(path: Path) -> None:
 
 
 @pytest.mark.parametrize("trap", [trap for trap in TRAPS if trap.springs is not None], ids=lambda trap: trap.name)
-def test_the_traps_bite_a_plain_ffmpeg(trap: Trap, trapped: Path, listener: Listener) -> None:
+def test_the_traps_work_on_a_plain_ffmpeg(trap: Trap, trapped: Path, listener: Listener) -> None:
     assert trap.springs is not None
     openings = Openings(trapped)
     calls = listener.calls

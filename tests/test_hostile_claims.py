@@ -49,7 +49,7 @@ def _zeros(n_rows: int, row_bytes: int) -> bytes:
 
 
 def mux(path: Path, codec: str, packets: list[tuple[int, bytes]]) -> None:
-    """Put packets of (milliseconds, bytes) into a container that says that they are 64x48."""
+    """Put packets of (milliseconds, bytes) into a container that declares 64x48 pixels."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height = 64, 48
@@ -68,7 +68,7 @@ def _exp_golomb(*values: int) -> str:
 
 
 def _h264_of_size(macroblocks: int) -> bytes:
-    """A raw H.264 stream whose frames are small, and whose parameters say that they are macroblocks * 16 square."""
+    """A raw H.264 stream of small frames whose parameters declare squares of macroblocks * 16 pixels."""
     small = sound_video(".h264", 2, "-profile:v", "baseline", "-bf", "0", "-f", "h264")
     units = small.split(b"\0\0\0\1")
     # Profile 66, level 6.2, id 0; frame numbers and picture order of 4 bits; 1 reference; no cropping, no VUI.
@@ -87,8 +87,8 @@ def _giant_files(folder: Path) -> None:
         struct.pack_into(">HH", jpeg, jpeg.index(b"\xff\xc0") + 5, side, side)
         mux(folder / f"jpeg_{side}.mkv", "mjpeg", [(0, bytes(jpeg)), (40, bytes(jpeg))])
         mux(folder / f"header_{side}.avi", "mjpeg", [(0, bytes(jpeg)), (40, bytes(jpeg))])
-        said = (folder / f"header_{side}.avi").read_bytes()
-        lie = said.replace(struct.pack("<II", 64, 48), struct.pack("<II", side, side))
+        honest = (folder / f"header_{side}.avi").read_bytes()
+        lie = honest.replace(struct.pack("<II", 64, 48), struct.pack("<II", side, side))
         (folder / f"header_{side}.avi").write_bytes(lie)
     gif = bytearray(sound_video(".gif"))
     struct.pack_into("<HH", gif, 6, 65535, 65535)
@@ -161,7 +161,7 @@ def test_a_video_that_gives_more_frames_than_it_has_is_stopped(tmp_path: Path) -
 
 
 def _transcode(source: Path, settings: EncodeSettings, **lies: Any) -> dict[str, Any]:
-    """What the worker makes of one file, whose probe may be made to say something else."""
+    """Transcode one file as a worker does, with fields of its probe replaced; return the part's json."""
     probe = probe_file(source)
     if isinstance(probe, VideoError):
         return {"error": probe.to_json()}

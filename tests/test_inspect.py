@@ -1,4 +1,4 @@
-"""What `inspect` says of a data set, against figures and pictures that are made another way."""
+"""The output of `inspect`, against statistics and pictures that are computed another way."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_figures_are_those_of_the_tables(prepared: Path, source: Path) -> None:
     stored = sum(row["bytes"] for row in videos)
     frames = [row["n_frames"] for row in videos]
     seconds = [10 / 25, 20 / 10, 12 * 1001 / 30000, 14 / 25]
-    sources = sum(path.stat().st_size for path in source.rglob("*.mp4"))  # the one that failed is empty
+    sources = sum(path.stat().st_size for path in source.rglob("*.mp4"))  # the video that failed is empty
     assert sorted(frames) == [10, 12, 14, 20]
     assert figures["totals"] == {
         "classes": 2, "videos": 4, "instances": 5, "frames": 56, "seconds": round(sum(seconds), 3),
@@ -110,7 +110,7 @@ def test_figures_are_those_of_the_tables(prepared: Path, source: Path) -> None:
     assert [row["label"] for row in figures["classes"]] == ["run", "walk"]
 
 
-def test_text_tells_the_same(prepared: Path) -> None:
+def test_the_text_shows_the_same_statistics(prepared: Path) -> None:
     result = inspect(prepared)
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
@@ -156,7 +156,7 @@ def test_contact_sheet_of_many_classes_samples_them(awkward: Path) -> None:
     assert sheet.height == HEADER_HEIGHT + 3 * (CELL_HEIGHT + GAP) + GAP
 
 
-def test_names_come_out_as_they_are(awkward: Path, tmp_path: Path) -> None:
+def test_names_are_printed_unchanged(awkward: Path, tmp_path: Path) -> None:
     result = inspect(awkward, "--contact-sheet", tmp_path / "sheet.png")
     assert result.exit_code == 0, result.output
     for label in AWKWARD_LABELS:

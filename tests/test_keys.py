@@ -12,7 +12,7 @@ from vclimb.pipeline.sources.keys import MAX_KEY_BYTES, is_key, key_of_path, key
 
 relaxed = settings(deadline=None, max_examples=150)
 
-# Any text, half surrogates as in undecodable file names among it; and names made of what is likely to confuse.
+# Any text, also with half surrogates as in undecodable file names, and names of confusing parts.
 names = st.text(st.characters(), max_size=120) | st.text("ab-./_~!\0\n\\ é漢\udcff", max_size=120)
 plain_part = st.from_regex(r"[A-Za-z0-9_=+@,][A-Za-z0-9_=+@,-]{0,20}", fullmatch=True)
 plain_names = st.lists(plain_part, min_size=1, max_size=4).map("/".join)
@@ -47,14 +47,14 @@ def test_a_key_is_safe(name: str) -> None:
 @example("é", "\udcc3\udca9")
 @example("a//b", "a/b")
 @example("x" * 91, "x" * 92)
-def test_names_that_differ_have_keys_that_differ(one: str, other: str) -> None:
-    assume(one != other)
-    assert make_key(one) != make_key(other)
+def test_different_names_have_different_keys(first: str, second: str) -> None:
+    assume(first != second)
+    assert make_key(first) != make_key(second)
 
 
 @relaxed
 @given(names)
-def test_no_name_takes_the_key_of_another_by_spelling_it(name: str) -> None:
+def test_a_name_spelled_like_a_key_gets_another_key(name: str) -> None:
     key = make_key(name)
     assert key == name or make_key(key) != key
 
@@ -72,7 +72,7 @@ def test_the_key_of_a_name_never_changes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "/a", "a/", "a//b", "a.b", "-a", "a/-b", "a b", "é", "~", "a~b", "x" * 91])
-def test_what_is_no_key(text: str) -> None:
+def test_invalid_keys(text: str) -> None:
     assert not is_key(text)
 
 
@@ -98,7 +98,7 @@ def test_adding_videos_without_twins_renames_none(before: list[str], added: list
     assert keys_of_paths(before).items() <= keys_of_paths(before + more).items()
 
 
-def test_twins_keep_the_first_ones_key_pretty() -> None:
+def test_the_first_of_twins_has_a_key_without_suffix() -> None:
     keys = keys_of_paths(["walk/a.mp4", "walk/a.avi", "walk/a.mp4.avi", "walk/b.avi"])
     assert keys["walk/a.avi"] == "walk/a"
     assert keys["walk/b.avi"] == "walk/b"

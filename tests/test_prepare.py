@@ -1,4 +1,4 @@
-"""What a prepare run gives, and what it refuses."""
+"""The result of a prepare run, and what a run refuses."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from dataset_cases import (
     prepare_table,
     shard_files,
     vclimb,
-    vclimb_json,
     with_instances,
 )
+from typer.testing import CliRunner
 from video_cases import make_video
 
+from vclimb.cli.main import app
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError, SourceError, TargetBusyError, TargetError
@@ -49,30 +50,26 @@ def out(tmp_path: Path) -> Path:
 def test_bytes_depend_neither_on_workers_nor_on_batches(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare_folder: Any, codec: str
 ) -> None:
-    folders = [tmp_path / name / "data" for name in ("one", "many", "inline")]
-    prepare_folder(source, folders[0], executor=LocalExecutor(1), codec=codec, shard_bytes=SHARD_BYTES)
     monkeypatch.setattr(executor_module, "BATCH_VIDEOS", 3)
-    prepare_folder(source, folders[1], executor=LocalExecutor(3), codec=codec, shard_bytes=2 * 10**9)
-    one_shard = prepare_folder(source, tmp_path / "big" / "data", executor=InlineExecutor(), codec=codec)
-    assert digests(folders[1]) == digests(one_shard.out)
-    prepare_folder(source, folders[2], executor=InlineExecutor(), codec=codec, shard_bytes=SHARD_BYTES)
-    assert digests(folders[0]) == digests(folders[2])
-    assert len(list(folders[0].glob("*.tar"))) > 1
-    assert len(list(folders[1].glob("*.tar"))) == 1
+    parallel, inline = tmp_path / "parallel" / "data", tmp_path / "inline" / "data"
+    prepare_folder(source, parallel, executor=LocalExecutor(3), codec=codec, shard_bytes=2 * 10**9)
+    prepare_folder(source, inline, executor=InlineExecutor(), codec=codec)
+    assert digests(parallel) == digests(inline)
+    assert len(list(parallel.glob("*.tar"))) == 1
 
 
-def test_the_command_says_what_it_did_and_a_second_run_does_nothing(source: Path, out: Path) -> None:
+def test_the_command_prints_a_summary_and_a_second_run_does_nothing(source: Path, out: Path) -> None:
     first = vclimb("prepare", source, "--out", out, "--shard-size", f"{SHARD_BYTES}B", "--workers", "4")
     assert first.returncode == 0, first.stderr
-    assert "Traceback" not in first.stderr  # nor do workers complain that had nothing to do
+    assert "Traceback" not in first.stderr  # workers without work are silent too
     assert "12  videos prepared" in first.stdout
     assert f"{out}: 3 classes, 12 videos" in first.stdout
     before, stats = digests(out), shard_files(out)
-    second = vclimb("prepare", source, "--out", out)
-    assert second.returncode == 0, second.stderr
+    second = CliRunner().invoke(app, ["prepare", str(source), "--out", str(out)])
+    assert second.exit_code == 0, second.stderr
     assert " 0  videos prepared" in second.stdout
     assert "12  there already" in second.stdout
-    summary = vclimb_json("prepare", source, "--out", out)
+    summary = json.loads(CliRunner().invoke(app, ["prepare", str(source), "--out", str(out), "--json"]).stdout)
     assert (summary["prepared"], summary["already_there"], summary["failed_now"]) == (0, 12, [])
     assert summary["totals"] == json.loads((out / "dataset.json").read_text())["totals"]
     assert shard_files(out) == stats
@@ -91,11 +88,11 @@ def test_other_settings_are_refused_with_the_difference(source: Path, out: Path,
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "h264"])
-def test_size_rate_and_length_are_those_asked_for(tmp_path: Path, out: Path, prepare_folder: Any, codec: str) -> None:
+def test_size_rate_and_length_follow_the_settings(tmp_path: Path, out: Path, prepare_folder: Any, codec: str) -> None:
     make_video(tmp_path / "source" / "wide" / "v.mp4", frames=50, size="160x96", fps=25)
     make_video(tmp_path / "source" / "small" / "v.mp4", frames=50, size="48x32", fps=10)
-    asked = {"short_side": 48, "fps": Fraction(5), "max_frames": 9, "codec": codec}
-    prepare_folder(tmp_path / "source", out, executor=InlineExecutor(), **asked)
+    encode = {"short_side": 48, "fps": Fraction(5), "max_frames": 9, "codec": codec}
+    prepare_folder(tmp_path / "source", out, executor=InlineExecutor(), **encode)
     small, wide = StoredDataset.open(out).videos
     assert (wide.width, wide.height, small.width, small.height) == (80, 48, 48, 32)
     assert wide.fps_fraction == small.fps_fraction == 5
@@ -109,7 +106,7 @@ def test_size_rate_and_length_are_those_asked_for(tmp_path: Path, out: Path, pre
 
 
 def test_two_runs_on_one_folder(source: Path, out: Path, prepare_folder: Any, tmp_path: Path) -> None:
-    """The second one is turned away and leaves the first one's files alone."""
+    """The second run is refused and leaves the files of the first run alone."""
 
     class Intruded(InlineExecutor):
         def run(self, jobs: Any, on_video: OnVideo) -> Iterator[ShardRecord]:
@@ -135,7 +132,7 @@ def test_the_lock_ends_with_the_run(out: Path) -> None:
             pass
 
 
-def test_a_target_that_is_not_ours_is_left_alone(source: Path, tmp_path: Path, prepare_folder: Any) -> None:
+def test_a_target_that_is_not_a_data_set_is_left_alone(source: Path, tmp_path: Path, prepare_folder: Any) -> None:
     (tmp_path / "file").write_text("precious")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.tex").write_text("precious")
@@ -182,7 +179,7 @@ def test_videos_of_several_instances_are_stored_once(tmp_path: Path, out: Path) 
         ("v_bbbbbbbbbbb", ("Bowling",), "bbbbbbbbbbb", 25),
     ]
     assert [(i.key, i.label, i.split, i.start_frame, i.end_frame) for i in dataset.instances] == [
-        ("v_aaaaaaaaaaa", "Archery", "train", 0, 13),  # a frame that is half in counts
+        ("v_aaaaaaaaaaa", "Archery", "train", 0, 13),  # a frame that is half inside counts
         ("v_aaaaaaaaaaa", "Bowling", "train", 12, 26),
         ("v_aaaaaaaaaaa", "Archery", "train", 30, 50),
         ("v_bbbbbbbbbbb", "Bowling", "train", 5, 20),
@@ -194,9 +191,9 @@ def test_videos_of_several_instances_are_stored_once(tmp_path: Path, out: Path) 
     before = digests(out)
     assert prepare_table(table, out).prepared == 0
     prepare_table(table, out, retry_failed=True)
-    assert digests(out) == before  # what is wrong with a label isn't lost by a retry
+    assert digests(out) == before  # a retry keeps the errors of labels
 
 
-def test_whole_numbers_of_seconds_are_times_too(source: Path, out: Path) -> None:
+def test_times_may_be_whole_numbers_of_seconds(source: Path, out: Path) -> None:
     prepare_table(with_instances(source, {"class0/v00.mp4": (Instance("class0", None, 0, 1),)}), out)
     assert is_clean(out)

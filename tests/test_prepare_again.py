@@ -47,7 +47,7 @@ def test_new_videos_become_new_shards(source: Path, out: Path, prepare_folder: A
     prepare_folder(source, out, executor=inline, shard_bytes=SHARD_BYTES)
     before, stats = digests(out), shard_files(out)
     make_video(source / "class0" / "a_first_one.mp4")
-    make_video(source / "class0" / "v00.avi")  # a name that but for its suffix is there
+    make_video(source / "class0" / "v00.avi")  # differs from a stored name in its suffix alone
     make_video(source / "new class" / "v.mp4")
     summary = prepare_folder(source, out, executor=inline, shard_bytes=SHARD_BYTES)
     assert (summary.prepared, summary.already_there) == (3, 12)
@@ -55,7 +55,7 @@ def test_new_videos_become_new_shards(source: Path, out: Path, prepare_folder: A
     assert {name: after[name] for name in stats} == {name: before[name] for name in stats}
     assert {name: stat for name, stat in shard_files(out).items() if name in stats} == stats
     dataset = StoredDataset.open(out)
-    first_new = len(stats) // 3  # three files a shard
+    first_new = len(stats) // 3  # three files for each shard
     assert min(video.shard for video in dataset.videos[12:]) == first_new
     assert sorted(dataset.catalog.shards) == list(range(max(dataset.catalog.shards) + 1))
     assert len({video.key for video in dataset.videos}) == len({video.source for video in dataset.videos}) == 15
@@ -63,7 +63,7 @@ def test_new_videos_become_new_shards(source: Path, out: Path, prepare_folder: A
     assert is_clean(out)
 
 
-def test_a_limit_takes_some_of_each_class_and_without_it_the_rest_follows(
+def test_a_limit_takes_some_of_each_class_and_a_run_without_limit_takes_the_rest(
     source: Path, out: Path, prepare_folder: Any, tmp_path: Path
 ) -> None:
     inline = InlineExecutor()
@@ -90,7 +90,7 @@ def test_changed_gone_and_missing_sources_are_counted(source: Path, out: Path) -
     changed, gone = source / "class0" / "v00.mp4", source / "class1" / "v01.mp4"
     changed.write_bytes(changed.read_bytes() + b"\0")
     gone.unlink()
-    summary = prepare_table(table, out)  # a table that lists a file which is no longer there
+    summary = prepare_table(table, out)  # the table still lists a file that was removed
     assert (summary.changed, summary.gone, summary.prepared) == (["class0/v00.mp4"], 1, 0)
     assert digests(out) == before
     listed = replace(read_source(source), missing=(Missing("class9/v.mp4", "listed, but not on disk"),))
@@ -102,7 +102,7 @@ def test_changed_gone_and_missing_sources_are_counted(source: Path, out: Path) -
     assert digests(out) == before
 
 
-def test_failed_videos_are_left_until_a_retry_is_asked_for(source: Path, out: Path) -> None:
+def test_failed_videos_are_left_alone_until_a_retry(source: Path, out: Path) -> None:
     good = (source / "class0" / "v00.mp4").read_bytes()
     (source / "class0" / "v00.mp4").write_text("no video")
     (source / "class0" / "v01.mp4").write_bytes(b"")
@@ -124,7 +124,7 @@ def test_failed_videos_are_left_until_a_retry_is_asked_for(source: Path, out: Pa
     assert is_clean(out)
 
 
-def test_a_retry_that_was_stopped_ends_like_one_that_was_not(source: Path, tmp_path: Path) -> None:
+def test_a_retry_that_was_stopped_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
     class Stops(InlineExecutor):
         def run(self, jobs: Any, on_video: OnVideo) -> Iterator[ShardRecord]:
             raise KeyboardInterrupt
@@ -167,7 +167,7 @@ def test_an_unfinished_run_is_not_mixed_up_with_another_source(source: Path, tmp
 
 
 def test_keys_differ_though_new_paths_resemble_stored_ones(source: Path, out: Path) -> None:
-    """A key that a table gives twice over time, to another path each time, is changed for the later one."""
+    """A key that a table gives to another path in a later run is changed for that path."""
     table = read_source(source)
     first, second = table.videos[:2]
     prepare_table(replace(table, videos=(first,)), out)

@@ -1,4 +1,4 @@
-"""A killed run goes on where it was and ends with the bytes of one that nothing disturbed, whenever it was killed."""
+"""A run that was killed at any moment continues and gives the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SHARD_BYTES = 22_000
 
 @dataclass(frozen=True)
 class State:
-    """How far a run has come, by the files that are there."""
+    """Progress of a run, judged by its files."""
 
     has_work: bool
     has_plan: bool
@@ -51,7 +51,7 @@ class State:
         work = out / WORK
 
         def count(pattern: str, folder: Path = work) -> int:
-            return len(glob.glob(pattern, root_dir=folder))  # unlike Path.glob it bears folders that vanish
+            return len(glob.glob(pattern, root_dir=folder))  # unlike Path.glob, it allows folders to vanish
 
         return cls(
             has_work=work.exists(),
@@ -65,7 +65,7 @@ class State:
         )
 
 
-# What a run is waited for to have done since it was started, before it is killed a little later.
+# Name of a moment to whether it has come since the run was started. The run is killed a little later.
 MOMENTS: dict[str, Callable[[State, State], bool]] = {
     "started": lambda before, now: True,
     "probing": lambda before, now: now.has_work and not now.has_plan,
@@ -109,7 +109,7 @@ def test_command_killed_at_each_moment(tmp_path: Path) -> None:
             shutil.rmtree(out)
     summary = vclimb_json(*arguments)
     assert (summary["totals"]["videos"], summary["failed_now"]) == (N_VIDEOS, [])
-    assert digests(out) == expected  # of all files: nothing is missing, nothing is left over
+    assert digests(out) == expected  # no file is missing or left over
     assert vclimb_json("verify", out, "--decode")["problems"] == []
 
     assert len(states) == len(MOMENTS)
@@ -122,12 +122,12 @@ def test_command_killed_at_each_moment(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """Nothing that a process does after SIGKILL."""
+    """Stands for SIGKILL: no code of ours runs after it."""
 
 
 @contextmanager
 def killed_at_step(step: int | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Let no change to a folder come about from the given one on. Yields the names of the steps that were taken."""
+    """Suppress every change to a folder from the given step on. Yields the names of the steps taken."""
     taken: list[str] = []
 
     def counted(name: str, change: Callable[..., Any]) -> Callable[..., Any]:
@@ -146,7 +146,7 @@ def killed_at_step(step: int | None, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def remembering_ffmpeg(folder: Path) -> Callable[..., Finished]:
-    """The real ffmpeg, run once for each source; later the file that it wrote then is copied."""
+    """Run the real ffmpeg once for each source, and copy its output at later calls."""
 
     def run(argv: Sequence[str], timeout_seconds: float) -> Finished:
         target = Path(argv[next(i for i, word in enumerate(argv) if "/drafts-" in word)].removeprefix("file:"))
@@ -164,7 +164,7 @@ def remembering_ffmpeg(folder: Path) -> Callable[..., Finished]:
 
 
 def table_of(source: Path) -> SourceTable:
-    """The table of a folder; its first video has an instance more, which lies behind its end."""
+    """The table of a folder, whose first video has another instance after its end."""
     table = read_source(source)
     first = table.videos[0]
     instances = (*first.instances, Instance("late", None, 1e3, 2e3))
@@ -173,7 +173,7 @@ def table_of(source: Path) -> SourceTable:
 
 @pytest.mark.parametrize("beginning", ["nothing is there", "a failed video is retried"])
 def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beginning: str) -> None:
-    """Every rename, removal and sync of a run is once the one that doesn't come about."""
+    """Each rename, removal and sync of a run is suppressed once."""
     (tmp_path / "remembered").mkdir()
     monkeypatch.setattr(transcode, "run_ffmpeg", remembering_ffmpeg(tmp_path / "remembered"))
     source, start = tmp_path / "source", tmp_path / "start" / "data"
@@ -198,7 +198,7 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
         with killed_at_step(step, monkeypatch) as taken, pytest.raises(Killed):
             prepare_table(table_of(source), out, **options)
         assert taken == steps[:step]
-        if (out / HEADER).exists():  # what is published is whole, and there once
+        if (out / HEADER).exists():  # published videos are whole and listed once
             dataset = StoredDataset.open(out)
             assert len(dataset.by_key) == len(dataset.videos)
             for video in dataset.videos:

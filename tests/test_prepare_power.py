@@ -1,4 +1,4 @@
-"""After a power cut, files that were written last may be there without their content."""
+"""After a power cut, the files written last may lack their content."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 @pytest.fixture(scope="module")
 def killed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run leaves that is killed when some parts are done."""
+    """The folder of a run that was killed after some parts."""
     out = tmp_path_factory.mktemp("killed") / "data"
     run = RunningCommand("prepare", source, "--out", out, "--workers", "2")
     assert run.wait_until(lambda: len(list(out.glob(f"{WORK}/[0-9]*/*.json"))) >= 6)

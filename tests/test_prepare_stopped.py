@@ -1,4 +1,4 @@
-"""Runs that can't go on: a full or read-only disk, Ctrl-C, SIGTERM. What is published stays; the rest follows."""
+"""Runs that are stopped by a full or read-only disk, Ctrl-C or SIGTERM keep published shards and continue later."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Digests of what a run gives that nothing stops."""
+    """Digests of the files of an undisturbed run."""
     out = tmp_path_factory.mktemp("undisturbed") / "data"
     prepare_table(read_source(source), out, shard_bytes=20_000)
     return digests(out)
@@ -52,7 +52,7 @@ def prepare_arguments(source: Path, out: Path) -> list[str | Path]:
 
 
 def explained(done: subprocess.CompletedProcess[str], *words: str) -> bool:
-    """The command failed, and its last line says why."""
+    """Whether the command failed and its last line gives the reason."""
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
@@ -91,7 +91,7 @@ def in_own_mounts(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_full_disk_stops_the_command_which_goes_on_once_there_is_space(
+def test_full_disk_stops_the_command_which_continues_with_more_space(
     source: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     script = tmp_path / "script.sh"
@@ -156,7 +156,7 @@ if __name__ == "__main__":
 
 
 def test_disk_that_is_full_at_any_point(source: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
-    """A disk that grows by a page each time: every write is once the one that fails."""
+    """The disk grows by a page each time, so that every write fails once."""
     (tmp_path / "fill.py").write_text(FILL)
     (tmp_path / "disk").mkdir()
     done = in_own_mounts(sys.executable, tmp_path / "fill.py", source, tmp_path / "disk", Path(__file__).parent)
@@ -166,7 +166,7 @@ def test_disk_that_is_full_at_any_point(source: Path, undisturbed: dict[str, str
 
 @pytest.fixture(scope="module")
 def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Videos that take ffmpeg some seconds each, so that none is done before a signal comes."""
+    """Videos that take ffmpeg some seconds each, so that a signal comes before the first is done."""
     folder = tmp_path_factory.mktemp("long")
     for name in "abc":
         make_video(folder / "class" / f"{name}.mp4", "-preset", "ultrafast", frames=300, size="640x480")
@@ -181,7 +181,7 @@ def long_undisturbed(long_source: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGTERM to the workers"])
-def test_stopped_run_ends_at_once_and_goes_on(
+def test_stopped_run_ends_at_once_and_continues(
     long_source: Path, long_undisturbed: dict[str, str], tmp_path: Path, how: str
 ) -> None:
     out = tmp_path / "data"
@@ -212,7 +212,7 @@ def test_stopped_run_ends_at_once_and_goes_on(
     assert digests(out) == long_undisturbed
 
 
-def test_ctrl_c_while_workers_start_is_answered_by_the_run_alone(source: Path, tmp_path: Path) -> None:
+def test_ctrl_c_while_workers_start_is_handled_by_the_main_process_alone(source: Path, tmp_path: Path) -> None:
     run = RunningCommand(*prepare_arguments(source, tmp_path / "data"))
     assert run.wait_until(lambda: len(run.family()) >= 3)
     os.killpg(run.process.pid, signal.SIGINT)
@@ -239,7 +239,7 @@ def test_workers_stopped_while_they_start_stop_the_run(source: Path, tmp_path: P
 def test_the_first_process_of_a_container_may_prepare(
     source: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    """Its workers' parent is process 1, as that of workers is whose run has died elsewhere."""
+    """The parent of its workers is process 1, like that of orphans elsewhere."""
     alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
         pytest.skip("being process 1 takes the right to unshare")
@@ -249,7 +249,7 @@ def test_the_first_process_of_a_container_may_prepare(
 
 
 def run_is_writing(out: Path) -> list[Path]:
-    """The files that an ffmpeg of a run has begun to write."""
+    """The files that a run's ffmpeg has begun to write."""
     return [path for path in map(Path, glob.glob(f"{out}/{WORK}/drafts-*/*.mp4")) if path.stat().st_size]
 
 

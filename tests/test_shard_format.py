@@ -1,4 +1,4 @@
-"""The shards as other programs read them: webdataset, DALI, tar and ffmpeg must see what we say is there."""
+"""The shards as other programs read them: webdataset, DALI, tar and ffmpeg agree with the catalog."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Planes = npt.NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Generated videos of several rates, sizes and lengths, and real ones where they are there."""
+    """Generated videos of several rates, sizes and lengths, and real ones where available."""
     folder = tmp_path_factory.mktemp("source")
     make_video(folder / "even" / "three_groups.mp4", frames=2 * GOP_FRAMES + 5)
     make_video(folder / "even" / "one_frame.mp4", frames=1)
@@ -67,14 +67,14 @@ def tars(dataset: StoredDataset) -> list[Path]:
 
 
 def stored_file(dataset: StoredDataset, video: StoredVideo, folder: Path) -> Path:
-    """A video's mp4 as a file of its own, cut from the tar by its offset and size."""
+    """A video's mp4 as a separate file, cut from the tar by its offset and size."""
     path = folder / "stored.mp4"
     path.write_bytes(dataset.shard_paths(video.shard)[0].read_bytes()[video.offset :][: video.bytes])
     return path
 
 
 def ffmpeg_says(ffmpeg: str, file: Path, *arguments: str) -> bytes:
-    """What ffmpeg writes to stdout when it reads a file without complaint."""
+    """The output of an ffmpeg that reads a file without errors."""
     command = [ffmpeg, "-v", "error", "-i", str(file), *arguments, "-"]
     done = subprocess.run(command, capture_output=True, check=True, timeout=120)
     assert done.stderr == b""
@@ -82,7 +82,7 @@ def ffmpeg_says(ffmpeg: str, file: Path, *arguments: str) -> bytes:
 
 
 def ffmpeg_frames(ffmpeg: str, file: Path, video: StoredVideo, pixel_format: str) -> Planes:
-    """What ffmpeg decodes: (n_frames, bytes of a frame)."""
+    """The frames that ffmpeg decodes: (n_frames, bytes of a frame)."""
     decoded = ffmpeg_says(ffmpeg, file, "-f", "rawvideo", "-pix_fmt", pixel_format)
     return np.frombuffer(decoded, np.uint8).reshape(video.n_frames, -1)
 

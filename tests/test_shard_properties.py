@@ -37,7 +37,7 @@ times = st.none() | st.floats(0, 1e5)
 
 @st.composite
 def source_videos(draw: st.DrawFn) -> list[SourceVideo]:
-    """Videos with keys of their own, some of several classes and some of none."""
+    """Videos with distinct keys, some of several classes and some of none."""
     paths = draw(st.lists(st.text("abcé/ .", min_size=1, max_size=8), unique=True, max_size=30))
     videos = []
     for number, path in enumerate(paths):
@@ -113,7 +113,7 @@ def test_a_limit_takes_from_all_classes_alike_and_a_larger_one_more(videos: list
     assert spread_over_classes(videos[::-1], limit) == chosen
     taken, there = (Counter(by_class_and_key(video)[0] for video in some) for some in (chosen, videos))
     most = max(taken.values(), default=0)
-    for label, count in there.items():  # no class has two fewer than another, but for want of videos
+    for label, count in there.items():  # a class has two fewer than another only where it has no more videos
         assert taken[label] >= min(count, most - 1)
 
 
@@ -164,7 +164,7 @@ def test_sizes_have_units(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "MB", "0", "0.0001", "-1", "1e9", "1TB", "1 000", "nan", "9" * 5000, "٣", "1..5"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=r"e\.g\. 256MB or 1GiB"):
         parse_size(text)
 
@@ -176,7 +176,7 @@ def test_rates_are_exact(rate: Fraction) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "fast", "30/0", "nan", "inf", "30000/1001/2", "1/2.5"])
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_invalid_rates_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=r"is not a number; write e\.g\. 12, 29\.97 or 30000/1001"):
         parse_rate(text)
 

@@ -78,7 +78,7 @@ class StorageContract:
         assert storage.read_ranges("data", ranges) == [CONTENT[o : o + s] for o, s in ranges]
         assert storage.read_ranges("data", []) == []
 
-    def test_what_is_not_there(self, storage: Storage) -> None:
+    def test_missing_files(self, storage: Storage) -> None:
         with pytest.raises(FileNotFoundError):
             storage.read("other")
         with pytest.raises(DatasetError, match=r"can't (open|read) .*other"):
@@ -99,7 +99,7 @@ class StorageContract:
         assert copy.read_ranges("data", [(7, 9)]) == [CONTENT[7:16]]
         assert str(copy) == str(storage)
 
-    def test_it_can_be_used_again_after_it_was_closed(self, storage: Storage) -> None:
+    def test_it_can_be_used_again_after_closing(self, storage: Storage) -> None:
         storage.read_ranges("data", [(0, 100)])
         storage.close()
         assert storage.read_ranges("data", [(0, 100)]) == [CONTENT[:100]]
@@ -154,7 +154,7 @@ class TestRemote(StorageContract):
             return storage.bytes_read - before
 
         assert [bytes_read_for(offset) for offset in (0, 1_000, 0)] == [100, 100, 0]
-        assert bytes_read_for(2_000) == 100  # takes the place of 1,000, since 0 was used after it
+        assert bytes_read_for(2_000) == 100  # replaces 1,000, since 0 was used later
         assert [bytes_read_for(offset) for offset in (0, 2_000)] == [0, 0]
         assert bytes_read_for(1_000) == 100
         assert bytes_read_for(0) == 100
@@ -217,7 +217,7 @@ def test_any_ranges_come_back_through_any_cache(
 
 
 @pytest.mark.usefixtures("memory_files")
-def test_a_data_set_streams_alike_from_a_url(folder: Path) -> None:
+def test_a_data_set_streams_the_same_from_a_url(folder: Path) -> None:
     with (
         CpuClipStream(provider_of(folder), settings_of(), workers=0) as local,
         CpuClipStream(provider_of(upload(folder, URL)), settings_of(), workers=0) as remote,
@@ -270,7 +270,7 @@ def test_bytes_read_are_those_of_the_frames_used(folder: Path, remote: bool) -> 
                 sizes = dataset.frame_ranges(dataset.by_key[instance.key])[instance.start_frame :, 1]
                 wanted += int(sizes[batch.plan.distinct_frames(slot)].sum())
     read = dataset.storage.bytes_read - before
-    if remote:  # what two instances of a video share comes from the cache the second time
+    if remote:  # bytes shared by two instances of a video come from the cache the second time
         assert 0.5 * wanted < read <= (1 + MAX_GAP_SHARE) * wanted
     else:
         assert read == wanted
@@ -287,7 +287,7 @@ def process_bytes_read():
 
 provider = provider_of(sys.argv[1])
 stream = CpuClipStream(provider, settings_of(), workers=0)
-list(stream)  # whatever is imported or opened at first use
+list(stream)  # imports and opens files
 storage = provider._index.storage
 counted, started = storage.bytes_read, process_bytes_read()
 list(stream)
