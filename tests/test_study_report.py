@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from vclimb.cli.main import app
 from vclimb.memory.report import MEMORY_NAME
 from vclimb.pipeline.errors import DatasetError
 from vclimb.study.definition import StudyDefinition
+from vclimb.study.naming import varied
+from vclimb.study.report import chart_set
+from vclimb.study.report import page as page_module
 from vclimb.study.report.groups import ReportLayout
 from vclimb.study.report.published import published
 from vclimb.study.report.results import read_results
@@ -286,6 +290,37 @@ def test_whatever_names_hold_comes_out_as_text(tmp_path: Path) -> None:
         root = ElementTree.fromstring(path.read_text("utf-8"))
         assert not [element for element in root.iter() if element.tag.endswith("script")]
     assert "<script>alert(1)</script>" in "".join(ElementTree.fromstring(report.plots[0].read_text("utf-8")).itertext())
+
+
+def test_large_studies_are_cut_to_a_page_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, limit in (("MAX_SETTINGS", 3), ("MAX_LISTED", 5)):
+        monkeypatch.setattr(page_module, name, limit)
+    monkeypatch.setattr(chart_set, "MAX_PANELS", 2)
+    compared: list[int] = []
+
+    def counted(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+        compared.append(len(settings))
+        return varied(settings)
+
+    monkeypatch.setattr(page_module, "varied", counted)
+    table = {**SMALL, "axes": {"frames": [1, 8], "training.learning_rate": [0.001, 0.002, 0.004]}}
+    folder = made_study(tmp_path, table)
+    cells = folder.cells()
+    settings = next(iter(cells.values()))
+    waiting = {f"waiting{number:04d}": {**settings, "seed": number} for number in range(3000)}
+    with folder.held():
+        folder.write_study("", {**cells, **waiting})
+    report = write_report(tmp_path)
+    page = Page(report.page.read_text("utf-8"))
+    assert compared == [3012]  # settings are compared once, not for each cell
+    assert page.text.count(": not begun") == 5
+    assert len([name for name in page.charts if name.startswith("acc-bytes-panel")]) == 2
+    assert len([name for name in page.ids if name.startswith("settings-")]) == 3
+    assert len([name for name in page.ids if name.startswith("cell-")]) == 12
+    for words in ("2,995 runs that were not begun", "9 cells' settings", "panels of 1 of 3 kinds"):
+        assert words in page.text
+        assert words in " ".join(report.left_out)
+    assert len(pq.read_table(report.tables[0])) == 12
 
 
 def test_memories_at_hand_are_shown(tmp_path: Path, memory_path: Path) -> None:

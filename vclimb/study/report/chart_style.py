@@ -22,6 +22,11 @@ BLUES = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 _MAX_LEGEND_ENTRIES = 24
 _LEGEND_LABEL_WIDTH = 250
+FILE_WIDTH = 640
+"""Width of a chart that is drawn as a file, in pixels."""
+# Vega fits `width` to the legend: columns that depended on it would change after the legend's height was computed.
+# The term of 0 only says when to look at the page again.
+_CHART_WIDTH = f"(0 * width + (isFinite(containerSize()[0]) ? containerSize()[0] : {FILE_WIDTH}))"
 
 # Labels of a logarithmic axis: all ticks of a short axis, else those that begin with 1, 2 or 5.
 _IS_LABELLED = (
@@ -62,7 +67,6 @@ CONFIG: Spec = {
         "layout": {"bottom": {"anchor": "start", "direction": "vertical"}},
         "labelFontSize": 11.5,
         "labelLimit": _LEGEND_LABEL_WIDTH,
-        "symbolLimit": _MAX_LEGEND_ENTRIES,
         "offset": 8,
         "symbolSize": 80,
         "titleColor": FAINT,
@@ -90,9 +94,12 @@ def linear_scale(domain: Sequence[float]) -> Spec:
 
 
 def legend(names: Sequence[str], title: str | None = None, **properties: Any) -> Spec:
-    """Make a legend below a chart, in as many columns as fit its width."""
+    """Make a legend below a chart, in as many columns as fit the page."""
+    if len(names) > _MAX_LEGEND_ENTRIES:
+        title = f"{title or 'legend'}: {_MAX_LEGEND_ENTRIES} of {len(names)}"
+        properties["values"] = names[:_MAX_LEGEND_ENTRIES]
     widest = min(max((6.4 * len(name) for name in names), default=0), _LEGEND_LABEL_WIDTH) + 34
-    columns = {"expr": f"max(1, floor((width + 40) / {widest:.0f}))"}
+    columns = {"expr": f"max(1, floor(({_CHART_WIDTH} - 45) / {widest:.0f}))"}
     return {"title": title, "columns": columns, **properties}
 
 
