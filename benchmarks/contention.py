@@ -35,7 +35,8 @@ import torch
 from stream import WAYS, open_way
 
 from vclimb.benchmark.throughput import BenchTrainer, endless, synchronise, timed
-from vclimb.model.tsn import TSN
+from vclimb.model.registry import make_network
+from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
@@ -196,7 +197,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         for process in elsewhere.values():
             stack.callback(process.close)
-        trainer = GraphedTrainer(TSN(21, args.model), device)
+        trainer = GraphedTrainer(make_network(ModelConfig(backbone=args.model, weights="none"), 21), device)
         shape = (args.batch_size, 8, args.size, args.size, 3)
         frames = torch.zeros(shape, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
         labels = torch.zeros(args.batch_size, dtype=torch.long, device=device)

@@ -16,7 +16,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from vclimb.benchmark.throughput import timed
 from vclimb.model.memory_format import laid_out
-from vclimb.model.tsn import TSN
+from vclimb.model.registry import make_network
+from vclimb.model.settings import ModelConfig
 
 LAYOUTS = ("together", "apart")
 WARM_UP, TIMED, PROFILED = 2, 10, 3
@@ -26,7 +27,7 @@ def measure(backbone: str, layout: str, clips: int, frames: int, size: int) -> t
     """Measure seconds of the first step, of a later step, and of its kernels."""
     torch.manual_seed(0)
     device = torch.device("cuda")
-    model = TSN(10, backbone).to(device).train()
+    model = make_network(ModelConfig(backbone=backbone, weights="none"), 10).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     batch = torch.randint(0, 256, (clips, frames, size, size, 3), dtype=torch.uint8, device=device)
     pixels = laid_out(batch.permute(0, 1, 4, 2, 3), whole=layout == "together")

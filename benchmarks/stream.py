@@ -28,7 +28,8 @@ from pathlib import Path
 import torch
 
 from vclimb.benchmark.throughput import BenchTrainer, endless, repeated, take, timed, train_on
-from vclimb.model.tsn import TSN
+from vclimb.model.registry import make_network
+from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
@@ -102,7 +103,7 @@ def measure_all(args: argparse.Namespace) -> None:
     dataset = StoredDataset.open(args.runs[0].split(":", 1)[1])
     copies = max(1, 40 * args.batch_size // len(dataset.instances))  # an epoch of a small set would end too soon
     provider = InstanceProvider(dataset, dataset.instances * copies)
-    trainer = BenchTrainer(TSN(len(dataset.classes), args.model), device)
+    trainer = BenchTrainer(make_network(ModelConfig(backbone=args.model, weights="none"), len(dataset.classes)), device)
     for way in args.ways:
         if provider.codec != "jpeg" and way != "cpu":
             continue

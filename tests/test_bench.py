@@ -193,7 +193,7 @@ BAD_VALUES = {
     "frames": (["--clip-frames", "0"], "frames 0 is out of range; allowed: 1 or more"),
     "size": (["--size", "4"], "size 4 is out of range; allowed: 8 to 1024 px"),
     "batch": (["--batch-size", "0"], "batch size 0 is out of range; allowed: 1 or more"),
-    "model": (["--model", "resnet0"], "backbone 'resnet0' with weights 'none' can't be made"),
+    "model": (["--model", "resnet0"], "model.backbone 'resnet0' is not known"),
     "size of the model": (
         ["--model", "vit_tiny_patch16_224"],
         "model 'vit_tiny_patch16_224' does not train on (2, 2, 3, 32, 32) frames",

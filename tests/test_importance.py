@@ -23,7 +23,8 @@ from vclimb.methods.importance import (
     released_sensitivity,
 )
 from vclimb.methods.method import TaskData
-from vclimb.model.tsn import TSN
+from vclimb.model.registry import make_network
+from vclimb.model.settings import ModelConfig
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ class TestBoth:
     def test_on_clips_of_the_real_model(self, on_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importance, "needs_plans", lambda device: on_gpu)
         torch.manual_seed(0)
-        model = TSN(3, "test_resnet.r160_in1k").train()
+        model = make_network(ModelConfig(backbone="test_resnet.r160_in1k", weights="none"), 3).train()
         clips = torch.randint(0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8)
         labels = torch.tensor([0, 2, 1])
         found = fisher_diagonal(model, [(clips, labels)], chunk_size=2).mean()

@@ -12,8 +12,10 @@ import torch
 from stream_cases import JpegsInMemory, provider_of, settings_of
 
 from vclimb.model import inference
-from vclimb.model.inference import InferenceSettings, infer
-from vclimb.model.tsn import TSN
+from vclimb.model.clip_model import ClipModel
+from vclimb.model.inference import InferenceSettings, Share, infer
+from vclimb.model.registry import make_network
+from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
@@ -29,9 +31,9 @@ SETTINGS = InferenceSettings(n_frames=3, size=48, batch_size=5, workers=0)
 
 
 @pytest.fixture(scope="module")
-def model() -> TSN:
+def model() -> ClipModel:
     torch.manual_seed(0)
-    return TSN(4, "resnet10t.c3_in1k")
+    return make_network(ModelConfig(backbone="resnet10t.c3_in1k", weights="none"), 4)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +41,9 @@ def provider(jpeg_folder: Path) -> InstanceProvider:
     return provider_of(jpeg_folder)
 
 
-def test_every_item_in_order_as_one_by_one(model: TSN, provider: InstanceProvider) -> None:
+def test_every_item_in_order_as_one_by_one(model: ClipModel, provider: InstanceProvider) -> None:
     model.train()
-    outputs = infer(model, provider, "jpeg", SETTINGS, CPU)
+    outputs = infer(model, provider, SETTINGS, Share(CPU))
     assert model.training
     assert outputs.items.tolist() == list(range(len(provider.items)))
     assert outputs.labels.tolist() == provider.items.labels.tolist()
@@ -57,26 +59,26 @@ def test_every_item_in_order_as_one_by_one(model: TSN, provider: InstanceProvide
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (64, 0), (4, 2)])
 def test_batches_and_workers_change_nothing(
-    model: TSN, provider: InstanceProvider, batch_size: int, workers: int
+    model: ClipModel, provider: InstanceProvider, batch_size: int, workers: int
 ) -> None:
     settings = InferenceSettings(3, 48, batch_size, workers=workers)
     seen: list[int] = []
-    outputs = infer(model, provider, "jpeg", settings, CPU, on_clips=seen.append)
-    expected = infer(model, provider, "jpeg", SETTINGS, CPU)
+    outputs = infer(model, provider, settings, Share(CPU), on_clips=seen.append)
+    expected = infer(model, provider, SETTINGS, Share(CPU))
     torch.testing.assert_close(outputs.features, expected.features, rtol=1e-4, atol=1e-4)
     assert sum(seen) == len(provider.items)
 
 
 def test_a_last_batch_that_is_filled_up_says_the_same(
-    model: TSN, provider: InstanceProvider, monkeypatch: pytest.MonkeyPatch
+    model: ClipModel, provider: InstanceProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it is done on a GPU."""
-    expected = infer(model, provider, "jpeg", SETTINGS, CPU)
+    expected = infer(model, provider, SETTINGS, Share(CPU))
     sizes: list[int] = []
     features = model.features
     monkeypatch.setattr(inference, "needs_plans", lambda device: True)
     monkeypatch.setattr(model, "features", lambda clips: sizes.append(len(clips)) or features(clips))
-    outputs = infer(model, provider, "jpeg", SETTINGS, CPU)
+    outputs = infer(model, provider, SETTINGS, Share(CPU))
     assert len(provider.items) % SETTINGS.batch_size
     assert set(sizes) == {SETTINGS.batch_size}
     assert outputs.items.tolist() == expected.items.tolist()
@@ -85,7 +87,7 @@ def test_a_last_batch_that_is_filled_up_says_the_same(
 
 
 def test_a_short_pass_starts_one_process_and_takes_those_that_wait(
-    model: TSN, provider: InstanceProvider, monkeypatch: pytest.MonkeyPatch
+    model: ClipModel, provider: InstanceProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int | None] = []
 
@@ -96,31 +98,31 @@ def test_a_short_pass_starts_one_process_and_takes_those_that_wait(
     inference_open_stream = inference.open_stream
     monkeypatch.setattr(inference, "open_stream", open_stream)
     settings = replace(SETTINGS, workers=3)
-    expected = infer(model, provider, "jpeg", settings, CPU)
+    expected = infer(model, provider, settings, Share(CPU))
     with kept_workers():
         with CpuClipStream(provider, settings_of(), workers=2) as training:
             list(training)
-        outputs = infer(model, provider, "jpeg", settings, CPU)
+        outputs = infer(model, provider, settings, Share(CPU))
     assert asked == [1, 2]
     assert torch.equal(outputs.logits, expected.logits)
 
 
-def test_two_ranks_together_see_each_item_once(model: TSN, provider: InstanceProvider) -> None:
-    ranks = [infer(model, provider, "jpeg", SETTINGS, CPU, rank, 2) for rank in (0, 1)]
-    whole = infer(model, provider, "jpeg", SETTINGS, CPU)
+def test_two_ranks_together_see_each_item_once(model: ClipModel, provider: InstanceProvider) -> None:
+    ranks = [infer(model, provider, SETTINGS, Share(CPU, rank, 2)) for rank in (0, 1)]
+    whole = infer(model, provider, SETTINGS, Share(CPU))
     items = np.concatenate([outputs.items for outputs in ranks])
     assert sorted(items) == whole.items.tolist()
     together = torch.cat([outputs.logits for outputs in ranks])[np.argsort(items)]
     torch.testing.assert_close(together, whole.logits, rtol=1e-4, atol=1e-4)
 
 
-def test_a_rank_without_items_says_nothing(model: TSN) -> None:
-    outputs = infer(model, JpegsInMemory(1), "jpeg", SETTINGS, CPU, rank=1, world_size=2)
+def test_a_rank_without_items_says_nothing(model: ClipModel) -> None:
+    outputs = infer(model, JpegsInMemory(1), SETTINGS, Share(CPU, 1, 2))
     assert (len(outputs.items), outputs.features.shape, outputs.logits.shape) == (0, (0, model.n_features), (0, 4))
 
 
-def test_a_damaged_clip_is_an_error(model: TSN) -> None:
+def test_a_damaged_clip_is_an_error(model: ClipModel) -> None:
     model.eval()
     with pytest.raises(FrameDamagedError, match="memory/1"):
-        infer(model, JpegsInMemory(damaged=1), "jpeg", SETTINGS, CPU)
+        infer(model, JpegsInMemory(damaged=1), SETTINGS, Share(CPU))
     assert not model.training

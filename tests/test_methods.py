@@ -14,6 +14,7 @@ from vclimb.methods.bias import BiasCorrection
 from vclimb.methods.bic import BiC
 from vclimb.methods.method import Method, StepBatch, StepOutputs, TaskInfo
 from vclimb.methods.registry import METHODS, parse_method
+from vclimb.model.clip_model import ClipModel
 from vclimb.model.inference import Outputs
 from vclimb.pipeline.errors import SettingsError
 
@@ -23,23 +24,21 @@ SECOND = TaskInfo(1, TASKS)
 LABELS = np.array([2, 0, 2, 1])
 
 
-class TinyTSN(nn.Module):
-    """Stands in for a network: a head on features that are the clips themselves."""
+class TinyNetwork(ClipModel):
+    """A head on features that are the clips themselves."""
 
     def __init__(self, n_classes: int) -> None:
-        super().__init__()
         torch.manual_seed(n_classes)
-        self.head = nn.Linear(3, n_classes)
+        super().__init__(nn.Identity(), 3, n_classes, dropout=0.0)
 
-    def forward(self, clips: Tensor) -> Tensor:
-        logits: Tensor = self.head(clips)
-        return logits
+    def features(self, clips: Tensor) -> Tensor:
+        return clips
 
 
 class TinyData:
     """The items of a task: their clips, as features."""
 
-    def __init__(self, model: TinyTSN, labels: npt.NDArray[np.int64]) -> None:
+    def __init__(self, model: TinyNetwork, labels: npt.NDArray[np.int64]) -> None:
         self._model = model
         self.labels = labels
         self.names = [f"{label}/{number}" for number, label in enumerate(labels.tolist())]
@@ -67,13 +66,13 @@ def make(name: str, released: bool = False, consistency: float = 0.0, **settings
     return kind(config, released, consistency)
 
 
-def in_second_task(method: Method, learn_first: bool = False) -> tuple[TinyTSN, TinyTSN, StepBatch, Tensor]:
+def in_second_task(method: Method, learn_first: bool = False) -> tuple[TinyNetwork, TinyNetwork, StepBatch, Tensor]:
     """A method at work in its second task: the old network, the new one, a batch, and the new one's logits of it."""
-    old, new = TinyTSN(2), TinyTSN(3)
-    method.begin_task(TaskInfo(0, TASKS), old)  # type: ignore[arg-type]
+    old, new = TinyNetwork(2), TinyNetwork(3)
+    method.begin_task(TaskInfo(0, TASKS), old)
     if learn_first:
-        method.end_task(TaskInfo(0, TASKS), old, TinyData(old, np.array([0, 1, 0, 1])))  # type: ignore[arg-type]
-    method.begin_task(SECOND, old)  # type: ignore[arg-type]
+        method.end_task(TaskInfo(0, TASKS), old, TinyData(old, np.array([0, 1, 0, 1])))
+    method.begin_task(SECOND, old)
     batch = StepBatch(clips_of(4), torch.from_numpy(LABELS))
     return old, new, batch, new(batch.clips)
 
@@ -113,7 +112,7 @@ def test_lwf_classifies_new_classes_and_distils_old_ones() -> None:
     method = make("lwf", weight=0.7)
     old, _, _, _ = in_second_task(method)
     batch = StepBatch(clips_of(4), torch.full((4,), 2))
-    logits = TinyTSN(4)(batch.clips)
+    logits = TinyNetwork(4)(batch.clips)
     old_logits = numbers(old(batch.clips))
     soft = np.exp(log_softmax(old_logits / 2))
     distillation = -(soft * log_softmax(numbers(logits)[:, :2] / 2)).sum(1).mean()
@@ -166,7 +165,7 @@ def test_bic_fits_its_correction_on_what_it_held_out() -> None:
     assert trained is not None
     held_out = np.setdiff1d(np.arange(14), trained)
     assert np.bincount(labels[held_out]).tolist() == [2, 2, 2]
-    method.end_task(SECOND, new, data)  # type: ignore[arg-type]
+    method.end_task(SECOND, new, data)
     scores = numbers(method.scores(logits))
     assert np.allclose(scores[:, :2], numbers(logits)[:, :2])
     slope = (scores[:, 2] - scores[0, 2]) / (numbers(logits)[:, 2] - numbers(logits)[0, 2] + 1e-12)
@@ -186,9 +185,9 @@ def test_penalties_hold_parameters_where_they_were(name: str, factor: float) -> 
         rows = dict(new.named_parameters())[key][:2]
         moved = numbers(rows) - numbers(dict(old.named_parameters())[key])
         expected += float((numbers(anchor[f"importance.{key}"]) * moved**2).sum())
-    (penalty,) = method.penalty(new).values()  # type: ignore[arg-type]
+    (penalty,) = method.penalty(new).values()
     assert float(penalty.detach()) == pytest.approx(4.0 * factor * expected, rel=1e-5)
-    assert all(float(value.detach()) == 0 for value in method.penalty(old).values())  # type: ignore[arg-type]
+    assert all(float(value.detach()) == 0 for value in method.penalty(old).values())
 
 
 def test_the_fisher_is_the_mean_of_squared_gradients() -> None:
@@ -220,9 +219,9 @@ def test_state_survives(name: str) -> None:
     _, new, batch, logits = in_second_task(method, learn_first=name in ("ewc", "mas"))
     if name == "lwf":  # without replay, every clip is of a new class
         batch = StepBatch(batch.clips, torch.full((4,), 2))
-    other.load_state_dict(method.state_dict(), new)  # type: ignore[arg-type]
+    other.load_state_dict(method.state_dict(), new)
     assert total(other, batch, StepOutputs(logits)) == total(method, batch, StepOutputs(logits))
-    penalties = [method.penalty(new), other.penalty(new)]  # type: ignore[arg-type]
+    penalties = [method.penalty(new), other.penalty(new)]
     assert penalties[0] == penalties[1]
     assert torch.equal(other.scores(logits), method.scores(logits))
 

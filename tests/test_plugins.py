@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_cases import TINY_BACKBONE, events_of, read_metrics, tiny_config
+from training_cases import TINY_BACKBONE, events_of, final_network, read_metrics, tiny_config
 from typer.testing import CliRunner
 
 import vclimb
 from vclimb.cli.main import app
 from vclimb.methods.registry import METHODS
+from vclimb.model.registry import NETWORKS, make_network
+from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.errors import SettingsError
 from vclimb.training.run import train
 
@@ -41,13 +43,35 @@ class NotAMethod:
     name = "not-a-method"
 '''
 
+NETWORK = '''
+"""The mean colour of a clip, through a linear layer."""
+
+from torch import nn
+
+from vclimb.model.clip_model import ClipModel
+
+
+class MeanColour(ClipModel):
+    name = "mean-colour"
+    summary = "The mean colour of a clip, through a linear layer."
+    least_frames = 2
+
+    def __init__(self, n_classes, config):
+        super().__init__(nn.Linear(3, 8), 8, n_classes, config.dropout)
+
+    def features(self, clips):
+        frames = self.normalise(clips.flatten(0, 1)).view(clips.shape)
+        return self.backbone(frames.mean((1, 3, 4)))
+'''
+
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the importable module `head_decay_plugin`, here and in child processes."""
+    """A folder with two modules that can be imported here and in child processes."""
     folder = tmp_path / "package"
     folder.mkdir()
     (folder / "head_decay_plugin.py").write_text(METHOD, "utf-8")
+    (folder / "mean_colour_plugin.py").write_text(NETWORK, "utf-8")
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{Path(vclimb.__file__).parents[1]}")
     return folder
@@ -66,7 +90,7 @@ def test_a_method_of_another_package_trains(package: Path, synth_shards: Path, t
     by_place = "head_decay_plugin:HeadDecay"
     config = tiny_config(synth_shards, by_place, "method.factor=0.5", "scenario.tasks=2")
     metrics = train(config, tmp_path / "run")
-    assert metrics["method"] == by_place
+    assert metrics.method == "head-decay"
     (*_, epoch) = [event for event in events_of(tmp_path / "run") if event["event"] == "epoch"]
     assert set(epoch["losses"]) == {"classification", "head_decay"}
     install(package, "[vclimb.methods]", "head-decay = head_decay_plugin:HeadDecay")
@@ -90,7 +114,21 @@ def test_a_study_finds_it_in_the_processes_of_its_runs(package: Path, synth_shar
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     (run,) = (out / "runs").iterdir()
-    assert read_metrics(run)["method"] == "head-decay"
+    assert read_metrics(run).method == "head-decay"
+
+
+@pytest.mark.parametrize("method", ["finetune", "ewc", "icarl"])
+def test_a_network_of_another_package_trains(package: Path, method: str, synth_shards: Path, tmp_path: Path) -> None:
+    by_place = "mean_colour_plugin:MeanColour"
+    metrics = train(
+        tiny_config(synth_shards, method, f"model.network={by_place}", "scenario.tasks=2"), tmp_path / "run"
+    )
+    assert metrics.complete
+    assert final_network(tmp_path / "run")["head.weight"].shape == (6, 8)
+    install(package, "[vclimb.networks]", f"mean-colour = {by_place}")
+    assert "mean-colour" in vclimb.list_networks()
+    with pytest.raises(SettingsError, match=r"network mean-colour needs model\.clip_frames 2 or more, not 1"):
+        make_network(ModelConfig(network="mean-colour", clip_frames=1), 2)
 
 
 def test_names_that_lead_to_no_method(package: Path) -> None:
@@ -104,10 +142,13 @@ def test_names_that_lead_to_no_method(package: Path) -> None:
             METHODS.find(name)
 
 
-def test_methods_are_listed_without_torch() -> None:
-    program = "import sys, vclimb; print(*vclimb.list_methods()); print('torch' in sys.modules)"
+def test_methods_and_networks_are_listed_without_torch() -> None:
+    program = (
+        "import sys, vclimb; print(*vclimb.list_methods(), *vclimb.list_networks()); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     names, torch_loaded = done.stdout.splitlines()
-    assert set(names.split()) >= {"finetune", "naive", "ewc", "mas", "lwf", "icarl", "bic", "joint"}
+    assert set(names.split()) >= {"finetune", "naive", "ewc", "mas", "lwf", "icarl", "bic", "joint", "tsn", "tsm"}
     assert torch_loaded == "False"
-    assert all(METHODS.find(name).name == name and listing.summary for name, listing in METHODS.own().items())
+    for registry in (METHODS, NETWORKS):
+        assert all(registry.find(name).name == name and listing.summary for name, listing in registry.own().items())

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 from torchvision.transforms import v2
 
-from vclimb.model.tsm import shifted
-from vclimb.model.tsn import IMAGENET_MEAN, IMAGENET_STD, TSN, PixelNorm
+from vclimb.model.clip_model import IMAGENET_MEAN, IMAGENET_STD, ClipModel, PixelNorm
+from vclimb.model.registry import make_network
+from vclimb.model.settings import ModelConfig
+from vclimb.model.tsm import shift_channels
 from vclimb.pipeline.errors import SettingsError
 
 BACKBONE = "resnet10t.c3_in1k"
 LITE0_WEIGHTS = Path(__file__).parents[1] / "../shared/weights/tf_efficientnet_lite0_in1k.safetensors"
 
 
+def make(n_classes: int, **settings: Any) -> ClipModel:
+    return make_network(ModelConfig(**{"backbone": BACKBONE, "weights": "none", **settings}), n_classes)
+
+
 @pytest.fixture(scope="module")
-def model() -> TSN:
+def model() -> ClipModel:
     torch.manual_seed(0)
-    return TSN(5, BACKBONE).eval()
+    return make(5).eval()
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +38,7 @@ def clips() -> torch.Tensor:
 
 
 @torch.inference_mode()
-def test_a_logit_for_each_class_and_clip(model: TSN, clips: torch.Tensor) -> None:
+def test_a_logit_for_each_class_and_clip(model: ClipModel, clips: torch.Tensor) -> None:
     assert model(clips).shape == (3, 5)
     assert model(clips).dtype == torch.float32
     assert model.features(clips).shape == (3, model.head.in_features)
@@ -39,14 +46,14 @@ def test_a_logit_for_each_class_and_clip(model: TSN, clips: torch.Tensor) -> Non
 
 
 @torch.inference_mode()
-def test_the_feature_of_a_clip_is_the_mean_of_its_frames(model: TSN, clips: torch.Tensor) -> None:
+def test_the_feature_of_a_clip_is_the_mean_of_its_frames(model: ClipModel, clips: torch.Tensor) -> None:
     of_frames = torch.stack([model.features(clips[:, t : t + 1]) for t in range(4)])
     torch.testing.assert_close(model.features(clips), of_frames.mean(0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model(clips), model.head(of_frames.mean(0)), rtol=1e-4, atol=1e-5)
 
 
 @torch.inference_mode()
-def test_clips_and_the_order_of_frames_do_not_mix(model: TSN, clips: torch.Tensor) -> None:
+def test_clips_and_the_order_of_frames_do_not_mix(model: ClipModel, clips: torch.Tensor) -> None:
     logits = model(clips)
     torch.testing.assert_close(model(clips[1:2]), logits[1:2], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model(clips.flip(1)), logits, rtol=1e-4, atol=1e-5)
@@ -55,7 +62,7 @@ def test_clips_and_the_order_of_frames_do_not_mix(model: TSN, clips: torch.Tenso
 
 def test_dropout_is_on_the_averaged_feature_in_training_alone(clips: torch.Tensor) -> None:
     torch.manual_seed(0)
-    model = TSN(5, BACKBONE, dropout=0.9)
+    model = make(5, dropout=0.9)
     model.backbone.eval()
     assert not torch.equal(model(clips), model(clips))
     model.eval()
@@ -80,11 +87,11 @@ def test_pixels_take_the_type_of_autocast(clips: torch.Tensor) -> None:
 
 
 def test_the_normalisation_is_no_part_of_the_state() -> None:
-    assert not [name for name in TSN(2, BACKBONE).state_dict() if name.startswith("normalise")]
+    assert not [name for name in make(2).state_dict() if name.startswith("normalise")]
 
 
 def test_gradients_reach_every_parameter(clips: torch.Tensor) -> None:
-    model = TSN(5, BACKBONE)
+    model = make(5)
     torch.nn.functional.cross_entropy(model(clips), torch.tensor([0, 1, 4])).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.head.parameters())
     assert all(p.grad is not None for p in model.parameters())
@@ -93,7 +100,7 @@ def test_gradients_reach_every_parameter(clips: torch.Tensor) -> None:
 @pytest.mark.skipif(not LITE0_WEIGHTS.is_file(), reason="the weights of tf_efficientnet_lite0 are not there")
 def test_weights_come_from_a_file() -> None:
     stored = safetensors.torch.load_file(LITE0_WEIGHTS)
-    model = TSN(5, "tf_efficientnet_lite0.in1k", str(LITE0_WEIGHTS))
+    model = make(5, backbone="tf_efficientnet_lite0.in1k", weights=str(LITE0_WEIGHTS))
     loaded = model.backbone.state_dict()
     assert loaded
     for name, values in loaded.items():
@@ -101,35 +108,35 @@ def test_weights_come_from_a_file() -> None:
     assert model.head.in_features == stored["classifier.weight"].shape[1]
 
 
-def test_a_state_dict_is_a_file_of_weights_too(model: TSN, tmp_path: Path) -> None:
+def test_a_state_dict_is_a_file_of_weights_too(model: ClipModel, tmp_path: Path) -> None:
     torch.save(model.backbone.state_dict(), tmp_path / "weights.pth")
-    again = TSN(7, BACKBONE, str(tmp_path / "weights.pth"))
+    again = make(7, weights=str(tmp_path / "weights.pth"))
     for name, values in model.backbone.state_dict().items():
         assert torch.equal(again.backbone.state_dict()[name], values), name
 
 
 def test_without_weights_nothing_is_loaded() -> None:
     torch.manual_seed(0)
-    first = TSN(5, BACKBONE).backbone.state_dict()
+    first = make(5).backbone.state_dict()
     torch.manual_seed(1)
-    second = TSN(5, BACKBONE).backbone.state_dict()
+    second = make(5).backbone.state_dict()
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
 def test_unknown_backbones_and_weights_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="backbone 'resnet9000' with weights 'none' can't be made"):
-        TSN(5, "resnet9000")
+    with pytest.raises(SettingsError, match=r"model\.backbone 'resnet9000' is not known; did you mean 'resnet\d+'"):
+        make(5, backbone="resnet9000")
     with pytest.raises(SettingsError, match=r"weights 'no/such\.safetensors' is not a file; allowed: pretrained, none"):
-        TSN(5, BACKBONE, "no/such.safetensors")
+        make(5, weights="no/such.safetensors")
 
 
-def test_a_file_that_holds_no_weights_of_the_backbone_is_refused(model: TSN, tmp_path: Path) -> None:
+def test_a_file_that_holds_no_weights_of_the_backbone_is_refused(model: ClipModel, tmp_path: Path) -> None:
     (tmp_path / "torn.safetensors").write_bytes(b"not weights")
     (tmp_path / "torn.pth").write_bytes(b"not weights")
     safetensors.torch.save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     for name in ("torn.safetensors", "torn.pth", "other.safetensors"):
         with pytest.raises(SettingsError, match=name):
-            TSN(5, BACKBONE, str(tmp_path / name))
+            make(5, weights=str(tmp_path / name))
 
 
 # The head
@@ -137,19 +144,19 @@ def test_a_file_that_holds_no_weights_of_the_backbone_is_refused(model: TSN, tmp
 
 def test_a_grown_head_keeps_what_it_has_learned(clips: torch.Tensor) -> None:
     torch.manual_seed(0)
-    model = TSN(3, BACKBONE).eval()
+    model = make(3).eval()
     with torch.inference_mode():
         before = model(clips)
-    model.grow_head(5)
+    model.grow(5)
     with torch.inference_mode():
         after = model(clips)
     assert after.shape == (3, 5)
     torch.testing.assert_close(after[:, :3], before)
     assert (after[:, 3:] != 0).all()
     assert {name for name, _ in model.named_parameters() if name.startswith("head")} == {"head.weight", "head.bias"}
-    model.grow_head(5)
+    model.grow(5)
     with pytest.raises(ValueError, match="a head of 5 outputs can't shrink to 4"):
-        model.grow_head(4)
+        model.grow(4)
 
 
 # Temporal shift
@@ -165,13 +172,13 @@ def test_shifted_channels_are_those_of_the_neighbouring_frames() -> None:
                 source = frame + 1 if channel < 2 else frame - 1 if channel < 4 else frame
                 if 0 <= source < 3:
                     expected[clip * 3 + frame, channel] = features[clip * 3 + source, channel]
-    assert torch.equal(shifted(features, 3), expected)
+    assert torch.equal(shift_channels(features, 3), expected)
 
 
 @torch.inference_mode()
 def test_with_temporal_shift_the_order_of_frames_counts(clips: torch.Tensor) -> None:
     torch.manual_seed(0)
-    plain, shift = TSN(5, BACKBONE).eval(), TSN(5, BACKBONE, shift=True).eval()
+    plain, shift = make(5).eval(), make(5, network="tsm").eval()
     for module in plain.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.ones_(module.weight)  # fresh residual branches are switched off by zeros
@@ -181,4 +188,4 @@ def test_with_temporal_shift_the_order_of_frames_counts(clips: torch.Tensor) -> 
     torch.testing.assert_close(shift(clips[1:2]), shift(clips)[1:2], rtol=1e-4, atol=1e-5)
     assert shift(clips[:, :2]).shape == (3, 5)
     with pytest.raises(SettingsError, match="residual blocks of a ResNet, and 'mobilenetv3"):
-        TSN(5, "mobilenetv3_small_050.lamb_in1k", shift=True)
+        make(5, network="tsm", backbone="mobilenetv3_small_050.lamb_in1k")

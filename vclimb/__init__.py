@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vclimb.benchmark.report import BenchFigures as BenchFigures
     from vclimb.benchmark.report import BenchReport as BenchReport
     from vclimb.methods.registry import list_methods as list_methods
+    from vclimb.model.registry import list_networks as list_networks
     from vclimb.pipeline.api import Dataset as Dataset
     from vclimb.pipeline.api import DatasetStatistics as DatasetStatistics
     from vclimb.pipeline.api import PrepareSummary as PrepareSummary
@@ -56,6 +57,7 @@ _PUBLIC = {
     "BenchReport": "vclimb.benchmark.report",
     "bench": "vclimb.benchmark.bench",
     "list_methods": "vclimb.methods.registry",
+    "list_networks": "vclimb.model.registry",
     "Dataset": "vclimb.pipeline.api",
     "DatasetStatistics": "vclimb.pipeline.api",
     "PrepareSummary": "vclimb.pipeline.api",

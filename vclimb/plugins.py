@@ -46,13 +46,15 @@ class Registry(Generic[ComponentT]):
 
     Args:
         kind: What the components are, in messages: `method` or `network`.
-        package: Package whose modules define vclimb's own components; also the group of entry points.
+        package: Package whose modules define vclimb's own components.
+        group: Group of entry points of other packages' components.
         base: Place of the class that all components extend; it is imported with the first component.
     """
 
-    def __init__(self, kind: str, package: str, base: str) -> None:
+    def __init__(self, kind: str, package: str, group: str, base: str) -> None:
         self._kind = kind
         self._package = package
+        self._group = group
         self._base = base
         self._classes: dict[str, type[ComponentT]] = {}
 
@@ -63,7 +65,7 @@ class Registry(Generic[ComponentT]):
     def installed(self) -> dict[str, Listing]:
         """List the components of other installed packages by name, without importing them."""
         listings: dict[str, Listing] = {}
-        for entry in metadata.entry_points(group=self._package):
+        for entry in metadata.entry_points(group=self._group):
             origin = f"From the package {entry.dist.name}." if entry.dist is not None else ""
             listings.setdefault(entry.name, Listing(entry.name, origin, entry.value))
         return listings

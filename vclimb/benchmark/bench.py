@@ -18,7 +18,8 @@ import torch
 
 from vclimb.benchmark.report import BenchFigures, BenchReport, BenchRound
 from vclimb.benchmark.throughput import BenchTrainer, endless, repeated, synchronise, take, timed, train_on
-from vclimb.model.tsn import TSN
+from vclimb.model.registry import make_network
+from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
@@ -217,7 +218,7 @@ def rate(step: Callable[[], int], seconds: float, device: torch.device) -> float
 
 def _make_trainer(backbone: str, n_classes: int, batch: ClipBatch, device: torch.device) -> BenchTrainer:
     """Make the model, and train one step on a batch."""
-    model = TSN(n_classes, backbone)
+    model = make_network(ModelConfig(backbone=backbone, weights="none"), n_classes)
     try:
         trainer = BenchTrainer(model, device)
         train_on(trainer, repeated(batch), 1)

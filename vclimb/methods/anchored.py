@@ -14,7 +14,7 @@ from vclimb.methods.anchor import Anchor, Parameters, quadratic_penalty
 from vclimb.methods.consistency import cross_entropy
 from vclimb.methods.importance import ImportanceSum
 from vclimb.methods.method import Method, MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
-from vclimb.model.tsn import TSN
+from vclimb.model.clip_model import ClipModel
 
 
 class AnchoredConfig(MethodConfig):
@@ -49,14 +49,14 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
         """Factor of the weighted sum of squares."""
 
     @abc.abstractmethod
-    def importance(self, model: TSN, data: TaskData) -> Parameters:
+    def importance(self, model: ClipModel, data: TaskData) -> Parameters:
         """Compute each parameter's importance for the task just learned; the same on every process."""
 
     @abc.abstractmethod
-    def anchor(self, model: TSN, importance: Parameters, previous: Anchor | None) -> Anchor:
+    def anchor(self, model: ClipModel, importance: Parameters, previous: Anchor | None) -> Anchor:
         """Make the anchor of all tasks so far from the last task's importance and the previous anchor."""
 
-    def begin_task(self, task: TaskInfo, model: TSN) -> None:
+    def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         self._n_old = task.n_old
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
@@ -65,18 +65,18 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(logits, labels - self._n_old if self.released else labels)
 
-    def penalty(self, model: TSN) -> Terms:
+    def penalty(self, model: ClipModel) -> Terms:
         if self._anchor is None:
             return {}
         return {"penalty": quadratic_penalty(model, [self._anchor], self.factor)}
 
-    def end_task(self, task: TaskInfo, model: TSN, data: TaskData) -> None:
+    def end_task(self, task: TaskInfo, model: ClipModel, data: TaskData) -> None:
         self._anchor = self.anchor(model, self.importance(model, data), self._anchor)
 
     def state_dict(self) -> dict[str, Any]:
         return {"n_old": self._n_old, "anchor": None if self._anchor is None else self._anchor.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
+    def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:
         self._n_old = state["n_old"]
         self._anchor = None
         if state["anchor"] is not None:

@@ -18,7 +18,7 @@ from vclimb.methods.bias import BiasCorrection, HoldOut, hold_out, released_fit,
 from vclimb.methods.distillation import TEMPERATURE, bic_loss
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
 from vclimb.methods.old_model import DistillingMethod
-from vclimb.model.tsn import TSN
+from vclimb.model.clip_model import ClipModel
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.dice import bits
 
@@ -54,7 +54,7 @@ class BiC(DistillingMethod[BiCConfig]):
         self._correction = BiasCorrection()
         self._old_correction = BiasCorrection()
 
-    def begin_task(self, task: TaskInfo, model: TSN) -> None:
+    def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         super().begin_task(task, model)
         self._old_correction = self._correction
         self._correction = self._correction.next_task(task.n_new, keep=self.released)
@@ -68,7 +68,7 @@ class BiC(DistillingMethod[BiCConfig]):
         classification = self.classification(outputs, batch.labels)
         return {"bic": bic_loss(classification, outputs.logits, corrected, self.config.temperature)}
 
-    def end_task(self, task: TaskInfo, model: TSN, data: TaskData) -> None:
+    def end_task(self, task: TaskInfo, model: ClipModel, data: TaskData) -> None:
         if not task.number:
             return
         outputs = data.outputs(self._hold_out(task, data).held_out)
@@ -105,7 +105,7 @@ class BiC(DistillingMethod[BiCConfig]):
             },
         }
 
-    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
+    def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:
         super().load_state_dict(state, model)
         self._correction, self._old_correction = (
             BiasCorrection(**{field: tuple(values) for field, values in state[name].items()})

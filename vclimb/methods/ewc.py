@@ -19,7 +19,7 @@ from vclimb.methods.anchored import (
 )
 from vclimb.methods.importance import fisher_diagonal, released_fisher
 from vclimb.methods.method import TaskData
-from vclimb.model.tsn import TSN
+from vclimb.model.clip_model import ClipModel
 
 
 class EWCConfig(AnchoredConfig):
@@ -49,13 +49,13 @@ class EWC(AnchoredMethod[EWCConfig]):
     def factor(self) -> float:
         return self.config.strength / (1 if self.released else 2)
 
-    def importance(self, model: TSN, data: TaskData) -> Parameters:
+    def importance(self, model: ClipModel, data: TaskData) -> Parameters:
         if self.released:
             batches = ((clips, labels - self._n_old) for clips, labels in data.batches(training_clips=True))
             return released_fisher(model, batches, partial(whole_batch_gradients, data=data))
         fisher = fisher_diagonal(model, data.batches(), self.config.labels, self.config.chunk_size)
         return mean_over_processes(fisher, data)
 
-    def anchor(self, model: TSN, importance: Parameters, previous: Anchor | None) -> Anchor:
+    def anchor(self, model: ClipModel, importance: Parameters, previous: Anchor | None) -> Anchor:
         newest = anchor_at(model, importance)
         return newest if previous is None else merge_anchors(previous, newest)

@@ -18,7 +18,7 @@ from vclimb.methods.anchored import (
 )
 from vclimb.methods.importance import output_sensitivity, released_sensitivity
 from vclimb.methods.method import TaskData
-from vclimb.model.tsn import TSN
+from vclimb.model.clip_model import ClipModel
 
 
 class MASConfig(AnchoredConfig):
@@ -42,11 +42,11 @@ class MAS(AnchoredMethod[MASConfig]):
     def factor(self) -> float:
         return self.config.strength
 
-    def importance(self, model: TSN, data: TaskData) -> Parameters:
+    def importance(self, model: ClipModel, data: TaskData) -> Parameters:
         if self.released:
             batches = data.batches(training_clips=True)
             return released_sensitivity(model, batches, partial(whole_batch_gradients, data=data))
         return mean_over_processes(output_sensitivity(model, data.batches(), self.config.chunk_size), data)
 
-    def anchor(self, model: TSN, importance: Parameters, previous: Anchor | None) -> Anchor:
+    def anchor(self, model: ClipModel, importance: Parameters, previous: Anchor | None) -> Anchor:
         return anchor_at(model, importance, previous)

@@ -23,8 +23,8 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from vclimb.methods.consistency import Classification, cross_entropy, temporal_consistency
+from vclimb.model.clip_model import ClipModel
 from vclimb.model.inference import Outputs
-from vclimb.model.tsn import TSN
 from vclimb.pipeline.arrays import Indices
 from vclimb.settings import Settings
 
@@ -169,7 +169,7 @@ class Method(Generic[ConfigT_co]):
             SettingsError: the scenario and the method's settings don't go together.
         """
 
-    def begin_task(self, task: TaskInfo, model: TSN) -> None:
+    def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         """Prepare a task's training. The head has no outputs for the task's classes yet, except in the first task."""
 
     def training_items(self, task: TaskInfo, data: TaskData) -> Indices | None:
@@ -180,11 +180,11 @@ class Method(Generic[ConfigT_co]):
         """Compute the loss of a batch: terms that are means over the batch's samples."""
         return {"classification": self.classification(outputs, batch.labels)}
 
-    def penalty(self, model: TSN) -> Terms:
+    def penalty(self, model: ClipModel) -> Terms:
         """Compute the terms that depend on nothing but the model's parameters."""
         return {}
 
-    def end_task(self, task: TaskInfo, model: TSN, data: TaskData) -> None:
+    def end_task(self, task: TaskInfo, model: ClipModel, data: TaskData) -> None:
         """Finish a task after its training, before the memory takes exemplars of the task's classes."""
 
     def scores(self, logits: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class Method(Generic[ConfigT_co]):
         """Return the method's memory of earlier tasks, as a tree of tensors and plain values for a checkpoint."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
+    def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:
         """Restore the state that `state_dict` returned.
 
         Args:

@@ -6,19 +6,19 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vclimb.methods.method import ConfigT_co, Method, TaskInfo
-from vclimb.model.tsn import TSN
+from vclimb.model.clip_model import ClipModel
 
 
 class OldModel:
     """A frozen copy of a model. It computes logits on each training batch's own clips, augmented as they are."""
 
     def __init__(self) -> None:
-        self._model: TSN | None = None
+        self._model: ClipModel | None = None
 
-    def keep(self, model: TSN) -> None:
+    def keep(self, model: ClipModel) -> None:
         """Copy a model in its present state."""
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
 
@@ -30,15 +30,13 @@ class OldModel:
     def state_dict(self) -> dict[str, Any]:
         return {} if self._model is None else {"old_model": self._model.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
+    def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:
         """Restore a state, in a copy of a model of the same structure."""
         self._model = None
         if "old_model" not in state:
             return
         old = copy.deepcopy(model)
-        rows, columns = state["old_model"]["head.weight"].shape
-        old.head = nn.Linear(columns, rows, device=model.head.weight.device)
-        old.load_state_dict(state["old_model"])
+        old.restore(state["old_model"])
         self._model = old.eval().requires_grad_(False)
 
 
@@ -50,7 +48,7 @@ class DistillingMethod(Method[ConfigT_co]):
         self._old_model = OldModel()
         self._n_old = 0
 
-    def begin_task(self, task: TaskInfo, model: TSN) -> None:
+    def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         self._n_old = task.n_old
         if task.number:
             self._old_model.keep(model)
@@ -58,6 +56,6 @@ class DistillingMethod(Method[ConfigT_co]):
     def state_dict(self) -> dict[str, Any]:
         return {"n_old": self._n_old, **self._old_model.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any], model: TSN) -> None:
+    def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:
         self._n_old = state["n_old"]
         self._old_model.load_state_dict(state, model)

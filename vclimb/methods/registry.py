@@ -11,7 +11,7 @@ from vclimb.settings import from_table
 if TYPE_CHECKING:
     from vclimb.methods.method import Method, MethodConfig
 
-METHODS: Registry[Method] = Registry("method", "vclimb.methods", "vclimb.methods.method:Method")
+METHODS: Registry[Method] = Registry("method", "vclimb.methods", "vclimb.methods", "vclimb.methods.method:Method")
 
 
 def parse_method(table: Mapping[str, Any]) -> tuple[type[Method], MethodConfig]:

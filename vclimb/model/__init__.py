@@ -1,1 +1,1 @@
-"""Networks that classify clips."""
+"""Networks that classify clips, one file each, and passes of a network over items."""

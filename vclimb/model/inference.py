@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vclimb.model.clip_model import ClipModel
 from vclimb.model.memory_format import filled, needs_plans
-from vclimb.model.tsn import TSN
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.clips.sampling import View
@@ -91,7 +91,7 @@ class Outputs:
 
 @torch.inference_mode()
 def infer(
-    model: TSN,
+    model: ClipModel,
     provider: ClipProvider,
     settings: InferenceSettings,
     share: Share,
@@ -145,6 +145,6 @@ def infer(
         items=(seen := np.concatenate(items) if items else np.empty(0, np.int64)),
         labels=provider.items.labels[seen],
         features=torch.cat(features) if features else torch.empty(0, model.n_features),
-        logits=torch.cat(logits) if logits else torch.empty(0, model.head.out_features),
+        logits=torch.cat(logits) if logits else torch.empty(0, model.n_classes),
     )
     return outputs.once() if on_bad_frame == "skip" else outputs

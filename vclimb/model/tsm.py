@@ -6,50 +6,66 @@ import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
+from vclimb.model.settings import ModelConfig
+from vclimb.model.tsn import TSN
 from vclimb.pipeline.errors import SettingsError
 
-SHARE = 8
-"""One in so many channels comes from the frame before, and as many from the frame after (section 4.1: 1/8 each)."""
+FOLD = 8
+"""Divisor of the channels: 1/8 come from the previous frame, 1/8 from the next frame (section 4.1)."""
 
 
-def shifted(features: Tensor, n_frames: int) -> Tensor:
-    """Features (B * T, C, H, W) whose first C // 8 channels are the next frame's, and whose next C // 8 the last one's.
+class TSM(TSN):
+    """TSN over a ResNet whose residual blocks shift channels in time (the paper's residual shift, figure 3b).
 
-    Zeros come from beyond the ends of a clip.
-    """
-    channels = features.shape[1] // SHARE
-    clips = features.view(-1, n_frames, *features.shape[1:])
-    shift = torch.zeros_like(clips)
-    shift[:, :-1, :channels] = clips[:, 1:, :channels]
-    shift[:, 1:, channels : 2 * channels] = clips[:, :-1, channels : 2 * channels]
-    shift[:, :, 2 * channels :] = clips[:, :, 2 * channels :]
-    return shift.flatten(0, 1)
-
-
-class TemporalShift:
-    """Shifts what goes into the first convolution of every residual block (the paper's residual shift, figure 3b).
-
-    It adds no parameters: the weights of a backbone with and without it have the same names.
-
-    Attributes:
-        n_frames: T of the clips that come; set it before the backbone is run.
+    The shift adds no parameters: the weights of TSN and TSM over one backbone have the same names.
     """
 
-    def __init__(self, backbone: nn.Module, name: str) -> None:
-        """Put the shift into a backbone.
+    name = "tsm"
+    summary = "TSN over a ResNet of timm whose blocks shift channels in time."
 
-        Raises:
-            SettingsError: the backbone is no ResNet of timm's.
-        """
-        self.n_frames = 1
-        blocks = [module for module in backbone.modules() if isinstance(module, BasicBlock | Bottleneck)]
+    def __init__(self, n_classes: int, config: ModelConfig) -> None:
+        super().__init__(n_classes, config)
+        blocks = [module for module in self.backbone.modules() if isinstance(module, BasicBlock | Bottleneck)]
         if not blocks:
             raise SettingsError(
-                f"temporal shift goes into the residual blocks of a ResNet, and {name!r} has none; take a ResNet, such "
-                "as resnet34.tv_in1k, or leave it out"
+                f"temporal shift goes into the residual blocks of a ResNet, and {config.backbone!r} has none; take a "
+                "ResNet, such as resnet34.tv_in1k, or network tsn"
             )
+        self._shift = TemporalShift()
         for block in blocks:
             block.conv1.register_forward_pre_hook(self._shift)
 
-    def _shift(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (shifted(inputs[0], self.n_frames),)
+    def features(self, clips: Tensor) -> Tensor:
+        self._shift.n_frames = clips.shape[1]
+        return super().features(clips)
+
+
+class TemporalShift:
+    """Hook that shifts the input of a block's first convolution.
+
+    Attributes:
+        n_frames: Number of frames of a clip, T; set before each pass.
+    """
+
+    n_frames = 1
+
+    def __call__(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (shift_channels(inputs[0], self.n_frames),)
+
+
+def shift_channels(features: Tensor, n_frames: int) -> Tensor:
+    """Take the first C // 8 channels from the next frame, and the next C // 8 channels from the previous frame.
+
+    Frames beyond the ends of a clip are zeros.
+
+    Args:
+        features: (B * T, C, H, W) features of all frames.
+        n_frames: Number of frames of a clip, T.
+    """
+    channels = features.shape[1] // FOLD
+    clips = features.view(-1, n_frames, *features.shape[1:])
+    shifted = torch.zeros_like(clips)
+    shifted[:, :-1, :channels] = clips[:, 1:, :channels]
+    shifted[:, 1:, channels : 2 * channels] = clips[:, :-1, channels : 2 * channels]
+    shifted[:, :, 2 * channels :] = clips[:, :, 2 * channels :]
+    return shifted.flatten(0, 1)

@@ -19,6 +19,7 @@ _TITLES = {
     "consistency.frames": "frames of a TC clip",
     "training.epochs": "epochs",
     "scenario.tasks": "tasks",
+    "model.network": "network",
     "model.backbone": "backbone",
     "model.size": "pixels",
     "dataset": "data set",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vclimb.methods.method import Method
+from vclimb.model.registry import NETWORKS
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
@@ -33,6 +34,7 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
             f"method {method.name} keeps no memory, and memory.budget is {config.memory.budget!r}; leave it out, or "
             "take a method that replays (`vclimb train --help` describes them)"
         )
+    NETWORKS.find(config.model.network).check(config.model)
     method.check(scenario)
     own_val = scenario.evaluation_split == "test" and scenario.count("val")
     if config.training.select == "best" and not own_val:

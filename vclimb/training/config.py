@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.settings import MemorySettings
 from vclimb.methods.registry import parse_method
+from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.settings import Settings, Table, from_table, merged, parse_assignment
@@ -34,6 +35,7 @@ SHORT_NAMES = {
     "video_choice": "memory.video_choice",
     "tc": "consistency.weight",
     "epochs": "training.epochs",
+    "network": "model.network",
     "backbone": "model.backbone",
     "weights": "model.weights",
     "size": "model.size",
@@ -68,26 +70,6 @@ class ScenarioConfig(Settings):
     split: Literal["own", "group"] = "own"
     test_share: float = 0.3
     allow_missing: bool = False
-
-
-class ModelConfig(Settings):
-    """Network and its input.
-
-    Attributes:
-        backbone: Name of a timm model with a pooled feature.
-        weights: `pretrained` (timm's, from its hub), `none`, or the path of a file.
-        dropout: Probability of dropout on the clip's feature.
-        shift: Whether a ResNet's blocks shift channels in time (TSM).
-        clip_frames: Number of frames of a clip, T.
-        size: Side of the square input, in pixels.
-    """
-
-    backbone: str = "resnet34.tv_in1k"
-    weights: str = "pretrained"
-    dropout: float = Field(default=0.5, ge=0, le=0.999)
-    shift: bool = False
-    clip_frames: int = Field(default=8, ge=1, le=1024)
-    size: int = Field(default=224, ge=8, le=1024)
 
 
 class MemoryConfig(Settings):

@@ -16,7 +16,7 @@ def evaluate(run: RunContext, task: int) -> dict[str, PredictionCounts]:
     if store is not None:
         with exemplar_items(store, run.data.cache_bytes) as exemplars:
             on_clips = run.progress("exemplars", len(exemplars.provider.items))
-            nearest = run.predictor.class_means(model, exemplars.provider, model.head.out_features, on_clips)
+            nearest = run.predictor.class_means(model, exemplars.provider, model.n_classes, on_clips)
     items = run.data.evaluation_items(range(task + 1))
     return run.predictor.counts(model, items, run.method.scores, nearest, run.progress("evaluation", len(items)))
 

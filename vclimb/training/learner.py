@@ -11,21 +11,23 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vclimb.methods.method import Method, StepBatch, StepOutputs
+from vclimb.model.clip_model import ClipModel
 from vclimb.model.memory_format import cat_clips, laid_out
-from vclimb.model.tsn import TSN
-from vclimb.training.config import ComputeConfig, ModelConfig, TrainingConfig
+from vclimb.model.registry import make_network
+from vclimb.model.settings import ModelConfig
+from vclimb.training.config import ComputeConfig, TrainingConfig
 from vclimb.training.processes import Processes
 
 
-def make_model(config: ModelConfig, n_classes: int, seed: int) -> TSN:
+def make_model(config: ModelConfig, n_classes: int, seed: int) -> ClipModel:
     """Make a network as it is before any training, as a pure function of the arguments.
 
     Raises:
-        SettingsError: the backbone is not known, or the weights don't fit it.
+        SettingsError: the network can't be made of these settings.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TSN(n_classes, config.backbone, config.weights, config.dropout, config.shift)
+        return make_network(config, n_classes)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Learner:
         self.model = make_model(self._config.model, n_classes, self._config.seed)
         self._place()
 
-    def initial_model(self, n_classes: int) -> TSN:
+    def initial_model(self, n_classes: int) -> ClipModel:
         """Make a copy of the network as it was initialised."""
         return make_model(self._config.model, n_classes, self._config.seed).to(self.device)
 
@@ -87,7 +89,7 @@ class Learner:
         """Give the head outputs for all classes so far. The weights of new outputs depend on the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model.grow_head(n_classes)
+            self.model.grow(n_classes)
 
     def begin_task(self) -> None:
         """Make a new optimiser over the current parameters."""
@@ -126,7 +128,7 @@ class Learner:
         # DDP averages gradients over ranks. Weighting ranks by their clips gives the mean over the whole batch.
         share = len(labels) * self._processes.world_size / n_global
         if not len(labels):  # a blank clip of weight 0, since the other ranks wait for this rank's gradients
-            newest = self.model.head.out_features - 1  # every method knows this label: some train new classes alone
+            newest = self.model.n_classes - 1  # every method knows this label: some train new classes alone
             clips, labels = clips.new_zeros(1, *clips.shape[1:]), labels.new_full((1,), newest)
             down_sampled = None if down_sampled is None else clips
         for group in self._optimizer.param_groups:
@@ -152,16 +154,14 @@ class Learner:
 
     def state_dict(self, with_optimizer: bool) -> dict[str, Any]:
         """Return the state of the network and, if requested, of the optimiser, if there is one."""
-        state: dict[str, Any] = {"model": self.model.state_dict(), "n_classes": self.model.head.out_features}
+        state: dict[str, Any] = {"model": self.model.state_dict()}
         if with_optimizer and self._optimizer is not None:
             state["optimizer"] = self._optimizer.state_dict()
         return state
 
     def load_model(self, state: dict[str, Any]) -> None:
         """Restore the network of a state."""
-        if self.model.head.out_features != state["n_classes"]:
-            self.model.head = nn.Linear(self.model.n_features, state["n_classes"], device=self.device)
-        self.model.load_state_dict(state["model"])
+        self.model.restore(state["model"])
 
     def load_optimizer(self, state: dict[str, Any]) -> None:
         """Restore the optimiser of a state, after `begin_task`."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vclimb.methods.prototypes import ClassMeans, NearestMean
 from vclimb.metrics import PredictionCounts
+from vclimb.model.clip_model import ClipModel
 from vclimb.model.inference import InferenceSettings, Outputs, Share, infer
-from vclimb.model.tsn import TSN
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.training.processes import Processes
@@ -56,14 +56,14 @@ class Predictor:
     processes: Processes
 
     def rank_outputs(
-        self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None, on_bad_frame: str = "raise"
+        self, model: ClipModel, provider: ClipProvider, on_clips: OnClips | None = None, on_bad_frame: str = "raise"
     ) -> Outputs:
         """Compute features and logits for this rank's share of the items."""
         processes = self.processes
         share = Share(processes.device, processes.rank, processes.world_size)
         return infer(model, provider, self.settings, share, on_clips, on_bad_frame)
 
-    def readable_outputs(self, model: TSN, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
+    def readable_outputs(self, model: ClipModel, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
         """Compute features and logits of all items that can be read, in their order, on every rank."""
         shares = self.processes.gather(self.rank_outputs(model, provider, on_clips, "skip"))
         return Outputs(
@@ -75,7 +75,7 @@ class Predictor:
 
     def class_means(
         self,
-        model: TSN,
+        model: ClipModel,
         provider: ClipProvider,
         n_classes: int,
         on_clips: OnClips | None = None,
@@ -96,7 +96,7 @@ class Predictor:
 
     def counts(
         self,
-        model: TSN,
+        model: ClipModel,
         items: EvaluationItems,
         linear_scores: Callable[[Tensor], Tensor],
         nearest: NearestMean | None,

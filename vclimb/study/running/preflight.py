@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
-from vclimb.pipeline.errors import SettingsError, VclimbError
+from vclimb.pipeline.errors import VclimbError
 from vclimb.scenario import Scenario, match
-from vclimb.settings import Table, suggestion
+from vclimb.settings import Table
 from vclimb.study.cells import Cell
 from vclimb.study.constraints import DataTotals
 from vclimb.training.checks import blur_warning, check_settings
-from vclimb.training.config import ModelConfig, ScenarioConfig, make_config
+from vclimb.training.config import ScenarioConfig, make_config
 from vclimb.training.run import find_scenario, make_method
 
 
@@ -70,7 +69,6 @@ def preflight(cells: Sequence[Cell], dataset: StoredDataset) -> list[str]:
         VclimbError: a cell couldn't be run.
     """
     scenarios: dict[ScenarioConfig, Scenario] = {}
-    models: set[ModelConfig] = set()
     codecs: set[str] = set()
     warnings: dict[str, None] = {}
     for cell in cells:
@@ -82,9 +80,6 @@ def preflight(cells: Sequence[Cell], dataset: StoredDataset) -> list[str]:
                 match(scenario, dataset, config.scenario.allow_missing)
                 scenarios[config.scenario] = scenario
             check_settings(config, method, scenarios[config.scenario], 1)
-            if config.model not in models:
-                _check_model(config.model)
-                models.add(config.model)
             if method.replays and config.memory.codec not in codecs:
                 _check_codec(config.memory.codec, dataset)
                 codecs.add(config.memory.codec)
@@ -93,18 +88,6 @@ def preflight(cells: Sequence[Cell], dataset: StoredDataset) -> list[str]:
         except VclimbError as error:
             raise type(error)(f"cell {cell.run_id} ({config.method['name']}): {error}") from None
     return list(warnings)
-
-
-def _check_model(config: ModelConfig) -> None:
-    import timm
-
-    name = config.backbone.partition(".")[0]
-    known = timm.list_models()
-    if name not in known:
-        near = suggestion(name, dict.fromkeys(known)).partition("allowed: ")[0]
-        raise SettingsError(f"model.backbone {config.backbone!r} is not known; {near}allowed: any model of timm")
-    if config.weights not in ("pretrained", "none") and not Path(config.weights).is_file():
-        raise SettingsError(f"model.weights {config.weights!r} is not a file; allowed: pretrained, none, or a file")
 
 
 def _check_codec(name: str, dataset: StoredDataset) -> None:
