@@ -15,7 +15,8 @@ from training_cases import read_metrics, tiny_config, write_config
 from typer.testing import CliRunner
 
 from vclimb.cli.main import app
-from vclimb.training.config import make_config, read_table
+from vclimb.settings import read_table
+from vclimb.training.config import make_config
 from vclimb.training.run import train
 
 

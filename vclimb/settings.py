@@ -12,15 +12,18 @@ torch.
 from __future__ import annotations
 
 import difflib
-import math
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from types import UnionType
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
-import pydantic
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from vclimb.pipeline.errors import SettingsError
+from vclimb.setting_words import words_for_range, words_for_type
 
 Table = dict[str, Any]
 MoreSettings = Mapping[str, Any] | Iterable[str]
@@ -30,20 +33,26 @@ MoreSettings = Mapping[str, Any] | Iterable[str]
 class Settings(BaseModel):
     """Base of all settings: frozen, strict about types, and without unknown names.
 
-    A float may be given as a whole number, and a tuple as a list, since TOML has no tuples. Numbers are finite.
+    A float may be given as a whole number. A tuple may be given as a list, and a path as a text: TOML has neither.
+    Numbers are finite.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=False)
 
-    @pydantic.model_validator(mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _lists_to_tuples(cls, table: Any) -> Any:
+    def _from_toml(cls, table: Any) -> Any:
+        """Convert what TOML has no type for: lists to tuples, and text to paths."""
         if not isinstance(table, Mapping):
             return table
-        tuples = {name for name, field in cls.model_fields.items() if _holds_tuple(field.annotation)}
-        return {
-            name: tuple(value) if isinstance(value, list) and name in tuples else value for name, value in table.items()
-        }
+        converted = dict(table)
+        for name, field in cls.model_fields.items():
+            value = table.get(name)
+            if isinstance(value, list) and _contains(field.annotation, tuple):
+                converted[name] = tuple(value)
+            elif isinstance(value, str) and _contains(field.annotation, Path):
+                converted[name] = Path(value)
+        return converted
 
     def replaced(self, **changes: Any) -> Self:
         """Copy the settings with some of them changed, and check the result.
@@ -57,12 +66,8 @@ class Settings(BaseModel):
         """Convert to nested tables of plain values; settings that are None are left out, as TOML has no word for it."""
         table: Table = {}
         for name, value in self:
-            if isinstance(value, Settings):
-                table[name] = value.to_table()
-            elif isinstance(value, Mapping):
-                table[name] = dict(value)
-            elif value is not None:
-                table[name] = list(value) if isinstance(value, tuple) else value
+            if value is not None:
+                table[name] = _to_toml(value)
         return table
 
 
@@ -73,7 +78,7 @@ def from_table(kind: type[SettingsT], table: Mapping[str, Any], prefix: str = ""
     """Read settings from a table of plain values; what the table lacks keeps its default.
 
     Args:
-        prefix: Dotted name of the table, for errors; empty at the top.
+        prefix: Dotted name of the table, for errors; empty for the outermost table.
 
     Raises:
         SettingsError: a name is unknown (the nearest one is suggested), or a value is missing, out of range or of
@@ -82,7 +87,22 @@ def from_table(kind: type[SettingsT], table: Mapping[str, Any], prefix: str = ""
     try:
         return kind.model_validate(dict(table))
     except ValidationError as error:
-        raise SettingsError(_sentence(kind, error, prefix)) from None
+        raise SettingsError(_sentence(kind, table, error, prefix)) from None
+
+
+def read_table(path: Path | str) -> Table:
+    """Read a TOML file of settings.
+
+    Raises:
+        SettingsError: the file can't be read, or is not TOML.
+    """
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"settings {str(path)!r} can't be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings {str(path)!r} are not TOML: {error}") from None
 
 
 def merged(*tables: Mapping[str, Any]) -> Table:
@@ -167,99 +187,93 @@ def _full(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
+def _to_toml(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return value.to_table()
+    if isinstance(value, Mapping):
+        return {name: _to_toml(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_toml(item) for item in value]
+    return str(value) if isinstance(value, PurePath) else value
+
+
 def _settings_class(annotation: Any) -> type[Settings] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
+    """Return the Settings that a type stands for, alone or with None."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    is_union = get_origin(annotation) in (Union, UnionType)
+    return _settings_class(parts[0]) if is_union and len(parts) == 1 else None
 
 
-def _holds_tuple(annotation: Any) -> bool:
-    return get_origin(annotation) is tuple or any(_holds_tuple(part) for part in get_args(annotation))
+def _contains(annotation: Any, kind: type) -> bool:
+    """Whether a type is, or has as a branch, a tuple or a path."""
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return any(_contains(part, kind) for part in get_args(annotation))
+    return annotation is kind or get_origin(annotation) is kind
 
 
-# What pydantic says of a value of another type; these are worded by the setting's type as a whole.
 _RANGES = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
+# Kinds of errors, besides those that end in `_type`, that the words for the whole type explain best.
+_OF_TYPE = ("literal_error", "int_from_float", "too_long", "too_short", "missing", "is_instance_of")
 
 
-def _sentence(kind: type[Settings], error: ValidationError, prefix: str) -> str:
+@dataclass(frozen=True)
+class _Place:
+    """Setting that an error is about.
+
+    Attributes:
+        name: Dotted name.
+        value: Value of the setting; of an unknown or missing one, None.
+        field: Field of the setting; None where the setting is unknown.
+        parent: Settings that the setting belongs to.
+        within: Place of the error in the value, such as the number of an item; empty: the whole value.
+    """
+
+    name: str
+    value: Any
+    field: FieldInfo | None
+    parent: type[Settings]
+    within: tuple[int | str, ...]
+
+
+def _locate(kind: type[Settings], table: Mapping[str, Any], location: tuple[int | str, ...], prefix: str) -> _Place:
+    place = _Place(prefix, table, None, kind, ())
+    inner: type[Settings] | None = kind
+    for depth, part in enumerate(location):
+        if inner is None:
+            return replace(place, within=location[depth:])
+        value = place.value.get(part) if isinstance(place.value, Mapping) else getattr(place.value, str(part), None)
+        field = inner.model_fields.get(str(part))
+        place = _Place(_full(place.name, str(part)), value, field, inner, ())
+        inner = None if field is None else _settings_class(field.annotation)
+    return place
+
+
+def _sentence(kind: type[Settings], table: Mapping[str, Any], error: ValidationError, prefix: str) -> str:
     """Word the first error of a validation as one sentence."""
     errors = error.errors(include_url=False)
-    first = errors[0]
-    name, field, parent = _locate(kind, first["loc"], prefix)
-    alike = [other for other in errors if _locate(kind, other["loc"], prefix)[0] == name]
+    first, place = errors[0], _locate(kind, table, errors[0]["loc"], prefix)
+    alike = [other for other in errors if _locate(kind, table, other["loc"], prefix).name == place.name]
     first = next((other for other in alike if other["type"] in _RANGES), first)
-    value, reason = first["input"], first["type"]
-    if reason == "extra_forbidden":
-        return f"setting {name!r} is not known; {suggestion(str(first['loc'][-1]), parent.model_fields)}"
-    if reason == "missing":
+    reason, name, value = first["type"], place.name, place.value
+    if reason == "extra_forbidden" and not place.within:
+        return f"setting {name!r} is not known; {suggestion(str(first['loc'][-1]), place.parent.model_fields)}"
+    if reason == "missing" and not place.within:
         return f"setting {name!r} is missing; give it a value"
     if isinstance(cause := first.get("ctx", {}).get("error"), SettingsError):
         return str(cause)
-    if reason in ("value_error", "assertion_error"):
-        return f"setting {name!r} is {value!r}: {first['msg'].removeprefix('Value error, ')}"
-    annotation = None if field is None else field.annotation
-    if reason in _RANGES and field is not None:
-        shown = f"{value:g}" if isinstance(value, int | float) else repr(value)
-        return f"setting {name!r} is {shown}, out of range; allowed: {_range(annotation, field.metadata)}"
+    shown = f"{value:g}" if isinstance(value, float) else repr(list(value) if isinstance(value, tuple) else value)
+    annotation = None if place.field is None else place.field.annotation
+    if reason in _RANGES and place.field is not None:
+        return (
+            f"setting {name!r} is {shown}, out of range; allowed: {words_for_range(annotation, place.field.metadata)}"
+        )
     if _settings_class(annotation) is not None:
-        return f"setting {name!r} is {value!r}; it needs a table of settings, [{name}]"
-    return f"setting {name!r} is {value!r}; allowed: {' or '.join(_words(annotation))}"
-
-
-def _locate(
-    kind: type[Settings], location: tuple[int | str, ...], prefix: str
-) -> tuple[str, pydantic.fields.FieldInfo | None, type[Settings]]:
-    """Find the setting that an error is about: its dotted name, its field, and the settings that it belongs to."""
-    name, field, parent = prefix, None, kind
-    inner: type[Settings] | None = kind
-    for part in location:
-        if inner is None:
-            break  # within a value: the index of a list, or the branch of a union
-        parent, name = inner, _full(name, str(part))
-        field = parent.model_fields.get(str(part))
-        inner = None if field is None else _settings_class(field.annotation)
-    return name, field, parent
-
-
-def _range(annotation: Any, metadata: list[Any]) -> str:
-    """Word the limits of a number."""
-    limits = dict(_limits(annotation, metadata))
-    low, high = limits.get("ge"), limits.get("le")
-    if low is not None and high is not None:
-        return f"{_number(low)} to {_number(high)}"
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return " and ".join(f"{words[name]} {_number(limit)}" for name, limit in limits.items())
-
-
-def _number(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) and not math.isclose(value, round(value)) else str(round(value))
-
-
-def _limits(annotation: Any, metadata: Iterable[Any]) -> Iterator[tuple[str, float]]:
-    """Find the limits in a field's metadata, and in the types that its annotation is made of."""
-    for constraint in metadata:
-        for name in ("ge", "gt", "le", "lt"):
-            if (limit := getattr(constraint, name, None)) is not None:
-                yield name, limit
-        yield from _limits(None, getattr(constraint, "metadata", ()))
-    if get_origin(annotation) is Annotated:
-        yield from _limits(annotation.__origin__, annotation.__metadata__)
-    else:
-        for part in get_args(annotation) if get_origin(annotation) is not Literal else ():
-            yield from _limits(part, ())
-
-
-def _words(annotation: Any) -> list[str]:
-    """Word what a type allows; None is what a setting has where it is left out, and isn't mentioned."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _words(annotation.__origin__)
-    if origin is Literal:
-        return [", ".join(map(str, get_args(annotation)))]
-    if origin is tuple or annotation is tuple:
-        parts = [" or ".join(_words(part)) for part in get_args(annotation) if part is not ...]
-        return [f"a list of {' and '.join(dict.fromkeys(parts))}" if parts else "a list"]
-    if origin is dict or annotation is dict:
-        return ["a table"]
-    if origin is not None:
-        return [word for part in get_args(annotation) for word in _words(part) if part is not type(None)]
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return [names.get(annotation, getattr(annotation, "__name__", str(annotation)))]
+        return f"setting {name!r} is {shown}; it needs a table of settings, [{name}]"
+    words = words_for_type(annotation)
+    if words and (reason.endswith("_type") or reason in _OF_TYPE):
+        return f"setting {name!r} is {shown}; allowed: {' or '.join(dict.fromkeys(words))}"
+    sentence = " ".join(first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ").split())
+    part = ".".join(map(str, place.within))
+    return f"setting {name!r} is {shown}: {part and part + ': '}{sentence}"

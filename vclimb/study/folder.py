@@ -24,10 +24,10 @@ from typing import Any
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.folders import held_folder, is_locked, writable
+from vclimb.training.run_folder import METRICS
 
 STUDY, CELLS, DATA, RUNS = "study.toml", "cells.json", "data.json", "runs"
 CONFIGS, LOGS, FAILURES = "configs", "logs", "failures"
-_METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class StudyFolder:
 
     def is_complete(self, run_id: str) -> bool:
         """Whether a run has ended as it should."""
-        metrics = _json(self.run(run_id) / _METRICS)
+        metrics = _json(self.run(run_id) / METRICS)
         return isinstance(metrics, dict) and metrics.get("complete") is True
 
     def is_running(self, run_id: str) -> bool:

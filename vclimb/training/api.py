@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.settings import MoreSettings, Table, nested, settings_tables
-from vclimb.training.config import SHORT_NAMES, RunConfig, make_config, read_table
+from vclimb.settings import MoreSettings, Table, nested, read_table, settings_tables
+from vclimb.training.config import SHORT_NAMES, RunConfig, make_config
 from vclimb.training.plan import RunPlan, plan_run
 from vclimb.training.presets import preset_table
 from vclimb.training.progress import TrainProgress

@@ -1,4 +1,4 @@
-"""Settings that are each allowed, but not together."""
+"""Checks of settings that are each allowed, but not together."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vclimb.training.config import RunConfig
 
 
 def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, world_size: int) -> None:
-    """Refuse settings that don't go together, before anything is done.
+    """Refuse settings that don't fit together, before the run writes anything.
 
     Args:
-        world_size: processes that share a batch.
+        world_size: Number of processes that share a batch.
 
     Raises:
-        SettingsError: they don't.
+        SettingsError: settings don't fit together.
     """
     if config.training.batch_size % world_size:
         raise SettingsError(
@@ -36,8 +36,8 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
         )
     NETWORKS.find(config.model.network).check(config.model)
     method.check(scenario)
-    own_val = scenario.evaluation_split == "test" and scenario.count("val")
-    if config.training.select == "best" and not own_val:
+    has_validation = scenario.evaluation_split == "test" and scenario.count("val")
+    if config.training.select == "best" and not has_validation:
         raise SettingsError(
             "training.select best needs a validation split beside the one that is reported, and scenario "
             f"{scenario.name!r} has none; take last, or best-reported to do as the released code does"
@@ -45,10 +45,10 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
 
 
 def blur_warning(config: RunConfig, method: Method, dataset: StoredDataset) -> str | None:
-    """Why exemplars are too small for the network that sees them; None where they are not, or there are none.
+    """Explain why exemplars are too small for the network; None where they are not, or there are none.
 
-    They are enlarged, and new clips are not: so sharpness tells old classes from new ones in training, and test videos
-    are sharp (docs/study-jhmdb21.md: old tasks fell to 0 to 7 %).
+    Small exemplars are enlarged and look blurred, while new clips are sharp. In training, sharpness then tells old
+    classes from new ones, but all test videos are sharp (docs/study-jhmdb21.md: old tasks fell to 0 to 7 %).
     """
     codec = parse_codec(config.memory.codec)
     side = codec.short_side if method.replays else None

@@ -5,7 +5,6 @@ Defaults are those of the benchmark on UCF101 (Villa et al., CVPR 2022, section 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,10 +18,9 @@ from vclimb.methods.registry import parse_method
 from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
-from vclimb.settings import Settings, Table, from_table, merged, parse_assignment
+from vclimb.settings import Settings, from_table, merged, parse_assignment, read_table
 
 Protocol = Literal["paper", "released"]
-
 
 SHORT_NAMES = {
     "method": "method.name",
@@ -63,12 +61,12 @@ class ScenarioConfig(Settings):
 
     file: str | None = None
     untrimmed: bool = False
-    tasks: int | None = None
-    base: int | None = None
-    step: int | None = None
+    tasks: int | None = Field(default=None, ge=1)
+    base: int | None = Field(default=None, ge=1)
+    step: int | None = Field(default=None, ge=1)
     seed: int = 0
     split: Literal["own", "group"] = "own"
-    test_share: float = 0.3
+    test_share: float = Field(default=0.3, gt=0, lt=1)
     allow_missing: bool = False
 
 
@@ -250,10 +248,14 @@ class RunConfig(Settings):
 
 
 def make_config(*tables: Mapping[str, Any], assignments: tuple[str, ...] = ()) -> RunConfig:
-    """A run's settings from tables laid over one another, and assignments (`training.epochs=30`) on top.
+    """Make the settings of a run.
+
+    Args:
+        tables: Nested tables of settings; later ones win.
+        assignments: Settings as text, such as `training.epochs=30`; they win over all tables.
 
     Raises:
-        SettingsError: a name is unknown, or a value out of range.
+        SettingsError: a name is unknown, or a value isn't allowed.
     """
     table = merged(*tables, *(parse_assignment(text) for text in assignments))
     if isinstance(table.get("method"), str):  # method = "icarl" is short for a table with its name
@@ -265,21 +267,10 @@ def make_config(*tables: Mapping[str, Any], assignments: tuple[str, ...] = ()) -
     return from_table(RunConfig, table)
 
 
-def read_table(path: Path | str) -> Table:
-    """The settings in a TOML file.
+def read_config(path: Path | str) -> RunConfig:
+    """Read the settings of a run from its `config.toml`.
 
     Raises:
-        SettingsError: it can't be read, or isn't TOML.
+        SettingsError: the file can't be read, is not TOML, or a setting isn't allowed.
     """
-    try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise SettingsError(f"settings {str(path)!r} can't be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings {str(path)!r} are not TOML: {error}") from None
-
-
-def read_config(path: Path | str) -> RunConfig:
-    """The settings of a run from its `config.toml`."""
     return make_config(read_table(path))

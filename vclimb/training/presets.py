@@ -1,8 +1,8 @@
 """The benchmark's settings for each row of its tables (Villa et al., CVPR 2022), by name: `ucf101-10/icarl`.
 
-A name is DATASET-TASKS/METHOD, with `+tc` behind for temporal consistency. The memory holds as many videos as the
-paper's, with 8 frames each unless `--frames` says otherwise (`all` is the first table's). Epochs and batch size are
-UCF101's; the other data sets take the same here.
+A name is DATASET-TASKS/METHOD, followed by `+tc` for temporal consistency. The memory holds as many videos as in the
+paper, with 8 frames each; `--frames all` gives those of the first table. All data sets take UCF101's epochs and batch
+size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Table, merged
 
 MEMORY_VIDEOS = {"ucf101": 2020, "kinetics": 8000, "activitynet-trim": 4000, "activitynet-untrim": 4000}
-"""Data set -> videos in the memory."""
+"""Data set -> number of videos in the memory."""
 TASKS = (10, 20)
 CONSISTENCY = "+tc"
 
@@ -31,7 +31,7 @@ _COMMON: Table = {
     },
 }
 _REGULARISED: Table = {"training": {"batch_size": 64, "optimizer": "adagrad"}}
-_OF_METHOD: dict[str, Table] = {
+_METHODS: dict[str, Table] = {
     "finetune": {},
     "naive": {"memory": {"frames": 8}},
     "ewc": merged(_REGULARISED, {"training": {"epochs": 30}, "method": {"strength": 3e3}}),
@@ -44,34 +44,34 @@ _OF_METHOD: dict[str, Table] = {
 
 
 def preset_names() -> list[str]:
-    """All presets."""
+    """List the names of all presets."""
     return [
         f"{data}-{tasks}/{method}{consistency}"
         for data in MEMORY_VIDEOS
         for tasks in TASKS
-        for method in _OF_METHOD
+        for method in _METHODS
         for consistency in ("", CONSISTENCY)
     ]
 
 
 def preset_table(name: str) -> Table:
-    """The settings of a preset; the data set and the scenario's task file are for the caller to name.
+    """Make the settings of a preset, without the data set and the task file of the scenario.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: no preset has this name.
     """
     if name not in preset_names():
         near = difflib.get_close_matches(name, preset_names(), 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise SettingsError(
             f"preset {name!r} is not known; {hint}allowed: DATASET-TASKS/METHOD, of {', '.join(MEMORY_VIDEOS)}; "
-            f"{' or '.join(map(str, TASKS))}; {', '.join(_OF_METHOD)}; {CONSISTENCY} behind adds temporal "
-            "consistency"
+            f"{' or '.join(map(str, TASKS))}; {', '.join(_METHODS)}; a trailing {CONSISTENCY} adds "
+            "temporal consistency"
         )
     scenario, _, method = name.partition("/")
-    of_method = _OF_METHOD[method.removesuffix(CONSISTENCY)]
-    table = merged(_COMMON, {"method": {"name": method.removesuffix(CONSISTENCY)}}, of_method)
-    if "memory" in of_method:
+    method_table = _METHODS[method.removesuffix(CONSISTENCY)]
+    table = merged(_COMMON, {"method": {"name": method.removesuffix(CONSISTENCY)}}, method_table)
+    if "memory" in method_table:
         videos = MEMORY_VIDEOS[scenario.rpartition("-")[0]]
         table = merged(table, {"memory": {"budget": f"{videos}v"}})
     if method.endswith(CONSISTENCY):

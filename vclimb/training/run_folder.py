@@ -2,10 +2,10 @@
 
 runs/NAME/
   config.toml      all settings
-  metrics.json     what is known so far, replaced whole after each task; `complete` after the last
-  events.jsonl     what happened when
-  memory.zarr      the replay memory, of methods that replay
-  checkpoints/     at most two; after the last task the model alone
+  metrics.json     all measurements so far, replaced whole after each task; `complete` after the last
+  events.jsonl     everything that happened, with the time
+  memory.zarr      the replay memory of methods that replay
+  checkpoints/     at most two; after the last task one, without an optimiser
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vclimb.memory.report import MEMORY_NAME
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.digest import cached_sha256
 from vclimb.pipeline.system.durable import draft_of, replace_file
@@ -28,19 +29,19 @@ from vclimb.training.run_metrics import RunMetrics
 CONFIG = "config.toml"
 METRICS = "metrics.json"
 EVENTS = "events.jsonl"
-MEMORY = "memory.zarr"
+MEMORY = MEMORY_NAME
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
 FILES = ("model.weights", "scenario.file")
-"""Settings that may name a file: it counts by its content, wherever it lies."""
+"""Settings that may name a file. Such files are compared by their content, not by their path."""
 
 
 class RunFolder:
-    """A run's folder.
+    """Folder of a run.
 
     Args:
-        path: of it.
+        path: Path of the folder.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -48,19 +49,21 @@ class RunFolder:
 
     @property
     def memory(self) -> Path:
+        """Path of the replay memory."""
         return self.path / MEMORY
 
     @property
     def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
         return self.path / CHECKPOINTS
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether the folder holds a run."""
         return (self.path / CONFIG).exists()
 
     def config(self) -> RunConfig:
-        """The settings of the run.
+        """Read the settings of the run.
 
         Raises:
             SettingsError: there is no run, or its settings are damaged.
@@ -80,14 +83,14 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder for this process; the lock ends with the process, however that ends.
+        """Lock the folder for this process. The lock ends with the process, even if that is killed.
 
         Raises:
-            TargetBusyError: another process trains in it.
-            TargetError: it can't be made, or holds something else.
+            TargetBusyError: another process trains in the folder.
+            TargetError: the folder can't be made, or holds other files.
         """
         with held_folder(self.path, "another run is training in"):
-            drafts = {draft_of(self.path / name).name for name in (CONFIG, METRICS)}  # of a run that was killed
+            drafts = {draft_of(self.path / name).name for name in (CONFIG, METRICS)}  # left by a killed run
             foreign = sorted(set(os.listdir(self.path)) - drafts)
             if foreign and not self.exists:
                 raise TargetError(
@@ -97,12 +100,12 @@ class RunFolder:
             yield
 
     def begin(self, config: RunConfig, resume: bool) -> None:
-        """Write the settings of a new run, or check that they are those of the one that is there.
+        """Write the settings of a new run, or check that they are those of the run in the folder.
 
-        A file may go by another path by then, as long as the one that the run was begun with has the same content.
+        A setting may name a file by another path than before, as long as both files exist and have the same content.
 
         Raises:
-            TargetError: there is a run already, and it isn't to be resumed; or its settings differ.
+            TargetError: the folder holds a run that is not to be resumed, or that has other settings.
         """
         if not self.exists:
             with writable(self.path):
@@ -123,7 +126,7 @@ class RunFolder:
             )
 
     def follow_files(self, config: RunConfig) -> None:
-        """Let a run go on with files where they lie now. The caller knows that they are those it was begun with.
+        """Change the paths of the files that a run's settings name. The caller has compared their content.
 
         Raises:
             SettingsError: there is no run, or its settings are damaged.
@@ -144,7 +147,7 @@ class RunFolder:
 
 
 def file_digest(path: Any) -> str | None:
-    """SHA-256 of a file that a setting names; None where there is none."""
+    """Compute the SHA-256 of a file that a setting names; None where the setting names no file."""
     if not isinstance(path, str) or not Path(path).is_file():
         return None
     return cached_sha256(path)

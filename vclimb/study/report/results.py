@@ -17,8 +17,7 @@ from typing import Any
 from vclimb.pipeline.errors import DatasetError
 from vclimb.settings import changes_no_result, flat
 from vclimb.study.folder import RUNS, STUDY, Failure, StudyFolder
-
-CONFIG, METRICS, MEMORY = "config.toml", "metrics.json", "memory.zarr"
+from vclimb.training.run_folder import CONFIG, METRICS
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from vclimb.memory.report import MemoryReport
 from vclimb.memory.store.stored_class import INDEX_FILE
 from vclimb.pipeline.errors import VclimbError
 from vclimb.study.report.groups import Group, ReportLayout, best
-from vclimb.study.report.results import MEMORY, RunResult
+from vclimb.study.report.results import RunResult
+from vclimb.training.run_folder import MEMORY
 
 _MAX_CLASSES = 6
 _MAX_WIDTH = 1300
