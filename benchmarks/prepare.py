@@ -21,8 +21,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings
 from vclimb.pipeline.sources import read_source
-from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings, transcode_argv
+from vclimb.pipeline.transcode.encode import transcode_argv
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 from vclimb.pipeline.transcode.plan import spread_over_classes
 from vclimb.pipeline.transcode.probe import probe_video
@@ -63,7 +64,7 @@ def main() -> None:
     args = parser.parse_args()
 
     table = read_source(args.videos, "folder")
-    settings = EncodeSettings(codec=args.codec, quality=CODECS[args.codec][1])
+    settings = EncodeSettings(codec=args.codec, quality=CODECS[args.codec].default)
     ffmpeg = find_ffmpeg()
     print(f"{ffmpeg}; {args.workers} at a time")
     scratch = Path(tempfile.mkdtemp(prefix="vclimb-bench-"))

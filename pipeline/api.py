@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from vclimb.pipeline.dataset.contact_sheet import write_contact_sheet
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings, default_quality, parse_rate
 from vclimb.pipeline.dataset.statistics import DatasetStatistics, dataset_statistics
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources import AUTO, read_source
 from vclimb.pipeline.system.cores import require_workers
-from vclimb.pipeline.transcode.encode import ENCODERS, EncodeSettings, default_quality, parse_rate
 from vclimb.pipeline.transcode.executors.executor import Executor, find_executor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg, require_encoder
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary, prepare_table
@@ -195,7 +195,7 @@ def prepare(
     options = PrepareOptions(parse_size(shard_size), limit, retry_failed, timeout_seconds)
     placement = find_executor(executor, require_workers(workers))
     ffmpeg = find_ffmpeg()
-    require_encoder(ffmpeg, ENCODERS[codec])
+    require_encoder(ffmpeg, CODECS[codec].encoder)
     table = read_source(
         Path(source),
         layout,

@@ -16,9 +16,9 @@ from processes_left import processes_of_run
 from video_cases import make_video as _make_video
 from video_cases import run_ffmpeg_tool as _run_ffmpeg_tool
 
+from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings
 from vclimb.pipeline.sources.keys import keys_of_paths
 from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideo, by_class_and_key
-from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings
 from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
@@ -84,7 +84,7 @@ def prepare_videos(
     names = {field.name for field in fields(PrepareOptions)}
     options = {name: value for name, value in settings.items() if name in names}
     encode = {name: value for name, value in settings.items() if name not in names}
-    encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")][1])
+    encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")].default)
     return prepare_table(
         table_of(folder),
         out,

@@ -20,9 +20,9 @@ import psutil
 import pytest
 from video_cases import make_video
 
+from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance, SourceTable
-from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings
 from vclimb.pipeline.transcode.executors.executor import Executor, MapExecutor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary
@@ -49,7 +49,7 @@ def prepare_table(
     names = {field.name for field in fields(PrepareOptions)}
     options = PrepareOptions(**{name: value for name, value in settings.items() if name in names})
     encode = {name: value for name, value in settings.items() if name not in names}
-    encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")][1])
+    encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")].default)
     progress = PrepareProgress(False)
     executor = executor or InlineExecutor()
     return prepare_with(table, out, EncodeSettings(**encode), options, find_ffmpeg(), executor, progress)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.sources.keys import key_of_path
-from vclimb.pipeline.transcode.encode import EncodeSettings
 from vclimb.scenario import ScenarioInstance, Seconds, Task
 
 SHARED = Path(__file__).parents[1] / "../shared"

@@ -30,8 +30,8 @@ from video_cases import (
 from video_cases_timelines import VARIABLE_SECONDS
 
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo
+from vclimb.pipeline.dataset.settings import CODECS
 from vclimb.pipeline.sources.table import printable_path
-from vclimb.pipeline.transcode.encode import CODECS
 from vclimb.pipeline.transcode.prepare import PrepareSummary
 from vclimb.pipeline.transcode.verify import verify
 
@@ -86,7 +86,7 @@ def test_every_odd_video_comes_out_right_or_is_explained(
 
 
 def assert_stored(dataset: StoredDataset, video: StoredVideo, expected: Stored) -> None:
-    multiple = CODECS[video.codec][3]
+    multiple = CODECS[video.codec].multiple
     scale = min(1.0, 256 / min(expected.size))
     width, height = (max(multiple, round(side * scale / multiple) * multiple) for side in expected.size)
     assert (video.width, video.height, video.n_frames) == (width, height, expected.frames)

@@ -19,8 +19,8 @@ from peak_memory import PeakMemory
 from video_cases import make_video, sound_video
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.errors import VideoError
-from vclimb.pipeline.transcode.encode import EncodeSettings
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 from vclimb.pipeline.transcode.jobs import VideoJob
 from vclimb.pipeline.transcode.prepare import PrepareSummary

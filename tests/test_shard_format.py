@@ -21,7 +21,7 @@ from dataset_cases import InlineExecutor
 from video_cases import make_video
 
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo, as_webdataset
-from vclimb.pipeline.transcode.encode import GOP_FRAMES
+from vclimb.pipeline.dataset.settings import GOP_FRAMES
 
 JHMDB = Path(__file__).parents[1] / "../shared/data/jhmdb21"
 Planes = npt.NDArray[np.uint8]

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 
 from vclimb.pipeline.codecs.encoded import MAX_SIDE, MIN_SIDE
 from vclimb.pipeline.dataset.rows import FailedVideo
+from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings, parse_rate
 from vclimb.pipeline.dataset.shard import ShardWriter, shard_paths
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources.keys import MAX_KEY_BYTES, is_key, make_key
 from vclimb.pipeline.sources.table import Instance, SourceVideo, by_class_and_key
 from vclimb.pipeline.transcode.assembly import frame_range
-from vclimb.pipeline.transcode.encode import CODECS, EncodeSettings, estimated_bytes, parse_rate
+from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
 from vclimb.pipeline.transcode.probe import Probe
 
@@ -60,7 +61,7 @@ def probe(width: int, height: int, seconds: float) -> Probe:
 @st.composite
 def encode_settings(draw: st.DrawFn) -> EncodeSettings:
     codec = draw(st.sampled_from(sorted(CODECS)))
-    low, _, high, _ = CODECS[codec]
+    low, high = CODECS[codec].best, CODECS[codec].worst
     return EncodeSettings(
         codec=codec,
         quality=draw(st.integers(low, high)),

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, FailedVideo, StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import Storage
 from vclimb.pipeline.errors import DatasetError, DatasetMissingError
 from vclimb.pipeline.system.durable import replace_file
-from vclimb.pipeline.transcode.encode import EncodeSettings
 
 FORMAT_VERSION = 1
 HEADER, VIDEOS, INSTANCES, ERRORS = "dataset.json", "videos.parquet", "instances.parquet", "errors.jsonl"

@@ -13,10 +13,10 @@ from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.check import FileSlice, FrameRanges
 from vclimb.pipeline.dataset.frame_index import FrameIndices, VideoRows
 from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import shard_paths
 from vclimb.pipeline.dataset.storage import LocalStorage, Storage, open_storage
 from vclimb.pipeline.errors import DatasetError
-from vclimb.pipeline.transcode.encode import EncodeSettings
 
 __all__ = ["StoredDataset", "StoredInstance", "StoredVideo", "as_webdataset"]
 

@@ -13,9 +13,9 @@ from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.h264 import annexb
 from vclimb.pipeline.dataset.check import FrameIndex
+from vclimb.pipeline.dataset.settings import GOP_FRAMES
 from vclimb.pipeline.dataset.storage import LocalStorage, Storage
 from vclimb.pipeline.errors import DatasetError, FrameDamagedError
-from vclimb.pipeline.transcode.encode import GOP_FRAMES
 
 
 class VideoRows(NamedTuple):

@@ -1,4 +1,4 @@
-"""How videos are stored: the settings of a data set, and the ffmpeg command that makes one video of it.
+"""How videos are stored: size, rate and length of a stored video, and the ffmpeg command that makes it.
 
 Every stored video is upright and has square pixels, a constant frame rate, even sides, no audio and no metadata.
 Settings and source fix the command, and the command fixes the bytes.
@@ -6,102 +6,19 @@ Settings and source fix the command, and the command fixes the bytes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import ffmpeg
 
-from vclimb.pipeline.codecs.encoded import MAX_PIXELS, MAX_SIDE, MIN_SIDE
-from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.codecs.encoded import MAX_PIXELS, MIN_SIDE
+from vclimb.pipeline.dataset.settings import CODECS, GOP_FRAMES, EncodeSettings
 from vclimb.pipeline.transcode.probe import DEMUXERS, Probe
 
-# Length of an H.264 group of pictures, each decodable alone: a clip of 8 frames touches at most 8 groups.
-GOP_FRAMES = 12
-CODECS = {
-    # codec: (lowest, default, highest quality number, sides are multiples of)
-    "jpeg": (2, 5, 31, 2),
-    "h264": (0, 23, 51, 16),
-}
-ENCODERS = {"jpeg": "mjpeg", "h264": "libx264"}
-"""Codec -> ffmpeg's encoder."""
 # Decoders that keep transparency; ffmpeg's own decoders of these codecs drop it.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-
-
-@dataclass(frozen=True)
-class EncodeSettings:
-    """Settings that decide how every video of a data set is stored. All videos of a data set share them.
-
-    Attributes:
-        codec: `jpeg` (motion JPEG, every frame stands alone) or `h264` (12-frame closed groups).
-        quality: Quality on ffmpeg's scale: 2 (best) to 31 for JPEG, CRF 0 (lossless) to 51 for H.264.
-        short_side: Short side in pixels that larger videos are scaled down to.
-        fps: Frames a second. None: each source frame, at the source's average rate.
-        max_frames: Greatest number of frames stored of a video. None: all.
-        keep_truncated: Whether to store what decodes of a damaged video rather than list it as failed.
-    """
-
-    codec: str = "jpeg"
-    quality: int = 5
-    short_side: int = 256
-    fps: Fraction | None = None
-    max_frames: int | None = None
-    keep_truncated: bool = False
-
-    def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise SettingsError(f"codec {self.codec!r} is not known; allowed: {', '.join(CODECS)}")
-        low, _, high, _ = CODECS[self.codec]
-        if not low <= self.quality <= high:
-            raise SettingsError(f"quality {self.quality} is out of range; {self.codec} takes {low} (best) to {high}")
-        if not MIN_SIDE <= self.short_side <= MAX_SIDE:
-            raise SettingsError(f"short side {self.short_side} is out of range; allowed: {MIN_SIDE} to {MAX_SIDE} px")
-        if self.fps is not None and not 0 < self.fps <= 240:
-            raise SettingsError(f"fps {self.fps} is out of range; allowed: above 0, up to 240")
-        if self.max_frames is not None and self.max_frames < 1:
-            raise SettingsError(f"max frames {self.max_frames} is out of range; allowed: 1 or more")
-
-    def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values; `from_json` reads them back."""
-        return {**asdict(self), "fps": None if self.fps is None else str(self.fps)}
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> EncodeSettings:
-        """The settings that `to_json` wrote."""
-        return cls(**{**row, "fps": None if row["fps"] is None else Fraction(row["fps"])})
-
-    def digest(self) -> str:
-        """SHA-256 of the settings as canonical JSON."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
-
-    def difference(self, other: EncodeSettings) -> list[str]:
-        """A line for each setting that differs: `name: VALUE before, VALUE now`."""
-        before, now = self.to_json(), other.to_json()
-        return [f"{name}: {before[name]} before, {now[name]} now" for name in before if before[name] != now[name]]
-
-
-def default_quality(codec: str) -> int:
-    """The quality of a codec where none is given; 0 for an unknown codec, which `EncodeSettings` refuses."""
-    return CODECS[codec][1] if codec in CODECS else 0
-
-
-def parse_rate(rate: str | float | Fraction | None) -> Fraction | None:
-    """Frames a second as an exact fraction.
-
-    Raises:
-        SettingsError: `rate` is neither a number nor a fraction such as `30000/1001`.
-    """
-    if rate is None:
-        return None
-    try:
-        return Fraction(str(rate)).limit_denominator(1001)
-    except (ValueError, ZeroDivisionError):
-        raise SettingsError(f"fps {rate!r} is not a number; write e.g. 12, 29.97 or 30000/1001") from None
 
 
 def output_size(probe: Probe, settings: EncodeSettings) -> tuple[int, int]:
@@ -109,7 +26,7 @@ def output_size(probe: Probe, settings: EncodeSettings) -> tuple[int, int]:
 
     A video is only scaled down. Its sides are rounded to the codec's multiple (2 for JPEG, 16 for H.264).
     """
-    multiple = CODECS[settings.codec][3]
+    multiple = CODECS[settings.codec].multiple
     scale = min(1.0, settings.short_side / min(probe.display_width, probe.display_height))
 
     def side(length: float) -> int:
@@ -229,9 +146,9 @@ def _filters(probe: Probe, settings: EncodeSettings) -> str:
 
 def _codec_arguments(settings: EncodeSettings) -> dict[str, Any]:
     if settings.codec == "jpeg":
-        return {"c:v": ENCODERS["jpeg"], "q:v": settings.quality}
+        return {"c:v": CODECS["jpeg"].encoder, "q:v": settings.quality}
     return {
-        "c:v": ENCODERS["h264"],
+        "c:v": CODECS["h264"].encoder,
         "crf": settings.quality,
         "preset": "medium",
         "tune": "fastdecode",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vclimb.pipeline.transcode.encode import EncodeSettings
+from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.transcode.plan import PlannedShard
 from vclimb.pipeline.transcode.probe import Probe
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.dataset.rows import FailedVideo
+from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.sources.table import Instance, SourceVideo, by_class_and_key
 from vclimb.pipeline.system.durable import replace_file
-from vclimb.pipeline.transcode.encode import EncodeSettings, estimated_bytes
+from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.probe import Probe
 
 PLAN = "plan.jsonl"

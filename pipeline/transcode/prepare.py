@@ -15,13 +15,14 @@ from typing import Any
 
 from vclimb.pipeline.dataset.catalog import HEADER, Catalog
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredVideo
+from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.errors import SettingsError, SourceError, TargetError, VideoError
 from vclimb.pipeline.sources.keys import make_key, twin_key
 from vclimb.pipeline.sources.table import SourceTable, SourceVideo, printable_path
 from vclimb.pipeline.system.folders import writable
 from vclimb.pipeline.transcode.assembly import read_records
-from vclimb.pipeline.transcode.encode import EncodeSettings, estimated_bytes
+from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
 from vclimb.pipeline.transcode.jobs import ShardJob

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.clips.dice import bits, key_number
 from vclimb.pipeline.clips.sampling import segment_centres
+from vclimb.pipeline.dataset.settings import GOP_FRAMES
 from vclimb.pipeline.errors import SettingsError
-from vclimb.pipeline.transcode.encode import GOP_FRAMES
 
 FrameCount = int | Literal["all"]
 ReadPixels = Callable[[Indices], Pixels]

@@ -1,0 +1,109 @@
+"""Settings that decide how the videos of a data set are stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+from vclimb.pipeline.codecs.encoded import MAX_SIDE, MIN_SIDE
+from vclimb.pipeline.errors import SettingsError
+
+# Length of an H.264 group of pictures, each decodable alone: a clip of 8 frames touches at most 8 groups.
+GOP_FRAMES = 12
+
+
+@dataclass(frozen=True)
+class VideoCodec:
+    """A codec of stored videos.
+
+    Attributes:
+        encoder: ffmpeg's name of the encoder.
+        best: Lowest quality number.
+        default: Quality number where none is given.
+        worst: Highest quality number.
+        multiple: Number of which both sides in pixels are multiples.
+    """
+
+    encoder: str
+    best: int
+    default: int
+    worst: int
+    multiple: int
+
+
+CODECS = {"jpeg": VideoCodec("mjpeg", 2, 5, 31, 2), "h264": VideoCodec("libx264", 0, 23, 51, 16)}
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """Settings that decide how every video of a data set is stored. All videos of a data set share them.
+
+    Attributes:
+        codec: `jpeg` (motion JPEG, every frame stands alone) or `h264` (12-frame closed groups).
+        quality: Quality on ffmpeg's scale: 2 (best) to 31 for JPEG, CRF 0 (lossless) to 51 for H.264.
+        short_side: Short side in pixels that larger videos are scaled down to.
+        fps: Frames a second. None: each source frame, at the source's average rate.
+        max_frames: Greatest number of frames stored of a video. None: all.
+        keep_truncated: Whether to store what decodes of a damaged video rather than list it as failed.
+    """
+
+    codec: str = "jpeg"
+    quality: int = 5
+    short_side: int = 256
+    fps: Fraction | None = None
+    max_frames: int | None = None
+    keep_truncated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise SettingsError(f"codec {self.codec!r} is not known; allowed: {', '.join(CODECS)}")
+        codec = CODECS[self.codec]
+        if not codec.best <= self.quality <= codec.worst:
+            allowed = f"{self.codec} takes {codec.best} (best) to {codec.worst}"
+            raise SettingsError(f"quality {self.quality} is out of range; {allowed}")
+        if not MIN_SIDE <= self.short_side <= MAX_SIDE:
+            raise SettingsError(f"short side {self.short_side} is out of range; allowed: {MIN_SIDE} to {MAX_SIDE} px")
+        if self.fps is not None and not 0 < self.fps <= 240:
+            raise SettingsError(f"fps {self.fps} is out of range; allowed: above 0, up to 240")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise SettingsError(f"max frames {self.max_frames} is out of range; allowed: 1 or more")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values; `from_json` reads them back."""
+        return {**asdict(self), "fps": None if self.fps is None else str(self.fps)}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> EncodeSettings:
+        """The settings that `to_json` wrote."""
+        return cls(**{**row, "fps": None if row["fps"] is None else Fraction(row["fps"])})
+
+    def digest(self) -> str:
+        """SHA-256 of the settings as canonical JSON."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def difference(self, other: EncodeSettings) -> list[str]:
+        """A line for each setting that differs: `name: VALUE before, VALUE now`."""
+        before, now = self.to_json(), other.to_json()
+        return [f"{name}: {before[name]} before, {now[name]} now" for name in before if before[name] != now[name]]
+
+
+def default_quality(codec: str) -> int:
+    """The quality of a codec where none is given; 0 for an unknown codec, which `EncodeSettings` refuses."""
+    return CODECS[codec].default if codec in CODECS else 0
+
+
+def parse_rate(rate: str | float | Fraction | None) -> Fraction | None:
+    """Frames a second as an exact fraction.
+
+    Raises:
+        SettingsError: `rate` is neither a number nor a fraction such as `30000/1001`.
+    """
+    if rate is None:
+        return None
+    try:
+        return Fraction(str(rate)).limit_denominator(1001)
+    except (ValueError, ZeroDivisionError):
+        raise SettingsError(f"fps {rate!r} is not a number; write e.g. 12, 29.97 or 30000/1001") from None
