@@ -1,4 +1,4 @@
-"""What every exemplar codec must hold, and frames to try it on."""
+"""Contract of exemplar codecs, and frames to test it with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def where(place: int) -> str:
 
 
 def _smooth_noise(pixels: int, n_channels: int, height: int, width: int) -> torch.Tensor:
-    """(C, H, W): random values of 0 to 255 that many pixels apart, and what lies smoothly between them."""
+    """(C, H, W). Random values of 0 to 255, so many pixels apart, with smooth interpolation."""
     generator = torch.Generator().manual_seed(7)
     coarse = torch.rand((1, n_channels, height // pixels + 2, width // pixels + 2), generator=generator) * 255
     return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)[0]
@@ -39,7 +39,7 @@ def _smooth_noise(pixels: int, n_channels: int, height: int, width: int) -> torc
 
 @cache
 def textured(n_frames: int, width: int, height: int) -> Pixels:
-    """(K, H, W, 3): coloured texture without sharp edges that moves to the right, a pixel a frame."""
+    """(K, H, W, 3). Coloured texture without sharp edges that moves to the right by a pixel a frame."""
     whole = _smooth_noise(8, 1, height, width + n_frames) * 0.6 + _smooth_noise(32, 3, height, width + n_frames) * 0.4
     canvas = whole.clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     frames = np.stack([canvas[:, n_frames - number : n_frames - number + width] for number in range(n_frames)])
@@ -49,7 +49,7 @@ def textured(n_frames: int, width: int, height: int) -> Pixels:
 
 @cache
 def gradients(n_frames: int, width: int, height: int) -> Pixels:
-    """(K, H, W, 3): grey that grows to the right and downwards, and by frame; smooth at any size."""
+    """(K, H, W, 3). Grey that brightens to the right, downwards and by frame; smooth at any size."""
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     grey = 30 + 80 * x + 60 * y + 10 * np.arange(n_frames)[:, None, None]
     return np.repeat(grey.round().astype(np.uint8)[..., None], 3, axis=-1)
@@ -57,7 +57,7 @@ def gradients(n_frames: int, width: int, height: int) -> Pixels:
 
 @cache
 def real(n_frames: int) -> Pixels:
-    """(K, 240, 320, 3): from the middle of a real video, every second frame."""
+    """(K, 240, 320, 3). Every second frame of a real video."""
     path = sorted(Path(JHMDB, "golf").iterdir())[0]
     with av.open(str(path)) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), 4, 4 + 2 * n_frames)]
@@ -65,30 +65,30 @@ def real(n_frames: int) -> Pixels:
 
 
 def lossless_source(pixels: Pixels) -> SourceFrames:
-    """A source whose pixels are exactly these."""
+    """Make a source of exactly these pixels."""
     _, height, width, _ = pixels.shape
     files = [ppm_header(width, height) + frame.tobytes() for frame in pixels]
     return SourceFrames(one_unit_a_frame("ppm", files), width, height, where)
 
 
 def decoded(frames: EncodedFrames) -> Pixels:
-    """(K, H, W, 3): what comes out."""
+    """Decode an exemplar: (K, H, W, 3)."""
     return decode_clip(frames.clip, frames.width, frames.height, where)
 
 
 def with_unit(clip: EncodedClip, unit: int, data: bytes) -> EncodedClip:
-    """The clip with other bytes in one unit."""
+    """Replace the bytes of one unit of a clip."""
     units = [*clip.units]
     units[unit] = data
     return EncodedClip(clip.codec, units, clip.unit, clip.position)
 
 
 class CodecContract(abc.ABC):
-    """What every codec must hold.
+    """Contract of every codec.
 
     Attributes:
-        spec: the codec under test, as `str` writes it.
-        floor_db: PSNR of the texture's frames that is always reached.
+        spec: Canonical spec of the codec under test.
+        floor_db: Least PSNR of the texture's frames in dB.
     """
 
     spec: str
@@ -99,7 +99,7 @@ class CodecContract(abc.ABC):
         return parse_codec(self.spec)
 
     def source(self, pixels: Pixels) -> SourceFrames:
-        """The frames of a data set that are to be encoded."""
+        """Make a source of frames."""
         return lossless_source(pixels)
 
     def encode(self, pixels: Pixels) -> EncodedFrames:
@@ -141,10 +141,10 @@ class CodecContract(abc.ABC):
         second = self.encode(pixels.copy())
         assert [*first.clip.units] == [*second.clip.units]
 
-    # Frames that are picked
+    # Selection of frames
 
     @pytest.mark.parametrize("places", [[0], [4], [2, 1], [4, 3, 2, 1, 0], [3, 0, 3, 3, 1], []])
-    def test_frames_are_picked_in_any_order(self, places: list[int]) -> None:
+    def test_frames_decode_in_any_order(self, places: list[int]) -> None:
         encoded = self.encode(textured(5, 48, 32))
         whole, clip = decoded(encoded), encoded.clip
         picked = np.array(places, np.int64)
@@ -182,7 +182,7 @@ class CodecContract(abc.ABC):
         self.assert_damaged(with_unit(encoded.clip, 0, bytes(byte ^ 0xA5 for byte in data[:24]) + data[24:]), 48, 32, 0)
 
     def test_changed_bytes_do_no_harm(self, capfd: pytest.CaptureFixture[str]) -> None:
-        """A changed byte may make another picture that decodes (checksums are the store's); never a crash."""
+        """A changed byte may make another picture that decodes (the store has checksums), but never a crash."""
         encoded = self.encode(textured(3, 40, 24))
         data, sound = encoded.clip.units[0], decoded(encoded)
         messages = []
@@ -202,7 +202,7 @@ class CodecContract(abc.ABC):
         self.assert_damaged(self.encode(textured(2, 48, 32)).clip, width, height, 0)
 
     def assert_damaged(self, clip: EncodedClip, width: int, height: int, unit: int) -> None:
-        """It is said of a frame in that unit."""
+        """Assert that decoding names a frame of the unit."""
         frames = np.flatnonzero(clip.unit == unit).tolist()
         with pytest.raises(FrameDamagedError) as caught:
             decode_clip(clip, width, height, where)
@@ -218,7 +218,7 @@ class CodecContract(abc.ABC):
 
 
 class ScalingContract(CodecContract):
-    """What every codec must hold that encodes pixels, and so can scale them down."""
+    """Contract of codecs that encode pixels, and so can scale them down."""
 
     @pytest.mark.parametrize(("width", "height", "size"), [(96, 64, (48, 32)), (64, 96, (32, 48)), (75, 50, (48, 32))])
     def test_a_short_side_scales_down(self, width: int, height: int, size: tuple[int, int]) -> None:
@@ -238,10 +238,10 @@ class ScalingContract(CodecContract):
 
 
 class LossyContract(ScalingContract):
-    """What every codec must hold that has a quality.
+    """Contract of codecs with a quality.
 
     Attributes:
-        better: the codec with a higher quality.
+        better: Spec of the codec with a higher quality.
     """
 
     better: str

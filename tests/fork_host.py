@@ -1,7 +1,7 @@
-"""A process that has loaded all that a run needs, and forks itself for each: a start of Python takes seconds.
+"""A process that has loaded everything a run needs, and forks itself for each run: a start of Python takes seconds.
 
-The tests' own process must not be forked: what ran in it before may have left threads (of DALI, say) whose locks a fork
-inherits and nobody frees.
+The process of the tests must not be forked: earlier tests may have left threads, such as DALI's, whose locks a fork
+inherits and nobody releases.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HOST = "import sys; sys.path.insert(0, sys.argv[1]); from fork_host import serv
 
 
 class ForkHost:
-    """Runs functions of this file in forks of a process of its own."""
+    """Runs functions of this file in forks of another process."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Memories of exemplars made from tiny videos, and clip streams that show them."""
+"""Memories of exemplars made from tiny videos, and streams of their clips."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CODECS = ("copy", "jpeg:75", "webp:75", "avif:60", "jxl:1", "h264:20", "h265:24"
 
 
 def keep(path: Path, shards: InstanceProvider, codecs: dict[int, str], n_frames: int | None = 8) -> MemoryStore:
-    """A memory of all of a provider's items, some frames of each or all: label id -> codec."""
+    """Make a memory of all of a provider's items, with some or all frames of each: label id -> codec."""
     facts, classes = shards.items, []
     for label, spec in codecs.items():
         exemplars = []
@@ -46,7 +46,7 @@ def keep(path: Path, shards: InstanceProvider, codecs: dict[int, str], n_frames:
 
 
 def mixed_memory(path: Path, shards: InstanceProvider) -> MemoryStore:
-    """12 exemplars: 4 JPEG, 4 WebP of another size, and 4 H.264."""
+    """Make a memory of 12 exemplars: 4 JPEG, 4 WebP of another size, and 4 H.264."""
     return keep(path, shards, {0: "copy", 1: "webp:75@40", 2: "h264:20"})
 
 

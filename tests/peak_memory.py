@@ -1,4 +1,4 @@
-"""How much memory a run takes at most."""
+"""Measurement of the peak memory of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import psutil
 
 
 class PeakMemory:
-    """Watches, while it runs, how much memory any new child and its children took together, in bytes."""
+    """Watches the memory of new child processes within a with block.
+
+    Attributes:
+        bytes: Largest memory of a child together with its children.
+    """
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -27,22 +31,22 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        own = psutil.Process().cmdline()
+        command = psutil.Process().cmdline()
         before = set(psutil.Process().children())  # such as the fork server of another test's stream
         while not self._done.wait(0.05):
             with contextlib.suppress(psutil.Error):
                 for worker in set(psutil.Process().children()) - before:
                     family = [worker, *worker.children(recursive=True)]
-                    self.bytes = max(self.bytes, sum(_peak_bytes(process, own) for process in family))
+                    self.bytes = max(self.bytes, sum(_peak_bytes(process, command) for process in family))
 
 
-def _peak_bytes(process: psutil.Process, of_tests: list[str]) -> int:
-    """The most memory that a process ever had resident; 0 between its fork and its exec, when it still has ours."""
+def _peak_bytes(process: psutil.Process, test_command: list[str]) -> int:
+    """Return the peak resident memory of a process; 0 between fork and exec, when it still shares that of the tests."""
     try:
-        if process.cmdline() == of_tests:
+        if process.cmdline() == test_command:
             return 0
         status = Path(f"/proc/{process.pid}/status").read_text()
     except (OSError, psutil.Error):
         return 0
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found[1]) * 1024 if found else 0
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak[1]) * 1024 if peak else 0

@@ -1,4 +1,4 @@
-"""Small data sets and providers of clips, and the settings that streams of them are tried with."""
+"""Small data sets, providers of clips, and settings of streams for tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CENTRES = (View("clip", 4, random=False),)
 
 
 def make_tiny_videos(folder: Path) -> Path:
-    """12 videos of 3 classes: 1 to 26 frames, landscape and portrait."""
+    """Make 12 videos of 3 classes, of 1 to 26 frames, landscape and portrait."""
     for number in range(12):
         path = folder / f"class{number % 3}" / f"v{number:02d}.mp4"
         frames, size = (1, 3, 9, 14, 20, 26)[number % 6], "96x64" if number % 2 else "64x96"
@@ -36,26 +36,26 @@ def make_tiny_videos(folder: Path) -> Path:
 
 
 def prepare_tiny(videos: Path, out: Path, codec: str) -> Path:
-    """The tiny videos as a data set, in more than one shard where they are JPEG frames."""
+    """Prepare the tiny videos; as JPEG frames they fill several shards."""
     quality = {"jpeg": 2, "h264": 10}[codec]
     prepare_videos(videos, out, executor=InlineExecutor(), codec=codec, quality=quality, shard_bytes=200_000)
     return out
 
 
 def all_instances(dataset: StoredDataset) -> list[StoredInstance]:
-    """Every video as a whole, and of the longer ones a part that doesn't start with them: two lists over one store."""
+    """List every whole video, and a part of each longer video that doesn't start with it."""
     longer = [video for video in dataset.videos if video.n_frames >= 14]
     return [*dataset.instances, *(StoredInstance(video.key, video.labels[0], None, 5, 14) for video in longer)]
 
 
 def provider_of(folder: Path | str) -> InstanceProvider:
-    """All instances of a data set."""
+    """Make a provider of all instances of a data set."""
     dataset = StoredDataset.open(folder)
     return InstanceProvider(dataset, all_instances(dataset))
 
 
 class JpegsInMemory:
-    """A provider that is no data set: a handful of JPEG pictures an item, as a replay memory might hold."""
+    """A provider of a few JPEG pictures for each item, as a replay memory has them."""
 
     def __init__(self, n_items: int = 3, n_frames: int = 4, damaged: int | None = None) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (n_items, n_frames, 8, 10, 3), np.uint8)
@@ -81,7 +81,7 @@ class JpegsInMemory:
 
 
 def damage(folder: Path, copy: Path, key: str, frame: int) -> str:
-    """Copy a data set, change one byte of one frame, and say where it lies."""
+    """Copy a data set, change one byte of a frame, and describe where the frame is stored."""
     shutil.copytree(folder, copy)
     dataset = StoredDataset.open(copy)
     video = dataset.by_key[key]
@@ -96,13 +96,13 @@ def damage(folder: Path, copy: Path, key: str, frame: int) -> str:
 
 
 def settings_of(**changes: Any) -> StreamSettings:
-    """Small clips of all kinds of views; `changes` are fields of `StreamSettings`."""
+    """Make settings of small clips with all kinds of views; `changes` are fields of `StreamSettings`."""
     augmentation = Augmentation(SIZE, resize_to=SIZE + 8)
     return StreamSettings(**{"batch_size": 5, "views": TRAINING, "augmentation": augmentation, "seed": 3, **changes})
 
 
 def longest_video(folder: Path) -> StoredVideo:
-    """The first of the longest videos."""
+    """Find the first of the longest videos."""
     return max(StoredDataset.open(folder).videos, key=lambda video: video.n_frames)
 
 

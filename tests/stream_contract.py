@@ -31,17 +31,18 @@ from vclimb.pipeline.errors import FrameDamagedError, SettingsError
 from vclimb.pipeline.stream.batches import ClipBatch, StreamSettings
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.cpu import CpuClipStream
+from vclimb.pipeline.stream.workers import kept_workers
 
 MAX_MEAN_DIFFERENCE = 1.0
-"""Levels of 255, of a decoder's pixels from the reference's: what rounding and another resize filter's taps give."""
+"""Largest mean difference of a decoder's pixels from the reference, of 255: rounding, and other taps of a filter."""
 MAX_DIFFERENCE = 32
-"""The same of any one pixel, at the sharp edges of a test pattern."""
+"""Largest difference of a single pixel, at the sharp edges of a test pattern."""
 
-# What is compared
+# Comparisons
 
 
 def assert_same_plan(batch: ClipBatch, other: ClipBatch) -> None:
-    """The same clips in the same order: keys, labels, frame numbers, boxes and flips."""
+    """Assert the same clips in the same order: keys, labels, frame numbers, boxes and flips."""
     assert batch.keys == other.keys
     assert batch.labels.tolist() == other.labels.tolist()
     plan, other_plan = batch.plan, other.plan
@@ -58,7 +59,7 @@ def assert_same_bits(batches: list[ClipBatch], others: list[ClipBatch]) -> None:
 
 
 def assert_same_within(levels: int, batches: list[ClipBatch], others: list[ClipBatch]) -> None:
-    """The same clips, and pixels that differ by so many levels of 255 at the most."""
+    """Assert the same clips, and pixels that differ by at most so many levels of 255."""
     assert len(batches) == len(others)
     for batch, other in zip(batches, others, strict=True):
         assert_same_plan(batch, other)
@@ -80,22 +81,28 @@ def assert_same_picture(batches: list[ClipBatch], reference: list[ClipBatch]) ->
 
 
 def grandchildren() -> list[psutil.Process]:
-    """Worker processes: children of this process are the fork server and the resource tracker, which live on."""
+    """List the worker processes. The fork server and the resource tracker, which live on, are children."""
     return [worker for child in psutil.Process().children() for worker in child.children(recursive=True)]
 
 
 class StreamContract(abc.ABC):
-    """What every clip stream must hold. The reference is the CPU stream without workers."""
+    """Contract of every clip stream. The reference is the CPU stream without workers.
 
-    workers: int = 0
-    """Worker processes that an open stream has once it is used."""
+    Attributes:
+        levels: Largest difference of a pixel, of 255, where a stream repeats a batch.
+    """
 
     levels: int = 0
-    """By which a pixel may differ, of 255, when a stream shows the same batch again."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _workers_are_reused(cls) -> Iterator[None]:
+        with kept_workers():
+            yield
 
     @abc.abstractmethod
     def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
-        """The stream under test."""
+        """Open the stream under test."""
 
     @pytest.fixture
     def stream(self, jpeg_folder: Path) -> Iterator[ClipStream]:
@@ -103,7 +110,7 @@ class StreamContract(abc.ABC):
             yield stream
 
     def again(self, stream: ClipStream) -> ClipStream:
-        """Another stream of the same provider and settings."""
+        """Open another stream of the same provider and settings."""
         return self.open(stream.provider, stream.settings)
 
     def epoch(self, provider: ClipProvider, settings: StreamSettings) -> list[ClipBatch]:
@@ -112,12 +119,12 @@ class StreamContract(abc.ABC):
 
     # Which clips, and how they look
 
-    def test_clips_are_those_of_the_reference_and_look_alike(self, stream: ClipStream) -> None:
+    def test_clips_and_pixels_match_the_reference(self, stream: ClipStream) -> None:
         with CpuClipStream(stream.provider, stream.settings, workers=0) as reference:
             for _ in range(2):
                 assert_same_picture(list(stream), list(reference))
 
-    def test_batches_have_the_shapes_types_and_memory_they_promise(self, stream: ClipStream) -> None:
+    def test_batches_have_the_documented_shapes_types_and_strides(self, stream: ClipStream) -> None:
         batches = list(stream)
         labels = stream.provider.items.labels
         n_items = len(labels)
@@ -136,7 +143,7 @@ class StreamContract(abc.ABC):
             assert batch.labels.tolist() == labels[batch.plan.items].tolist()
             assert batch.keys == stream.provider.items.keys[batch.plan.items].tolist()
 
-    def test_every_item_is_seen_once_an_epoch_and_epochs_differ(self, stream: ClipStream) -> None:
+    def test_each_epoch_shows_every_item_once_in_another_way(self, stream: ClipStream) -> None:
         first, second = list(stream), list(stream)
         for epoch in (first, second):
             items = np.concatenate([batch.plan.items for batch in epoch])
@@ -150,24 +157,24 @@ class StreamContract(abc.ABC):
 
     @staticmethod
     def drawn(epoch: list[ClipBatch]) -> Iterator[tuple[int, tuple[list[int], list[int]]]]:
-        """Item -> its frames and its box."""
+        """Yield (item, (frames, box)) of each clip."""
         for batch in epoch:
             for slot, item in enumerate(batch.plan.items.tolist()):
                 yield item, (batch.plan.frames["clip"][slot].tolist(), batch.plan.boxes[slot].tolist())
 
-    def test_a_provider_that_is_no_data_set_mixes_with_one(self, jpeg_folder: Path) -> None:
+    def test_another_provider_mixes_with_a_data_set(self, jpeg_folder: Path) -> None:
         stored, memory = provider_of(jpeg_folder), JpegsInMemory()
-        joined = ConcatProvider([stored, memory])
-        assert len(joined.items) == len(stored.items) + 3
-        batches = self.epoch(joined, settings_of())
-        with CpuClipStream(joined, settings_of(), workers=0) as reference:
+        both = ConcatProvider([stored, memory])
+        assert len(both.items) == len(stored.items) + 3
+        batches = self.epoch(both, settings_of())
+        with CpuClipStream(both, settings_of(), workers=0) as reference:
             assert_same_picture(batches, list(reference))
         seen = {key: label for batch in batches for key, label in zip(batch.keys, batch.labels.tolist(), strict=True)}
         assert {key: seen[key] for key in memory.items.keys.tolist()} == {f"memory/{n}": 100 + n for n in range(3)}
 
     @pytest.mark.parametrize("drop_last", [False, True])
-    def test_two_ranks_together_see_each_item_once(self, jpeg_folder: Path, drop_last: bool) -> None:
-        """17 items in batches of 4 on 2 ranks: the second's last batch is empty, unless the last are dropped."""
+    def test_two_ranks_together_show_each_item_once(self, jpeg_folder: Path, drop_last: bool) -> None:
+        """Of 17 items in batches of 4 on 2 ranks, the second rank's last batch is empty, if it is not dropped."""
         whole = provider_of(jpeg_folder)
         dataset = StoredDataset.open(jpeg_folder)
         provider = InstanceProvider(dataset, all_instances(dataset)[:17])
@@ -206,7 +213,7 @@ class StreamContract(abc.ABC):
             with pytest.raises(SettingsError, match=f"out of range; an epoch has {len(stream)} batches"):
                 stream.load_state_dict(state)  # type: ignore[arg-type]
 
-    def test_an_epoch_that_is_left_goes_on_where_it_was_left(self, stream: ClipStream) -> None:
+    def test_an_abandoned_epoch_continues_where_it_stopped(self, stream: ClipStream) -> None:
         with self.again(stream) as other:
             expected = [*other, *other]
         seen = []
@@ -225,7 +232,7 @@ class StreamContract(abc.ABC):
         assert list(old) == []
         assert stream.state_dict() == {"epoch": 1, "position": 0}
 
-    def test_another_state_ends_the_iterator_under_way(self, stream: ClipStream) -> None:
+    def test_another_state_ends_the_current_iterator(self, stream: ClipStream) -> None:
         with self.again(stream) as other:
             expected = list(other)
         for batch in stream:
@@ -233,19 +240,8 @@ class StreamContract(abc.ABC):
             assert batch.plan.position == 0
         assert_same_within(self.levels, list(stream), expected)
 
-    def test_closing_leaves_no_processes(self, stream: ClipStream) -> None:
-        assert grandchildren() == []
-        iterator = iter(stream)
-        next(iterator)
-        assert len(grandchildren()) == self.workers
-        stream.close()
-        assert grandchildren() == []
-        assert list(iterator) == []
-
     @pytest.mark.parametrize("left_after", [None, 1, 3])
-    def test_a_stream_that_runs_on_across_epochs_shows_the_same(
-        self, stream: ClipStream, left_after: int | None
-    ) -> None:
+    def test_decoding_across_epochs_changes_no_batch(self, stream: ClipStream, left_after: int | None) -> None:
         with self.again(stream) as other:
             expected = [*other, *other, *other]
         with self.open(stream.provider, replace(stream.settings, across_epochs=True)) as running:

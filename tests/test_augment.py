@@ -1,4 +1,4 @@
-"""Crop boxes and flips: inside the frame for every size, cut as temporal segment networks and the benchmark do."""
+"""Crop boxes and flips: inside the frame for every size, as in temporal segment networks and the benchmark."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_a_box_and_a_flip_depend_on_seed_epoch_and_item_alone(
     items = np.arange(len(frames)) * 17
     widths, heights = np.array(frames).T
     boxes, flips = augmentation.boxes(seed, epoch, items, widths, heights), augmentation.flips(seed, epoch, items)
-    for one in range(len(frames)):
-        at = slice(one, one + 1)
+    for number in range(len(frames)):
+        at = slice(number, number + 1)
         np.testing.assert_array_equal(augmentation.boxes(seed, epoch, items[at], widths[at], heights[at]), boxes[at])
         np.testing.assert_array_equal(augmentation.flips(seed, epoch, items[at]), flips[at])
 
@@ -146,7 +146,7 @@ def test_half_of_the_clips_are_mirrored_and_others_in_each_epoch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         ({"crop": "five"}, "crop 'five' is not known; allowed: multiscale, random, centre"),
         ({"size": 7}, "size 7 is out of range; allowed: 8 to 1024 px"),
@@ -160,7 +160,7 @@ def test_half_of_the_clips_are_mirrored_and_others_in_each_epoch() -> None:
         ),
     ],
 )
-def test_augmentations_that_make_no_sense_are_refused(wrong: dict[str, object], says: str) -> None:
+def test_wrong_settings_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Augmentation(**wrong)  # type: ignore[arg-type]
-    assert str(caught.value) == says
+    assert str(caught.value) == message

@@ -51,7 +51,7 @@ PRESENT = set(usable_decoders(("auto",), "jpeg", CPU)[0])
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Torch's threads wait for each other, which takes seconds where other tests run on the same cores."""
+    """Torch's threads wait for each other, for seconds where other tests use the same cores."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for the command in a process of its own
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -76,7 +76,7 @@ def h264_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: str | Path) -> Result:
-    """The command in this process, which decodes in it too unless `--workers` is given."""
+    """Run the command in this process, which also decodes unless `--workers` is given."""
     options = arguments if "--workers" in arguments else (*arguments, "--workers", "0")
     return CliRunner(env={"COLUMNS": "80", "NO_COLOR": "1"}).invoke(app, ["bench", *map(str, options)])
 
@@ -105,17 +105,17 @@ def test_every_decoder_is_reported_with_all_its_figures(jpeg_folder: Path) -> No
     assert report["auto"] == {"decoder": auto.decoder, "reason": auto.reason}
     dataset = StoredDataset.open(jpeg_folder)
     assert (report["dataset"], report["codec"], report["n_instances"]) == (dataset.name, "jpeg", 2)
-    asked = ("model", "size_pixels", "clip_frames", "batch_clips", "figure_seconds", "device")
-    assert [report[name] for name in asked] == [MODEL, 32, 2, 2, 0.05, "cpu"]
+    names = ("model", "size_pixels", "clip_frames", "batch_clips", "figure_seconds", "device")
+    assert [report[name] for name in names] == [MODEL, 32, 2, 2, 0.05, "cpu"]
     assert report["n_cores"] == len(os.sched_getaffinity(0))
 
 
 def test_figures_come_one_after_the_other_and_a_gpuless_batch_is_small(jpeg_folder: Path) -> None:
-    heard: list[tuple[str, int, int]] = []
+    figures: list[tuple[str, int, int]] = []
     settings = BenchSettings(1, 32, None, MODEL, ("cpu",), 0, 0.01, "cpu")
-    report = measure(StoredDataset.open(jpeg_folder), settings, lambda *figure: heard.append(figure))
-    assert [(done, all_of_it) for _, done, all_of_it in heard] == [(done, 9) for done in range(9)]
-    assert [what for what, _, _ in heard] == ["cpu: model alone", "cpu: data alone", "cpu: training fed"] * 3
+    report = measure(StoredDataset.open(jpeg_folder), settings, lambda *figure: figures.append(figure))
+    assert [(done, total) for _, done, total in figures] == [(done, 9) for done in range(9)]
+    assert [figure for figure, _, _ in figures] == ["cpu: model alone", "cpu: data alone", "cpu: training fed"] * 3
     assert report.results.keys() == {"cpu"}
     assert report.skipped == report.failed == {}
     assert report.batch_clips == max(2, len(os.sched_getaffinity(0)))
@@ -135,7 +135,7 @@ def test_a_rate_is_that_of_a_step_at_least_and_of_as_many_as_the_time_holds() ->
     assert steps > 2
 
 
-def test_what_the_codec_rules_out_is_skipped_with_its_reason(h264_folder: Path) -> None:
+def test_a_decoder_that_the_codec_excludes_is_skipped_with_its_reason(h264_folder: Path) -> None:
     usable, skipped = usable_decoders(("auto",), "h264", CPU)
     assert "cpu" in usable
     assert {*usable, *skipped} == set(DECODERS) - {"auto"}
@@ -156,7 +156,7 @@ def test_a_decoder_that_fails_is_a_row_and_the_others_go_on(jpeg_folder: Path, m
     def without_cpu(
         provider: ClipProvider, codec: str, settings: StreamSettings, device: torch.device, decoder: str, workers: int
     ) -> tuple[ClipStream, Choice]:
-        if decoder == "cpu" and settings.on_bad_frame == "raise":  # not the one batch that the model gets
+        if decoder == "cpu" and settings.on_bad_frame == "raise":  # not while the model's batch is decoded
             raise RuntimeError("the cores\nare on strike [bold]")
         return open_stream(provider, codec, settings, device, decoder, workers)
 

@@ -1,4 +1,4 @@
-"""What `vclimb bench` says follows from its figures, and is laid out for a terminal."""
+"""The conclusions and the terminal table of a benchmark's report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vclimb.pipeline.stream.choose import Choice
 
 
 def report_of(**changes: Any) -> BenchReport:
-    """A report that nobody measured."""
+    """Make a report of given figures."""
     facts: dict[str, Any] = {
         "dataset": "data",
         "codec": "jpeg",
@@ -51,7 +51,7 @@ def test_what_binds_follows_from_the_figures(figures: BenchFigures, slower_alone
     assert (figures.slower_alone, figures.binds) == (slower_alone, binds)
 
 
-def test_a_round_that_was_disturbed_does_not_count_but_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disturbed_round_does_not_count_but_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     figures = BenchFigures((BenchRound(4000, 1000, 990), BenchRound(4100, 100, 98), BenchRound(40, 1010, 1010)))
     assert figures.decoder_clips_per_second == 4000
     assert figures.model_clips_per_second == 1000
@@ -68,7 +68,7 @@ def test_a_round_that_was_disturbed_does_not_count_but_is_told(capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("cpu", "dali", "fastest"), [(900, 990, "dali"), (990, 950, "dali"), (990, 900, "cpu"), (100, None, "cpu")]
 )
-def test_another_decoder_than_autos_is_named_where_it_is_faster_by_more_than_chance(
+def test_another_decoder_is_recommended_where_it_is_faster_by_more_than_chance(
     capsys: pytest.CaptureFixture[str], cpu: float, dali: float | None, fastest: str
 ) -> None:
     fed = {"cpu": cpu, "dali": dali}
@@ -76,8 +76,8 @@ def test_another_decoder_than_autos_is_named_where_it_is_faster_by_more_than_cha
     report = report_of(results=results)
     assert report.fastest == report.to_json()["fastest"] == fastest
     print_report(report, False)
-    told = "10% faster with --decoder cpu" in capsys.readouterr().out
-    assert told == (fastest == "cpu" and dali is not None)
+    is_recommended = "10% faster with --decoder cpu" in capsys.readouterr().out
+    assert is_recommended == (fastest == "cpu" and dali is not None)
 
 
 def test_the_table_fits_80_columns_and_says_what_binds(

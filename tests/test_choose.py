@@ -1,4 +1,4 @@
-"""Which decoder is taken for which frames and machine, and that the reason is said."""
+"""Choice of the decoder by frames and machine, with its reason."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ HAS_DALI = importlib.util.find_spec("nvidia") is not None and importlib.util.fin
 
 @pytest.fixture
 def without_dali(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nvidia.dali" else found(name))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nvidia.dali" else find_spec(name))
 
 
 @pytest.fixture(params=[ENOUGH_CORES - 1])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """A machine with that many cores and two GPUs."""
+    """Number of cores of a machine with two GPUs."""
     monkeypatch.setattr("vclimb.pipeline.system.cores.available_cores", lambda: request.param)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     return int(request.param)
@@ -43,7 +43,7 @@ def test_few_cores_leave_jpeg_frames_to_the_engines_of_a_gpu(cores: int) -> None
 
 @pytest.mark.parametrize("cores", [2 * ENOUGH_CORES], indirect=True)
 def test_the_cores_feed_a_gpu_where_each_has_enough(cores: int) -> None:
-    for world_size in (1, 2, 16):  # 16 ranks are those of eight such machines
+    for world_size in (1, 2, 16):  # 16 ranks run on eight such machines
         choice = choose_decoder("auto", "jpeg", GPU, world_size)
         assert choice.decoder == "cpu"
         assert f"{cores // min(2, world_size)} cores" in choice.reason
@@ -61,20 +61,20 @@ def test_ranks_share_the_cores_of_their_machine(cores: int) -> None:
 
 
 @pytest.mark.parametrize(("codec", "device", "reason"), [("h264", GPU, "h264"), ("jpeg", CPU, "no GPU")])
-def test_the_cores_are_taken_otherwise_and_why(codec: str, device: torch.device, reason: str) -> None:
+def test_the_cores_decode_otherwise(codec: str, device: torch.device, reason: str) -> None:
     choice = choose_decoder("auto", codec, device)
     assert choice.decoder == "cpu"
     assert reason in choice.reason
 
 
 @pytest.mark.usefixtures("without_dali", "cores")
-def test_a_missing_dali_is_said() -> None:
+def test_a_missing_dali_is_reported() -> None:
     assert "isn't installed" in choose_decoder("auto", "jpeg", GPU).reason
     with pytest.raises(SettingsError, match="isn't installed; install"):
         choose_decoder("dali", "jpeg", GPU)
 
 
-def test_what_was_asked_for_is_never_replaced() -> None:
+def test_a_requested_decoder_is_never_replaced() -> None:
     assert choose_decoder("cpu", "jpeg", GPU).decoder == "cpu"
     with pytest.raises(SettingsError, match="h264"):
         choose_decoder("dali", "h264", GPU)

@@ -1,4 +1,4 @@
-"""Worker processes that outlive a stream, for the next one."""
+"""Worker processes that are kept from one stream to the next."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vclimb.pipeline.stream.workers import kept_workers
 
 
 def children() -> set[int]:
-    """Worker processes of streams that there are now."""
+    """Ids of the worker processes of streams."""
     return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
 
 
@@ -28,12 +28,12 @@ def clips(provider: ClipProvider, workers: int = 2, **changes: int) -> list[torc
         return [batch.frames for batch in stream]
 
 
-def assert_equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
-    assert len(one) == len(other)
-    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+def assert_equal(frames: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
+    assert len(frames) == len(expected)
+    assert all(map(torch.equal, frames, expected))
 
 
-def test_the_next_stream_has_the_same_processes_and_its_own_clips(jpeg_folder: Path, h264_folder: Path) -> None:
+def test_the_next_stream_reuses_the_processes_for_its_own_clips(jpeg_folder: Path, h264_folder: Path) -> None:
     before = children()
     with kept_workers():
         first = clips(provider_of(jpeg_folder))
@@ -52,20 +52,20 @@ def test_the_next_stream_has_the_same_processes_and_its_own_clips(jpeg_folder: P
     assert_equal(more, first)
 
 
-def test_two_streams_at_a_time_share_none(jpeg_folder: Path) -> None:
+def test_two_streams_at_a_time_share_no_worker(jpeg_folder: Path) -> None:
     before, provider = children(), provider_of(jpeg_folder)
     with kept_workers():
         clips(provider)
         streams = [CpuClipStream(provider, settings_of(), "cpu", 2) for _ in range(2)]
-        with streams[0] as one, streams[1] as two:
-            iterators: list[Iterator[object]] = [iter(one), iter(two)]
+        with streams[0] as first, streams[1] as second:
+            iterators: list[Iterator[object]] = [iter(first), iter(second)]
             for iterator in iterators:
                 next(iterator)
             assert len(children() - before) == 4
     assert children() == before
 
 
-def test_a_stream_left_in_the_middle_leaves_its_workers_fit_for_use(jpeg_folder: Path) -> None:
+def test_workers_of_an_abandoned_epoch_can_be_reused(jpeg_folder: Path) -> None:
     provider = provider_of(jpeg_folder)
     with kept_workers():
         with CpuClipStream(provider, settings_of(batch_size=1), "cpu", 2) as stream:
@@ -80,11 +80,11 @@ def test_an_error_in_one_stream_is_no_error_in_the_next(jpeg_folder: Path) -> No
         assert_equal(clips(provider_of(jpeg_folder)), clips(provider_of(jpeg_folder), workers=0))
 
 
-def test_a_worker_that_died_while_it_waited_is_replaced(jpeg_folder: Path) -> None:
+def test_an_idle_worker_that_died_is_replaced(jpeg_folder: Path) -> None:
     before, provider = children(), provider_of(jpeg_folder)
     with kept_workers():
         clips(provider)
-        for child in [one for one in multiprocessing.active_children() if one.pid not in before]:
+        for child in [child for child in multiprocessing.active_children() if child.pid not in before]:
             os.kill(child.pid or 0, signal.SIGKILL)
             child.join()
         assert_equal(clips(provider), clips(provider, workers=0))

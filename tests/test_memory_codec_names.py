@@ -1,4 +1,4 @@
-"""Names of exemplar codecs: one form each, what is wrong with a bad one, and codecs that can't be used here."""
+"""Specs of exemplar codecs: their canonical form, errors of bad specs, and codecs that lack a package."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_names_have_one_form(spec: str, canonical: str | None) -> None:
         ("jpeg:7.5", "takes a whole number"),
         ("jpeg:75:3", "quality '75:3' is not allowed"),
         ("jpeg:-1", "quality '-1' is not allowed"),
-        ("jpeg:\u0667\u0665", "is not allowed"),  # digits, but not ours
+        ("jpeg:\u0667\u0665", "is not allowed"),  # Arabic-Indic digits
         ("jpeg:9999999999999", "is not allowed"),
         ("jxl:nan", "distance 'nan' is not allowed; jxl takes a number from 0.1 to 15, such as jxl:1"),
         ("jxl:0", "distance '0' is not allowed"),
@@ -118,7 +118,7 @@ def test_a_codec_that_the_packages_lack_is_refused_at_once(monkeypatch: pytest.M
     assert str(parse_codec("h264")) == "h264:20"
 
 
-def test_frames_that_no_package_decodes_are_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_decoder_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     source = lossless_source(textured(2, 48, 32))
     av1, jxl = (parse_codec(spec).encode(source) for spec in ("av1", "jxl"))
     monkeypatch.setattr(tiny_video._decoders, "by_name", {})

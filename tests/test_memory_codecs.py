@@ -1,4 +1,4 @@
-"""Codecs of exemplars: each holds the contract, and other programs read what it writes."""
+"""Codecs of exemplars: their contract, and other programs that read their files."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class TestCopy(CodecContract):
         return SourceFrames(one_unit_a_frame("jpeg", files), pixels.shape[2], pixels.shape[1], where)
 
     def test_the_files_are_kept_bit_for_bit(self) -> None:
-        """In the order of the frames, whatever the order of the units."""
+        """In the order of the frames, for any order of the units."""
         source = self.source(textured(3, 33, 47))
         units, order = source.clip.units, np.array([2, 0, 1, 0])
         clip = EncodedClip("jpeg", units, order, np.zeros_like(order))
@@ -133,12 +133,12 @@ def test_an_h264_source_is_encoded_anew(spec: str) -> None:
     assert psnr(pixels, decoded(parse_codec(spec).encode(source))).min() > 34
 
 
-# What other programs see
+# Other programs
 
 
 @pytest.mark.parametrize("spec", VIDEO)
 def test_ffmpeg_reads_the_stream_alike(spec: str, tmp_path: Path, ffmpeg_path: str) -> None:
-    """So its colours are as it says, and its parameters are in it."""
+    """So the stream holds its parameters, and its colours are those that it declares."""
     pixels = textured(5, 96, 64)
     encoded = parse_codec(spec).encode(lossless_source(pixels))
     file = tmp_path / f"stream.{ {'av1': 'obu'}.get(VIDEO[spec], VIDEO[spec]) }"
@@ -181,7 +181,7 @@ def test_pillow_reads_the_pictures_alike(spec: str) -> None:
         assert psnr(frame, theirs) > 40
 
 
-def test_x264_says_nothing_about_itself() -> None:
+def test_x264_writes_nothing_about_itself() -> None:
     encoded = parse_codec("h264:51").encode(lossless_source(textured(1, 16, 16)))
     assert b"x264" not in encoded.clip.units[0]
     assert len(encoded.clip.units[0]) < 100
@@ -219,7 +219,7 @@ def _policies() -> set[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' schedulers")
 @pytest.mark.parametrize("spec", [*VIDEO, *PICTURES])
 def test_no_thread_becomes_a_real_time_one(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even within an encoding; SVT-AV1 asks for it where it runs as root."""
+    """Not even during encoding; SVT-AV1 requests it where it runs as root."""
     before, seen = _policies(), set()
 
     def watched(*arguments: Any, **more: Any) -> av.VideoFrame:

@@ -1,4 +1,4 @@
-"""Which frames make a clip and in which order items come: properties for every length, and frozen numbers."""
+"""Sampling of frames and order of items: properties for every length, and frozen numbers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_random_frames_lie_one_in_each_segment(data: st.DataObject | None, n_fra
 
 
 def assert_in_segments(frames: Indices, n_frames: int, count: int) -> None:
-    """In range, never falling, and frame k in the half-open segment [k n / T, (k + 1) n / T) of the time line."""
+    """Assert frames in range and in order, and frame k in the segment [k n / T, (k + 1) n / T)."""
     assert frames.shape == (count,)
     assert ((frames >= 0) & (frames < n_frames)).all()
     assert (np.diff(frames) >= 0).all()
@@ -248,7 +248,7 @@ def test_dropping_the_last_leaves_full_batches_only(n_items: int, world_size: in
 
 
 def test_the_dice_are_the_same_on_every_machine() -> None:
-    """Frozen: a change here would change every run that was ever made."""
+    """Frozen: a change of these numbers changes every run."""
     assert bits(0).tolist() == 0xE220A8397B1DCDAF  # SplitMix64's first number for the seed 0, as published
     assert uniform(1, 2, Purpose.FRAMES, 3).tolist() == 0.751424204485591
     assert below(1000, 1, 2, Purpose.FLIP, np.arange(5)).tolist() == [130, 410, 910, 334, 448]

@@ -1,4 +1,4 @@
-"""Streams that are stopped: by Ctrl-C, by a worker that dies amid an answer, by a disk that is gone, or just closed."""
+"""Streams that are stopped: by Ctrl-C, by a worker that dies in an answer, by a lost disk, or closed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_ctrl_c_leaves_no_processes(jpeg_folder: Path, tmp_path: Path, decoder: 
         assert process.stdout.readline() == "streaming\n"
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) >= 3  # two workers and the fork server
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers too
+        os.killpg(process.pid, signal.SIGINT)  # to the workers too, as a terminal does
         _, stderr = process.communicate(timeout=120)
     finally:
         process.kill()
@@ -72,7 +72,7 @@ def test_ctrl_c_leaves_no_processes(jpeg_folder: Path, tmp_path: Path, decoder: 
 
 
 def test_workers_get_no_ctrl_c_from_their_first_moment(tmp_path: Path) -> None:
-    """Neither does the server that forks them: it takes a second to import torch, and would print a traceback."""
+    """Neither does the fork server, which takes a second to import torch, and would print a traceback."""
     script = tmp_path / "masks.py"
     script.write_text(_MASKS)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
@@ -101,7 +101,9 @@ if __name__ == "__main__":
 def test_a_worker_that_dies_in_the_middle_of_an_answer_is_explained(n_more: int) -> None:
     before = set(multiprocessing.active_children())
     workers = BatchWorkers(bytes, 1)
-    answers = workers.run(iter([1, *[100_000_000] * n_more]))  # its pipe doesn't hold as much: it waits amid an answer
+    answers = workers.run(
+        iter([1, *[100_000_000] * n_more])
+    )  # more than the pipe holds: the worker waits in the middle of an answer
     assert next(answers) == bytes(1)
     for process in set(multiprocessing.active_children()) - before:
         assert process.pid is not None
@@ -133,7 +135,7 @@ def test_ctrl_c_while_the_thread_of_dali_starts_leaves_no_thread(
 
 
 class GoneJpegs(JpegsInMemory):
-    """Frames that can be read at first."""
+    """A provider whose disk is lost after six reads."""
 
     def __init__(self) -> None:
         super().__init__(9)
@@ -146,14 +148,14 @@ class GoneJpegs(JpegsInMemory):
         return super().read(item, frames)
 
 
-def test_an_error_of_any_kind_reaches_the_one_who_asks() -> None:
-    """DALI's thread looks for the frame that failed, and fails in that too."""
+def test_any_error_reaches_the_caller() -> None:
+    """DALI's thread searches for the damaged frame, and the search fails too."""
     settings, dali = settings_of(batch_size=2), DaliSettings(threads=1, readers=0)
     with DaliClipStream(GoneJpegs(), settings, "cpu", dali) as stream, pytest.raises(Exception, match="Stale file"):
         list(stream)
 
 
-def test_a_closed_stream_gives_dalis_threads_and_buffers_back_at_once(jpeg_folder: Path) -> None:
+def test_closing_releases_dalis_threads_and_buffers_at_once(jpeg_folder: Path) -> None:
     gc.collect()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Clip streams: the contract on the CPU and on DALI, and what only some of them have."""
+"""Clip streams: the contract on the CPU and on DALI, and tests of single decoders."""
 
 from __future__ import annotations
 
@@ -41,16 +41,7 @@ class TestCpuInProcess(StreamContract):
 
 
 class TestCpuWorkers(StreamContract):
-    workers = 2
-
-    def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
-        return CpuClipStream(provider, settings, workers=2)
-
-
-class TestCpuParts(StreamContract):
-    """Batches that are made in parts, as large ones are: here of 2, 2 and 1 clips."""
-
-    workers = 2
+    """Batches are decoded in parts, as large ones are: here of 2, 2 and 1 clips."""
 
     @pytest.fixture(autouse=True)
     def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +52,7 @@ class TestCpuParts(StreamContract):
 
 
 class _UploadWithoutGpu:
-    """Stands for the copies to a GPU: a batch must be handed over by its own one."""
+    """Replaces the copies to a GPU, and asserts that each batch is handed over by its own copy."""
 
     def __init__(self) -> None:
         self.under_way: deque[torch.Tensor] = deque()
@@ -89,17 +80,15 @@ class _UploadWithoutGpu:
 
 
 class TestCpuAsForGpu(StreamContract):
-    """The way that batches take to a GPU, a batch ahead, where there is none."""
-
-    workers = 2
+    """The path of batches to a GPU, one batch ahead, without a GPU."""
 
     def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
         stream = CpuClipStream(provider, settings, workers=2)
         stream._upload = _UploadWithoutGpu()  # type: ignore[assignment]
         return stream
 
-    def test_an_iterator_that_is_left_is_over(self, stream: ClipStream, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Its answers were taken for the next one's: batches were used before they were decoded (Python 3.12.3)."""
+    def test_an_abandoned_iterator_is_closed(self, stream: ClipStream, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else its answers were taken for those of the next iterator: batches were used before they were decoded."""
         assert isinstance(stream, CpuClipStream)
         in_workers, decoded = stream._in_workers, []
 
@@ -115,9 +104,7 @@ class TestCpuAsForGpu(StreamContract):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 class TestCpuForGpu(StreamContract):
-    """Decoded on the cores, copied to the GPU out of pinned memory."""
-
-    workers = 2
+    """Clips are decoded on the cores and copied to the GPU from pinned memory."""
 
     def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
         return CpuClipStream(provider, settings, "cuda:0", workers=2)
@@ -130,13 +117,11 @@ class TestDaliCpu(StreamContract):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 class TestDaliGpu(StreamContract):
-    """Both lanes: the GPU's decoders and the cores share every batch.
+    """The GPU's decoders and the cores share every batch.
 
-    Which of its engines and kernels decodes a frame is the GPU's choice, and they round in ways of their own: up to 2
-    levels were seen, in single frames.
+    The GPU chooses which engine or kernel decodes a frame, and these round differently: up to 2 levels were seen.
     """
 
-    workers = 1
     levels = 3
 
     def open(self, provider: ClipProvider, settings: StreamSettings) -> ClipStream:
@@ -153,15 +138,15 @@ def test_any_number_of_workers_gives_the_same_bits(jpeg_folder: Path) -> None:
 
 
 class EagerWorkers:
-    """Workers that answer as early as any could: whatever may be in flight is done when it is asked for."""
+    """Workers that answer as early as possible: all tasks in flight are done when an answer is taken."""
 
-    def __init__(self, make: Callable[[Any], Any], workers: int) -> None:
-        self._make, self._most = make, TASKS_PER_WORKER * workers
+    def __init__(self, work: Callable[[Any], Any], workers: int) -> None:
+        self._work, self._most = work, TASKS_PER_WORKER * workers
 
     def run(self, tasks: Iterator[Any]) -> Generator[Any, None, None]:
         answers: deque[Any] = deque()
         while True:
-            answers.extend(map(self._make, islice(tasks, self._most - len(answers))))
+            answers.extend(map(self._work, islice(tasks, self._most - len(answers))))
             if not answers:
                 return
             yield answers.popleft()
@@ -175,7 +160,7 @@ class EagerWorkers:
 def test_a_batch_is_never_overwritten_by_those_decoded_ahead(
     n_items: int, batch_size: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However short the last batch of each epoch is, and however far ahead the workers are."""
+    """For any length of an epoch's last batch, and any number of workers."""
     monkeypatch.setattr(cpu_stream, "BatchWorkers", EagerWorkers)
     provider = JpegsInMemory(n_items)
     settings = settings_of(batch_size=batch_size, views=(View("clip", 1),), across_epochs=True)
@@ -224,7 +209,7 @@ def test_views_share_the_bytes_of_their_common_frames(jpeg_folder: Path, decoder
 
 
 def test_h264_shows_what_jpeg_shows(jpeg_folder: Path, h264_folder: Path) -> None:
-    """Of all frames of the JPEG clip, each H.264 frame is nearest to the one of the same number, and near to it."""
+    """Each H.264 frame is nearest to the JPEG frame of the same number, and near to it."""
     unscaled = Augmentation(64, "centre", resize_to=64, flip=False)
     settings = settings_of(views=(View("clip", 26, "dense", random=False, stride=1),), augmentation=unscaled)
     compared = 0
@@ -244,7 +229,7 @@ def test_h264_shows_what_jpeg_shows(jpeg_folder: Path, h264_folder: Path) -> Non
 
 
 def luma(batch: ClipBatch) -> torch.Tensor:
-    """(B, T, H, W): colour is left out, since each codec's decoder fills in the halved chroma in its own way."""
+    """(B, T, H, W). Colour is left out, because the decoders interpolate the halved chroma differently."""
     return batch.frames.float().permute(0, 1, 3, 4, 2) @ torch.tensor([0.299, 0.587, 0.114])
 
 
@@ -267,9 +252,26 @@ def test_codecs_mix_in_one_cpu_stream(jpeg_folder: Path, h264_folder: Path) -> N
 
 
 @pytest.mark.parametrize("decoder", ["cpu", "dali"])
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_killed_worker_is_an_error_and_no_hang(jpeg_folder: Path, decoder: str, asked: bool) -> None:
-    """It dies while batches are awaited of it, or idle, so that the next plan is sent to nobody."""
+def test_closing_ends_iterator_and_processes(jpeg_folder: Path, decoder: str) -> None:
+    provider, settings = provider_of(jpeg_folder), settings_of()
+    assert grandchildren() == []
+    stream: ClipStream
+    if decoder == "cpu":
+        stream = CpuClipStream(provider, settings, workers=2)
+    else:
+        stream = DaliClipStream(provider, settings, "cpu", DaliSettings(threads=1, readers=2))
+    iterator = iter(stream)
+    next(iterator)
+    assert len(grandchildren()) == 2
+    stream.close()
+    assert grandchildren() == []
+    assert list(iterator) == []
+
+
+@pytest.mark.parametrize("decoder", ["cpu", "dali"])
+@pytest.mark.parametrize("idle", [False, True])
+def test_a_killed_worker_is_an_error_and_no_hang(jpeg_folder: Path, decoder: str, idle: bool) -> None:
+    """It dies with tasks in hand, or idle, so that the next task can't be sent."""
     provider, settings = provider_of(jpeg_folder), settings_of(batch_size=1)
     stream: ClipStream
     if decoder == "cpu":
@@ -279,7 +281,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(jpeg_folder: Path, decoder: str
     with stream:
         iterator = iter(stream)
         seen = [next(iterator).plan.position]
-        if not asked:
+        if idle:
             iterator.close()
             iterator = iter(stream)
         workers = grandchildren()
@@ -293,8 +295,8 @@ def test_a_killed_worker_is_an_error_and_no_hang(jpeg_folder: Path, decoder: str
         assert seen == list(range(len(stream)))
 
 
-def test_dali_with_a_reader_process_goes_on_after_a_frame_that_does_not_decode() -> None:
-    """The reader is ahead of the error: what it has read belongs to nobody and must not come up later."""
+def test_dali_with_a_reader_process_works_again_after_a_damaged_frame() -> None:
+    """The reader is ahead of the error: the batches that it has read must not come up later."""
     provider = JpegsInMemory(n_items=12, damaged=0)
     settings = settings_of(batch_size=1, shuffle=False)
     with DaliClipStream(provider, settings, "cpu", DaliSettings(threads=1, readers=1)) as stream:
@@ -309,7 +311,7 @@ def test_dali_with_a_reader_process_goes_on_after_a_frame_that_does_not_decode()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_is_handed_over_by_its_own_copy_after_an_iterator_was_left(jpeg_folder: Path, workers: int) -> None:
+def test_an_abandoned_iterator_leaves_no_copy_to_the_next(jpeg_folder: Path, workers: int) -> None:
     with CpuClipStream(provider_of(jpeg_folder), settings_of(), workers=workers) as stream:
         upload = _UploadWithoutGpu()
         stream._upload = upload  # type: ignore[assignment]
@@ -334,11 +336,11 @@ import sys
 from stream_cases import JpegsInMemory, settings_of
 from vclimb.pipeline.stream.cpu import CpuClipStream
 
-class Own(JpegsInMemory):
+class MainProvider(JpegsInMemory):
     pass
 
 if __name__ == "__main__":
-    with CpuClipStream(Own(12), settings_of(), workers=2) as stream:
+    with CpuClipStream(MainProvider(12), settings_of(), workers=2) as stream:
         print(len(list(stream)) == len(stream))
 """
 
@@ -358,25 +360,27 @@ def test_workers_run_the_main_module_only_for_what_is_defined_there(
     assert (done.returncode, done.stdout) == (0, prints), done.stderr
 
 
-def test_what_a_stream_holds_is_what_it_says(jpeg_folder: Path) -> None:
-    """All that is decoded ahead lies in one mapping, of a size that the settings alone fix."""
+def test_host_bytes_is_the_size_of_the_shared_memory(jpeg_folder: Path) -> None:
+    """All batches that are decoded ahead lie in one mapping, whose size the settings fix."""
     provider, settings = provider_of(jpeg_folder), settings_of(batch_size=2)
     clip_bytes = sum(view.n_frames for view in settings.views) * settings.augmentation.size**2 * 3
     with CpuClipStream(provider, settings, workers=2) as stream:
         next(iter(stream))
         mappings = [m for m in psutil.Process().memory_maps(grouped=False) if "vclimb-clips" in m.path]
-        assert stream.host_bytes == (2 * 2 + 2) * 2 * clip_bytes  # two parts for each worker, a batch each, and two
+        assert (
+            stream.host_bytes == (2 * 2 + 2) * 2 * clip_bytes
+        )  # two parts for each worker, one a batch, and two batches
         assert [m.size for m in mappings] == [-(-stream.host_bytes // 4096) * 4096]
     assert not [m for m in psutil.Process().memory_maps(grouped=False) if "vclimb-clips" in m.path]
     few = settings_of(batch_size=-(-len(provider.items) // 2))
-    with CpuClipStream(provider, few, workers=4) as stream:  # a short pass: no more than there is
+    with CpuClipStream(provider, few, workers=4) as stream:  # a short pass needs no more than its batches
         assert stream.host_bytes == 2 * few.batch_size * clip_bytes
         with CpuClipStream(provider, few, workers=0) as reference:
             assert_same_bits([*stream, *stream], [*reference, *reference])
 
 
-def test_what_is_kept_of_batches_does_not_keep_their_frames(jpeg_folder: Path) -> None:
-    """Small pieces that outlive a batch must not spoil the place that it lay in for the next."""
+def test_memory_does_not_grow_where_plans_of_batches_are_kept(jpeg_folder: Path) -> None:
+    """Small objects that outlive a batch must not fragment the memory for the next batch."""
     dataset = StoredDataset.open(jpeg_folder)
     provider = InstanceProvider(dataset, all_instances(dataset) * 180)
     settings = settings_of(batch_size=64, views=(View("clip", 8),), augmentation=Augmentation(size=112))
@@ -391,7 +395,7 @@ def test_what_is_kept_of_batches_does_not_keep_their_frames(jpeg_folder: Path) -
     assert psutil.Process().memory_info().rss - before < 10 * batch_bytes
 
 
-def test_a_batch_that_is_held_is_not_written_to(jpeg_folder: Path) -> None:
+def test_a_batch_in_use_is_not_overwritten(jpeg_folder: Path) -> None:
     provider, settings = provider_of(jpeg_folder), settings_of(batch_size=2)
     with CpuClipStream(provider, settings, workers=2) as stream, CpuClipStream(provider, settings, workers=0) as other:
         views = [batch.frames[0, 0].numpy() for batch in stream]
@@ -404,7 +408,7 @@ def test_a_batch_that_is_held_is_not_written_to(jpeg_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         ({"batch_size": 0}, "batch size 0 is out of range; allowed: 1 or more"),
         ({"rank": 2, "world_size": 2}, "rank 2 is out of range; allowed: 0 to 1"),
@@ -413,13 +417,13 @@ def test_a_batch_that_is_held_is_not_written_to(jpeg_folder: Path) -> None:
         ({"views": (View(), View())}, "a stream needs at least one view, and their names must differ"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], says: str) -> None:
+def test_wrong_settings_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         settings_of(**wrong)
-    assert str(caught.value) == says
+    assert str(caught.value) == message
 
 
-def test_streams_that_make_no_sense_are_refused(jpeg_folder: Path) -> None:
+def test_wrong_arguments_are_refused(jpeg_folder: Path) -> None:
     provider, dataset = provider_of(jpeg_folder), StoredDataset.open(jpeg_folder)
     with pytest.raises(SettingsError, match=r"don't fill one batch of 99 on each of 1 processes; take a smaller"):
         CpuClipStream(provider, settings_of(batch_size=99, drop_last=True), workers=0)
@@ -436,8 +440,8 @@ def test_streams_that_make_no_sense_are_refused(jpeg_folder: Path) -> None:
         ConcatProvider([])
 
 
-def test_a_centre_clip_is_the_stored_frames_themselves(jpeg_folder: Path) -> None:
-    """Against pixels decoded and cut by hand, where nothing is scaled: a crop as large as what comes out."""
+def test_an_unscaled_centre_clip_equals_the_stored_frames(jpeg_folder: Path) -> None:
+    """Compared with frames that are decoded and cropped by hand; the crop has the size of the output."""
     dataset = StoredDataset.open(jpeg_folder)
     provider = InstanceProvider(dataset, dataset.instances)
     settings = settings_of(

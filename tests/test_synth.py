@@ -1,4 +1,4 @@
-"""The built-in data set: the same frames everywhere, nothing shared by train and test, runs that can be stopped."""
+"""The built-in data set: the same frames everywhere, nothing shared by train and test, and interrupted runs."""
 
 from __future__ import annotations
 
@@ -69,8 +69,10 @@ def arguments(out: Path) -> list[str | Path]:
 class TestFrames:
     def test_are_the_same_on_every_machine(self) -> None:
         # A change of these digests changes every data set drawn so far: raise `_DRAWING` with it.
-        found = [frames_digest(render_clip(Clip(7, number, split, 1))) for number, split in ((0, "train"), (7, "test"))]
-        assert found == [
+        frame_digests = [
+            frames_digest(render_clip(Clip(7, number, split, 1))) for number, split in ((0, "train"), (7, "test"))
+        ]
+        assert frame_digests == [
             "e8560671086b843f7970c332f446ca5ef3c8cc5e581c89a6ca22a6b0894d4359",
             "e17a71e726448f949edd8a0ba6400a5bdb715ae5a704062240a9779c5cdebbe7",
         ]
@@ -211,10 +213,10 @@ class TestFiles:
         table = read_source(written)
         assert table.layout == "table"
         assert not table.missing
-        found = {
+        listed = {
             (video.path, video.instances[0].label, video.instances[0].split, video.group) for video in table.videos
         }
-        assert found == {(clip.path, clip.label, clip.split, clip.group) for clip in SMALL.clips()}
+        assert listed == {(clip.path, clip.label, clip.split, clip.group) for clip in SMALL.clips()}
 
     def test_probe_as_they_were_drawn_and_vary(self, written: Path) -> None:
         probes = {clip: probe_video(written / clip.path) for clip in SMALL.clips()}
