@@ -15,7 +15,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from vclimb.benchmark.throughput import timed
-from vclimb.model.memory_format import laid_out
+from vclimb.model.memory_format import layout_for
 from vclimb.model.registry import make_network
 from vclimb.model.settings import ModelConfig
 
@@ -30,7 +30,7 @@ def measure(backbone: str, layout: str, clips: int, frames: int, size: int) -> t
     model = make_network(ModelConfig(backbone=backbone, weights="none"), 10).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     batch = torch.randint(0, 256, (clips, frames, size, size, 3), dtype=torch.uint8, device=device)
-    pixels = laid_out(batch.permute(0, 1, 4, 2, 3), whole=layout == "together")
+    pixels = layout_for(batch.permute(0, 1, 4, 2, 3), whole=layout == "together")
     labels = torch.randint(0, 10, (clips,), device=device)
 
     def steps(number: int) -> int:

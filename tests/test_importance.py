@@ -149,7 +149,7 @@ class TestBoth:
 
     @pytest.mark.parametrize("on_gpu", [False, True], ids=["", "chunks filled up, as on a GPU"])
     def test_on_clips_of_the_real_model(self, on_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(importance, "needs_plans", lambda device: on_gpu)
+        monkeypatch.setattr(importance, "plans_each_size", lambda device: on_gpu)
         torch.manual_seed(0)
         model = make_network(ModelConfig(backbone="test_resnet.r160_in1k", weights="none"), 3).train()
         clips = torch.randint(0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8)

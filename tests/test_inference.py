@@ -76,7 +76,7 @@ def test_a_last_batch_that_is_filled_up_says_the_same(
     expected = infer(model, provider, SETTINGS, Share(CPU))
     sizes: list[int] = []
     features = model.features
-    monkeypatch.setattr(inference, "needs_plans", lambda device: True)
+    monkeypatch.setattr(inference, "plans_each_size", lambda device: True)
     monkeypatch.setattr(model, "features", lambda clips: sizes.append(len(clips)) or features(clips))
     outputs = infer(model, provider, SETTINGS, Share(CPU))
     assert len(provider.items) % SETTINGS.batch_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vclimb.model.memory_format import cat_clips, filled, laid_out
+from vclimb.model.memory_format import cat_clips, layout_for, pad_batch
 
 
 def _clips(seed: int) -> torch.Tensor:
@@ -24,15 +24,15 @@ def test_clips_that_are_joined_lie_as_they_did() -> None:
 
 def test_a_batch_that_is_filled_up_lies_as_it_did_with_blank_clips_behind() -> None:
     clips = _clips(1)
-    full = filled(clips, 5)
+    full = pad_batch(clips, 5)
     assert torch.equal(full[:3], clips)
     assert full.shape == (5, *clips.shape[1:])
     assert not full[3:].any()
     assert full.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
-    assert filled(clips, 3) is clips
+    assert pad_batch(clips, 3) is clips
 
 
 def test_on_a_cpu_clips_stay_as_they_are() -> None:
     clips = _clips(1)
-    assert laid_out(clips, whole=True) is clips
-    assert laid_out(clips, whole=False) is clips
+    assert layout_for(clips, whole=True) is clips
+    assert layout_for(clips, whole=False) is clips

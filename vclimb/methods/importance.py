@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from vclimb.methods.anchor import Parameters
-from vclimb.model.memory_format import filled, needs_plans
+from vclimb.model.memory_format import pad_batch, plans_each_size
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Clips (B, ...) and labels (B,) int64, both on the model's device."""
@@ -181,8 +181,8 @@ def _sum_over_samples(
                 n_clips = len(chunk)
                 with torch.autocast(clips.device.type, enabled=False):
                     labels = choose_labels(chunk, true_labels)
-                    if needs_plans(clips.device):
-                        chunk = filled(chunk, chunk_size)
+                    if plans_each_size(clips.device):
+                        chunk = pad_batch(chunk, chunk_size)
                         labels = nn.functional.pad(labels, (0, chunk_size - n_clips))
                     gradients = gradients_of(parameters, chunk, labels)
                 for name, gradient in gradients.items():

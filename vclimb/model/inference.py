@@ -1,4 +1,4 @@
-"""One pass of a model over items: features and logits of every clip, in the items' order, computed in batches."""
+"""A pass of a network over items without training: features and logits of each clip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vclimb.model.clip_model import ClipModel
-from vclimb.model.memory_format import filled, needs_plans
+from vclimb.model.memory_format import pad_batch, plans_each_size
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.clips.sampling import View
@@ -21,21 +21,21 @@ from vclimb.pipeline.stream.cpu import default_workers
 from vclimb.pipeline.stream.workers import waiting_workers
 
 CLIPS_PER_WORKER = 64
-"""That a process must have to be started for a pass: fewer are decoded sooner than that takes."""
+"""Least clips of a process started for a pass: fewer clips are decoded sooner than a process starts."""
 
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How clips are shown to a model that doesn't train: segment centres, centre crop, no flip.
+    """Settings of a pass, whose clips are segment centres, cropped at the centre and not flipped.
 
     Attributes:
-        n_frames: T of a clip.
-        size: pixels, the side of the square that the model sees.
-        batch_size: clips.
-        decoder: as `vclimb.pipeline.stream.choose.open_stream` takes it.
+        n_frames: Number of frames of a clip, T.
+        size: Side of the square input, in pixels.
+        batch_size: Number of clips in a batch.
+        decoder: Decoder of clips: `auto`, `cpu` or `dali`.
         workers: Number of decoding processes; None: one for each core.
         bf16: Whether to compute in bf16 on a GPU.
-        codec: Codec of the data set's frames, which the decoder is chosen by.
+        codec: Codec of the data set's frames, by which `auto` chooses the decoder.
     """
 
     n_frames: int = 8
@@ -64,13 +64,13 @@ class Share:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says of N items.
+    """A network's outputs for N items.
 
     Attributes:
         items: (N,) int64 numbers of the provider's items.
-        labels: (N,) int64.
-        features: (N, D) float32, on the CPU.
-        logits: (N, C) float32, on the CPU.
+        labels: (N,) int64 label ids.
+        features: (N, D) float32 features, on the CPU.
+        logits: (N, C) float32 logits, on the CPU.
     """
 
     items: npt.NDArray[np.int64]
@@ -83,8 +83,8 @@ class Outputs:
         if len(lengths) != 1:
             raise ValueError(f"outputs need one length, not {sorted(lengths)}")
 
-    def once(self) -> Outputs:
-        """Each item once, in the items' order: a clip that was skipped was replaced by another one's."""
+    def unique(self) -> Outputs:
+        """Keep each item once, in the order of items: a skipped clip was replaced by another item's."""
         items, first = np.unique(self.items, return_index=True)
         return Outputs(items, self.labels[first], self.features[first], self.logits[first])
 
@@ -132,19 +132,19 @@ def infer(
         with stream, torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16 and device.type == "cuda"):
             for batch in stream:
                 if n_clips := len(batch.keys):
-                    shown = filled(batch.frames, settings.batch_size) if needs_plans(device) else batch.frames
-                    of_batch = model.features(shown)[:n_clips]
-                    features.append(of_batch.float().cpu())
-                    logits.append(model.classify(of_batch).float().cpu())
+                    padded = pad_batch(batch.frames, settings.batch_size) if plans_each_size(device) else batch.frames
+                    batch_features = model.features(padded)[:n_clips]
+                    features.append(batch_features.float().cpu())
+                    logits.append(model.classify(batch_features).float().cpu())
                     items.append(batch.plan.items)
                 if on_clips is not None:
                     on_clips(n_clips)
     finally:
         model.train(was_training)
     outputs = Outputs(
-        items=(seen := np.concatenate(items) if items else np.empty(0, np.int64)),
-        labels=provider.items.labels[seen],
+        items=(numbers := np.concatenate(items) if items else np.empty(0, np.int64)),
+        labels=provider.items.labels[numbers],
         features=torch.cat(features) if features else torch.empty(0, model.n_features),
         logits=torch.cat(logits) if logits else torch.empty(0, model.n_classes),
     )
-    return outputs.once() if on_bad_frame == "skip" else outputs
+    return outputs.unique() if on_bad_frame == "skip" else outputs

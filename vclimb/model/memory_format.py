@@ -1,11 +1,11 @@
-"""How a batch's pixels lie in a GPU's memory.
+"""Memory layout of a batch of clips on a GPU.
 
-Convolutions run faster on pixels whose channels lie together ("channels last"), but cuDNN plans those of each size of
-a batch anew, and compiles some of them: a network with depthwise convolutions (EfficientNet-lite0, 112 pixels, bf16, an
-H100) took 11 s for the first training step of each size, and 0.3 s with channels apart. So whole batches, which are all
-of one size, have their channels together; the last one of an epoch has them apart. Where nothing is trained, the last
-one of a pass is filled up instead, and so computed by the plans that training's batches have: J-HMDB's passes of two to
-nine batches took most of their time in plans.
+Convolutions are faster on pixels whose channels lie together ("channels last"), but cuDNN plans them anew for each size
+of a batch, and compiles some. A network with depthwise convolutions (EfficientNet-lite0, 112 pixels, bf16, an H100)
+took 11 s for the first training step of each size, and 0.3 s with separate channels. So whole batches, which are all of
+one size, have their channels together, and the last batch of an epoch has separate channels. In passes without
+training, the last batch is padded instead, so that the plans of the training batches serve it: J-HMDB's passes of two
+to nine batches spent most of their time on plans.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ import torch
 from torch import Tensor
 
 
-def laid_out(clips: Tensor, whole: bool) -> Tensor:
-    """Clips as they are to be computed with; the values are the same.
+def layout_for(clips: Tensor, whole: bool) -> Tensor:
+    """Choose the memory layout of a training batch. The values are unchanged.
 
     Args:
-        clips: (B, T, 3, H, W), as a stream gives them: channels together.
-        whole: the batch has as many clips as all others but the last.
+        clips: (B, T, 3, H, W) clips with their channels together, as a stream yields them.
+        whole: Whether the batch has as many clips as all batches but the last.
     """
-    return clips if whole or not needs_plans(clips.device) else clips.contiguous()
+    return clips if whole or not plans_each_size(clips.device) else clips.contiguous()
 
 
-def filled(clips: Tensor, size: int) -> Tensor:
-    """Clips with blank ones behind them, so that a last batch has the size of all others; worth it where `needs_plans`.
+def pad_batch(clips: Tensor, size: int) -> Tensor:
+    """Append blank clips to a last batch, so that it has the size of the other batches.
 
     Args:
-        clips: (B, T, 3, H, W).
-        size: clips of a batch, B or more.
+        clips: (B, T, 3, H, W) clips.
+        size: Number of clips of the other batches, B or more.
 
     Returns:
-        (`size`, T, 3, H, W), laid out as the clips are. Only the first B are of any meaning.
+        (`size`, T, 3, H, W) clips in the same layout. Ignore the outputs for all but the first B.
     """
     return cat_clips(clips, clips.new_zeros(size - len(clips), *clips.shape[1:])) if len(clips) < size else clips
 
 
-def needs_plans(device: torch.device) -> bool:
-    """Whether each new size of a batch costs time there, so that filling one up costs less."""
+def plans_each_size(device: torch.device) -> bool:
+    """Tell whether a device plans each new batch size, so that padding a batch is faster."""
     return device.type == "cuda"
 
 
 def cat_clips(first: Tensor, second: Tensor) -> Tensor:
-    """Clips one after the other, laid out as they are: `torch.cat` alone would put the channels apart.
+    """Concatenate clips in the first one's layout; `torch.cat` alone would separate the channels.
 
     Args:
-        first: (B, T, 3, H, W).
-        second: (B', T, 3, H, W), which takes the first's layout.
+        first: (B, T, 3, H, W) clips.
+        second: (B', T, 3, H, W) clips.
     """
     if first.is_contiguous():
         return torch.cat([first, second])

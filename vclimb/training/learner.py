@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vclimb.methods.method import Method, StepBatch, StepOutputs
 from vclimb.model.clip_model import ClipModel
-from vclimb.model.memory_format import cat_clips, laid_out
+from vclimb.model.memory_format import cat_clips, layout_for
 from vclimb.model.registry import make_network
 from vclimb.model.settings import ModelConfig
 from vclimb.training.config import ComputeConfig, TrainingConfig
@@ -72,7 +72,7 @@ class Learner:
         self._network: nn.Module = self.model
 
     def _place(self) -> None:
-        self.model.to(self.device)  # the weights take the memory layout of the clips, `laid_out`
+        self.model.to(self.device)  # the weights take the memory layout of the clips, `layout_for`
         if self._config.compute.compile:
             self.model.backbone.compile()
 
@@ -134,9 +134,9 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self._training, progress)
         whole = len(labels) * self._processes.world_size == self._training.batch_size
-        clips = laid_out(clips, whole)
+        clips = layout_for(clips, whole)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            both = clips if down_sampled is None else cat_clips(clips, laid_out(down_sampled, whole))
+            both = clips if down_sampled is None else cat_clips(clips, layout_for(down_sampled, whole))
             logits: Tensor = self._network(both)
             parts = logits.split(len(clips))  # type: ignore[no-untyped-call]
             outputs = StepOutputs(parts[0], None if down_sampled is None else parts[1])

@@ -71,7 +71,7 @@ class Predictor:
             labels=np.concatenate([share.labels for share in shares]),
             features=torch.cat([share.features for share in shares]),
             logits=torch.cat([share.logits for share in shares]),
-        ).once()
+        ).unique()
 
     def class_means(
         self,
