@@ -25,7 +25,7 @@ import numpy as np
 from vclimb.benchmark.throughput import endless, take
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.provider import ExemplarProvider
-from vclimb.memory.replay import ClassCandidates, MemorySettings, ReplayMemory
+from vclimb.memory.replay import ClassInstances, MemorySettings, ReplayMemory
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
@@ -54,9 +54,9 @@ def windows(dataset: StoredDataset, count: int, n_frames: int) -> InstanceProvid
 
 def fill(path: Path, provider: InstanceProvider, codec: str, n_frames: int) -> MemoryStore:
     """A memory of all that a provider has."""
-    memory = ReplayMemory(path, MemorySettings(MemoryBudget("all"), frames=n_frames, codec=codec))
+    memory = ReplayMemory(path, MemorySettings(budget=MemoryBudget("all"), frames=n_frames, codec=codec))
     labels = provider.items.labels
-    new = [ClassCandidates(n, f"class {n}", np.flatnonzero(labels == n)) for n in np.unique(labels).tolist()]
+    new = [ClassInstances(n, f"class {n}", np.flatnonzero(labels == n)) for n in np.unique(labels).tolist()]
     memory.update(provider, new, [one.label for one in new])
     return memory.open()
 

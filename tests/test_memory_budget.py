@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vclimb.memory.choice.budget import MemoryBudget, fill, quotas, shares
+from vclimb.memory.choice.budget import MemoryBudget, fill, shares
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size, size_text
 
@@ -16,7 +16,7 @@ quickly = settings(deadline=None, max_examples=200)
 
 amounts = st.integers(0, 60) | st.integers(0, 3000)
 availables = st.lists(st.integers(0, 30), max_size=12)
-granules = st.integers(1, 20)
+multiples = st.integers(1, 20)
 costs_of_classes = st.lists(st.lists(st.integers(1, 40), max_size=15), max_size=8)
 
 
@@ -25,6 +25,11 @@ def stores(draw: st.DrawFn) -> tuple[int, list[list[int]], list[int]]:
     """An amount, the costs of classes and their overheads."""
     costs = draw(costs_of_classes)
     return draw(amounts), costs, draw(st.lists(st.integers(0, 25), min_size=len(costs), max_size=len(costs)))
+
+
+def quotas(budget: int, available: list[int], rebalance: bool = False) -> list[int]:
+    """How many exemplars each class keeps where all cost the same."""
+    return fill(budget, [(1,) * count for count in available], rebalance=rebalance)
 
 
 def spent(costs: list[list[int]], overheads: list[int], kept: list[int]) -> list[int]:
@@ -107,15 +112,15 @@ def test_budgets_that_make_no_sense_are_refused(wrong: tuple[Any, int], says: st
 
 
 @quickly
-@given(amounts, st.integers(0, 40), granules)
-def test_shares_are_equal_and_never_grow_with_the_classes(amount: int, n_classes: int, granule: int) -> None:
-    ours = shares(amount, n_classes, granule)
+@given(amounts, st.integers(0, 40), multiples)
+def test_shares_are_equal_and_never_grow_with_the_classes(amount: int, n_classes: int, multiple: int) -> None:
+    ours = shares(amount, n_classes, multiple)
     assert len(ours) == n_classes
-    assert sum(ours) == (amount // granule * granule if n_classes else 0)
-    assert all(share % granule == 0 for share in ours)
+    assert sum(ours) == (amount // multiple * multiple if n_classes else 0)
+    assert all(share % multiple == 0 for share in ours)
     assert ours == sorted(ours, reverse=True)  # the earliest get what doesn't come out even
-    assert not ours or ours[0] - ours[-1] <= granule
-    later = shares(amount, n_classes + 1, granule)
+    assert not ours or ours[0] - ours[-1] <= multiple
+    later = shares(amount, n_classes + 1, multiple)
     assert all(after <= before for before, after in zip(ours, later, strict=False))
 
 
@@ -158,7 +163,7 @@ def test_a_budget_of_frames_is_one_of_videos_with_as_many_frames(
 ) -> None:
     costs = [[n_frames] * have for have in available]
     ones = [[1] * have for have in available]
-    by_frames = MemoryBudget("frames", n_videos * n_frames).kept(costs, granule=n_frames, rebalance=rebalance)
+    by_frames = MemoryBudget("frames", n_videos * n_frames).kept(costs, multiple=n_frames, rebalance=rebalance)
     assert by_frames == MemoryBudget("videos", n_videos).kept(ones, rebalance=rebalance)
 
 
@@ -166,36 +171,36 @@ def test_a_budget_of_frames_is_one_of_videos_with_as_many_frames(
 
 
 @quickly
-@given(stores(), granules, st.booleans())
+@given(stores(), multiples, st.booleans())
 def test_no_budget_is_ever_exceeded(
-    store: tuple[int, list[list[int]], list[int]], granule: int, rebalance: bool
+    store: tuple[int, list[list[int]], list[int]], multiple: int, rebalance: bool
 ) -> None:
     amount, costs, overheads = store
-    kept = fill(amount, costs, overheads, granule=granule, rebalance=rebalance)
+    kept = fill(amount, costs, overheads, multiple=multiple, rebalance=rebalance)
     assert all(0 <= n <= len(c) for n, c in zip(kept, costs, strict=True))
     assert sum(spent(costs, overheads, kept)) <= amount
 
 
 @quickly
-@given(stores(), granules)
+@given(stores(), multiples)
 def test_each_class_keeps_the_longest_prefix_that_fits_its_share(
-    store: tuple[int, list[list[int]], list[int]], granule: int
+    store: tuple[int, list[list[int]], list[int]], multiple: int
 ) -> None:
     amount, costs, overheads = store
-    kept = fill(amount, costs, overheads, granule=granule)
-    for own, overhead, n, share in zip(costs, overheads, kept, shares(amount, len(costs), granule), strict=True):
+    kept = fill(amount, costs, overheads, multiple=multiple)
+    for own, overhead, n, share in zip(costs, overheads, kept, shares(amount, len(costs), multiple), strict=True):
         assert n == 0 or overhead + sum(own[:n]) <= share
         assert n == len(own) or overhead + sum(own[: n + 1]) > share
 
 
 @quickly
-@given(stores(), granules)
+@given(stores(), multiples)
 def test_rebalancing_takes_from_none_and_leaves_nothing_that_fits(
-    store: tuple[int, list[list[int]], list[int]], granule: int
+    store: tuple[int, list[list[int]], list[int]], multiple: int
 ) -> None:
     amount, costs, overheads = store
-    plain = fill(amount, costs, overheads, granule=granule)
-    kept = fill(amount, costs, overheads, granule=granule, rebalance=True)
+    plain = fill(amount, costs, overheads, multiple=multiple)
+    kept = fill(amount, costs, overheads, multiple=multiple, rebalance=True)
     assert all(after >= before for before, after in zip(plain, kept, strict=True))
     left = amount - sum(spent(costs, overheads, kept))
     for own, overhead, n in zip(costs, overheads, kept, strict=True):
@@ -203,9 +208,9 @@ def test_rebalancing_takes_from_none_and_leaves_nothing_that_fits(
 
 
 @quickly
-@given(stores(), st.lists(costs_of_classes, max_size=4), granules, st.booleans())
+@given(stores(), st.lists(costs_of_classes, max_size=4), multiples, st.booleans())
 def test_a_class_never_grows_when_classes_come_over_tasks(
-    store: tuple[int, list[list[int]], list[int]], later: list[list[list[int]]], granule: int, rebalance: bool
+    store: tuple[int, list[list[int]], list[int]], later: list[list[list[int]]], multiple: int, rebalance: bool
 ) -> None:
     """Task by task, with what was dropped gone; without rebalancing, that is what one step from the start gives."""
     amount, costs, overheads = store
@@ -214,11 +219,11 @@ def test_a_class_never_grows_when_classes_come_over_tasks(
         everything, stored = everything + new, stored + new
         counts += [len(own) for own in new]
         overheads = [*overheads, *[5] * len(new)]
-        kept = fill(amount, stored, overheads, granule=granule, rebalance=rebalance)
+        kept = fill(amount, stored, overheads, multiple=multiple, rebalance=rebalance)
         assert all(after <= before for before, after in zip(counts, kept, strict=True))
         assert sum(spent(stored, overheads, kept)) <= amount
         if not rebalance:
-            assert kept == fill(amount, everything, overheads, granule=granule)
+            assert kept == fill(amount, everything, overheads, multiple=multiple)
         stored, counts = [own[:n] for own, n in zip(stored, kept, strict=True)], kept
 
 
@@ -235,7 +240,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         {"amount": -1, "costs": [[1]]},
         {"amount": 5, "costs": [[1, 0]]},
         {"amount": 5, "costs": [[1]], "overheads": [-1]},
-        {"amount": 5, "costs": [[1]], "granule": 0},
+        {"amount": 5, "costs": [[1]], "multiple": 0},
     ):
         with pytest.raises(ValueError, match="can't be shared out"):
             fill(**wrong)  # type: ignore[arg-type]

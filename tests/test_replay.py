@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from stream_cases import prepare_tiny, provider_of
 
 from vclimb.memory.choice.budget import MemoryBudget
-from vclimb.memory.replay import ClassCandidates, MemorySettings, ReplayMemory
+from vclimb.memory.replay import ClassInstances, MemorySettings, ReplayMemory
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import segment_centres
 from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.errors import SettingsError
+from vclimb.settings import from_table
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,8 @@ def provider(jpeg_folder: Path) -> InstanceProvider:
     return provider_of(jpeg_folder)
 
 
-def candidates(label: int, items: Sequence[int]) -> ClassCandidates:
-    return ClassCandidates(label, f"class {label}", np.array(items, np.int64))
+def candidates(label: int, items: Sequence[int]) -> ClassInstances:
+    return ClassInstances(label, f"class {label}", np.array(items, np.int64))
 
 
 def keys_by_rank(memory: MemoryStore) -> dict[int, list[tuple[str, int, tuple[int, ...]]]]:
@@ -74,7 +75,7 @@ def courses(draw: st.DrawFn) -> Course:
         )
     )
     memory = MemorySettings(
-        budget,
+        budget=budget,
         frames=draw(st.sampled_from([1, 3, 8, "all"])),
         frame_choice=draw(st.sampled_from(["uniform", "random", "diverse", "middle"])),
         video_choice=draw(st.sampled_from(["random", "spread"])),
@@ -132,7 +133,7 @@ def test_budgets_hold_ranks_survive_and_bytes_are_those_on_disk(provider: Instan
 def test_what_a_class_cannot_use_goes_to_others_if_asked(
     provider: InstanceProvider, tmp_path: Path, rebalance: bool
 ) -> None:
-    wanted = MemorySettings(MemoryBudget("videos", 9), frames=2, rebalance=rebalance)
+    wanted = MemorySettings(budget=MemoryBudget("videos", 9), frames=2, rebalance=rebalance)
     memory = ReplayMemory(tmp_path / "m.zarr", wanted)
     memory.update(provider, [candidates(0, [0]), candidates(1, range(1, 10)), candidates(2, range(10, 16))], [0, 1, 2])
     assert {n: stored.n_exemplars for n, stored in memory.open().classes.items()} == (
@@ -141,7 +142,7 @@ def test_what_a_class_cannot_use_goes_to_others_if_asked(
 
 
 def test_exemplars_are_the_frames_that_were_chosen(provider: InstanceProvider, tmp_path: Path) -> None:
-    memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(MemoryBudget("all"), frames=4))
+    memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(budget=MemoryBudget("all"), frames=4))
     items = list(range(len(provider.items)))
     memory.update(provider, [candidates(0, items)], [0])
     stored = memory.open()
@@ -166,7 +167,7 @@ def exemplars_of(stored: MemoryStore, label: int) -> list[object]:
 
 def test_an_update_that_is_done_again_changes_nothing(provider: InstanceProvider, tmp_path: Path) -> None:
     """A run that was killed after its memory was updated, and is resumed from before."""
-    memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(MemoryBudget("bytes", 60_000), frames=2))
+    memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(budget=MemoryBudget("bytes", 60_000), frames=2))
     memory.update(provider, [candidates(0, range(6))], [0])
     memory.update(provider, [candidates(1, range(6, 12))], [0, 1])
     files = {path: path.read_bytes() for path in memory.path.rglob("*") if path.is_file()}
@@ -185,7 +186,7 @@ def test_a_damaged_candidate_is_passed_over(
     for offset, size, _ in index[: int(provider.items.n_frames[0])].tolist():
         data[offset + size // 2] ^= 1
     tar.write_bytes(data)
-    memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(MemoryBudget("videos", 5), frames=2))
+    memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(budget=MemoryBudget("videos", 5), frames=2))
     with caplog.at_level(logging.WARNING):
         report = memory.update(provider, [candidates(0, range(6))], [0])
     assert report.added == 5
@@ -195,25 +196,25 @@ def test_a_damaged_candidate_is_passed_over(
 
 
 def test_what_does_not_fit_together_is_refused(provider: InstanceProvider, tmp_path: Path) -> None:
-    memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(MemoryBudget("videos", 5)))
+    memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(budget=MemoryBudget("videos", 5)))
     memory.update(provider, [candidates(0, range(6))], [0])
     with pytest.raises(SettingsError, match=r"label id 0 is in .* but not among the 1 classes seen"):
         memory.update(provider, [candidates(1, range(6))], [1])
-    other = ReplayMemory(tmp_path / "m.zarr", MemorySettings(MemoryBudget("videos", 5), codec="jpeg:50"))
+    other = ReplayMemory(tmp_path / "m.zarr", MemorySettings(budget=MemoryBudget("videos", 5), codec="jpeg:50"))
     with pytest.raises(SettingsError, match="holds exemplars encoded as copy, not jpeg:50"):
         other.update(provider, [candidates(1, range(6))], [0, 1])
-    small = ReplayMemory(tmp_path / "s.zarr", MemorySettings(MemoryBudget("bytes", 100)))
+    small = ReplayMemory(tmp_path / "s.zarr", MemorySettings(budget=MemoryBudget("bytes", 100)))
     with pytest.raises(SettingsError, match="but a memory without exemplars takes"):
         small.update(provider, [candidates(0, range(6))], [0])
     for wrong in ({"codec": "jpg"}, {"frame_choice": "best"}, {"video_choice": "best"}, {"frames": 0}):
         with pytest.raises(SettingsError):
-            MemorySettings(MemoryBudget("all"), **wrong)  # type: ignore[arg-type]
+            from_table(MemorySettings, {"budget": MemoryBudget("all"), **wrong})
 
 
 def test_classes_without_exemplars_are_named(
     provider: InstanceProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(MemoryBudget("videos", 2)))
+    memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(budget=MemoryBudget("videos", 2)))
     memory.update(provider, [candidates(label, [label]) for label in range(3)], [0, 1, 2])
     assert "1 of 3 classes seen keep no exemplar (label id 2 is the first): 2v doesn't hold one of each" in caplog.text
 
@@ -221,7 +222,7 @@ def test_classes_without_exemplars_are_named(
 def test_the_documented_way_without_vclimb_reads_a_memory(
     provider: InstanceProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = ReplayMemory(tmp_path / "memory.zarr", MemorySettings(MemoryBudget("all"), frames=3))
+    memory = ReplayMemory(tmp_path / "memory.zarr", MemorySettings(budget=MemoryBudget("all"), frames=3))
     memory.update(provider, [candidates(0, range(6))], [0])
     text = (Path(__file__).parents[1] / "docs" / "memory.md").read_text()
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -235,4 +236,4 @@ def test_the_documented_way_without_vclimb_reads_a_memory(
     assert [frame for frame in names["frames"].tolist() if frame >= 0] == first.frames.tolist()
     exec(snippets[1].replace("label=7", "label=0"), names)
     assert names["exemplar"].key == first.key
-    assert names["damaged"] == []
+    assert names["damaged"] == ()

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import vclimb
 from vclimb.cli.main import app
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.choice.frames import parse_frame_count
-from vclimb.memory.pack import Packing
-from vclimb.memory.report import MemoryReport
 from vclimb.memory.sample import ROOT_BYTES
-from vclimb.memory.settings import MemorySettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.study.planning.capacity import capacities
@@ -33,9 +31,8 @@ def test_plan_is_close_to_a_packed_memory(dataset: StoredDataset, tmp_path: Path
     count = parse_frame_count(frames)
     budget = MemoryBudget.parse("250kB")
     (found,) = capacities(dataset, budget, codecs=[codec], frames=[count], sample=24, rebalance=True)
-    settings = MemorySettings(budget, count, codec=codec, rebalance=True)
-    Packing(dataset).pack(tmp_path / "m.zarr", settings)
-    usage = MemoryReport.of(tmp_path / "m.zarr").usage
+    memory = vclimb.pack(dataset, tmp_path / "m.zarr", budget="250kB", frames=frames, codec=codec, rebalance=True)
+    usage = memory.usage
     assert found.videos_in_data == 24
     assert found.bytes <= 250_000
     if usage.videos == 24:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from vclimb.benchmark.bench import bench as bench
     from vclimb.benchmark.report import BenchFigures as BenchFigures
     from vclimb.benchmark.report import BenchReport as BenchReport
+    from vclimb.memory.api import Memory as Memory
+    from vclimb.memory.api import SheetSummary as SheetSummary
+    from vclimb.memory.api import pack as pack
+    from vclimb.memory.pack import MemoryQuality as MemoryQuality
+    from vclimb.memory.pack import PackSummary as PackSummary
+    from vclimb.memory.store.reader import Damage as Damage
     from vclimb.methods.registry import list_methods as list_methods
     from vclimb.model.registry import list_networks as list_networks
     from vclimb.pipeline.api import Dataset as Dataset
@@ -56,6 +62,12 @@ _PUBLIC = {
     "BenchFigures": "vclimb.benchmark.report",
     "BenchReport": "vclimb.benchmark.report",
     "bench": "vclimb.benchmark.bench",
+    "Damage": "vclimb.memory.store.reader",
+    "Memory": "vclimb.memory.api",
+    "MemoryQuality": "vclimb.memory.pack",
+    "PackSummary": "vclimb.memory.pack",
+    "SheetSummary": "vclimb.memory.api",
+    "pack": "vclimb.memory.api",
     "list_methods": "vclimb.methods.registry",
     "list_networks": "vclimb.model.registry",
     "Dataset": "vclimb.pipeline.api",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vclimb.memory.report import bytes_per_frame, shortened
 from vclimb.memory.store.accounting import ClassUsage, MemoryUsage
 from vclimb.memory.store.exemplar_table import ExemplarTable
 from vclimb.memory.store.reader import MemoryStore
@@ -170,7 +169,7 @@ def _draw_label(draw: ImageDraw.ImageDraw, top: int, usage: ClassUsage, n_shown:
     notes = (
         f"{usage.videos:,} exemplar{'s' * (usage.videos != 1)}{more}",
         f"{usage.frames:,} frame{'s' * (usage.frames != 1)}",
-        f"{bytes_per_frame(usage):,.0f} bytes a frame",
+        f"{usage.bytes_per_frame:,.0f} bytes a frame",
     )
     for line, note in enumerate(notes):
         _write(draw, MARGIN, top + 22 + 16 * line, note, _NOTE, _FAINT, width)
@@ -226,4 +225,16 @@ def _write(
     """One line of text, cut in the middle where it is too long."""
     text = text.encode("ascii", "replace").decode()  # the built-in font has no other letters
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    draw.text((left, top), shortened(text, lambda short: draw.textlength(short, font) <= width), colour, font)
+    draw.text((left, top), _shortened(text, lambda short: draw.textlength(short, font) <= width), colour, font)
+
+
+def _shortened(text: str, fits: Callable[[str], bool]) -> str:
+    """Leave out as little as needed of the middle of a text: names that begin alike often end differently."""
+    if fits(text):
+        return text
+    for n_kept in range(len(text) - 1, 0, -1):
+        n_head = (n_kept + 1) // 2
+        short = f"{text[:n_head]}…{text[len(text) - (n_kept - n_head) :]}"
+        if fits(short):
+            return short
+    return "…"

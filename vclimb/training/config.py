@@ -109,15 +109,10 @@ class MemoryConfig(Settings):
             video_choice: Rule that `auto` stands for.
             seed: Seed of the rules that draw.
         """
-        return MemorySettings(
-            budget=self.parsed_budget,
-            frames=self.frames,
-            frame_choice=self.frame_choice,
-            video_choice=video_choice if self.video_choice == "auto" else self.video_choice,
-            codec=self.codec,
-            rebalance=self.rebalance,
-            seed=seed,
-        )
+        table = {name: value for name, value in self if name in MemorySettings.model_fields}
+        choice = video_choice if self.video_choice == "auto" else self.video_choice
+        changes = {"budget": self.parsed_budget, "video_choice": choice, "seed": seed}
+        return from_table(MemorySettings, {**table, **changes}, "memory")
 
 
 class ConsistencyConfig(Settings):

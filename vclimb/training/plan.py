@@ -209,4 +209,4 @@ class _ExpectedMemory:
             class_bytes = [CLASS_BYTES] * len(costs)
             return budget.kept(costs, root_bytes=ROOT_BYTES, class_bytes=class_bytes, rebalance=rebalance)
         costs = [[budget.cost(n, 1) for n in frames] for frames in self._kept]
-        return budget.kept(costs, granule=self._settings.granule, rebalance=rebalance)
+        return budget.kept(costs, multiple=self._settings.share_multiple, rebalance=rebalance)

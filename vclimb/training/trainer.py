@@ -167,7 +167,7 @@ class Trainer:
                 on_clips = run.progress("features", len(items.new.items))
                 outputs = run.predictor.readable_outputs(run.learner.model, items.new, on_clips)
                 features = outputs.features.numpy()
-                candidates = [candidate.of_readable(outputs.items, features) for candidate in candidates]
+                candidates = [candidate.readable(outputs.items, features) for candidate in candidates]
                 for item in np.setdiff1d(np.arange(len(items.new.items)), outputs.items).tolist():
                     key = str(items.new.items.keys[item])
                     run.log.event(RunWarning(f"passed over as an exemplar: {key!r} has frames that can't be read"))

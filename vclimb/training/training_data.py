@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vclimb.memory.decoded import DecodedExemplars, DecodingCost
 from vclimb.memory.provider import ExemplarProvider
-from vclimb.memory.replay import ClassCandidates
+from vclimb.memory.replay import ClassInstances
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, InstanceProvider, Items
@@ -79,7 +79,7 @@ class TrainingItems:
         """Release the disk space of decoded exemplars."""
         self._open.close()
 
-    def candidates(self, labels: Sequence[int], classes: Sequence[str]) -> list[ClassCandidates]:
+    def candidates(self, labels: Sequence[int], classes: Sequence[str]) -> list[ClassInstances]:
         """List the new instances that may become exemplars, class by class; repeated instances count once.
 
         Args:
@@ -93,7 +93,7 @@ class TrainingItems:
         for label in labels:
             items = np.flatnonzero((self.new.items.labels == label) & is_first)
             groups = [self.groups[item] for item in items.tolist()]
-            candidates.append(ClassCandidates(label, classes[label], items, groups))
+            candidates.append(ClassInstances(label, classes[label], items, groups))
         return candidates
 
     def instance_names(self) -> list[str]:

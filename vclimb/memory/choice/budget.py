@@ -1,13 +1,13 @@
 """How much the memory may hold, and how many exemplars that leaves each class.
 
-A budget is shared out equally over the classes seen so far, which stand in the order in which they were first
-seen. Each class keeps the longest prefix of its ranking that fits in its share. Whole numbers only: the same
-everywhere.
+A budget is shared out equally over the classes seen so far, in the order in which they were first seen. Each class
+keeps the longest prefix of its ranking that fits in its share. All numbers are whole, so that results are the same on
+every machine.
 
 The benchmark's reference code keeps `budget // classes` videos of a class and leaves the remainder unused. Here
-the remainder goes to the earliest classes, one exemplar each, since a class's place never changes whatever comes
-later. So a budget is never exceeded, shares differ by one exemplar at most, and the share of a class never grows
-when classes are added: what is dropped would not be wanted back.
+the remainder goes to the earliest classes, one exemplar each, since a class's place in the order never changes. So a
+budget is never exceeded, shares differ by one exemplar at most, and the share of a class never grows when classes are
+added: no dropped exemplar would have a place again.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ALLOWED = "videos (2020v), frames (16160f), bytes on disk (64MB, 64MiB), none o
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """What the memory may hold at most.
+    """Limit of what the memory may hold.
 
     Attributes:
-        kind: what is counted: `videos`, `frames` or `bytes` on disk; or `none` (nothing is kept) or `all`.
-        amount: how many of them, 1 or more; 0 for `none` and `all`.
+        kind: Unit that is counted: `videos`, `frames` or `bytes` on disk; or `none` (nothing is kept) or `all`.
+        amount: Number of units, 1 or more; 0 for `none` and `all`.
 
     Raises:
         SettingsError: the amount isn't allowed for this kind, or there is no such kind.
@@ -55,7 +55,7 @@ class MemoryBudget:
 
     @staticmethod
     def parse(text: str) -> MemoryBudget:
-        """`2020v` (videos), `16160f` (frames), `64MB` (bytes on disk, any unit of `parse_size`), `none` or `all`.
+        """Read `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk, any unit of `parse_size`), `none` or `all`.
 
         Raises:
             SettingsError: the text is none of these. A number alone is refused: it could count any of them.
@@ -73,35 +73,34 @@ class MemoryBudget:
             raise SettingsError(f"budget {text!r} is not understood; write {_ALLOWED}") from None
 
     def __str__(self) -> str:
-        """The text that `parse` reads as this budget."""
+        """Write the text that `parse` reads as this budget."""
         if self.kind in ("none", "all"):
             return self.kind
         return size_text(self.amount) if self.kind == "bytes" else f"{self.amount}{self.kind[0]}"
 
     def cost(self, n_frames: int, n_bytes: int) -> int:
-        """What an exemplar of so many frames and bytes on disk takes of this budget: 1 video, frames or bytes."""
+        """Count what an exemplar takes of this budget: 1 video, its frames, or its bytes on disk."""
         return {"frames": n_frames, "bytes": n_bytes}.get(self.kind, 1)
 
     def kept(
         self,
         costs: Sequence[Sequence[int]],
         *,
-        granule: int = 1,
+        multiple: int = 1,
         root_bytes: int = 0,
         class_bytes: Sequence[int] | None = None,
         rebalance: bool = False,
     ) -> list[int]:
-        """How many exemplars each class keeps, from the start of its ranking.
+        """Decide how many exemplars each class keeps, from the start of its ranking.
 
         Args:
-            costs: for each class in the order in which they were first seen, the `cost` of each exemplar that can
-                be had, in rank order. Of an earlier task's class, that is what is still stored: what was dropped
-                before can't come back.
-            granule: shares are multiples of it. Give K for a budget of frames, so that `16160f` of 16 frames a
-                video is the same as `1010v`.
-            root_bytes: what the store takes when it is empty. Only a budget of bytes counts it, and the next.
-            class_bytes: what each class takes besides its exemplars, once it has one.
-            rebalance: give what classes can't use to those that can; see `fill`.
+            costs: For each class, in the order in which they were first seen, the `cost` of each available exemplar,
+                in rank order. Of an earlier task's class, only stored exemplars are available.
+            multiple: Number that each share is a multiple of. Give K for a budget of frames, so that `16160f` of 16
+                frames a video is the same as `1010v`.
+            root_bytes: Bytes of an empty store. Only a budget of bytes counts `root_bytes` and `class_bytes`.
+            class_bytes: Bytes of each class besides its exemplars, once it has an exemplar.
+            rebalance: Whether classes that can't use their share give it to others; see `fill`.
 
         Raises:
             SettingsError: the budget is smaller than an empty store.
@@ -111,25 +110,28 @@ class MemoryBudget:
         if self.kind == "all":
             return [len(ranked) for ranked in costs]
         if self.kind != "bytes":
-            return fill(self.amount, costs, granule=granule, rebalance=rebalance)
+            return fill(self.amount, costs, multiple=multiple, rebalance=rebalance)
         if root_bytes > self.amount:
             raise SettingsError(
                 f"budget {self} is {self.amount} bytes, but a memory without exemplars takes {root_bytes}; "
                 "allow more, or write none for no memory"
             )
-        return fill(self.amount - root_bytes, costs, class_bytes, granule=granule, rebalance=rebalance)
+        return fill(self.amount - root_bytes, costs, class_bytes, multiple=multiple, rebalance=rebalance)
 
 
-def shares(amount: int, n_classes: int, granule: int = 1) -> list[int]:
-    """Equal shares for classes, multiples of a granule; the first get one granule more where it doesn't come out even.
+def shares(amount: int, n_classes: int, multiple: int = 1) -> list[int]:
+    """Share an amount out equally over classes.
 
-    Together they are at most the amount, and less than a granule is left. A class's share never grows with the
-    number of classes.
+    Together the shares are at most the amount, and less than `multiple` is left. The first classes get `multiple` more
+    where the amount doesn't divide evenly. A class's share never grows with the number of classes.
+
+    Args:
+        multiple: Number that each share is a multiple of.
     """
     if n_classes == 0:
         return []
-    each, rest = divmod(amount // granule, n_classes)
-    return [granule * (each + (place < rest)) for place in range(n_classes)]
+    each, rest = divmod(amount // multiple, n_classes)
+    return [multiple * (each + (place < rest)) for place in range(n_classes)]
 
 
 def fill(
@@ -137,35 +139,35 @@ def fill(
     costs: Sequence[Sequence[int]],
     overheads: Sequence[int] | None = None,
     *,
-    granule: int = 1,
+    multiple: int = 1,
     rebalance: bool = False,
 ) -> list[int]:
-    """How many exemplars each class keeps: the longest prefix of its ranking that fits in its share.
+    """Decide how many exemplars each class keeps: the longest prefix of its ranking that fits in its share.
 
-    With `rebalance`, each class first gets what it would get without. What is left then goes out one exemplar at a
-    time, to the class that has spent least (the earliest of several), until no class has an exemplar that fits. No
-    ranking is skipped through for a smaller exemplar.
+    With `rebalance`, each class first gets the same number as without. Exemplars are then added one at a time, to the
+    class that has spent least (the earliest of several), until no class's next exemplar fits in the rest of the amount.
+    No exemplar is skipped for a smaller one of a lower rank.
 
     Args:
-        amount: to be shared out, 0 or more.
-        costs: for each class, what its exemplars cost, in rank order; each 1 or more.
-        overheads: for each class, what it costs to have any exemplar; None: nothing.
-        granule: shares are multiples of it.
-        rebalance: give what is left to those who can use it.
+        amount: Amount to share out, 0 or more.
+        costs: For each class, the costs of its exemplars in rank order; each 1 or more.
+        overheads: For each class, the cost of having any exemplar; None: nothing.
+        multiple: Number that each share is a multiple of.
+        rebalance: Whether the rest of the amount is given to classes that can use it.
 
     Returns:
-        a number for each class; their costs and overheads together are at most the amount.
+        a number for each class. The costs and overheads together are at most the amount.
     """
     overheads = [0] * len(costs) if overheads is None else overheads
     if len(overheads) != len(costs):
         raise ValueError(f"{len(overheads)} overheads don't fit {len(costs)} classes")
-    if amount < 0 or granule < 1 or min(overheads, default=0) < 0 or any(min(c, default=1) < 1 for c in costs):
-        raise ValueError("an amount or an overhead below 0, or a granule or a cost below 1, can't be shared out")
-    # totals[c][k]: what class c costs with its first k exemplars. With none it costs nothing: see `spent`.
+    if amount < 0 or multiple < 1 or min(overheads, default=0) < 0 or any(min(c, default=1) < 1 for c in costs):
+        raise ValueError("an amount or an overhead below 0, or a multiple or a cost below 1, can't be shared out")
+    # totals[c][k]: what class c costs with its first k exemplars; without exemplars it costs nothing.
     totals = [list(accumulate(ranked, initial=own)) for ranked, own in zip(costs, overheads, strict=True)]
     kept = [
         max(0, bisect_right(total, share) - 1)
-        for total, share in zip(totals, shares(amount, len(costs), granule), strict=True)
+        for total, share in zip(totals, shares(amount, len(costs), multiple), strict=True)
     ]
     if rebalance:
         _hand_out_rest(amount, totals, kept)
@@ -173,7 +175,7 @@ def fill(
 
 
 def _hand_out_rest(amount: int, totals: Sequence[Sequence[int]], kept: list[int]) -> None:
-    """Raise `kept`, an exemplar at a time, by what fits in the part of the amount that isn't spent."""
+    """Add exemplars to `kept`, one at a time, as long as they fit in the part of the amount that isn't spent."""
     spent = [total[count] if count else 0 for total, count in zip(totals, kept, strict=True)]
     left = amount - sum(spent)
     queue = [(spent[place], place) for place in range(len(kept)) if kept[place] + 1 < len(totals[place])]
@@ -182,22 +184,8 @@ def _hand_out_rest(amount: int, totals: Sequence[Sequence[int]], kept: list[int]
         before, place = heapq.heappop(queue)
         after = totals[place][kept[place] + 1]
         if after - before > left:
-            continue  # what is left only shrinks: this class is done
+            continue  # the rest only shrinks: this class can get no more
         left -= after - before
         kept[place] += 1
         if kept[place] + 1 < len(totals[place]):
             heapq.heappush(queue, (after, place))
-
-
-def quotas(budget_units: int, available: Sequence[int], rebalance: bool = False) -> list[int]:
-    """How many exemplars each class keeps where all cost the same.
-
-    Args:
-        budget_units: exemplars that the memory may hold.
-        available: for each class in the order in which they were first seen, how many it has.
-        rebalance: give what a class can't use to the others. The benchmark's reference code doesn't.
-
-    Returns:
-        a number for each class. Where the classes have enough, they differ by one at most.
-    """
-    return fill(budget_units, [(1,) * count for count in available], rebalance=rebalance)

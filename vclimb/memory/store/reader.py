@@ -7,8 +7,9 @@ read as before, and what it drops ends in a `MemoryChangedError`, never in pictu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
 from vclimb.memory.store.exemplar import Exemplar
@@ -43,6 +44,10 @@ class Damage:
     def __str__(self) -> str:
         key = f"of {self.key!r} " if self.key is not None else ""
         return f"exemplar {self.rank} {key}of class {self.class_name!r} ({self.file}): {self.reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to plain values, for `--json`."""
+        return asdict(self)
 
 
 class MemoryStore:

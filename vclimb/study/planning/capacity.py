@@ -120,9 +120,9 @@ def _capacity(
     lengths = list(lengths_by_class.values())
     sizes = [[int(n * frame_bytes) + EXEMPLAR_BYTES for n in in_class] for in_class in lengths]
     costs = [[budget.cost(n, size) for n, size in zip(*pair, strict=True)] for pair in zip(lengths, sizes, strict=True)]
-    granule = count if budget.kind == "frames" and isinstance(count, int) else 1
+    multiple = count if budget.kind == "frames" and isinstance(count, int) else 1
     overheads = [CLASS_BYTES] * len(costs)
-    kept = budget.kept(costs, granule=granule, root_bytes=ROOT_BYTES, class_bytes=overheads, rebalance=rebalance)
+    kept = budget.kept(costs, multiple=multiple, root_bytes=ROOT_BYTES, class_bytes=overheads, rebalance=rebalance)
     kept_frames = sum(sum(in_class[:n]) for in_class, n in zip(lengths, kept, strict=True))
     n_bytes = ROOT_BYTES + sum(CLASS_BYTES * (n > 0) + sum(size[:n]) for size, n in zip(sizes, kept, strict=True))
     return Capacity(codec, count, frame_bytes, sum(kept), kept_frames, n_bytes, len(candidates))

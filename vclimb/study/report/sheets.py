@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from vclimb.memory.report import MemoryReport
+from vclimb.memory.store.accounting import open_and_measure
 from vclimb.memory.store.stored_class import INDEX_FILE
 from vclimb.pipeline.errors import VclimbError
 from vclimb.study.report.groups import Group, ReportLayout, best
@@ -72,8 +72,7 @@ def _sheet(title: str, name: str, group: Group, note: str) -> Sheet:
         # Loads torch, which a report without memories at hand does without.
         from vclimb.memory.sheet import memory_sheet
 
-        report = MemoryReport.of(run.path / MEMORY)
-        picture = memory_sheet(report.memory, report.usage, _MAX_CLASSES).picture
+        picture = memory_sheet(*open_and_measure(run.path / MEMORY), _MAX_CLASSES).picture
     except (VclimbError, OSError) as error:
         return Sheet(title, name, "", f"it can't be read: {error}")
     return Sheet(title, name, _data_address(picture), note)

@@ -1,4 +1,4 @@
-"""A class on its way into the memory: its candidates are ranked, and encoded in that order for as long as they fit."""
+"""Encoding a new class: its instances are ranked, and encoded in that order as long as they fit the budget."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ClassCandidates:
+class ClassInstances:
     """The instances of a new class, to choose exemplars from.
 
     Attributes:
-        label: label id.
-        name: of the class.
-        items: (n,) item numbers of the provider.
-        groups: (n,) source groups, where they are known.
-        features: (n, D), where the choice of videos needs them.
+        label: Label id.
+        name: Name of the class.
+        items: (n,) numbers of the instances among the provider's items.
+        groups: (n,) source groups; None where they are unknown.
+        features: (n, D) features; None where the choice of videos needs none.
     """
 
     label: int
@@ -42,60 +42,67 @@ class ClassCandidates:
     groups: Sequence[str | None] | None = None
     features: Features | None = None
 
-    def of_readable(self, items: Indices, features: Features) -> ClassCandidates:
-        """Those that are among items, with their features.
+    def readable(self, items: Indices, features: Features) -> ClassInstances:
+        """Keep the instances that are among some items, and add their features.
 
         Args:
             items: (m,) numbers of the provider's items, rising.
-            features: (m, D) of these items.
+            features: (m, D) features of these items.
         """
         kept = np.flatnonzero(np.isin(self.items, items))
         groups = None if self.groups is None else [self.groups[place] for place in kept.tolist()]
-        return ClassCandidates(
+        return ClassInstances(
             self.label, self.name, self.items[kept], groups, features[np.searchsorted(items, self.items[kept])]
         )
 
 
 @dataclass
-class JoiningClass:
-    """A class whose candidates are encoded by rank.
+class ClassEncoder:
+    """Encodes the instances of a class in the order of their ranks.
 
     Attributes:
-        settings: of the memory.
-        provider: of the candidates.
-        of: the class.
-        skipped: why candidates were passed over, as far as they were tried.
+        settings: Settings of the memory.
+        provider: Provider of the instances.
+        instances: The class.
+        skipped: Reasons why instances were passed over, of those tried so far.
     """
 
     settings: MemorySettings
     provider: InstanceProvider
-    of: ClassCandidates
+    instances: ClassInstances
     skipped: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        facts, items = self.provider.items, self.of.items
+        all_items, items = self.provider.items, self.instances.items
         starts = self.provider.start_frames[items].tolist()
-        parts = zip(facts.keys[items].tolist(), starts, facts.n_frames[items].tolist(), strict=True)
+        parts = zip(all_items.keys[items].tolist(), starts, all_items.n_frames[items].tolist(), strict=True)
         # Two instances of one video are two candidates.
         self._names = [f"{key}:{start}-{start + n_frames}" for key, start, n_frames in parts]
         self._codec = parse_codec(self.settings.codec)
         self._frames = parse_frame_choice(self.settings.frame_choice, self.settings.frames, self.settings.seed)
         choice = parse_video_choice(self.settings.video_choice, self.settings.seed)
-        self._ranking = choice.rank(Candidates(self._names, self.of.groups, self.of.features)).tolist()
+        self._ranking = choice.rank(Candidates(self._names, self.instances.groups, self.instances.features)).tolist()
 
     @property
     def encoding(self) -> str:
-        """Name of the codec."""
+        """Name of the codec, with its number and size."""
         return str(self._codec)
 
     @property
     def costs(self) -> list[int]:
-        """What each candidate costs of a budget of videos or frames, by rank."""
-        n_frames = self.provider.items.n_frames[self.of.items]
-        return [self.settings.budget.cost(self._frames.n_chosen(int(n_frames[one])), 1) for one in self._ranking]
+        """Cost of each instance in a budget of videos or frames, by rank."""
+        n_frames = self.provider.items.n_frames[self.instances.items]
+        return [
+            self.settings.budget.cost(self._frames.n_chosen(int(n_frames[candidate])), 1) for candidate in self._ranking
+        ]
 
     def encode(self, allowance: int | None, on_exemplar: Callable[[], None]) -> list[Exemplar]:
-        """The first exemplars of the ranking that can be read, as many as fit."""
+        """Encode the first instances of the ranking that can be read, as many as fit.
+
+        Args:
+            allowance: Limit in the unit of the budget; None: no limit.
+            on_exemplar: Called whenever an exemplar is encoded.
+        """
         exemplars: list[Exemplar] = []
         if allowance == 0:
             return exemplars
@@ -110,7 +117,7 @@ class JoiningClass:
         return exemplars
 
     def _encoded(self) -> Iterator[Exemplar]:
-        """Exemplars in the order of the ranking, encoded by several threads a little ahead."""
+        """Yield exemplars in the order of the ranking; several threads encode a little ahead."""
         n_threads = available_cores()
         with ThreadPoolExecutor(n_threads) as threads:
             ahead: deque[Future[Exemplar]] = deque()
@@ -131,7 +138,7 @@ class JoiningClass:
                     future.cancel()
 
     def _encode(self, candidate: int) -> Exemplar:
-        item = int(self.of.items[candidate])
+        item = int(self.instances.items[candidate])
         n_frames, start = int(self.provider.items.n_frames[item]), int(self.provider.start_frames[item])
         frames = self._frames.choose(
             n_frames, self._names[candidate], lambda numbers: source_frames(self.provider, item, numbers).pixels
