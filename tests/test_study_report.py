@@ -21,7 +21,7 @@ from study_cases import CLASSES_PER_TASK, JHMDB, N_TASKS, made_metrics, made_stu
 from typer.testing import CliRunner
 
 from vclimb.cli.main import app
-from vclimb.memory.api import MEMORY_NAME
+from vclimb.memory.store.stored_class import MEMORY_NAME
 from vclimb.pipeline.errors import DatasetError
 from vclimb.study.definition import StudyDefinition
 from vclimb.study.naming import varied

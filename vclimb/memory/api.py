@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vclimb.memory.store.accounting import ClassUsage, MemoryUsage, open_and_measure
 from vclimb.memory.store.reader import Damage, MemoryStore
-from vclimb.memory.store.stored_class import INDEX_FILE
+from vclimb.memory.store.stored_class import INDEX_FILE, MEMORY_NAME
 from vclimb.pipeline.dataset.contact_sheet import write_png
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.progress import progress_bar
@@ -20,9 +20,6 @@ if TYPE_CHECKING:  # load torch, which opening a memory does not need
     from vclimb.pipeline.dataset.dataset import StoredDataset
 
 __all__ = ["Memory", "SheetSummary", "pack"]
-
-MEMORY_NAME = "memory.zarr"
-"""Name of a run's memory in the folder of the run."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vclimb.memory.report import MEMORY_NAME
+from vclimb.memory.store.stored_class import MEMORY_NAME
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.digest import cached_sha256
 from vclimb.pipeline.system.durable import draft_of, replace_file

@@ -17,6 +17,9 @@ from vclimb.pipeline.errors import VclimbError
 INDEX_FILE = "zarr.json"
 """File that says what a memory holds; a folder that has it is a memory."""
 
+MEMORY_NAME = "memory.zarr"
+"""Name of a run's memory in the folder of the run."""
+
 ZSTD_LEVEL = 1  # for padding and numbers: encoded frames don't get smaller
 _CHECKSUM_BYTES = 4
 
