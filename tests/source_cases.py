@@ -1,4 +1,4 @@
-"""Small sources made of empty files, and the contract that every layout holds."""
+"""Small sources of empty files, and the contract of every layout."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def error_of(source: Path, layout: str = "auto", annotations: Iterable[Path] = (
 
 
 class LayoutContract:
-    """What every layout must hold. A subclass plants a small source of its layout."""
+    """Contract of every layout. A subclass makes a small source of its layout."""
 
     layout: str
     annotation: str | None = None
-    """A file of the planted source whose content may be malformed."""
+    """A file of that source whose content a test may damage."""
 
     def plant(self, root: Path) -> None:
         raise NotImplementedError

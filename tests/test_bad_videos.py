@@ -1,4 +1,4 @@
-"""One bad video never stops a run: each odd video comes out right, or is explained in errors.jsonl."""
+"""One bad video never stops a run: each odd video is stored right, or explained in errors.jsonl."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PrepareFolder = Callable[..., PrepareSummary]
 
 
 def assert_sound(out: Path) -> None:
-    """`vclimb verify --decode` finds nothing."""
+    """Check that `vclimb verify --decode` finds no problem."""
     assert verify(out, decode=True, workers=2, progress=False).problems == []
 
 
@@ -100,7 +100,7 @@ def assert_stored(dataset: StoredDataset, video: StoredVideo, expected: Stored) 
 
 
 def times_of(dataset: StoredDataset, video: StoredVideo) -> list[Fraction]:
-    """When each stored frame is shown, in seconds."""
+    """Time at which each stored frame is shown, in seconds."""
     with dataset.open_video(video) as file, av.open(file) as container:
         stream = container.streams.video[0]
         assert stream.time_base is not None
@@ -160,7 +160,7 @@ def test_any_damage_is_survived(tmp_path: Path, prepare_folder: PrepareFolder) -
 
 
 def test_the_interlaced_cases_are_combed_as_they_come(odd_videos: tuple[Path, list[Case]]) -> None:
-    """Without this, a test that finds no combs afterwards would prove nothing."""
+    """Check that sources have combs: otherwise a test that finds none afterwards would prove nothing."""
     folder, cases = odd_videos
     names = [case.name for case in cases if case.name.startswith("interlaced")]
     assert len(names) == 3

@@ -25,14 +25,14 @@ from vclimb.pipeline.transcode.prepare import PrepareSummary
 
 PrepareFolder = Callable[..., PrepareSummary]
 
-# What the hostile files are after: a hidden file beside them, of one colour that nothing else has.
+# The secret that hostile files try to read: a hidden file beside them, of a colour that no other file has.
 SECRET = ".secret"
 SECRET_SUFFIXES = (".mp4", ".ts", ".mkv", ".mov", ".png")
 _IN_OPEN = 0x20
 
 
 class Openings:
-    """The names of the files of one folder that any process opens, told by the kernel."""
+    """Names of the files of a folder that any process opens, as the kernel reports them."""
 
     def __init__(self, folder: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -62,7 +62,7 @@ class Openings:
 
 
 class Listener:
-    """A TCP port of this machine that notes whether anyone calls, and hangs up."""
+    """A TCP port of this machine that counts connections and closes them."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -147,7 +147,7 @@ def _movie_with_alias(_folder: Path, _port: int) -> bytes:
 
 
 def _matroska_with_next_file(_folder: Path, _port: int) -> bytes:
-    """A Matroska file that names the file to be shown after it, in place of the name of its muxer."""
+    """A Matroska file that names the next file to show, in place of its muxer's name."""
     data = sound_video(".mkv")
     start = data.index(b"\x4d\x80")
     size = data[start + 2] & 0x7F
@@ -157,7 +157,7 @@ def _matroska_with_next_file(_folder: Path, _port: int) -> bytes:
 
 
 def _subtitled(_folder: Path, _port: int) -> bytes:
-    """Subtitles that name a picture, and an attached file, in a sound video."""
+    """An intact video with an attached file and subtitles that name a picture."""
     return b""  # made by ffmpeg, see `_make_subtitled`
 
 
@@ -217,7 +217,7 @@ def listener() -> Iterator[Listener]:
 
 @pytest.fixture(scope="module")
 def trapped(tmp_path_factory: pytest.TempPathFactory, listener: Listener) -> Path:
-    """A folder with all traps, and the secrets that they are after."""
+    """A folder with all traps, and the secrets that they try to read."""
     folder = tmp_path_factory.mktemp("hostile")
     for suffix in SECRET_SUFFIXES:
         one = ("-frames:v", "1", "-update", "1") if suffix == ".png" else ("-frames:v", "12", "-pix_fmt", "yuv420p")
@@ -231,7 +231,7 @@ def trapped(tmp_path_factory: pytest.TempPathFactory, listener: Listener) -> Pat
 
 
 def _make_subtitled(path: Path) -> None:
-    """A sound video with subtitles that name a font and a picture, and with a file attached."""
+    """An intact video with an attached file and subtitles that name a font and a picture."""
     text = path.with_name(".text.ass")
     head = "[Script Info]\nScriptType: v4.00+\n\n[Events]\nFormat: Start, End, Style, Text\n"
     text.write_text(f"{head}Dialogue: 0:00:00.00,0:00:01.00,Default,{{\\fn../{SECRET}.png}}x\n")

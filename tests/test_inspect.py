@@ -48,7 +48,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four videos of two classes; one of them belongs to both."""
+    """Four videos of two classes; one video belongs to both."""
     out = tmp_path_factory.mktemp("prepared") / "small"
     table = read_source(source)
     videos = [
@@ -63,7 +63,7 @@ def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def awkward(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A class for each name that could be taken for something else than a name."""
+    """A class for each name that could be mistaken for markup or a command."""
     folder = tmp_path_factory.mktemp("awkward")
     for label in (*AWKWARD_LABELS, *CONTROL_LABELS):
         make_video(folder / "source" / label / "v.mp4", frames=2)

@@ -88,7 +88,7 @@ def ffmpeg_frames(ffmpeg: str, file: Path, video: StoredVideo, pixel_format: str
 
 
 def members_say(dataset: StoredDataset, samples: list[tuple[str, bytes, bytes]]) -> None:
-    """Samples (key, mp4, json), as a reader gives them, are the catalog's, in its order."""
+    """Check that a reader's samples (key, mp4, json) are those of the catalog, in its order."""
     assert [key for key, _, _ in samples] == [video.key for video in dataset.videos]
     for (key, mp4, metadata), video in zip(samples, dataset.videos, strict=True):
         assert hashlib.sha256(mp4).hexdigest() == video.sha256
@@ -179,7 +179,7 @@ def test_jpeg_frames_by_byte_range_are_the_frames_of_the_video(
 
 
 def test_libjpeg_sees_jpeg_frames_as_ffmpeg_does(jpeg_set: StoredDataset, ffmpeg_path: str, tmp_path: Path) -> None:
-    """Two decoders round differently: by one level in a plane, so by up to 1 + 1.772 + 1 in a colour."""
+    """Two decoders round differently: by one level in a plane, and so by up to 1 + 1.772 + 1 in a colour."""
     for video in jpeg_set.videos:
         whole = ffmpeg_frames(ffmpeg_path, stored_file(jpeg_set, video, tmp_path), video, "yuvj420p")
         for frame in range(video.n_frames):

@@ -1,4 +1,4 @@
-"""The layouts of published data sets, with their real annotation files where these are here."""
+"""The layouts of published data sets, with real annotation files where available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layout `table`: the user's own list of videos, well-formed, malformed and hostile."""
+"""The layout `table`: a user's list of videos, well-formed, malformed and hostile."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_table(file: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A folder with three videos, and something outside of it."""
+    """A folder with three videos, and a file outside the folder."""
     plant(tmp_path, "secret.mp4", "far/x.mp4")
     return plant(tmp_path / "source", "walk/a.mp4", "walk/b.mp4", "c.mp4")
 
@@ -206,7 +206,7 @@ class TestMalformedRows:
 
 
 class TestPathsThatLeadOutside:
-    """No file outside of the source is touched unless that was allowed, whatever a table says."""
+    """Whatever a table says, no file outside the source is touched unless that is allowed."""
 
     @pytest.mark.parametrize(
         "listed", ["../secret.mp4", "walk/../../secret.mp4", "/etc/passwd", "../gone.mp4", "/", ".."]

@@ -1,4 +1,4 @@
-"""Where a data set's files lie: the same bytes from a folder and from a URL, and no more of them than clips use."""
+"""Storage: the same bytes from a folder and from a URL, and no more bytes read than clips use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def memory_files() -> Iterator[fsspec.AbstractFileSystem]:
-    """fsspec's memory file system; what a test puts into `/bucket` is taken away again."""
+    """fsspec's memory file system; files that a test puts into `/bucket` are removed afterwards."""
     system = fsspec.filesystem("memory")
     yield system
     if system.exists("/bucket"):
@@ -65,7 +65,7 @@ def upload(folder: Path, url: str) -> str:
 
 
 class StorageContract:
-    """What every storage must hold. A subclass gives the `storage` of a folder with one file, `data`."""
+    """Contract of every storage. A subclass provides the `storage` of a folder with one file, `data`."""
 
     @pytest.fixture
     def storage(self) -> Storage:

@@ -1,4 +1,4 @@
-"""Odd videos, made by the real ffmpeg or byte by byte, and what must become of each.
+"""Odd videos, made by the real ffmpeg or byte by byte, and the expected outcome of each.
 
 Most show one picture, so that one check tells whether it came out right: the upper left quarter is red, and
 the rest is grey, brighter from frame to frame. A flip, a turn, a lost or a doubled frame all show.
@@ -29,26 +29,26 @@ REAL_VIDEOS = Path(__file__).parents[1] / "../shared/data/jhmdb21"
 
 
 def run_ffmpeg_tool(args: Sequence[str | Path]) -> None:
-    """Run the real ffmpeg on arguments of a test, and fail loudly."""
+    """Run the real ffmpeg, and fail with its messages."""
     command = [find_ffmpeg().path, "-y", "-nostdin", "-hide_banner", "-v", "error", *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
     assert done.returncode == 0, f"{command} failed: {done.stderr}"
 
 
 def make_video(path: Path, *output: str, frames: int = N_FRAMES, size: str = "64x48", fps: int | str = 25) -> Path:
-    """Write a test pattern that moves; further arguments choose codec and muxer. Folders are made."""
+    """Write a moving test pattern, and make its folders; further arguments choose codec and muxer."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = f"testsrc2=size={size}:rate={fps}"
     run_ffmpeg_tool(["-f", "lavfi", "-i", picture, "-frames:v", str(frames), *output, f"file:{path}"])
     return path
 
 
-# What must become of a video
+# Expected outcomes
 
 
 @dataclass(frozen=True)
 class Failed:
-    """It is a row of errors.jsonl: at this stage, and these words stand in the reason."""
+    """The video is a row of errors.jsonl with this stage and these words in the reason."""
 
     stage: str
     reason: str
@@ -56,7 +56,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Stored:
-    """It is stored with this many frames, this shape once upright and with square pixels, and this rate."""
+    """The video is stored with this number of frames, this upright size in square pixels, and this rate."""
 
     frames: int = N_FRAMES
     size: tuple[int, int] = (64, 48)
@@ -66,7 +66,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Case:
-    """An odd video: a file name, how to make it, and what must become of it."""
+    """An odd video: a file name, a function that makes the file, and the expected outcome."""
 
     name: str
     make: Callable[[Path], object]
@@ -86,7 +86,7 @@ def case(name: str, outcome: Stored | Failed) -> Callable[[Callable[[Path], obje
     return register
 
 
-# What became of it
+# Actual outcomes
 
 
 def reasons(out: Path) -> dict[str, str]:
@@ -108,14 +108,14 @@ def grey_levels(frames: Frames) -> npt.NDArray[np.float64]:
 
 
 def counted(frames: Frames) -> None:
-    """The picture that counts: upright, and every frame once, in order."""
+    """Check the test picture: upright, and every frame once, in order."""
     expected = np.arange(len(frames)) * LUMA_STEP * 255 / 219
     np.testing.assert_allclose(grey_levels(frames), expected, atol=8)
     upright(frames)
 
 
 def upright(frames: Frames) -> None:
-    """Red in the upper left quarter, grey in the other three."""
+    """Check for red in the upper left quarter and grey in the other three."""
     _, height, width, _ = frames.shape
     for row in (0, 1):
         for column in (0, 1):
@@ -127,7 +127,7 @@ def upright(frames: Frames) -> None:
 
 
 def solid(red: int, green: int, blue: int, tolerance: int = 5) -> Callable[[Frames], None]:
-    """Every pixel has one colour, within a few levels."""
+    """Check that every pixel has this colour, within a few levels."""
 
     def check(frames: Frames) -> None:
         np.testing.assert_allclose(frames.mean(axis=(0, 1, 2)), (red, green, blue), atol=tolerance)
@@ -141,11 +141,11 @@ def row_contrast(frames: Frames) -> float:
     return float(np.abs(np.diff(luma, axis=1)).mean())
 
 
-# The picture that counts
+# The test picture
 
 
 def counting(size: str = "64x48", fps: str = "25") -> str:
-    """The lavfi source of the picture that counts."""
+    """The lavfi source of the test picture."""
 
     def quarter(inside: str, outside: str) -> str:
         return f"'if(lt(X,W/2)*lt(Y,H/2),{inside},{outside})'"
@@ -155,7 +155,7 @@ def counting(size: str = "64x48", fps: str = "25") -> str:
 
 
 def count_to(path: Path, *output: str, frames: int = N_FRAMES, size: str = "64x48", filters: str = "null") -> None:
-    """Write the picture that counts."""
+    """Write the test picture."""
     source = f"{counting(size)},{filters}"
     if "-pix_fmt" not in output:
         output = ("-pix_fmt", "yuv420p", *output)
@@ -163,14 +163,14 @@ def count_to(path: Path, *output: str, frames: int = N_FRAMES, size: str = "64x4
 
 
 def counts(name: str, *output: str, outcome: Stored | None = None, size: str = "64x48", filters: str = "null") -> None:
-    """Register the picture that counts in some codec and container."""
+    """Register the test picture in a codec and container."""
     default = Stored(size=tuple(map(int, size.split("x"))), check=counted)  # type: ignore[arg-type]
     CASES.append(Case(name, lambda path: count_to(path, *output, size=size, filters=filters), outcome or default))
 
 
 @functools.cache
 def sound_video(suffix: str = ".mp4", frames: int = N_FRAMES, *output: str) -> bytes:
-    """The bytes of a good video."""
+    """The bytes of an intact video."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"sound{suffix}"
         count_to(path, *output, frames=frames)
@@ -178,7 +178,7 @@ def sound_video(suffix: str = ".mp4", frames: int = N_FRAMES, *output: str) -> b
 
 
 def copy_streams(path: Path, *before: str, suffix: str = ".mp4", after: Sequence[str] = ()) -> None:
-    """Put a good video's packets into another file, with options for the input and for the output."""
+    """Copy an intact video's packets to another file, with options for the input and the output."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / f"source{suffix}"
         source.write_bytes(sound_video(suffix))

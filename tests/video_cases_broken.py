@@ -1,4 +1,4 @@
-"""Odd videos: files that are no video, or not all of one, or can't be opened."""
+"""Odd videos: files that are no video, are incomplete, or can't be opened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from video_cases import (
 
 
 def cut_in_half(path: Path, *output: str) -> None:
-    """The first half of a file's bytes, of a video in which every frame takes about as many."""
+    """The first half of the bytes of a video whose frames have about equal sizes."""
     make_video(path, "-g", "1", *output, size="160x120")
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -34,7 +34,7 @@ CASES += [
     Case("cut.mkv", cut_in_half, _CUT),
     Case("cut_faststart.mp4", lambda path: cut_in_half(path, "-movflags", "+faststart"), _CUT),
     Case("cut_index_at_end.mp4", cut_in_half, Failed("probe", "cut short")),
-    # Nothing in a transport stream says how long it was meant to be: what is there is all there is.
+    # A transport stream declares no duration, so its end is taken as the end of the video.
     Case("cut.ts", lambda path: cut_in_half(path, "-q:v", "2"), Stored(frames=7, size=(160, 120))),
 ]
 
@@ -56,7 +56,7 @@ def noise(path: Path) -> None:
 
 @case("page.mp4", Failed("probe", "not a video"))
 def page(path: Path) -> None:
-    """What a download gives where the server answers 404 with status 200."""
+    """The page that a download stores where a server answers an error with status 200."""
     path.write_text("<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>\n")
 
 
@@ -100,7 +100,7 @@ def no_frames_mkv(path: Path) -> None:
 
 @case("no_decodable_frame.mp4", Failed("probe", "decode"))
 def scrambled(path: Path) -> None:
-    """Sound boxes, and noise where the frames should be."""
+    """Intact boxes with noise in place of the frames."""
     data = bytearray(sound_video())
     start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
     data[start:end] = random.Random(2).randbytes(end - start)

@@ -1,4 +1,4 @@
-"""Odd videos: every container, size and pixel format that turns up, colours, and names."""
+"""Odd videos: common containers, sizes and pixel formats, colours, and names."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ counts("grey.mp4", "-c:v", "libx264", "-pix_fmt", "gray", outcome=Stored(check=_
 
 
 def _over_black(frames: Frames) -> None:
-    """Left half: opaque white; right half: white that isn't to be seen."""
+    """Left half: opaque white; right half: fully transparent white."""
     half = frames.shape[2] // 2
     assert frames[:, :, 2 : half - 4].mean() > 245, frames[:, :, 2 : half - 4].mean()
     assert frames[:, :, half + 4 : -2].mean() < 10, frames[:, :, half + 4 : -2].mean()

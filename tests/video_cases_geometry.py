@@ -1,4 +1,4 @@
-"""Odd videos: fields, turned pictures and pixels that aren't square."""
+"""Odd videos: interlaced, rotated, and with pixels that aren't square."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ for _name, _order, _output in (
 
 
 def turned(name: str, filters: str, *flags: str) -> None:
-    """Register the picture that counts, filtered, with flags that say how to turn it for showing."""
+    """Register the test picture, filtered, with flags for its rotation."""
 
     def make(path: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +89,7 @@ _DISC = "color=black:size=96x64:rate=25,format=gray,geq=lum='255*lt(hypot(X-47.5
 
 
 def disc(name: str, squeeze: str, *output: str) -> None:
-    """Register a disc that is squeezed, and stretched again by the shape of its pixels."""
+    """Register a squeezed disc that its pixel aspect ratio stretches again."""
     source = ["-f", "lavfi", "-i", f"{_DISC},{squeeze}", "-frames:v", str(N_FRAMES), "-pix_fmt", "yuv420p", *output]
     CASES.append(Case(name, lambda path: run_ffmpeg_tool([*source, path]), Stored(size=(96, 64), check=_round)))
 

@@ -102,7 +102,7 @@ def _second_half(frames: Frames) -> None:
 
 @case("edit_list.mp4", Stored(frames=7, check=_second_half))
 def edit_list(path: Path) -> None:
-    """All 12 frames are in the file, and its edit list says to show the last 7."""
+    """The file holds 12 frames, and its edit list shows the last 7."""
     copy_streams(path, "-ss", "0.2")
 
 
@@ -131,7 +131,7 @@ def held(path: Path) -> None:
 
 @case("uneven.mp4", Stored(frames=900, size=(32, 32), fps=Fraction(299, 10)))
 def uneven_rate(path: Path) -> None:
-    """29.9 a second is no standard rate, and near one: taken for 29.97, some frames would be doubled."""
+    """29.9 frames a second is near a standard rate: at 29.97, some frames would be doubled."""
     make_video(path, frames=900, size="32x32", fps="299/10")
 
 
@@ -142,7 +142,7 @@ def high_speed(path: Path) -> None:
 
 @case("hidden_frames.webm", Stored(frames=50, size=(160, 120)))
 def hidden_frames(path: Path) -> None:
-    """Frames that are never shown, only predicted from: more packets than frames."""
+    """Hidden frames that serve for prediction only, so that there are more packets than frames."""
     with tempfile.TemporaryDirectory() as folder:
         output = ["-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "25", "-b:v", "300k"]
         for number in ("1", "2"):
@@ -164,7 +164,7 @@ def changes_size(path: Path) -> None:
 
 
 def with_inputs(name: str, inputs: Sequence[str], *output: str) -> None:
-    """Register the picture that counts beside other streams."""
+    """Register the test picture beside other streams."""
     source = ["-f", "lavfi", "-i", counting(), *inputs, "-t", str(N_FRAMES / 25), "-pix_fmt", "yuv420p", *output]
     CASES.append(Case(name, lambda path: run_ffmpeg_tool([*source, path]), Stored(check=counted)))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,9 @@ class PrepareOptions:
             raise SettingsError(f"timeout {self.timeout_seconds:g} is out of range; allowed: above 0 s")
 
 
-@dataclass
+@dataclass(frozen=True)
 class PrepareSummary:
-    """What a run did and what the data set now holds.
+    """Result of a prepare run.
 
     Attributes:
         out: Folder of the data set.
@@ -72,15 +72,15 @@ class PrepareSummary:
     """
 
     out: Path
-    prepared: int = 0
-    already_there: int = 0
-    failed_now: list[FailedVideo] = field(default_factory=list)
-    failed_before: int = 0
-    missing: int = 0
-    changed: list[str] = field(default_factory=list)
-    gone: int = 0
-    totals: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    prepared: int
+    already_there: int
+    failed_now: list[FailedVideo]
+    failed_before: int
+    missing: int
+    changed: list[str]
+    gone: int
+    totals: dict[str, Any]
+    notes: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain JSON values."""
@@ -113,7 +113,7 @@ def prepare_table(
 
 @dataclass
 class _Run:
-    """One run: its arguments, the catalog so far and the summary so far."""
+    """One run: its arguments, the catalog so far, and what its summary counts."""
 
     table: SourceTable
     out: Path
@@ -126,7 +126,10 @@ class _Run:
     def __post_init__(self) -> None:
         name = make_key(self.out.name).replace("/", "_")
         self.catalog = Catalog(name=name, settings=self.settings, ffmpeg=[])
-        self.summary = PrepareSummary(self.out)
+        self.failed_now: list[FailedVideo] = []
+        self.failed_before = 0
+        self.changed: list[str] = []
+        self.gone = 0
 
     def go(self, work: Path, drafts: Path) -> PrepareSummary:
         if (self.out / HEADER).exists():
@@ -146,15 +149,22 @@ class _Run:
             plan.write(work)
             self._make(plan, work, drafts)
         stored = {video.source for video in self.catalog.videos}
-        self.summary.prepared = len(stored - known)
-        self.summary.already_there = len(known)
         if not stored and not self.catalog.errors and not self.table.missing:
             raise SourceError(f"no videos to prepare in {self.table.root}")
         self._record_missing()
         self.catalog.write(self.out)
-        self.summary.totals = self.catalog.totals()
-        self.summary.notes = self.progress.notes
-        return self.summary
+        return PrepareSummary(
+            out=self.out,
+            prepared=len(stored - known),
+            already_there=len(known),
+            failed_now=self.failed_now,
+            failed_before=self.failed_before,
+            missing=len(self.table.missing),
+            changed=self.changed,
+            gone=self.gone,
+            totals=self.catalog.totals(),
+            notes=self.progress.notes,
+        )
 
     def _refuse_other_settings(self, before: EncodeSettings) -> None:
         if differences := before.difference(self.settings):
@@ -185,25 +195,25 @@ class _Run:
         if self.options.retry_failed:
             chosen = [video for path, video in by_path.items() if path in failed]
         else:
-            just_failed = {error.path for error in self.summary.failed_now}
-            self.summary.failed_before = len((failed - just_failed) & by_path.keys())
+            just_failed = {error.path for error in self.failed_now}
+            self.failed_before = len((failed - just_failed) & by_path.keys())
             chosen = [v for path, v in by_path.items() if path not in stored and path not in failed]
         keys = {video.key for video in self.catalog.videos}
         return [v if v.key not in keys else replace(v, key=twin_key(v.path)) for v in chosen]
 
     def _compare_with_stored(self, stored: dict[str, StoredVideo]) -> None:
         listed = {printable_path(video.path): video for video in self.table.videos}
-        self.summary.gone = len(stored.keys() - listed.keys())
+        self.gone = len(stored.keys() - listed.keys())
         for path, video in stored.items():
             if path not in listed:
                 continue
             try:
                 size = self.table.file(listed[path]).stat().st_size
             except OSError:
-                self.summary.gone += 1
+                self.gone += 1
                 continue
             if size != video.source_bytes:
-                self.summary.changed.append(path)
+                self.changed.append(path)
 
     def _plan(self, todo: Sequence[SourceVideo]) -> Plan:
         self.progress.start("probing", len(todo))
@@ -233,7 +243,7 @@ class _Run:
         planned_paths.update(error.path for error in plan.errors)
         self.catalog.errors = [error for error in self.catalog.errors if error.path not in planned_paths]
         self.catalog.errors += plan.errors
-        self.summary.failed_now += plan.errors
+        self.failed_now += plan.errors
         published = {record.number for record in read_records(work)}
         jobs = [self._job(shard, plan, work, drafts) for shard in plan.shards if shard.number not in published]
         everything = [planned for shard in plan.shards for planned in shard.videos]
@@ -247,7 +257,7 @@ class _Run:
         finally:
             for record in read_records(work):
                 self.catalog.add(record)
-                self.summary.failed_now += record.errors
+                self.failed_now += record.errors
             self.catalog.write(self.out)
         finish_work(work)
 
@@ -268,7 +278,6 @@ class _Run:
         self.progress.advance(1, job.shard.videos[index].probe.duration_seconds)
 
     def _record_missing(self) -> None:
-        self.summary.missing = len(self.table.missing)
         errors = [error for error in self.catalog.errors if error.stage != "find"]
         errors += [FailedVideo(printable_path(missing.path), "find", missing.reason) for missing in self.table.missing]
         self.catalog.errors = errors

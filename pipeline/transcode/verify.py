@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from vclimb.pipeline.transcode.target import WORK
 _VIDEOS_PER_TASK = 64
 
 
-@dataclass
+@dataclass(frozen=True)
 class VerifyReport:
     """Result of checking a data set.
 
@@ -35,15 +35,15 @@ class VerifyReport:
         problems: Differences from the catalog, by file and key.
     """
 
-    n_shards: int = 0
-    n_videos: int = 0
-    n_frames: int = 0
-    decoded: bool = False
-    unfinished: bool = False
-    problems: list[Problem] = field(default_factory=list)
+    n_shards: int
+    n_videos: int
+    n_frames: int
+    decoded: bool
+    unfinished: bool
+    problems: list[Problem]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """The report as plain JSON values."""
         return asdict(self)
 
 
@@ -64,24 +64,23 @@ def verify(
     """
     folder = Path(folder)
     workers = require_workers(workers)
-    report = VerifyReport(decoded=decode, unfinished=(folder / WORK).exists())
-    report.problems += _catalog_problems(folder)
-    if any(problem.file in (VIDEOS, INSTANCES) for problem in report.problems):
-        return report  # without the catalog, shards can't be checked
+    unfinished = (folder / WORK).exists()
+    problems = list(_catalog_problems(folder))
+    if any(problem.file in (VIDEOS, INSTANCES) for problem in problems):  # without tables, shards can't be checked
+        return VerifyReport(0, 0, 0, decode, unfinished, problems)
     dataset = StoredDataset.open(folder)
-    report.n_shards, report.n_videos = len(dataset.catalog.shards), len(dataset.videos)
-    report.n_frames = sum(video.n_frames for video in dataset.videos)
-    report.problems += _stray_files(dataset)
+    problems += _stray_files(dataset)
     tasks = [task for number in sorted(dataset.catalog.shards) for task in _tasks(dataset, number, decode)]
     workers = min(workers, len(tasks))
     results = _in_processes(dataset, tasks, workers) if workers > 1 else _in_this_process(dataset, tasks)
     with closing(results), progress_bar("videos", progress) as bar:
-        bar_task = bar.add_task("decoding" if decode else "checking", total=report.n_videos, note="")
-        for task, problems in results:
-            report.problems += problems
+        bar_task = bar.add_task("decoding" if decode else "checking", total=len(dataset.videos), note="")
+        for task, task_problems in results:
+            problems += task_problems
             bar.advance(bar_task, task.n_videos)
-    report.problems.sort(key=lambda problem: (problem.file, problem.key or "", problem.what))
-    return report
+    problems.sort(key=lambda problem: (problem.file, problem.key or "", problem.what))
+    n_frames = sum(video.n_frames for video in dataset.videos)
+    return VerifyReport(len(dataset.catalog.shards), len(dataset.videos), n_frames, decode, unfinished, problems)
 
 
 @dataclass(frozen=True)
