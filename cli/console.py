@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 import vclimb
 
@@ -101,19 +100,3 @@ def plain(text: str) -> str:
 def print_json(value: Any) -> None:
     """Print one JSON object on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def progress(unit: str, quiet: bool = False) -> Progress:
-    """A progress bar on stderr: done, total, and the time that is left."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TextColumn("{task.fields[note]}", style="dim"),
-        TimeRemainingColumn(compact=True),
-        console=err,
-        disable=quiet or not err.is_terminal,  # what isn't a terminal would get an empty line
-        transient=True,
-    )
