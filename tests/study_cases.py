@@ -1,4 +1,4 @@
-"""Made run folders as `vclimb train` writes them, so that reports can be tried without training; and made cells."""
+"""Makers of cells and of run folders as `vclimb train` writes them, for tests of reports without training."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ N_TASKS, CLASSES_PER_TASK = 7, 3
 
 
 def totals(table: dict[str, Any]) -> DataTotals:
-    """Of a data set's own split, or half of it where the scenario makes a new one."""
+    """Totals of a data set's training split: half of the data where the scenario makes a new split."""
     return DataTotals(500, 20_000, 61_728_394) if table["scenario"].get("split") == "group" else TOTALS
 
 
 def cells(table: dict[str, Any], data: str = "shards/x") -> list[Cell]:
-    """The cells of a study, as its file says it."""
+    """Cells of a study, given the content of its file."""
     return StudyDefinition.parse(table).expand(data, totals)
 
 
 def made_metrics(cell: Cell, classes: list[str], dataset: str = "jhmdb21") -> dict[str, Any]:
-    """Metrics that a run might have had: larger memories forget less, and seeds differ."""
+    """Make plausible metrics: larger memories forget less, and seeds differ."""
     config = cell.config
     draw = random.Random(cell.run_id)
     replays = config.method["name"] in ("naive", "icarl", "bic")
@@ -106,7 +106,7 @@ def made_metrics(cell: Cell, classes: list[str], dataset: str = "jhmdb21") -> di
 
 
 def write_run(folder: Path, cell: Cell, metrics: dict[str, Any]) -> Path:
-    """A run's folder as `vclimb train` leaves it, but for events, memory and checkpoints."""
+    """Write a run's folder as `vclimb train` does, without events, memory and checkpoints."""
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(cell.config.to_toml(), "utf-8")
     (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
@@ -116,7 +116,7 @@ def write_run(folder: Path, cell: Cell, metrics: dict[str, Any]) -> Path:
 def made_study(
     path: Path, table: dict[str, Any], classes: list[str] | None = None, data: str = "shards/jhmdb21"
 ) -> StudyFolder:
-    """A study's folder with made runs for all of its cells."""
+    """Write a study's folder with a made run for each cell."""
     folder = StudyFolder(path)
     study = StudyDefinition.parse(table)
     cells = study.expand(data)

@@ -20,7 +20,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser is installed (looked for {', '.join(NAMES)})")
 
-# Looks at the page as a reader would once all charts are drawn, and tells what it saw.
+# Uses the page as a reader would once all charts are drawn, and reports what it saw.
 PROBE = """
 <script>
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -105,7 +105,7 @@ def browse(page: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def look(page: Path, width: int) -> tuple[dict[str, Any], str]:
-    """What the probe saw, and what the browser logged."""
+    """Open the page in a frame of this width. Returns what the probe saw, and the browser's log."""
     probed = page.with_name(f"probed{width}.html")
     text = page.read_text("utf-8").replace("<head>", "<head>" + WATCH, 1)
     body, end = text.rsplit("</body>", 1)  # the library of the charts holds this word too
@@ -113,9 +113,9 @@ def look(page: Path, width: int) -> tuple[dict[str, Any], str]:
     framed = page.with_name(f"framed{width}.html")
     framed.write_text(FRAME.replace("NAME", probed.name).replace("WIDTH", str(width)), "utf-8")
     done = browse(framed, f"--window-size={width + 100},1000", "--virtual-time-budget=60000", "--dump-dom")
-    found = re.search(r'data-seen="([^"]*)"', done.stdout)
-    assert found, done.stderr[-2000:]
-    return json.loads(html.unescape(found[1])), done.stderr
+    message = re.search(r'data-seen="([^"]*)"', done.stdout)
+    assert message, done.stderr[-2000:]
+    return json.loads(html.unescape(message[1])), done.stderr
 
 
 @pytest.mark.parametrize("width", [400, 1400])

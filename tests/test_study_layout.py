@@ -1,4 +1,4 @@
-"""How runs become cells, lines and panels: what is a seed of what, the front, and the best of a budget."""
+"""Runs become groups, lines and panels; the Pareto front and the best group of a budget are found."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from vclimb.study.report.results import read_results
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study of J-HMDB-21 with made results; nobody may change it."""
+    """The study of J-HMDB-21 with made results; no test may change it."""
     return made_study(tmp_path_factory.mktemp("layout") / "jhmdb21", JHMDB).path
 
 
-def test_front_holds_what_nothing_smaller_beats(study: Path) -> None:
+def test_front_holds_the_groups_that_no_smaller_memory_beats(study: Path) -> None:
     layout = ReportLayout.from_runs(read_results(study).complete)
     assert layout.series == "memory.frames"
     assert layout.panels == ("method.name", "consistency.weight")
@@ -62,7 +62,7 @@ def test_groups_of_one_budget_are_drawn_apart_within_their_budget(study: Path) -
         assert max(smaller) < min(larger)
 
 
-def test_runs_of_two_data_sets_are_no_seeds_of_one_cell(tmp_path: Path) -> None:
+def test_runs_on_two_data_sets_are_two_cells(tmp_path: Path) -> None:
     classes = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
     (cell,) = cells({"base": BASE, "axes": {"frames": [8]}})
     for name in ("hmdb51", "ucf101"):
@@ -74,7 +74,7 @@ def test_runs_of_two_data_sets_are_no_seeds_of_one_cell(tmp_path: Path) -> None:
     assert results.set_aside == []
 
 
-def test_a_difference_within_the_seeds_spread_is_said_to_be() -> None:
+def test_spreads_overlap_where_their_ranges_meet() -> None:
     assert Spread.from_values([0.5, 0.6]).overlaps(Spread.from_values([0.58, 0.7]))
     assert not Spread.from_values([0.5, 0.6]).overlaps(Spread.from_values([0.61, 0.7]))
     assert Spread.from_values([float("nan")]).n == 0
@@ -89,9 +89,7 @@ def test_a_difference_within_the_seeds_spread_is_said_to_be() -> None:
         (FRAMES, [1.0, 100.0], {"1", "10", "100"}),
     ],
 )
-def test_logarithmic_axes_have_round_labels_enough_to_read_them_by(
-    figure: Figure, values: list[float], labels: set[str]
-) -> None:
+def test_logarithmic_axes_have_enough_round_labels(figure: Figure, values: list[float], labels: set[str]) -> None:
     scale = {"type": "log", "domain": log_domain(values), "nice": False}
     x = {"field": "x", "type": "quantitative", "scale": scale, "axis": log_axis(figure)}
     table = {"values": [{"x": value} for value in values]}

@@ -67,14 +67,14 @@ def started(folder: StudyFolder, base: dict[str, Any], gpus: tuple[str, ...] = (
 
 
 @pytest.mark.parametrize(
-    ("asked", "on_gpu", "device"),
+    ("setting", "on_gpu", "device"),
     [("auto", False, "auto"), ("auto", True, "cuda"), ("cpu", True, "cpu"), ("cuda", False, "cuda")],
 )
 def test_a_run_that_is_given_a_gpu_never_trains_on_the_cpu(
-    tmp_path: Path, asked: str, on_gpu: bool, device: str
+    tmp_path: Path, setting: str, on_gpu: bool, device: str
 ) -> None:
     gpus = ("0",) if on_gpu else ()
-    (config,) = started(StudyFolder(tmp_path / "s"), {"compute": {"device": asked}}, gpus).started
+    (config,) = started(StudyFolder(tmp_path / "s"), {"compute": {"device": setting}}, gpus).started
     assert (config.compute.device, config.compute.workers) == (device, Places(1).cores)
 
 

@@ -1,4 +1,4 @@
-"""Reports from run folders alone: figures, plots, tables, answers; and whatever names hold comes out as text."""
+"""Reports from run folders: page, charts, tables and answers; names are escaped everywhere."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_charts_are_pictures_of_their_own(report: Report) -> None:
         assert words in front
 
 
-def test_tables_hold_a_row_for_each_run(study: Path, report: Report) -> None:
+def test_tables_hold_one_row_per_run(study: Path, report: Report) -> None:
     parquet, text_table = report.tables
     table = pq.read_table(parquet).to_pylist()
     with text_table.open(newline="", encoding="utf-8") as file:
@@ -173,20 +173,20 @@ def test_plots_that_a_report_no_longer_draws_are_removed(report: Report, tmp_pat
     assert plots(small) == of_small | foreign
 
 
-def test_answer_says_the_best_and_what_a_doubling_buys(report: Report) -> None:
-    layout, found = report.layout, report.answer
-    assert list(found.best) == ["500kB", "1MB", "2MB"]
-    for budget, group in found.best.items():
+def test_answer_names_the_best_cells_and_the_gain_of_a_doubling(report: Report) -> None:
+    layout, answer = report.layout, report.answer
+    assert list(answer.best) == ["500kB", "1MB", "2MB"]
+    for budget, group in answer.best.items():
         assert group.acc.mean == max(g.acc.mean for g in layout.at_budget(budget))
-    assert [(step.smaller, step.larger) for step in found.doublings] == [("500kB", "1MB"), ("1MB", "2MB")]
-    for step in found.doublings:
-        gain = 100 * (found.best[step.larger].acc.mean - found.best[step.smaller].acc.mean)
+    assert [(step.smaller, step.larger) for step in answer.doublings] == [("500kB", "1MB"), ("1MB", "2MB")]
+    for step in answer.doublings:
+        gain = 100 * (answer.best[step.larger].acc.mean - answer.best[step.smaller].acc.mean)
         assert step.points == pytest.approx(gain / step.doublings)
         assert "seeds' spread" in step.verdict
     assert report.rows[-1].doubling == "-"
 
 
-def test_a_run_that_another_one_repeats_is_no_further_seed(tmp_path: Path) -> None:
+def test_repeated_run_counts_as_one_seed(tmp_path: Path) -> None:
     classes = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
     (cell, *_) = StudyDefinition.parse(SMALL).expand("shards/x")
     for number, (name, acc) in enumerate((("b", 0.1), ("c", 0.3), ("a", 0.2))):
@@ -194,11 +194,11 @@ def test_a_run_that_another_one_repeats_is_no_further_seed(tmp_path: Path) -> No
         os.utime(run / "metrics.json", (1000 + number, 1000 + number))
     report = write_report(tmp_path)
     (group,) = report.layout.groups
-    assert (group.acc.n, group.acc.mean) == (1, 0.2)  # the newest one's, whatever its name
+    assert (group.acc.n, group.acc.mean) == (1, 0.2)  # the newest run counts, whatever its name
     assert [run.run_id for run in report.results.set_aside] == ["b", "c"]
     assert "(2 left out: newer ones repeat them" in Page(report.page.read_text("utf-8")).text
-    said = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["study", "report", str(tmp_path)])
-    assert "(2 left out: newer ones repeat them" in said.output
+    printed = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["study", "report", str(tmp_path)])
+    assert "(2 left out: newer ones repeat them" in printed.output
 
 
 def test_command_prints_the_answer(study: Path, tmp_path: Path) -> None:
@@ -208,14 +208,14 @@ def test_command_prints_the_answer(study: Path, tmp_path: Path) -> None:
     assert "runs are complete" in done.output
     assert str(tmp_path / "report.html") in done.output
     done = runner.invoke(app, ["study", "report", str(study), "--out", str(tmp_path), "--json"])
-    said = json.loads(done.output)
-    assert said["complete"] == 156
-    assert set(said["best"]) == {"500kB", "1MB", "2MB"}
-    assert "points a doubling" in said["in_words"][0]["doubling"]
-    assert "points less" in said["in_words"][0]["rival"]
+    printed = json.loads(done.output)
+    assert printed["complete"] == 156
+    assert set(printed["best"]) == {"500kB", "1MB", "2MB"}
+    assert "points a doubling" in printed["in_words"][0]["doubling"]
+    assert "points less" in printed["in_words"][0]["rival"]
 
 
-def test_copied_run_folders_alone_are_enough(study: Path, tmp_path: Path) -> None:
+def test_copied_run_folders_are_enough(study: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     for run in list((study / "runs").iterdir())[:6]:
         (copied / run.name).mkdir(parents=True)
@@ -226,7 +226,7 @@ def test_copied_run_folders_alone_are_enough(study: Path, tmp_path: Path) -> Non
     assert "has no memory.zarr" in report.page.read_text("utf-8")
 
 
-def test_damaged_and_unfinished_runs_are_borne(tmp_path: Path) -> None:
+def test_damaged_runs_are_skipped_and_unfinished_ones_named(tmp_path: Path) -> None:
     folder = made_study(tmp_path / "study", SMALL)
     first, second, third, *_ = sorted((folder.path / "runs").iterdir())
     (first / "metrics.json").write_text("{", "utf-8")
@@ -241,7 +241,7 @@ def test_damaged_and_unfinished_runs_are_borne(tmp_path: Path) -> None:
     assert "unfinished, 2 tasks are done" in text
 
 
-def test_nothing_to_report_is_explained(tmp_path: Path) -> None:
+def test_folder_without_runs_is_refused_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no runs"):
         read_results(tmp_path)
     done = CliRunner().invoke(app, ["study", "report", str(tmp_path / "nowhere")])
@@ -250,7 +250,7 @@ def test_nothing_to_report_is_explained(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_failed_cells_are_named_and_no_run_at_all_is_borne(tmp_path: Path) -> None:
+def test_failed_runs_are_named_where_no_run_is_complete(tmp_path: Path) -> None:
     folder = made_study(tmp_path / "study", SMALL)
     for run in (folder.path / "runs").iterdir():
         shutil.rmtree(run)
@@ -264,7 +264,7 @@ def test_failed_cells_are_named_and_no_run_at_all_is_borne(tmp_path: Path) -> No
     assert page.tags.count("script") == 1
 
 
-def test_whatever_names_hold_comes_out_as_text(tmp_path: Path) -> None:
+def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
     place = tmp_path / "<script>alert(2)<" / 'it\'s "here" & 🎬'
     classes = [f"{HOSTILE} {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
     cells = StudyDefinition.parse(SMALL).expand(f"shards/{HOSTILE}")
@@ -274,8 +274,8 @@ def test_whatever_names_hold_comes_out_as_text(tmp_path: Path) -> None:
         run = write_run(place / "runs" / cell.run_id, cell, metrics)
         text = (run / "config.toml").read_text("utf-8")
         # A name that no command would take, but a file may hold.
-        own = HOSTILE if cell.config.memory.frames == 1 else "plain"
-        text = text.replace('codec = "copy"', f"codec = {json.dumps(own, ensure_ascii=False)}")
+        codec = HOSTILE if cell.config.memory.frames == 1 else "plain"
+        text = text.replace('codec = "copy"', f"codec = {json.dumps(codec, ensure_ascii=False)}")
         (run / "config.toml").write_text(text, "utf-8")
     report = write_report(place)
     page = Page(report.page.read_text("utf-8"))
@@ -292,7 +292,7 @@ def test_whatever_names_hold_comes_out_as_text(tmp_path: Path) -> None:
     assert "<script>alert(1)</script>" in "".join(ElementTree.fromstring(report.plots[0].read_text("utf-8")).itertext())
 
 
-def test_large_studies_are_cut_to_a_page_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_of_a_large_study_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, limit in (("MAX_SETTINGS", 3), ("MAX_LISTED", 5)):
         monkeypatch.setattr(page_module, name, limit)
     monkeypatch.setattr(chart_set, "MAX_PANELS", 2)
@@ -323,7 +323,7 @@ def test_large_studies_are_cut_to_a_page_that_says_so(tmp_path: Path, monkeypatc
     assert len(pq.read_table(report.tables[0])) == 12
 
 
-def test_memories_at_hand_are_shown(tmp_path: Path, memory_path: Path) -> None:
+def test_memories_are_shown_where_their_files_are_at_hand(tmp_path: Path, memory_path: Path) -> None:
     folder = made_study(tmp_path / "study", SMALL)
     run = sorted((folder.path / "runs").iterdir())[0]
     shutil.copytree(memory_path, run / MEMORY_NAME)
@@ -354,11 +354,11 @@ def test_published_figures_stand_beside_ours(
     metrics["scenario"] |= {"origin": origin, "n_tasks": 10, "classes": [f"c{n}" for n in range(n_classes)]}
     write_run(tmp_path / "runs" / cell.run_id, cell, metrics)
     groups = ReportLayout.from_runs(read_results(tmp_path).complete).groups
-    found = published(groups)
-    assert theirs <= {row.acc for row in found}
-    assert bool(found) == bool(theirs)
+    rows = published(groups)
+    assert theirs <= {row.acc for row in rows}
+    assert bool(rows) == bool(theirs)
     if theirs:
-        assert {row.name for row in found if row.ours} == {
+        assert {row.name for row in rows if row.ours} == {
             f"icarl, {'all frames' if frames == 'all' else f'K {frames}'}"
         }
         assert "(theirs)" in Page(write_report(tmp_path).page.read_text("utf-8")).text

@@ -1,1 +1,1 @@
-"""The report of a study."""
+"""Report of a study: read run folders, arrange them, draw charts, and write the page and the tables."""

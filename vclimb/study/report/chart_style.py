@@ -89,7 +89,7 @@ def log_axis(figure: Figure) -> Spec:
 
 
 def linear_scale(domain: Sequence[float]) -> Spec:
-    """Make a scale that ends exactly where it is told to, so that charts can be compared."""
+    """Make a scale with exactly these ends, so that charts can be compared."""
     return {"domain": list(domain), "nice": False, "zero": False}
 
 

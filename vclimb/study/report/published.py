@@ -45,7 +45,7 @@ class Published:
 
 def source() -> str:
     """Cite the source of the published figures."""
-    return f"{_file()['source']}; {_file()['url']}"
+    return f"{_published_tables()['source']}; {_published_tables()['url']}"
 
 
 def official_scenario(run: RunResult) -> tuple[str, int] | None:
@@ -67,7 +67,7 @@ def published(groups: Sequence[Group]) -> list[Published]:
     rows = []
     for data, tasks in scenarios:
         members = [group for group in groups if official_scenario(group.runs[0]) == (data, tasks)]
-        for row in _file()["rows"]:
+        for row in _published_tables()["rows"]:
             if row["tasks"] == tasks and data in row:
                 ours = next((group for group in members if _is_same(group.settings, row, data)), None)
                 acc, bwf = row[data]
@@ -82,7 +82,7 @@ def _is_same(settings: Mapping[str, Any], row: Mapping[str, Any], data: str) -> 
         return False
     if "frames" not in row:
         return True
-    videos = f"{_file()['memory_videos'][data]}v"
+    videos = f"{_published_tables()['memory_videos'][data]}v"
     return bool(settings.get("memory.frames") == row["frames"] and settings.get(BUDGET) == videos)
 
 
@@ -93,5 +93,5 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 @cache
-def _file() -> dict[str, Any]:
+def _published_tables() -> dict[str, Any]:
     return tomllib.loads(resources.files("vclimb.study.report").joinpath("published.toml").read_text("utf-8"))

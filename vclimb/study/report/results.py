@@ -1,6 +1,6 @@
-"""What run folders say: settings and metrics of each run, read without loading torch.
+"""Read settings and metrics from run folders, without loading torch.
 
-Folders may come from elsewhere, as of another machine, and lack what a report can do without: memories, logs.
+Folders may be copies from another machine, without memories and logs.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from vclimb.training.run_folder import CONFIG, METRICS
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run.
+    """Settings and metrics of a run.
 
     Attributes:
-        run_id: name of its folder.
-        path: of its folder.
-        toml: its settings as they were written; empty where they can't be read.
-        settings: the same, dotted name -> value, with `dataset` for the data set's name.
-        metrics: its `metrics.json`; None where it hasn't ended a task.
-        written: when `metrics.json` was, in seconds since 1970; 0 where there is none.
+        run_id: Name of the run's folder.
+        path: Path of the run's folder.
+        toml: Content of `config.toml`; empty where it can't be read.
+        settings: Dotted name -> value of each setting, with `dataset` for the data set's name.
+        metrics: Content of `metrics.json`; None before the run's first task has ended.
+        written: Time of the last change of `metrics.json`, in seconds since 1970; 0 where there is no such file.
     """
 
     run_id: str
@@ -42,49 +42,50 @@ class RunResult:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has ended as it should."""
+        """Whether the run has ended without an error."""
         return self.metrics is not None and self.metrics.get("complete") is True
 
     @property
     def seed(self) -> int:
+        """Seed of the run."""
         return int(self.settings.get("seed", 0))
 
     @property
     def n_tasks_done(self) -> int:
-        """Tasks that have ended."""
+        """Number of tasks that have ended."""
         return len(self.metrics["R"]) if self.metrics else 0
 
     def number(self, name: str) -> float:
-        """A number of its metrics, such as `acc`; NaN where it wasn't measured."""
+        """Look up a number of the metrics, such as `acc`; NaN where it was not measured."""
         return _number((self.metrics or {}).get(name))
 
     def memory(self, name: str) -> float:
-        """A figure of its last memory, such as `bytes_on_disk`; NaN where it keeps none."""
+        """Look up a figure of the last memory, such as `bytes_on_disk`; NaN where the method keeps none."""
         return _number(((self.metrics or {}).get("memory") or {}).get(name))
 
     @property
     def has_memory(self) -> bool:
-        """Whether its method replays."""
+        """Whether the method keeps a memory."""
         return not math.isnan(self.memory("bytes_on_disk"))
 
     @property
     def seconds(self) -> float:
-        """Of all phases."""
+        """Time of all phases, in seconds."""
         return sum(map(_number, ((self.metrics or {}).get("seconds") or {}).values()))
 
     def series(self, name: str) -> list[float]:
-        """A figure after each task, such as `acc_after_each_task`; NaN: not measured."""
+        """Look up a figure after each task, such as `acc_after_each_task`; NaN where it was not measured."""
         return [_number(value) for value in (self.metrics or {}).get(name) or []]
 
     @property
     def forgetting(self) -> list[float]:
-        """R[j, j] - R[last, j] of each task j but the last."""
+        """Forgetting of each task j but the last: R[j, j] - R[last, j], a fraction."""
         rows = [[_number(value) for value in row] for row in (self.metrics or {}).get("R") or []]
         return [rows[task][task] - rows[-1][task] for task in range(len(rows) - 1)]
 
     @property
     def key(self) -> str:
-        """Equal for runs that differ in their seed alone; of a run whose settings can't be read, its own."""
+        """Key that is equal for runs that differ only in their seed; unique where the settings can't be read."""
         if not self.toml:
             return self.run_id
         kept = {name: v for name, v in self.settings.items() if not changes_no_result(name) and name != "seed"}
@@ -93,13 +94,13 @@ class RunResult:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """All that is known of a study.
+    """State of all runs of a study.
 
     Attributes:
-        path: of its folder.
-        runs: that were begun, complete or not, by their names.
-        failures: run id -> why it failed.
-        waiting: run id -> settings of cells that were never begun.
+        path: Folder of the study.
+        runs: Runs that were begun, complete or not, in the order of the study's cells.
+        failures: Run id -> why the run failed.
+        waiting: Run id -> settings of a cell that was never begun.
     """
 
     path: Path
@@ -109,7 +110,7 @@ class StudyResults:
 
     @property
     def name(self) -> str:
-        """Of the study, or of its folder where that isn't known."""
+        """Name of the study; the folder's name where the study has none."""
         try:
             name = tomllib.loads((self.path / STUDY).read_text("utf-8")).get("name")
         except (OSError, ValueError):
@@ -118,18 +119,18 @@ class StudyResults:
 
     @property
     def complete(self) -> list[RunResult]:
-        """Runs that have ended as they should."""
+        """Runs that have ended without an error."""
         return [run for run in self.runs if run.is_complete]
 
     @cached_property
     def set_aside(self) -> list[RunResult]:
-        """Complete runs that another one repeats, by settings and seed, and that is newer: figures leave them out."""
+        """Complete runs that figures leave out, because a newer run has the same settings and seed."""
         kept = {run.run_id for run in newest(self.complete)}
         return [run for run in self.complete if run.run_id not in kept]
 
     @property
     def unfinished(self) -> list[RunResult]:
-        """Runs that were begun, and neither ended nor failed."""
+        """Runs that were begun and have neither ended nor failed."""
         return [run for run in self.runs if not run.is_complete and run.run_id not in self.failures]
 
 
@@ -137,17 +138,17 @@ def read_results(path: Path | str) -> StudyResults:
     """Read a study's folder, or any folder of run folders.
 
     Raises:
-        DatasetError: there is no run in it.
+        DatasetError: The folder holds no runs.
     """
     path = Path(path)
     folder = StudyFolder(path)
     places = path / RUNS if (path / RUNS).is_dir() else path
-    found = sorted(one.parent for one in places.glob(f"*/{CONFIG}")) if places.is_dir() else []
+    paths = sorted(config.parent for config in places.glob(f"*/{CONFIG}")) if places.is_dir() else []
     failures = folder.failures()
-    if not found and not failures:
+    if not paths and not failures:
         raise DatasetError(f"{path} holds no runs; `vclimb study run` makes them, and so does `vclimb train --out`")
     order = {run_id: place for place, run_id in enumerate(folder.cells())}  # values of an axis as the study lists them
-    runs = tuple(_run(one) for one in sorted(found, key=lambda one: (order.get(one.name, len(order)), one.name)))
+    runs = tuple(_read_run(run) for run in sorted(paths, key=lambda run: (order.get(run.name, len(order)), run.name)))
     complete = {run.run_id for run in runs if run.is_complete}
     begun = {run.run_id for run in runs} | failures.keys()
     waiting = {run_id: settings for run_id, settings in folder.cells().items() if run_id not in begun}
@@ -155,7 +156,7 @@ def read_results(path: Path | str) -> StudyResults:
 
 
 def newest(runs: Sequence[RunResult]) -> list[RunResult]:
-    """One run for each settings and seed, the newest: copies, and reruns on another device, tell nothing of chance."""
+    """Select the newest run of each settings and seed: copies and reruns say nothing about chance."""
     latest: dict[tuple[str, int], RunResult] = {}
     for run in runs:
         known = latest.setdefault((run.key, run.seed), run)
@@ -164,7 +165,7 @@ def newest(runs: Sequence[RunResult]) -> list[RunResult]:
     return list(latest.values())
 
 
-def _run(path: Path) -> RunResult:
+def _read_run(path: Path) -> RunResult:
     try:
         toml = (path / CONFIG).read_text("utf-8")
         table = tomllib.loads(toml)

@@ -1,4 +1,4 @@
-"""Results as tables: a row for each run, for any program that reads parquet or csv."""
+"""Write results as tables: a row for each run, as parquet and csv."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NUMBERS = (
     "average_incremental_accuracy_by_class",
     "forward_transfer",
 )
-_OF_MEMORY = (
+_MEMORY_NUMBERS = (
     "videos",
     "frames",
     "payload_bytes",
@@ -39,7 +39,7 @@ PARQUET, CSV = "results.parquet", "results.csv"
 
 
 def rows_of(results: StudyResults) -> list[dict[str, Any]]:
-    """A row for each run, also of those that failed. Fractions are from 0 to 1; None: not measured."""
+    """Make a row for each run, failed runs included. Fractions are from 0 to 1; None: not measured."""
     names = sorted({name for run in results.runs for name in run.settings if not changes_no_result(name)})
     rows = [_row(run, names, results) for run in results.runs]
     known = {run.run_id for run in results.runs}
@@ -56,7 +56,7 @@ def write_tables(results: StudyResults, folder: Path) -> None:
     """Write `results.parquet` and `results.csv`.
 
     Raises:
-        TargetError: they can't be written.
+        TargetError: The tables can't be written.
     """
     rows = rows_of(results)
     with writable(folder):
@@ -78,7 +78,7 @@ def _row(run: RunResult, names: Sequence[str], results: StudyResults) -> dict[st
         "device": metrics.get("device"),
         "n_tasks_done": run.n_tasks_done,
         **{name: _known(run.number(name)) for name in _NUMBERS},
-        **{f"memory_{name}": _known(run.memory(name)) for name in _OF_MEMORY},
+        **{f"memory_{name}": _known(run.memory(name)) for name in _MEMORY_NUMBERS},
         "seconds": run.seconds,
         **{name: [_known(value) for value in run.series(name)] for name in _SERIES},
         "forgetting_of_each_task": [_known(value) for value in run.forgetting],
@@ -86,7 +86,7 @@ def _row(run: RunResult, names: Sequence[str], results: StudyResults) -> dict[st
 
 
 def _setting(name: str, value: Any) -> Any:
-    """A setting in a column of one type: K may be a number or `all`."""
+    """Write a setting as text, so that a column has one type: K may be a number or `all`."""
     if value is None or name == "seed":
         return value
     return value_text(value)
@@ -106,7 +106,7 @@ def _parquet(rows: Sequence[dict[str, Any]]) -> bytes:
             kind = pa.int64()
         elif name in _SERIES or name == "forgetting_of_each_task":
             kind = pa.list_(pa.float64())
-        elif name in _NUMBERS or name == "seconds" or name.removeprefix("memory_") in _OF_MEMORY:
+        elif name in _NUMBERS or name == "seconds" or name.removeprefix("memory_") in _MEMORY_NUMBERS:
             kind = pa.float64()
         else:
             kind = pa.string()
