@@ -1,4 +1,4 @@
-"""A cell of a study: the settings of one run, and the name that its content gives it."""
+"""Cells of a study: the settings of one run each, and a name that follows from them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _ID_DIGITS = 12
 
 @dataclass(frozen=True)
 class Cell:
-    """A run that a study needs.
+    """Run of a study.
 
     Attributes:
-        run_id: 12 hexadecimal digits, a function of all that may change the result.
-        config: its settings.
+        run_id: Name of the run: 12 hexadecimal digits, a function of all settings that may change the result.
+        config: Settings of the run.
     """
 
     run_id: str
@@ -31,17 +31,18 @@ class Cell:
 
     @classmethod
     def of(cls, table: Table) -> Cell:
-        """The cell of a run's settings.
+        """Make the cell of a table of settings.
+
+        Settings that the method ignores get their defaults, so that cells which differ in them alone are equal.
 
         Raises:
-            SettingsError: no run could take them.
+            SettingsError: No run takes these settings.
         """
         config = make_config(table)
         if not METHODS.find(config.method["name"]).replays:
-            if config.consistency.weight > 0:  # K of its clips was the memory's, where it has none of its own
+            if config.consistency.weight > 0:  # the down-sampled clip has the memory's K by default
                 frames = config.consistency.replaced(frames=config.consistency_frames)
                 config = config.replaced(consistency=frames)
-            # Nothing else of the memory is used: cells that differ in it alone are one.
             config = config.replaced(memory=MemoryConfig())
         elif config.memory.budget == "none":
             raise SettingsError(
@@ -52,7 +53,7 @@ class Cell:
 
 
 def run_id(config: RunConfig) -> str:
-    """The name of a run: equal for equal settings, wherever the data and the files lie that they name."""
+    """Name a run by its settings. Files count by their bytes, wherever they and the data set lie."""
     values = {name: value for name, value in flat(config.to_table()).items() if not changes_no_result(name)}
     for name in FILES:
         if (content := file_digest(values.get(name))) is not None:
@@ -62,12 +63,12 @@ def run_id(config: RunConfig) -> str:
 
 
 def distinct(cells: Iterable[Cell]) -> list[Cell]:
-    """Each cell once, first those of the first seed, so that a study that is stopped early has seen all of them."""
+    """List each cell once, ordered by seed, so that a study which is stopped early has results for every setting."""
     unique = list({cell.run_id: cell for cell in cells}.values())
     seeds = list(dict.fromkeys(cell.config.seed for cell in unique))
     return sorted(unique, key=lambda cell: seeds.index(cell.config.seed))
 
 
 def settings_of(cell: Cell) -> dict[str, Any]:
-    """Dotted name -> value."""
+    """Settings of a cell by their dotted names."""
     return flat(cell.config.to_table())

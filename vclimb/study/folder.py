@@ -1,13 +1,13 @@
-"""The folder of a study.
+"""Folder of a study.
 
 studies/NAME/
-  study.toml       the study as it was run last
-  data.json        which data set its runs are of
-  cells.json       run id -> settings of each of its cells
-  runs/ID/         the folder of a run, as `vclimb train` writes it
-  configs/ID.toml  what a run was started with
-  logs/ID.txt      what a run wrote to stderr
-  failures/ID.json why a run failed
+  study.toml       definition of the study as it was run last
+  data.json        data set of its runs
+  cells.json       settings of each run of the study, by the run's name
+  runs/ID/         folder of a run, as `vclimb train` writes it
+  configs/ID.toml  settings that a run was started with
+  logs/ID.txt      stderr of a run
+  failures/ID.json reason why a run failed
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ CONFIGS, LOGS, FAILURES = "configs", "logs", "failures"
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed.
+    """Failure of a run.
 
     Attributes:
-        error: a line.
-        exit_status: of the process; negative: the signal that ended it.
-        tail: the last lines of its stderr.
-        attempts: how often it was tried.
-        time: seconds since 1970.
-        settings: of the run, dotted name -> value.
+        error: Reason, in one line.
+        exit_status: Exit status of the process; negative: the signal that ended it.
+        tail: Last lines of the process' stderr.
+        attempts: Number of times that the run failed.
+        time: Time of the failure, in seconds since 1970.
+        settings: Settings of the run by their dotted names.
     """
 
     error: str
@@ -52,10 +52,10 @@ class Failure:
 
 
 class StudyFolder:
-    """A study's folder.
+    """Folder of a study.
 
     Args:
-        path: of it.
+        path: Path of the folder, which may not exist yet.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -63,21 +63,24 @@ class StudyFolder:
         self._is_held = False
 
     def run(self, run_id: str) -> Path:
+        """Folder of a run."""
         return self.path / RUNS / run_id
 
     def config(self, run_id: str) -> Path:
+        """File of the settings that a run is started with."""
         return self.path / CONFIGS / f"{run_id}.toml"
 
     def log(self, run_id: str) -> Path:
+        """File of a run's stderr."""
         return self.path / LOGS / f"{run_id}.txt"
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder for this process; the lock ends with the process, however that ends.
+        """Make the folder, and hold it for this process. The lock ends with the process, however that ends.
 
         Raises:
-            TargetBusyError: another `study run` works in it.
-            TargetError: it can't be made, or holds something else.
+            TargetBusyError: Another study runs in the folder.
+            TargetError: The folder can't be made, or holds something else.
         """
         with held_folder(self.path, "another study is running in"):
             names = set(os.listdir(self.path))
@@ -95,35 +98,35 @@ class StudyFolder:
             finally:
                 self._is_held = False
 
-    def check_data(self, name: str, content: str) -> None:
-        """See that all runs of the study are of one data set, wherever it lies; nothing is written.
+    def check_data(self, name: str, digest: str) -> None:
+        """Check that all runs of the study are of one data set, wherever it lies. Nothing is written.
 
         Args:
-            name: of the data set.
-            content: a digest of its videos.
+            name: Name of the data set.
+            digest: Digest of the data set's videos and instances.
 
         Raises:
-            TargetError: its runs are of another one.
+            TargetError: The runs are of another data set.
         """
-        known = _json(self.path / DATA)
-        if isinstance(known, dict) and known.get("content") != content:
+        known = _read_json(self.path / DATA)
+        if isinstance(known, dict) and known.get("content") != digest:
             raise TargetError(
                 f"{self.path} holds runs of data set {str(known.get('name'))!r} as it was, and {name!r} has other "
                 "videos; choose another folder for them"
             )
 
-    def keep_data(self, name: str, content: str) -> None:
-        """Remember which data set all runs are of, once `check_data` has found no other.
+    def keep_data(self, name: str, digest: str) -> None:
+        """Write down the data set of the runs.
 
         Raises:
-            TargetError: its runs are of another one, or it can't be written.
+            TargetError: The runs are of another data set, or the file can't be written.
         """
-        self.check_data(name, content)
+        self.check_data(name, digest)
         with writable(self.path):
-            replace_file(self.path / DATA, json.dumps({"name": name, "content": content}).encode())
+            replace_file(self.path / DATA, json.dumps({"name": name, "content": digest}).encode())
 
     def write_study(self, toml: str, cells: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write what the study is, before its runs.
+        """Write down the definition and the cells of the study, before its runs start.
 
         Raises:
             RuntimeError: This process doesn't hold the folder.
@@ -135,57 +138,60 @@ class StudyFolder:
             replace_file(self.path / CELLS, json.dumps(cells, indent=1).encode())
 
     def cells(self) -> dict[str, dict[str, Any]]:
-        """Run id -> settings of the cells of the study that was run last; empty where that isn't known."""
-        cells = _json(self.path / CELLS)
+        """Read the settings of the cells of the study that was run last, by run; empty where they aren't known."""
+        cells = _read_json(self.path / CELLS)
         return cells if isinstance(cells, dict) else {}
 
     def is_complete(self, run_id: str) -> bool:
-        """Whether a run has ended as it should."""
-        metrics = _json(self.run(run_id) / METRICS)
+        """Whether a run is complete."""
+        metrics = _read_json(self.run(run_id) / METRICS)
         return isinstance(metrics, dict) and metrics.get("complete") is True
+
+    def complete(self, run_ids: Iterable[str]) -> set[str]:
+        """Find the complete runs among some."""
+        return {run_id for run_id in run_ids if self.is_complete(run_id)}
 
     def is_running(self, run_id: str) -> bool:
         """Whether a process trains in a run's folder."""
         return is_locked(self.run(run_id))
 
     def failures(self) -> dict[str, Failure]:
-        """Run id -> why it failed."""
-        found = {}
+        """Read the failures of runs."""
+        failures = {}
         for path in sorted((self.path / FAILURES).glob("*.json")):
-            stored = _json(path)
+            stored = _read_json(path)
             try:
-                found[path.stem] = Failure(**stored)
+                failures[path.stem] = Failure(**stored)
             except TypeError:  # half written, or of another version
-                found[path.stem] = Failure("the record of this failure is damaged", 1, "", 1, 0.0, {})
-        return found
+                failures[path.stem] = Failure("the record of this failure is damaged", 1, "", 1, 0.0, {})
+        return failures
 
     def record_failure(self, run_id: str, error: str, exit_status: int, settings: Mapping[str, Any]) -> Failure:
-        """Remember that a run failed, and why."""
+        """Write down the failure of a run."""
         before = self.failures().get(run_id)
         attempts = 1 + (before.attempts if before else 0)
         failure = Failure(error, exit_status, self.tail(run_id), attempts, time.time(), dict(settings))
         with writable(self.path):
-            replace_file(self.path / FAILURES / f"{run_id}.json", json.dumps(asdict(failure), indent=1).encode())
+            replace_file(self._failure(run_id), json.dumps(asdict(failure), indent=1).encode())
         return failure
 
     def forget_failure(self, run_id: str) -> None:
-        """A run that failed before is complete now."""
-        (self.path / FAILURES / f"{run_id}.json").unlink(missing_ok=True)
+        """Remove the record of a failure, as the run is complete now."""
+        self._failure(run_id).unlink(missing_ok=True)
 
     def tail(self, run_id: str, lines: int = 20) -> str:
-        """The last lines that a run wrote to stderr."""
+        """Read the last lines of a run's stderr."""
         try:
             text = self.log(run_id).read_text("utf-8", errors="replace")
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
 
-    def complete(self, run_ids: Iterable[str]) -> set[str]:
-        """Those of the runs that are complete."""
-        return {run_id for run_id in run_ids if self.is_complete(run_id)}
+    def _failure(self, run_id: str) -> Path:
+        return self.path / FAILURES / f"{run_id}.json"
 
 
-def _json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
