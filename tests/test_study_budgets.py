@@ -18,7 +18,7 @@ from vclimb.study.constraints import Constraints
 from vclimb.study.definition import StudyDefinition
 from vclimb.study.running.preflight import ScenarioTotals
 from vclimb.training.config import ScenarioConfig
-from vclimb.training.run import find_scenario
+from vclimb.training.scenarios import MatchedScenarios, find_scenario
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_constraints_without_a_kind_take_any_budget() -> None:
 
 def test_percentages_are_of_the_videos_that_a_scenario_trains_on(synth_shards: Path) -> None:
     dataset = StoredDataset.open(synth_shards)
-    totals = ScenarioTotals(dataset)
+    totals = ScenarioTotals(MatchedScenarios(dataset))
     for split in ("own", "group"):
         config = ScenarioConfig(tasks=2, split=split, test_share=0.5)
         matched = match(find_scenario(config, dataset), dataset)

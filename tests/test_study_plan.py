@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -76,3 +77,20 @@ def test_classes_that_keep_nothing_take_no_bytes_of_a_plan(dataset: StoredDatase
 def test_a_budget_that_holds_no_memory_is_refused(dataset: StoredDataset) -> None:
     with pytest.raises(SettingsError, match="allow more"):
         capacities(dataset, "100B", codecs=["copy"], frames=[1])
+
+
+def test_an_estimate_of_many_runs_measures_each_encoding_once(
+    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def measure(*arguments: Any) -> float:
+        measured.append(arguments)
+        return 500.0
+
+    monkeypatch.setattr("vclimb.training.plan.bytes_per_frame", measure)
+    axes = {"frames": [1, 2], "tc": [0.0, 0.5], "seed": [0, 1, 2, 3]}
+    study = vclimb.Study({"base": {"scenario": {"tasks": 2}}, "axes": axes}, budgets="1MB,2MB,3MB")
+    estimate = study.estimate(synth_shards, tmp_path / "none", rate=10)
+    assert len(estimate.to_table()) == 48
+    assert len(measured) == 2

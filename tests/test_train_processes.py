@@ -30,7 +30,8 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import match
 from vclimb.training.checks import check_settings
 from vclimb.training.config import RunConfig
-from vclimb.training.run import find_scenario, train
+from vclimb.training.run import train
+from vclimb.training.scenarios import find_scenario
 
 # Nothing in this network depends on which clips a process sees together. 9 exemplars and 8 clips don't come out even.
 SETTINGS = (f"model.backbone={STATELESS_BACKBONE}", "model.dropout=0.0", "training.epochs=2")

@@ -21,8 +21,9 @@ from vclimb.scenario import match
 from vclimb.training.checkpoint import CheckpointError, checkpoints
 from vclimb.training.checks import check_settings
 from vclimb.training.processes import Processes
-from vclimb.training.run import find_scenario, make_learner, make_method, train
+from vclimb.training.run import make_learner, make_method, train
 from vclimb.training.run_context import RunContext
+from vclimb.training.scenarios import find_scenario
 
 
 def training_key(shards: Path) -> str:

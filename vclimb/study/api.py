@@ -24,6 +24,7 @@ from vclimb.study.running.executor import RunExecutor, make_executor
 from vclimb.study.running.places import Places
 from vclimb.study.running.preflight import ScenarioTotals, dataset_digest, preflight
 from vclimb.study.running.run import run_cells
+from vclimb.training.scenarios import MatchedScenarios
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Study:
         Raises:
             VclimbError: A cell has settings that no run takes, or the data set can't be read.
         """
-        return self._cells(_open(data))
+        return self._cells(MatchedScenarios(_open(data)))
 
     def run(
         self,
@@ -114,12 +115,13 @@ class Study:
             KeyboardInterrupt: The study was asked to stop; the next call goes on with its runs.
         """
         dataset = _open(data)
-        cells = self._cells(dataset)
+        scenarios = MatchedScenarios(dataset)
+        cells = self._cells(scenarios)
         places = Places.find(jobs, gpus)
         chosen = make_executor(executor, places.jobs, places.gpus) if isinstance(executor, str) else executor
         folder, digest = StudyFolder(out), dataset_digest(dataset)
         folder.check_data(dataset.name, digest)
-        for warning in preflight(cells, dataset):
+        for warning in preflight(cells, scenarios):
             _log.warning(warning)
         with folder.held():
             folder.keep_data(dataset.name, digest)
@@ -163,13 +165,14 @@ class Study:
         dataset = _open(data)
         folder = StudyFolder(out)
         folder.check_data(dataset.name, dataset_digest(dataset))
-        cells = self._cells(dataset)
-        return estimate(cells, folder, Places.find(jobs, gpus).jobs, rate, retry_failed, progress)
+        scenarios = MatchedScenarios(dataset)
+        cells = self._cells(scenarios)
+        return estimate(cells, scenarios, folder, Places.find(jobs, gpus).jobs, rate, retry_failed, progress)
 
-    def _cells(self, dataset: StoredDataset) -> list[Cell]:
-        place = str(dataset.storage)
+    def _cells(self, scenarios: MatchedScenarios) -> list[Cell]:
+        place = str(scenarios.dataset.storage)
         return self.definition.expand(
-            os.path.abspath(place) if os.path.exists(place) else place, ScenarioTotals(dataset)
+            os.path.abspath(place) if os.path.exists(place) else place, ScenarioTotals(scenarios)
         )
 
 

@@ -11,13 +11,15 @@ import numpy as np
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame
 from vclimb.memory.settings import MemorySettings
+from vclimb.methods.method import Method
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
-from vclimb.scenario import MatchedTask, match
+from vclimb.scenario import MatchedScenario, MatchedTask
 from vclimb.settings import Table
 from vclimb.training.checks import blur_warning, check_settings
 from vclimb.training.config import RunConfig
-from vclimb.training.run import find_scenario, make_method
+from vclimb.training.run import make_method
+from vclimb.training.scenarios import MatchedScenarios
 
 _SAMPLE_VIDEOS = 12
 
@@ -120,15 +122,55 @@ def plan_run(config: RunConfig) -> RunPlan:
     Raises:
         VclimbError: what the run itself would refuse before it trains.
     """
-    dataset = StoredDataset.open(config.data)
-    scenario = find_scenario(config.scenario, dataset)
-    matched = match(scenario, dataset, config.scenario.allow_missing)
-    method = make_method(config)
-    check_settings(config, method, scenario, 1)
-    memory: _ExpectedMemory | None = None
-    if method.replays:
+    return RunPlanner(MatchedScenarios(StoredDataset.open(config.data))).plan(config)
+
+
+class RunPlanner:
+    """Plans many runs on one data set. What they have in common is read and measured once.
+
+    Args:
+        scenarios: Scenarios on the data set.
+    """
+
+    def __init__(self, scenarios: MatchedScenarios) -> None:
+        self._scenarios = scenarios
+        self._frame_bytes: dict[tuple[object, ...], float] = {}
+
+    def plan(self, config: RunConfig) -> RunPlan:
+        """Plan a run.
+
+        Raises:
+            VclimbError: what the run itself would refuse before it trains.
+        """
+        dataset, matched = self._scenarios.dataset, self._scenarios.get(config.scenario)
+        method = make_method(config)
+        check_settings(config, method, matched.scenario, 1)
+        if not method.replays:
+            return _plan(config, dataset, matched, method, None)
         settings = config.memory.settings(method.video_choice, config.seed)
-        memory = _ExpectedMemory(dataset, settings, matched.tasks[0].train)
+        sample = _spread_sample(matched.tasks[0].train)
+        key = (config.scenario, settings.codec, settings.frame_choice, settings.frames, settings.seed)
+        if key not in self._frame_bytes:
+            choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
+            self._frame_bytes[key] = bytes_per_frame(dataset, sample, parse_codec(settings.codec), choice)
+        origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
+        return _plan(config, dataset, matched, method, _ExpectedMemory(settings, self._frame_bytes[key], origin))
+
+
+def _spread_sample(instances: Sequence[StoredInstance]) -> list[StoredInstance]:
+    """Choose a few instances that are spread evenly over a list."""
+    places = np.unique(np.linspace(0, len(instances) - 1, _SAMPLE_VIDEOS).astype(int)).tolist()
+    return [instances[place] for place in places]
+
+
+def _plan(
+    config: RunConfig,
+    dataset: StoredDataset,
+    matched: MatchedScenario,
+    method: Method[Any],
+    memory: _ExpectedMemory | None,
+) -> RunPlan:
+    scenario = matched.scenario
     tasks = []
     for number, task in enumerate(matched.tasks):
         seen = matched.tasks[: number + 1]
@@ -167,19 +209,17 @@ class _ExpectedMemory:
     """What a replay memory is expected to hold after each task.
 
     Args:
-        dataset: Data set that exemplars are made from.
         settings: Settings of the memory.
-        instances: Instances whose exemplars' bytes are measured, or a sample of them.
+        bytes_per_frame: Measured size of an encoded frame.
+        origin: Description of the measurement.
     """
 
-    def __init__(self, dataset: StoredDataset, settings: MemorySettings, instances: Sequence[StoredInstance]) -> None:
-        places = np.unique(np.linspace(0, len(instances) - 1, _SAMPLE_VIDEOS).astype(int)).tolist()
-        sample = [instances[place] for place in places]
+    def __init__(self, settings: MemorySettings, bytes_per_frame: float, origin: str) -> None:
         self._settings = settings
         self._choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
         self._kept: list[list[int]] = []  # for each class, the number of frames of each exemplar
-        self.bytes_per_frame = bytes_per_frame(dataset, sample, parse_codec(settings.codec), self._choice)
-        self.origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
+        self.bytes_per_frame = bytes_per_frame
+        self.origin = origin
 
     @property
     def n_exemplars(self) -> int:

@@ -12,12 +12,11 @@ from vclimb.methods.method import Method
 from vclimb.methods.registry import parse_method
 from vclimb.model.inference import InferenceSettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.stream.workers import kept_workers
-from vclimb.scenario import Scenario, match
+from vclimb.scenario import match
 from vclimb.training.checks import blur_warning
-from vclimb.training.config import RunConfig, ScenarioConfig
+from vclimb.training.config import RunConfig
 from vclimb.training.events import RunWarning
 from vclimb.training.learner import Learner, LearnerConfig
 from vclimb.training.predictor import Predictor
@@ -26,6 +25,7 @@ from vclimb.training.run_context import RunContext
 from vclimb.training.run_folder import EVENTS, TENSORBOARD, RunFolder
 from vclimb.training.run_log import EventFile, Logs, RunLog, TensorBoardLog, WandbLog
 from vclimb.training.run_metrics import RunMetrics
+from vclimb.training.scenarios import find_scenario
 from vclimb.training.stopping import StopRequest
 from vclimb.training.trainer import Trainer
 from vclimb.training.training_data import RunData
@@ -69,31 +69,6 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
             context.log.event(RunWarning(warning))
         stack.enter_context(kept_workers())  # a task has four streams and more, each a short pass over clips
         return trainer.train()
-
-
-def find_scenario(config: ScenarioConfig, dataset: StoredDataset) -> Scenario:
-    """Read or make the scenario that the settings describe.
-
-    Raises:
-        ScenarioError: the scenario can't be read or made.
-        SettingsError: the settings give neither a file nor numbers of tasks or classes, or both.
-    """
-    plan = [name for name in ("tasks", "base", "step") if getattr(config, name) is not None]
-    if config.file is not None:
-        if plan:
-            raise SettingsError(f"scenario.{plan[0]} is for a data set; scenario {config.file!r} has tasks of its own")
-        return Scenario.open(config.file, untrimmed=config.untrimmed)
-    if not plan:
-        raise SettingsError("no scenario was given; name a file by --scenario, or deal classes out by --tasks 10")
-    return Scenario.from_dataset(
-        dataset,
-        tasks=config.tasks,
-        base=config.base,
-        step=config.step,
-        seed=config.seed,
-        split=config.split,
-        test_share=config.test_share if config.split == "group" else None,
-    )
 
 
 def make_method(config: RunConfig) -> Method:

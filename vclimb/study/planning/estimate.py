@@ -13,8 +13,9 @@ from vclimb.study.cells import Cell, settings_of
 from vclimb.study.folder import StudyFolder
 from vclimb.study.naming import SEED, duration, head, size_label, value_text, varied
 from vclimb.training.config import RunConfig
-from vclimb.training.plan import PlannedMemory, RunPlan, plan_run
+from vclimb.training.plan import PlannedMemory, RunPlan, RunPlanner
 from vclimb.training.run_folder import RunFolder
+from vclimb.training.scenarios import MatchedScenarios
 
 ASSUMED_CLIPS_PER_SECOND = 100.0
 _RULE = "assumed {rate:g} training clips a second, as no run is complete; --rate takes what `vclimb bench` measures"
@@ -113,6 +114,7 @@ class Estimate:
 
 def estimate(
     cells: Sequence[Cell],
+    scenarios: MatchedScenarios,
     folder: StudyFolder,
     jobs: int,
     rate: float | None,
@@ -123,6 +125,7 @@ def estimate(
 
     Args:
         cells: Cells of the study.
+        scenarios: Scenarios on the data set of the study.
         folder: Folder of the study, which may not exist.
         jobs: Number of runs at a time.
         rate: Training clips a second of one run; None: measured on complete runs of the study, or assumed.
@@ -133,11 +136,11 @@ def estimate(
         VclimbError: A cell couldn't be run.
     """
     failed = folder.failures()
-    plans: dict[str, RunPlan] = {}
+    planner, plans = RunPlanner(scenarios), dict[str, RunPlan]()
     states, clips, memories = [], [], []
     with progress_bar("runs", progress) as bar:
         for cell in bar.track(cells, description="planning"):
-            plan = _plan(cell.config, plans)
+            plan = _plan(cell.config, planner, plans)
             clips.append(plan.training_clips * _passes(cell.config))
             memories.append(plan.tasks[-1].memory)
             states.append(_state(cell.run_id, folder, cell.run_id in failed))
@@ -169,12 +172,12 @@ def _passes(config: RunConfig) -> int:
     return 2 if 0 < config.consistency.weight < 1 else 1
 
 
-def _plan(config: RunConfig, plans: dict[str, RunPlan]) -> RunPlan:
+def _plan(config: RunConfig, planner: RunPlanner, plans: dict[str, RunPlan]) -> RunPlan:
     """Plan a run. Runs that differ only in what a plan doesn't depend on share it."""
     alike = config.replaced(seed=0, consistency=config.consistency.replaced(weight=0.0))
     key = json.dumps(alike.to_table(), sort_keys=True)
     if key not in plans:
-        plans[key] = plan_run(alike)
+        plans[key] = planner.plan(alike)
     return plans[key]
 
 

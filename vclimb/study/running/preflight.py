@@ -1,4 +1,4 @@
-"""What no run of a study could take, found before any is started."""
+"""Checks of a study's cells before any run starts."""
 
 from __future__ import annotations
 
@@ -7,79 +7,71 @@ from collections.abc import Sequence
 
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import parse_codec
-from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
+from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import VclimbError
-from vclimb.scenario import Scenario, match
-from vclimb.settings import Table
+from vclimb.settings import Table, from_table
 from vclimb.study.cells import Cell
 from vclimb.study.constraints import DataTotals
 from vclimb.training.checks import blur_warning, check_settings
-from vclimb.training.config import ScenarioConfig, make_config
-from vclimb.training.run import find_scenario, make_method
+from vclimb.training.config import ScenarioConfig
+from vclimb.training.run import make_method
+from vclimb.training.scenarios import MatchedScenarios
 
 
 class ScenarioTotals:
-    """What the training parts of scenarios hold, each looked at once.
+    """Sizes of the training parts of scenarios.
 
     Args:
-        dataset: that they are of.
+        scenarios: Scenarios on a data set.
     """
 
-    def __init__(self, dataset: StoredDataset) -> None:
-        self._dataset = dataset
-        self._known: dict[ScenarioConfig, DataTotals] = {}
+    def __init__(self, scenarios: MatchedScenarios) -> None:
+        self._scenarios = scenarios
+        self._totals: dict[ScenarioConfig, DataTotals] = {}
 
     def __call__(self, table: Table) -> DataTotals:
-        """The training part of the scenario that a run's settings ask for: its own split, or its file's videos.
+        """Measure the training part of the scenario in a table of a run's settings.
 
         Raises:
-            VclimbError: it can't be made, or the data set lacks videos of it.
+            VclimbError: The scenario can't be made, or the data set lacks videos of it.
         """
-        config = make_config({"data": "", "scenario": table.get("scenario", {})}).scenario
-        if config not in self._known:
-            dataset = self._dataset
-            matched = match(find_scenario(config, dataset), dataset, config.allow_missing)
-            self._known[config] = _totals(dataset, [one for task in matched.tasks for one in task.train])
-        return self._known[config]
-
-
-def _totals(dataset: StoredDataset, instances: Sequence[StoredInstance]) -> DataTotals:
-    frames = sum(one.end_frame - one.start_frame for one in instances)
-    n_bytes = sum(dataset.by_key[key].bytes for key in {one.key for one in instances})
-    return DataTotals(len(instances), frames, n_bytes)
+        config = from_table(ScenarioConfig, table.get("scenario", {}), "scenario")
+        if config not in self._totals:
+            videos = self._scenarios.dataset.by_key
+            train = [instance for task in self._scenarios.get(config).tasks for instance in task.train]
+            frames = sum(instance.end_frame - instance.start_frame for instance in train)
+            n_bytes = sum(videos[key].bytes for key in {instance.key for instance in train})
+            self._totals[config] = DataTotals(len(train), frames, n_bytes)
+        return self._totals[config]
 
 
 def dataset_digest(dataset: StoredDataset) -> str:
-    """A digest of a data set's videos and instances, equal wherever it lies and whatever it is called."""
+    """SHA-256 of a data set's videos and instances. Its place and name have no influence."""
     digest = hashlib.sha256()
     for video in sorted((video.key, video.sha256) for video in dataset.videos):
         digest.update(repr(video).encode())
-    for one in sorted(repr(instance) for instance in dataset.instances):
-        digest.update(one.encode())
+    for instance in sorted(repr(instance) for instance in dataset.instances):
+        digest.update(instance.encode())
     return digest.hexdigest()
 
 
-def preflight(cells: Sequence[Cell], dataset: StoredDataset) -> list[str]:
-    """Check everything that can be checked without training: scenarios, models, codecs, and what goes together.
+def preflight(cells: Sequence[Cell], scenarios: MatchedScenarios) -> list[str]:
+    """Check scenarios, models, codecs and their combinations, without training.
 
     Returns:
-        What cells are warned of, each once.
+        warnings, each once.
 
     Raises:
-        VclimbError: a cell couldn't be run.
+        VclimbError: A cell couldn't be run.
     """
-    scenarios: dict[ScenarioConfig, Scenario] = {}
+    dataset = scenarios.dataset
     codecs: set[str] = set()
     warnings: dict[str, None] = {}
     for cell in cells:
         config = cell.config
         method = make_method(config)
         try:
-            if config.scenario not in scenarios:
-                scenario = find_scenario(config.scenario, dataset)
-                match(scenario, dataset, config.scenario.allow_missing)
-                scenarios[config.scenario] = scenario
-            check_settings(config, method, scenarios[config.scenario], 1)
+            check_settings(config, method, scenarios.get(config.scenario).scenario, 1)
             if method.replays and config.memory.codec not in codecs:
                 _check_codec(config.memory.codec, dataset)
                 codecs.add(config.memory.codec)
@@ -91,6 +83,6 @@ def preflight(cells: Sequence[Cell], dataset: StoredDataset) -> list[str]:
 
 
 def _check_codec(name: str, dataset: StoredDataset) -> None:
-    """Encode a frame: `copy` can't take the frames of every data set."""
+    """Encode a frame, as `copy` can't take the frames of every data set."""
     provider = InstanceProvider(dataset, dataset.instances[:1])
     parse_codec(name).encode(source_frames(provider, 0, provider.items.n_frames[:1] // 2))

@@ -1,0 +1,57 @@
+"""Scenarios of runs, from their settings."""
+
+from __future__ import annotations
+
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
+from vclimb.scenario import MatchedScenario, Scenario, match
+from vclimb.training.config import ScenarioConfig
+
+
+class MatchedScenarios:
+    """Scenarios on one data set, each read and matched once: a study plans thousands of runs on a few of them.
+
+    Args:
+        dataset: Data set of all scenarios.
+    """
+
+    def __init__(self, dataset: StoredDataset) -> None:
+        self.dataset = dataset
+        self._matched: dict[ScenarioConfig, MatchedScenario] = {}
+
+    def get(self, config: ScenarioConfig) -> MatchedScenario:
+        """Find the scenario of some settings in the data set.
+
+        Raises:
+            ScenarioError: The scenario can't be read or made, or the data set lacks videos of it.
+            SettingsError: Neither a file nor numbers of tasks or classes are given, or both are.
+        """
+        if config not in self._matched:
+            scenario = find_scenario(config, self.dataset)
+            self._matched[config] = match(scenario, self.dataset, config.allow_missing)
+        return self._matched[config]
+
+
+def find_scenario(config: ScenarioConfig, dataset: StoredDataset) -> Scenario:
+    """Read or make the scenario of a run's settings.
+
+    Raises:
+        ScenarioError: The scenario can't be read or made.
+        SettingsError: Neither a file nor numbers of tasks or classes are given, or both are.
+    """
+    plan = [name for name in ("tasks", "base", "step") if getattr(config, name) is not None]
+    if config.file is not None:
+        if plan:
+            raise SettingsError(f"scenario.{plan[0]} is for a data set; scenario {config.file!r} has tasks of its own")
+        return Scenario.open(config.file, untrimmed=config.untrimmed)
+    if not plan:
+        raise SettingsError("no scenario was given; name a file by --scenario, or deal classes out by --tasks 10")
+    return Scenario.from_dataset(
+        dataset,
+        tasks=config.tasks,
+        base=config.base,
+        step=config.step,
+        seed=config.seed,
+        split=config.split,
+        test_share=config.test_share if config.split == "group" else None,
+    )
