@@ -9,15 +9,13 @@ from training_cases import TINY_BACKBONE
 
 import vclimb
 from vclimb.pipeline.errors import SettingsError
-from vclimb.study.running.executor import make_executor
+from vclimb.study.running.executor import EXECUTORS
 
 SERIAL_EXECUTOR = """
 import os, subprocess
+from vclimb.study.running.executor import RunExecutor
 
-class SerialExecutor:
-    def __init__(self, jobs, gpus):
-        pass
-
+class SerialExecutor(RunExecutor):
     def run(self, jobs):
         for job in jobs:
             command = job.command()
@@ -56,11 +54,12 @@ def test_executor_of_another_package_completes_a_study(
     ("name", "reason"),
     [
         ("locale", "executor 'locale' is not known; did you mean 'local'?"),
-        ("nowhere:Executor", "executor 'nowhere:Executor' can't be loaded: No module named 'nowhere'"),
-        ("json:Executor", "executor 'json:Executor' can't be loaded: module 'json' has no attribute 'Executor'"),
+        ("nowhere:Executor", "executor 'nowhere:Executor' can't be imported: No module named 'nowhere'"),
+        ("json:Executor", "executor 'json:Executor' can't be imported: module 'json' has no attribute 'Executor'"),
+        ("json:JSONDecoder", "executor 'json:JSONDecoder' is no executor"),
     ],
 )
 def test_unknown_executors_are_refused(name: str, reason: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        make_executor(name, 1, ())
+        EXECUTORS.find(name)
     assert reason in str(raised.value)

@@ -11,7 +11,7 @@ import pytest
 from vclimb.pipeline.errors import SettingsError, TargetError
 from vclimb.study.definition import StudyDefinition
 from vclimb.study.folder import StudyFolder
-from vclimb.study.running.executor import RunJob
+from vclimb.study.running.executor import RunExecutor, RunJob
 from vclimb.study.running.places import Places, find_gpus
 from vclimb.study.running.run import run_cells
 from vclimb.training.config import RunConfig, make_config, read_config
@@ -38,10 +38,11 @@ def test_runs_share_cores_and_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         find_gpus("0")
 
 
-class EndlessExecutor:
+class EndlessExecutor(RunExecutor):
     """Notes the settings of jobs, and the settings in their run folders; stops every run at once."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.started: list[RunConfig] = []
         self.begun: list[RunConfig] = []
 

@@ -20,7 +20,7 @@ from vclimb.study.definition import read_study
 from vclimb.study.folder import StudyFolder
 from vclimb.study.planning.estimate import Estimate, estimate
 from vclimb.study.result import StudyResult
-from vclimb.study.running.executor import RunExecutor, make_executor
+from vclimb.study.running.executor import EXECUTORS, RunExecutor
 from vclimb.study.running.places import Places
 from vclimb.study.running.preflight import ScenarioTotals, dataset_digest, preflight
 from vclimb.study.running.run import run_cells
@@ -118,7 +118,8 @@ class Study:
         scenarios = MatchedScenarios(dataset)
         cells = self._cells(scenarios)
         places = Places.find(jobs, gpus)
-        chosen = make_executor(executor, places.jobs, places.gpus) if isinstance(executor, str) else executor
+        if isinstance(executor, str):
+            executor = EXECUTORS.find(executor)(places.jobs, places.gpus)
         folder, digest = StudyFolder(out), dataset_digest(dataset)
         folder.check_data(dataset.name, digest)
         for warning in preflight(cells, scenarios):
@@ -126,7 +127,7 @@ class Study:
         with folder.held():
             folder.keep_data(dataset.name, digest)
             folder.write_study(self.definition.to_toml(), {cell.run_id: settings_of(cell) for cell in cells})
-            states = run_cells(cells, folder, chosen, places, retry_failed, progress)
+            states = run_cells(cells, folder, executor, places, retry_failed, progress)
         return StudyResult(
             folder=folder.path,
             complete=tuple(states.complete),

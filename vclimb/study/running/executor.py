@@ -1,4 +1,4 @@
-"""Jobs of a study, and the protocol of the executors that place them.
+"""Jobs of a study, and the base of the executors that place them.
 
 A job gives the command and the environment of a run. An executor starts the commands, on this machine or elsewhere, and
 reports their exit statuses. Run folders lie on a file system that both sides see. `executors/local.py` is an example.
@@ -7,20 +7,14 @@ reports their exit statuses. Run folders lie on a file system that both sides se
 from __future__ import annotations
 
 import os
-import pkgutil
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol, cast
 
-from vclimb.pipeline.errors import SettingsError
-from vclimb.settings import suggestion
+from vclimb.plugins import Registry
 from vclimb.study.folder import StudyFolder
-from vclimb.study.running import executors
-
-ENTRY_POINTS = "vclimb.run_executors"
 
 
 @dataclass(frozen=True)
@@ -83,40 +77,31 @@ class RunJob:
         return RunCommand(arguments, environment, folder.log(self.run_id))
 
 
-class RunExecutor(Protocol):
-    """Places runs. Runs don't depend on each other, and may end in any order."""
+class RunExecutor(ABC):
+    """Places runs. Runs don't depend on each other, and may end in any order.
 
+    Args:
+        jobs: Number of runs at a time.
+        gpus: GPUs to share out among them, as CUDA_VISIBLE_DEVICES names them; empty: those that a run sees.
+    """
+
+    def __init__(self, jobs: int = 1, gpus: Sequence[str] = ()) -> None:
+        self.jobs = jobs
+        self.gpus = tuple(gpus)
+
+    @abstractmethod
     def run(self, jobs: Sequence[RunJob]) -> Generator[tuple[RunJob, int], None, None]:
         """Run the command of each job, and yield the job and its exit status as soon as it has ended.
 
         Closing the generator must end the commands that still run, by SIGTERM and within seconds. A job that
         `is_running` already must not be started before that process has ended.
         """
-        ...
 
 
-def make_executor(name: str, jobs: int, gpus: Sequence[str]) -> RunExecutor:
-    """Make an executor by name.
-
-    Args:
-        name: Name of a file in `executors/`, of an entry point of group `vclimb.run_executors`, or
-            `package.module:Class`.
-        jobs: Number of runs at a time.
-        gpus: GPUs to share out among them, as CUDA_VISIBLE_DEVICES names them.
-
-    Raises:
-        SettingsError: There is no such executor, or it can't be imported.
-    """
-    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    for module in pkgutil.iter_modules(executors.__path__):
-        if not module.name.startswith("_"):
-            points[module.name] = EntryPoint(module.name, f"{executors.__name__}.{module.name}:EXECUTOR", ENTRY_POINTS)
-    if ":" in name:
-        points[name] = EntryPoint(name, name, ENTRY_POINTS)
-    if name not in points:
-        raise SettingsError(f"executor {name!r} is not known; {suggestion(name, points)}, or package.module:Class")
-    try:
-        kind = cast(Callable[[int, Sequence[str]], RunExecutor], points[name].load())
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"executor {name!r} can't be loaded: {error}") from None
-    return kind(jobs, gpus)
+EXECUTORS = Registry[RunExecutor](
+    "executor",
+    package="vclimb.study.running.executors",
+    group="vclimb.run_executors",
+    base="vclimb.study.running.executor:RunExecutor",
+)
+"""Executors of runs by name: files in `executors/`, and entry points of group `vclimb.run_executors`."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from vclimb.pipeline.system.interrupts import interrupts_held
-from vclimb.study.running.executor import RunJob
+from vclimb.study.running.executor import RunExecutor, RunJob
 
 _LOOK_SECONDS = 0.1
 # Time for a run to write a checkpoint, and then to end at all.
@@ -29,16 +29,11 @@ class _RunProcess:
     slot: int
 
 
-class LocalRunExecutor:
-    """Processes of this machine.
+class LocalRunExecutor(RunExecutor):
+    """Processes of this machine."""
 
-    Args:
-        jobs: Number of runs at a time.
-        gpus: GPUs to share out among them, as CUDA_VISIBLE_DEVICES names them; empty: those that this process sees.
-    """
-
-    def __init__(self, jobs: int, gpus: Sequence[str] = ()) -> None:
-        self._jobs, self._gpus = jobs, tuple(gpus)
+    name = "local"
+    summary = "Processes of this machine, several at a time, also on one GPU."
 
     def run(self, jobs: Sequence[RunJob]) -> Generator[tuple[RunJob, int], None, None]:
         """Run the command of each job in a process."""
@@ -46,7 +41,7 @@ class LocalRunExecutor:
         running: list[_RunProcess] = []
         try:
             while waiting or running:
-                free = sorted(set(range(self._jobs)) - {run.slot for run in running})
+                free = sorted(set(range(self.jobs)) - {run.slot for run in running})
                 for job in list(islice((job for job in waiting if not job.is_running), len(free))):
                     waiting.remove(job)
                     running.append(self._start(job, free.pop(0)))
@@ -58,7 +53,7 @@ class LocalRunExecutor:
             _stop(running)
 
     def _start(self, job: RunJob, slot: int) -> _RunProcess:
-        command = job.command(self._gpus[slot % len(self._gpus)] if self._gpus else None)
+        command = job.command(self.gpus[slot % len(self.gpus)] if self.gpus else None)
         child = [sys.executable, "-P", "-m", f"{__package__}._child", str(os.getpid())]
         with command.log.open("wb") as log, interrupts_held():
             process = subprocess.Popen(
@@ -86,6 +81,3 @@ def _stop(running: Sequence[_RunProcess]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(run.process.pid, signal.SIGKILL)
         run.process.wait()
-
-
-EXECUTOR = LocalRunExecutor
