@@ -105,7 +105,7 @@ def test_run_ids_depend_on_content_alone(tmp_path: Path, monkeypatch: pytest.Mon
         ({"axes": {"frames": [1]}, "constraints": {"equl": "bytes"}}, "did you mean 'equal'?"),
         (
             {"axes": {"frames": [1]}, "constraints": {"equal": "byte"}},
-            "'bytes', 'videos' or 'frames'",
+            "constraint equal 'byte' is not known; did you mean 'bytes'?",
         ),
         (
             {"axes": {"budget": ["9v"]}, "constraints": {"equal": "bytes"}},

@@ -6,13 +6,13 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.pipeline.errors import SettingsError
-from vclimb.settings import Settings, Table, merged
+from vclimb.settings import Settings, Table, merged, suggestion
 from vclimb.study.naming import label, varied
 
 BUDGET = "memory.budget"
@@ -49,6 +49,15 @@ class Constraints(Settings):
     budgets: tuple[str, ...] = ()
     reference_frames: int | None = Field(default=None, ge=1)
 
+    @field_validator("equal", mode="before")
+    @classmethod
+    def _known_kinds(cls, kinds: Any) -> Any:
+        for kind in kinds if isinstance(kinds, tuple) else ():
+            if kind not in get_args(Kind):
+                raise SettingsError(f"constraint equal {kind!r} is not known; {suggestion(str(kind), get_args(Kind))}")
+        return kinds
+
+    # Validators of this mode run from the last to the first, so that kinds are checked as a tuple.
     @field_validator("equal", "budgets", mode="before")
     @classmethod
     def _texts(cls, value: Any) -> Any:
