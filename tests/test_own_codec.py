@@ -117,7 +117,9 @@ def _run(code: str, folder: Path) -> str:
     ).stdout.strip()
 
 
-@pytest.mark.parametrize("target", ["deflated_codec:CODEC", "deflated_codec:Deflated", "no_such_module:CODEC"])
+@pytest.mark.parametrize(
+    "target", ["deflated_codec:CODEC", "deflated_codec:Deflated", "deflated_codec:__doc__", "no:CODEC"]
+)
 def test_an_entry_point_is_found(target: str, tmp_path: Path) -> None:
     """By any process, also without torch, which reading a codec's name doesn't load."""
     (tmp_path / "deflated_codec.py").write_text(FILE)
@@ -131,9 +133,10 @@ def test_an_entry_point_is_found(target: str, tmp_path: Path) -> None:
     )
     expected = {
         "deflated_codec:CODEC": "deflated:4 jpeg:75@128 False",
-        "deflated_codec:Deflated": f"SettingsError codec 'deflated' of an installed package ({target}) can't be used: "
-        "it is no instance of vclimb.pipeline.codecs.Codec; repair or uninstall the package",
-        "no_such_module:CODEC": f"SettingsError codec 'deflated' of an installed package ({target}) can't be used: "
-        "No module named 'no_such_module'; repair or uninstall the package",
+        "deflated_codec:Deflated": "deflated:4 jpeg:75@128 False",
+        "deflated_codec:__doc__": f"SettingsError codec 'deflated' of an installed package ({target}) can't be used: "
+        "it does not extend vclimb.pipeline.codecs.Codec; repair or uninstall the package",
+        "no:CODEC": f"SettingsError codec 'deflated' of an installed package ({target}) can't be used: "
+        "No module named 'no'; repair or uninstall the package",
     }
     assert _run(code, tmp_path) == expected[target]

@@ -82,8 +82,10 @@ def _installed() -> Mapping[str, Codec]:
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
         try:
             codec = point.load()
+            if isinstance(codec, type):
+                codec = codec()
             if not isinstance(codec, Codec):
-                raise TypeError("it is no instance of vclimb.pipeline.codecs.Codec")
+                raise TypeError("it does not extend vclimb.pipeline.codecs.Codec")
             _check(codec, by_name.values())
         except Exception as error:
             raise SettingsError(

@@ -50,7 +50,7 @@ def encode_clip(binary: Ffmpeg, frames: Frames, rate: int, target: Path) -> None
         FfmpegMissingError: This ffmpeg lacks the encoder.
     """
     height, width = frames.shape[1:3]
-    # In a process group of its own, ffmpeg gets no Ctrl-C; it ends with the clip, or with this process: its input ends.
+    # In another process group, ffmpeg gets no Ctrl-C. It ends with its input: with the clip, or with this process.
     with subprocess.Popen(
         encode_argv(binary.path, target, width, height, rate),
         stdin=subprocess.PIPE,

@@ -200,7 +200,7 @@ class Clip:
 
 
 def _draw_look(rng: RandomNumbers, style: Style) -> Look:
-    # Textures are told by brightness, so the backdrop's brightness lies between an object's two colours.
+    # Brightness shows the texture, so the backdrop's brightness lies between that of an object's two colours.
     dark = 60 + rng.below(130), 15 + rng.below(40)
     bright = 20 + rng.below(70), 225 + rng.below(31)
     tones = (dark, bright) if rng.below(2) else (bright, dark)
