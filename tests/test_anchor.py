@@ -62,7 +62,7 @@ class TestPenalty:
         assert torch.equal(anchor.importance["weight"] + 1, importance["weight"])
         assert not anchor.values["weight"].requires_grad
 
-    def test_of_a_head_that_has_grown_the_first_rows_are_held(self, linear: nn.Linear) -> None:
+    def test_the_first_rows_of_a_grown_head_are_held(self, linear: nn.Linear) -> None:
         anchor = anchor_at(linear, {"weight": torch.ones(4, 3), "bias": torch.ones(4)})
         grown = nn.Linear(N_FEATURES, 6)
         with torch.no_grad():
@@ -77,7 +77,7 @@ class TestPenalty:
         assert (gradient[4:] == 0).all()
 
     def test_one_penalty_for_all_tasks(self, linear: nn.Linear) -> None:
-        """Online EWC: importances add, the earlier ones decayed; rows that are new have none of the earlier."""
+        """Online EWC: earlier importances decay and are added; new rows have no earlier importance."""
         first = anchor_at(linear, {"weight": torch.full((4, 3), 2.0), "bias": torch.full((4,), 2.0)})
         grown = nn.Linear(N_FEATURES, 6)
         new = {"weight": torch.ones(6, 3), "bias": torch.ones(6)}
@@ -88,15 +88,15 @@ class TestPenalty:
         assert new["bias"].tolist() == [1] * 6
         assert anchor_at(grown, new, first).importance["bias"].tolist() == [3, 3, 3, 3, 1, 1]
 
-    def test_it_is_stored_as_safetensors(self, linear: nn.Linear) -> None:
+    def test_an_anchor_is_stored_as_safetensors(self, linear: nn.Linear) -> None:
         anchor = anchor_at(linear, fisher_diagonal(linear, [drawn_samples(5)]).mean())
         again = Anchor.from_state_dict(load(save(anchor.state_dict())))
         assert again.values.keys() == anchor.values.keys()
         assert all(torch.equal(again.importance[name], anchor.importance[name]) for name in anchor.importance)
         assert quadratic_penalty(linear, [again], 1.0).item() == 0
 
-    def test_under_autocast_it_is_float32(self, linear: nn.Linear) -> None:
-        """A step of 2 ** -12 of 1 is none in bfloat16."""
+    def test_the_penalty_is_float32_under_autocast(self, linear: nn.Linear) -> None:
+        """In bfloat16, 1 + 2 ** -12 is 1."""
         nn.init.ones_(linear.weight)
         anchor = anchor_at(linear, {"weight": torch.ones(4, 3)})
         with torch.no_grad():
@@ -106,7 +106,7 @@ class TestPenalty:
         assert penalty.dtype == torch.float32
         assert penalty.item() == 12 * 2**-24
 
-    def test_what_does_not_fit_is_refused(self, linear: nn.Linear) -> None:
+    def test_shapes_and_names_that_do_not_fit_are_refused(self, linear: nn.Linear) -> None:
         anchor = anchor_at(linear, {"weight": torch.ones(4, 3)})
         with pytest.raises(ValueError, match="the model has no parameter 'weight', which is anchored"):
             quadratic_penalty(nn.Sequential(linear), [anchor], 1.0)
@@ -125,8 +125,8 @@ class TestPenalty:
 
 
 class TestMergedAnchors:
-    def test_has_the_gradient_of_the_two_penalties(self) -> None:
-        """A head that has grown by a row between the two; importances of 0 among them."""
+    def test_the_gradient_is_that_of_both_penalties(self) -> None:
+        """The head grew by a row between the two anchors, and some importances are 0."""
         torch.manual_seed(1)
         model = nn.Linear(3, 2)
         earlier = anchor_at(model, {"weight": torch.rand(2, 3).round(decimals=1), "bias": torch.rand(2)})
@@ -137,10 +137,10 @@ class TestMergedAnchors:
         separate = torch.autograd.grad(quadratic_penalty(moved, [earlier, newest], 0.7), [*moved.parameters()])
         merged = merge_anchors(earlier, newest)
         together = torch.autograd.grad(quadratic_penalty(moved, [merged], 0.7), [*moved.parameters()])
-        for one, other in zip(separate, together, strict=True):
-            torch.testing.assert_close(one, other)
+        for expected, merged_gradient in zip(separate, together, strict=True):
+            torch.testing.assert_close(merged_gradient, expected)
 
-    def test_leaves_its_arguments_and_keeps_what_mattered_to_neither(self) -> None:
+    def test_arguments_and_values_without_importance_are_unchanged(self) -> None:
         model = nn.Linear(1, 1, bias=False)
         earlier = Anchor({"weight": torch.zeros(1, 1)}, {"weight": torch.full((1, 1), 5.0)})
         newest = anchor_at(model, {"weight": torch.zeros(1, 1)})

@@ -1,4 +1,4 @@
-"""Bias correction: its formula, its fit against searches that know no calculus, and the hold-out's balance."""
+"""Bias correction: the formula, the fit against finite differences, and the balance of the hold-out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TWO_TASKS = BiasCorrection().next_task(3).next_task(2)
 
 
 def drawn(seed: int, n_samples: int = 60) -> tuple[Tensor, Tensor]:
-    """Logits (n, 5) that lean to the two newest classes, and labels (n,) that they know something of."""
+    """Draw logits (n, 5) that favour the two newest classes, and labels (n,) that correlate with the logits."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n_samples) % 5
     logits = torch.randn(n_samples, 5, generator=generator)
@@ -31,7 +31,7 @@ def drawn(seed: int, n_samples: int = 60) -> tuple[Tensor, Tensor]:
 
 
 def slow_loss(logits: Tensor, labels: Tensor, scale: float, offset: float, decay: float, n_old: int = 3) -> float:
-    """Equation 5 of equation 4, one sample at a time, and the decay."""
+    """Compute equation 5 with equation 4, sample by sample, plus the decay."""
     total = 0.0
     for row, label in zip(logits.double().tolist(), labels.tolist(), strict=True):
         q = [o if k < n_old else scale * o + offset for k, o in enumerate(row)]
@@ -40,7 +40,7 @@ def slow_loss(logits: Tensor, labels: Tensor, scale: float, offset: float, decay
 
 
 def slopes(logits: Tensor, labels: Tensor, scale: float, offset: float, decay: float) -> tuple[float, float]:
-    """By differences."""
+    """Differentiate the loss by scale and offset, by finite differences."""
     step = 1e-5
 
     def loss(scale: float, offset: float) -> float:
@@ -58,8 +58,8 @@ class TestCorrection:
         assert logits.tolist() == [[1, 2, 3, 4, -5]]
         assert torch.equal(TWO_TASKS(logits), logits)
 
-    def test_the_next_task_corrects_nothing_or_keeps_what_was(self) -> None:
-        """As in the paper, and as in the benchmark's code."""
+    def test_the_next_task_corrects_nothing_or_keeps_earlier_corrections(self) -> None:
+        """The first as in the paper, the second as in the benchmark's code."""
         fitted = TWO_TASKS.newest(0.5, -1.0)
         logits = torch.arange(1.0, 7.0)[None]
         assert torch.equal(fitted.next_task(1)(logits), logits)
@@ -68,7 +68,7 @@ class TestCorrection:
         assert third(logits).tolist() == [[1, 2, 3, 1, 1.5, 12.25]]
         assert third.n_old == 5
 
-    def test_it_is_float32_and_passes_gradients(self) -> None:
+    def test_corrected_logits_are_float32_and_pass_gradients(self) -> None:
         logits = torch.ones(1, 5, dtype=torch.bfloat16, requires_grad=True)
         corrected = TWO_TASKS.newest(0.5, 3.0)(logits)
         assert corrected.dtype == torch.float32
@@ -87,7 +87,7 @@ class TestCorrection:
 class TestFit:
     @quickly
     @given(seeds, st.sampled_from([1e-6, 1e-3, 0.1]))
-    def test_no_slope_is_left(self, seed: int, decay: float) -> None:
+    def test_the_gradient_is_zero(self, seed: int, decay: float) -> None:
         """The loss is convex, so this is its minimum."""
         logits, labels = drawn(seed)
         fitted = TWO_TASKS.fitted(logits, labels, decay)
@@ -97,7 +97,7 @@ class TestFit:
 
     @quickly
     @given(seeds, st.floats(0.3, 3), st.floats(-5, 5))
-    def test_what_was_done_to_the_new_logits_is_undone(self, seed: int, scale: float, offset: float) -> None:
+    def test_a_distortion_of_the_new_logits_is_undone(self, seed: int, scale: float, offset: float) -> None:
         logits, labels = drawn(seed)
         distorted = logits.clone()
         distorted[:, 3:] = scale * logits[:, 3:] + offset
@@ -105,7 +105,7 @@ class TestFit:
         again = TWO_TASKS.fitted(distorted, labels, 1e-9)(distorted)
         torch.testing.assert_close(again, straight, atol=1e-4, rtol=1e-4)
 
-    def test_new_classes_stop_taking_all(self) -> None:
+    def test_new_classes_are_no_longer_favoured(self) -> None:
         logits, labels = drawn(0, 200)
         before = (logits.argmax(1) >= 3).float().mean().item()
         corrected = TWO_TASKS.fitted(logits, labels)(logits)
@@ -114,7 +114,7 @@ class TestFit:
         assert after == pytest.approx(2 / 5, abs=0.15)
 
     def test_a_separable_hold_out_has_a_bounded_fit(self) -> None:
-        """Ever larger scales would be ever better here, but for the decay."""
+        """Without the decay, the loss would fall for ever as the scale grows."""
         logits = torch.tensor([[0.0, -2.0], [0.0, 2.0]])
         fitted = BiasCorrection().next_task(1).next_task(1).fitted(logits, torch.tensor([0, 1]))
         assert 1 < fitted.scales[-1] < 10
@@ -126,8 +126,8 @@ class TestFit:
         assert fitted(1e3 * logits).isfinite().all()
         assert 0 < fitted.scales[-1] < 2
 
-    def test_earlier_tasks_stay_corrected_meanwhile(self) -> None:
-        """The benchmark's way: the older numbers are part of the frozen network."""
+    def test_earlier_tasks_stay_corrected_during_the_fit(self) -> None:
+        """In the benchmark's code, earlier corrections are part of the frozen network."""
         logits, labels = drawn(2)
         kept = BiasCorrection().next_task(3).newest(0.5, 1.0).next_task(2, keep=True)
         fitted = kept.fitted(logits, labels, 1e-3)
@@ -136,7 +136,7 @@ class TestFit:
         assert max(abs(by_scale), abs(by_offset)) < 1e-6
         assert (fitted.scales[0], fitted.offsets[0]) == (0.5, 1.0)
 
-    def test_what_can_not_be_fitted_is_refused(self) -> None:
+    def test_inputs_that_can_not_be_fitted_are_refused(self) -> None:
         logits, labels = drawn(3)
         with pytest.raises(VclimbError, match="logits hold NaN or infinity"):
             TWO_TASKS.fitted(logits * math.nan, labels)
@@ -176,7 +176,7 @@ class TestReleasedFit:
 
 @st.composite
 def tasks(draw: st.DrawFn) -> tuple[Indices, list[str], int]:
-    """Labels, keys and the number of old classes; one old class at least can be split."""
+    """Draw labels, keys and the number of old classes, of which at least one has two samples."""
     n_old = draw(st.integers(1, 4))
     old = draw(st.lists(st.integers(0, 30), min_size=n_old, max_size=n_old))
     old[draw(st.integers(0, n_old - 1))] = draw(st.integers(2, 30))
@@ -188,7 +188,7 @@ def tasks(draw: st.DrawFn) -> tuple[Indices, list[str], int]:
 class TestHoldOut:
     @quickly
     @given(tasks(), st.floats(0.05, 0.5), st.integers(0, 9))
-    def test_it_is_balanced_and_loses_nothing(
+    def test_the_hold_out_is_balanced_and_no_sample_is_lost(
         self, task: tuple[Indices, list[str], int], fraction: float, seed: int
     ) -> None:
         labels, keys, n_old = task
@@ -212,7 +212,7 @@ class TestHoldOut:
         assert Counter(labels[split.held_out].tolist()) == {0: 2, 1: 2, 2: 2}
         assert split.short == ()
 
-    def test_neither_order_nor_other_samples_move_a_sample(self) -> None:
+    def test_the_choice_depends_on_neither_order_nor_other_samples(self) -> None:
         labels = np.repeat([0, 1, 2], [20, 30, 50])
         keys = [f"{label}/{n}" for n, label in enumerate(labels)]
         out = {keys[n] for n in hold_out(labels, keys, 2, seed=1).held_out}
@@ -224,8 +224,8 @@ class TestHoldOut:
         assert {key for key in fewer if not key.startswith("2/")} == {key for key in out if not key.startswith("2/")}
         assert {keys[n] for n in hold_out(labels, keys, 2, seed=2).held_out} != out
 
-    def test_exemplars_that_stay_stay_held_out(self) -> None:
-        """A class' quota shrinks from 40 to 20: those held out then are among those held out before."""
+    def test_exemplars_in_the_memory_stay_held_out(self) -> None:
+        """A class's quota shrinks from 40 to 20: its held-out exemplars were held out before."""
         keys = [f"a/{n}" for n in range(40)] + [f"b/{n}" for n in range(40)]
         before = hold_out(np.repeat([0, 1], 40), keys, 1)
         held = {keys[n] for n in before.held_out if keys[n].startswith("a/")}
@@ -249,11 +249,11 @@ class TestHoldOut:
     @quickly
     @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.floats(0.05, 0.5))
     def test_the_released_split(self, labels: list[int], fraction: float) -> None:
-        """Class by class, the first part of each class' list trains."""
+        """The first part of each class's samples trains the network."""
         training = []
         for label in set(labels):
-            own = [number for number, y in enumerate(labels) if y == label]
-            training += own[: int(len(own) * (1 - fraction))]
+            samples = [number for number, y in enumerate(labels) if y == label]
+            training += samples[: int(len(samples) * (1 - fraction))]
         split = released_hold_out(np.array(labels, np.int64), fraction)
         assert split.training.tolist() == sorted(training)
         assert split.held_out.tolist() == sorted(set(range(len(labels))) - set(training))

@@ -1,4 +1,4 @@
-"""Temporal consistency: the formula by hand, its ends, and what it does to gradients."""
+"""Temporal consistency: the formula by hand, weights 0 and 1, and gradients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_by_hand() -> None:
 
 @quickly
 @given(st.floats(0, 1), seeds)
-def test_it_lies_between_its_ends(weight: float, seed: int) -> None:
+def test_the_loss_lies_between_both_losses(weight: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     whole, down = (10 * torch.randn(4, 3, generator=generator) for _ in range(2))
     labels = torch.randint(3, (4,), generator=generator)
@@ -40,7 +40,7 @@ def test_it_lies_between_its_ends(weight: float, seed: int) -> None:
     assert temporal_consistency(whole, whole, labels, weight).item() == pytest.approx(ends[0], rel=1e-5)
 
 
-def test_gradients_are_shared_out_by_the_weight() -> None:
+def test_gradients_are_weighted() -> None:
     whole, down = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
     from_whole, from_down = torch.autograd.grad(temporal_consistency(whole, down, LABELS, 0.25), [whole, down])
     (alone,) = torch.autograd.grad(cross_entropy(whole, LABELS), whole)
@@ -48,7 +48,7 @@ def test_gradients_are_shared_out_by_the_weight() -> None:
     torch.testing.assert_close(from_down, 0.25 * alone)
 
 
-def test_any_loss_on_labels_will_do() -> None:
+def test_any_loss_on_labels_is_accepted() -> None:
     def mean_score(logits: Tensor, labels: Tensor) -> Tensor:
         return logits.gather(1, labels[:, None]).mean()
 
@@ -66,8 +66,8 @@ def test_losses_of_bfloat16_logits_are_float32() -> None:
         assert temporal_consistency(logits, logits, torch.tensor([1, 0])).item() == loss.item()
 
 
-def test_an_empty_batch_costs_nothing() -> None:
-    """The last batch of a process that has fewer samples: its gradient must be 0, not NaN."""
+def test_the_loss_of_an_empty_batch_is_zero() -> None:
+    """A process without samples in the last batch needs the gradient 0, not NaN."""
     weights = torch.ones(3, 2, requires_grad=True)
     logits = torch.empty(0, 3) @ weights
     temporal_consistency(logits, logits, torch.empty(0, dtype=torch.int64)).backward()  # type: ignore[no-untyped-call]

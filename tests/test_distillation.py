@@ -1,4 +1,4 @@
-"""The distillation losses, held against slow transcriptions of their formulas in float64."""
+"""The distillation losses, against slow transcriptions of their formulas in float64."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vclimb.methods.distillation import (
 
 
 def drawn(seed: int, n_samples: int = 4, n_classes: int = 5, n_old: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, C), old logits (B, n_old) and labels (B,)."""
+    """Draw logits (B, C), old logits (B, n_old) and labels (B,)."""
     generator = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn(n_samples, n_classes, generator=generator)
     old_logits = 4 * torch.randn(n_samples, n_old, generator=generator)
@@ -34,7 +34,7 @@ def drawn(seed: int, n_samples: int = 4, n_classes: int = 5, n_old: int = 3) -> 
 
 
 def softened(row: Doubles, temperature: float) -> Doubles:
-    """Li and Hoiem's way: probabilities to the power of 1 / T, and normalised again."""
+    """Soften as Li and Hoiem do: raise probabilities to the power 1 / T, and normalise them."""
     probabilities = np.exp(row) / np.exp(row).sum()
     powers = probabilities ** (1 / temperature)
     return np.asarray(powers / powers.sum())
@@ -53,7 +53,7 @@ def slow_lwf(logits: Tensor, old_logits: Tensor, temperature: float) -> float:
 
 
 def slow_icarl(logits: Tensor, labels: Tensor, old_logits: Tensor | None) -> tuple[float, float]:
-    """Algorithm 3: the classification and the distillation part, over samples and classes."""
+    """Compute the classification and the distillation part of algorithm 3, over samples and classes."""
     n_old = 0 if old_logits is None else old_logits.shape[1]
     classification = distillation = 0.0
     for sample, row in enumerate(logits.double().tolist()):
@@ -81,27 +81,27 @@ class TestLwf:
         assert lwf_distillation(logits, old_logits, temperature).item() == pytest.approx(expected, rel=1e-5)
 
     def test_by_hand(self) -> None:
-        """Old 9 : 1 is 3 : 1 at temperature 2; the new one says 1 : 1, and something of a third class."""
+        """Old probabilities 9 : 1 are 3 : 1 at temperature 2; the new ones are 1 : 1, beside a third class."""
         old_logits = torch.tensor([[math.log(9), 0.0]])
         assert lwf_targets(old_logits).tolist() == [pytest.approx([3 / 4, 1 / 4])]
         assert lwf_distillation(torch.tensor([[0.0, 0.0, 7.0]]), old_logits).item() == pytest.approx(math.log(2))
 
     @quickly
     @given(seeds)
-    def test_it_is_least_where_the_models_agree(self, seed: int) -> None:
+    def test_the_minimum_is_where_the_models_agree(self, seed: int) -> None:
         logits, old_logits, _ = drawn(seed)
-        agreeing = old_logits + 3.0  # a softmax doesn't see what is added to all
+        agreeing = old_logits + 3.0  # a softmax ignores a constant
         entropy = slow_lwf(old_logits, old_logits, 2)
         assert lwf_distillation(agreeing, old_logits).item() == pytest.approx(entropy, rel=1e-5)
         assert lwf_distillation(logits, old_logits).item() >= entropy - 1e-5
 
-    def test_stored_targets_are_as_good_as_the_old_model(self) -> None:
+    def test_stored_targets_give_the_same_loss_as_the_old_model(self) -> None:
         logits, old_logits, _ = drawn(1)
         stored = soft_cross_entropy(logits[:, :3], lwf_targets(old_logits), 2)
         assert torch.equal(stored, lwf_distillation(logits, old_logits))
 
     def test_samples_without_a_target_count_in_the_mean_alone(self) -> None:
-        """What the benchmark's code makes of samples that `drop_last` left out."""
+        """The benchmark's code treats samples without a target, left out by `drop_last`, like this."""
         logits, old_logits, _ = drawn(2)
         targets = lwf_targets(old_logits)
         targets[:2] = 0
@@ -121,7 +121,7 @@ class TestIcarl:
         assert icarl_classification(logits, labels).item() == pytest.approx(first_task, rel=1e-4)
 
     def test_by_hand(self) -> None:
-        """One old class, on which the old model said 3/4 and the new one says 1/2; two new classes, the first right."""
+        """One old class with old probability 3/4 and new probability 1/2; the first of two new classes is true."""
         logits, old_logits = torch.tensor([[0.0, math.log(4), 0.0]]), torch.tensor([[math.log(3)]])
         classification = -math.log(4 / 5) - math.log(1 / 2)
         assert icarl_classification(logits, torch.tensor([1]), 1).item() == pytest.approx(classification)
@@ -136,7 +136,7 @@ class TestIcarl:
         assert (gradient[0, :3] == 0).all()
 
     def test_samples_without_a_target_push_old_classes_down(self) -> None:
-        """What the benchmark's code makes of samples that `drop_last` left out."""
+        """The benchmark's code treats samples without a target, left out by `drop_last`, like this."""
         logits = torch.zeros(1, 2, requires_grad=True)
         (gradient,) = torch.autograd.grad(binary_cross_entropy(logits, torch.zeros(1, 2)), logits)
         assert gradient.tolist() == [[0.5, 0.5]]
@@ -180,7 +180,7 @@ def test_no_gradient_where_the_models_agree(distillation: Distillation, seed: in
 
 
 @both
-def test_the_old_model_learns_nothing(distillation: Distillation) -> None:
+def test_the_old_model_has_no_gradient(distillation: Distillation) -> None:
     logits, old_logits, _ = drawn(6)
     old_logits.requires_grad_()
     assert not distillation(logits, old_logits).requires_grad
@@ -193,7 +193,7 @@ def test_the_old_model_learns_nothing(distillation: Distillation) -> None:
 
 
 @both
-def test_extreme_logits_give_numbers(distillation: Distillation) -> None:
+def test_extreme_logits_give_finite_losses(distillation: Distillation) -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0], [-3e4, 3e4, 1.0]], requires_grad=True)
     loss = distillation(logits, torch.tensor([[-1e4, 1e4], [3e4, -3e4]]))
     (gradient,) = torch.autograd.grad(loss, logits)
@@ -211,7 +211,7 @@ def test_losses_of_bfloat16_logits_are_float32(distillation: Distillation) -> No
         assert distillation(logits, old_logits).item() == loss.item()
 
 
-def test_an_empty_batch_costs_nothing() -> None:
+def test_the_loss_of_an_empty_batch_is_zero() -> None:
     weights = torch.ones(2, 5, requires_grad=True)
     logits, old_logits, labels = torch.empty(0, 2) @ weights, torch.empty(0, 3), torch.empty(0, dtype=torch.int64)
     losses = (
@@ -225,7 +225,7 @@ def test_an_empty_batch_costs_nothing() -> None:
         assert (gradient == 0).all()
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_shapes_and_values_that_do_not_fit_are_refused() -> None:
     logits, old_logits, labels = drawn(8)
     with pytest.raises(ValueError, match=r"old logits \(3, 3\) don't fit logits \(4, 5\)"):
         lwf_distillation(logits, old_logits[:3])

@@ -1,4 +1,4 @@
-"""EWC's Fisher, MAS' sensitivity and the penalty, held against formulas in NumPy and gradients taken one by one."""
+"""EWC's Fisher information and MAS' sensitivity, against formulas in NumPy and gradients of single samples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def linear() -> nn.Linear:
 
 @pytest.fixture
 def deep() -> nn.Sequential:
-    """With batch norm that has seen something, and dropout: what evaluation mode is for."""
+    """A model with trained batch norm and dropout, which evaluation mode changes."""
     torch.manual_seed(1)
     model = nn.Sequential(
         nn.Linear(N_FEATURES, 5), nn.BatchNorm1d(5), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(5, N_CLASSES)
@@ -52,21 +52,21 @@ def as_doubles(linear: nn.Linear) -> tuple[Doubles, Doubles]:
 
 
 def log_likelihood_gradients(linear: nn.Linear, clip: Doubles) -> Doubles:
-    """(C, C, D + 1): of log p(label | clip) by weight and bias, for each label: (onehot - p) x."""
+    """Gradients (C, C, D + 1) of log p(label | clip) by weight and bias, for each label: (onehot - p) x."""
     weight, bias = as_doubles(linear)
     logits = weight @ clip + bias
     p = np.exp(logits) / np.exp(logits).sum()
     return np.array([np.outer(np.eye(N_CLASSES)[label] - p, [*clip, 1]) for label in range(N_CLASSES)])
 
 
-def assert_importance(found: Parameters, expected: Doubles, tolerance: float = 1e-5) -> None:
-    """Of a linear layer; expected: (C, D + 1)."""
-    np.testing.assert_allclose(found["weight"].numpy(), expected[:, :-1], rtol=tolerance, atol=1e-7)
-    np.testing.assert_allclose(found["bias"].numpy(), expected[:, -1], rtol=tolerance, atol=1e-7)
+def assert_importance(result: Parameters, expected: Doubles, tolerance: float = 1e-5) -> None:
+    """Compare the importance of a linear layer with expected values (C, D + 1)."""
+    np.testing.assert_allclose(result["weight"].numpy(), expected[:, :-1], rtol=tolerance, atol=1e-7)
+    np.testing.assert_allclose(result["bias"].numpy(), expected[:, -1], rtol=tolerance, atol=1e-7)
 
 
-def one_by_one(model: nn.Module, clips: Tensor, labels: Tensor, kind: str) -> dict[str, Tensor]:
-    """The mean over samples of the squared gradient of the log-likelihood, or of the magnitude of MAS' gradient."""
+def mean_of_samples(model: nn.Module, clips: Tensor, labels: Tensor, kind: str) -> dict[str, Tensor]:
+    """Average the squared gradient of the log-likelihood, or the magnitude of MAS' gradient, over single samples."""
     mode = model.training
     model.eval()
     total = {name: torch.zeros_like(value) for name, value in model.named_parameters()}
@@ -92,12 +92,12 @@ class TestFisher:
             log_likelihood_gradients(linear, clip)[label] ** 2
             for clip, label in zip(clips.double().numpy(), labels.tolist(), strict=True)
         ]
-        found = fisher_diagonal(linear, batches(clips, labels, 3), chunk_size=2)
-        assert found.n_samples == 7
-        assert_importance(found.mean(), np.mean(squares, axis=0))
+        result = fisher_diagonal(linear, batches(clips, labels, 3), chunk_size=2)
+        assert result.n_samples == 7
+        assert_importance(result.mean(), np.mean(squares, axis=0))
 
     def test_drawn_labels_give_the_fisher_itself_on_average(self, linear: nn.Linear) -> None:
-        """Its expectation over labels, to within 5 deviations of 3,000 draws of each of 2 clips."""
+        """The mean of 3,000 draws for each of 2 clips is within 5 deviations of the expectation over labels."""
         clips, labels = drawn_samples(2)
         expectation, deviation = np.zeros((2, N_CLASSES, N_FEATURES + 1))
         for clip in clips.double().numpy():
@@ -109,11 +109,11 @@ class TestFisher:
             deviation += np.einsum("k,kcd->cd", p, (squares - mean) ** 2) / 4 / 3000
         many = [(clips.repeat(300, 1), labels.repeat(300))] * 10
         generator = torch.Generator().manual_seed(0)
-        found = fisher_diagonal(linear, many, "sampled", chunk_size=600, generator=generator).mean()
-        difference = np.hstack([found["weight"].numpy(), found["bias"].numpy()[:, None]]) - expectation
+        result = fisher_diagonal(linear, many, "sampled", chunk_size=600, generator=generator).mean()
+        difference = np.hstack([result["weight"].numpy(), result["bias"].numpy()[:, None]]) - expectation
         assert (np.abs(difference) < 5 * np.sqrt(deviation) + 1e-6).all()
         again = fisher_diagonal(linear, many, "sampled", 600, torch.Generator().manual_seed(0)).mean()
-        assert torch.equal(again["weight"], found["weight"])
+        assert torch.equal(again["weight"], result["weight"])
 
     def test_labels_of_another_kind_are_refused(self, linear: nn.Linear) -> None:
         with pytest.raises(ValueError, match="labels 'best' are not known; allowed: true, sampled"):
@@ -126,26 +126,26 @@ class TestSensitivity:
         clips, labels = drawn_samples(7)
         weight, bias = as_doubles(linear)
         magnitudes = [np.abs(2 * np.outer(weight @ x + bias, [*x, 1])) for x in clips.double().numpy()]
-        found = output_sensitivity(linear, batches(clips, labels, 3), chunk_size=2)
-        assert_importance(found.mean(), np.mean(magnitudes, axis=0))
+        result = output_sensitivity(linear, batches(clips, labels, 3), chunk_size=2)
+        assert_importance(result.mean(), np.mean(magnitudes, axis=0))
 
-    def test_labels_are_not_looked_at(self, linear: nn.Linear) -> None:
+    def test_labels_are_ignored(self, linear: nn.Linear) -> None:
         clips, labels = drawn_samples(4)
-        found = [output_sensitivity(linear, [(clips, y)]).mean()["weight"] for y in (labels, labels * 0)]
-        assert torch.equal(found[0], found[1])
+        result = [output_sensitivity(linear, [(clips, y)]).mean()["weight"] for y in (labels, labels * 0)]
+        assert torch.equal(result[0], result[1])
 
 
 class TestBoth:
     @pytest.mark.parametrize("kind", ["fisher", "sensitivity"])
-    def test_as_samples_one_by_one(self, deep: nn.Sequential, kind: str) -> None:
+    def test_the_mean_over_single_samples(self, deep: nn.Sequential, kind: str) -> None:
         clips, labels = drawn_samples(9)
         estimate = fisher_diagonal if kind == "fisher" else output_sensitivity
-        expected = one_by_one(deep, clips, labels, kind)
+        expected = mean_of_samples(deep, clips, labels, kind)
         for size, chunk in ((9, 9), (4, 3), (1, 1)):
-            found = estimate(deep, batches(clips, labels, size), chunk_size=chunk).mean()
-            assert found.keys() == expected.keys()
+            result = estimate(deep, batches(clips, labels, size), chunk_size=chunk).mean()
+            assert result.keys() == expected.keys()
             for name in expected:
-                torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-4)
+                torch.testing.assert_close(result[name], expected[name], atol=1e-6, rtol=1e-4)
 
     @pytest.mark.parametrize("on_gpu", [False, True], ids=["", "chunks filled up, as on a GPU"])
     def test_on_clips_of_the_real_model(self, on_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,16 +154,16 @@ class TestBoth:
         model = make_network(ModelConfig(backbone="test_resnet.r160_in1k", weights="none"), 3).train()
         clips = torch.randint(0, 256, (3, 2, 3, 32, 32), dtype=torch.uint8)
         labels = torch.tensor([0, 2, 1])
-        found = fisher_diagonal(model, [(clips, labels)], chunk_size=2).mean()
-        for name, expected in one_by_one(model, clips, labels, "fisher").items():
-            torch.testing.assert_close(found[name], expected, atol=1e-6, rtol=1e-3)
+        result = fisher_diagonal(model, [(clips, labels)], chunk_size=2).mean()
+        for name, expected in mean_of_samples(model, clips, labels, "fisher").items():
+            torch.testing.assert_close(result[name], expected, atol=1e-6, rtol=1e-3)
         with torch.autocast("cpu", torch.bfloat16):
             again = fisher_diagonal(model, [(clips, labels)], chunk_size=2).mean()
             released = released_fisher(model.eval(), [(clips, labels)])
-        assert all(torch.equal(again[name], found[name]) for name in found)
+        assert all(torch.equal(again[name], result[name]) for name in result)
         assert torch.equal(released["head.weight"], released_fisher(model, [(clips, labels)])["head.weight"])
 
-    def test_the_model_is_as_it_was(self, deep: nn.Sequential) -> None:
+    def test_the_model_is_unchanged(self, deep: nn.Sequential) -> None:
         deep.train()
         deep[1].eval()  # as partial batch norm has it
         before = {name: value.clone() for name, value in deep.state_dict().items()}
@@ -173,7 +173,7 @@ class TestBoth:
         assert all(torch.equal(value, before[name]) for name, value in deep.state_dict().items())
         assert all(value.grad is None for value in deep.parameters())
 
-    def test_the_mode_comes_back_after_an_error(self, deep: nn.Sequential) -> None:
+    def test_the_mode_is_restored_after_an_error(self, deep: nn.Sequential) -> None:
         deep.train()
         with pytest.raises(RuntimeError):
             fisher_diagonal(deep, [(torch.zeros(2, 99), torch.zeros(2, dtype=torch.int64))])
@@ -195,8 +195,8 @@ class TestBoth:
         assert released_fisher(linear, [drawn_samples(2)]).keys() == {"weight"}
 
     def test_empty_batches(self, linear: nn.Linear) -> None:
-        found = fisher_diagonal(linear, [drawn_samples(0), drawn_samples(3), drawn_samples(0)])
-        assert found.n_samples == 3
+        result = fisher_diagonal(linear, [drawn_samples(0), drawn_samples(3), drawn_samples(0)])
+        assert result.n_samples == 3
         assert released_fisher(linear, [drawn_samples(0), drawn_samples(3)])["weight"].isfinite().all()
         with pytest.raises(ValueError, match="needs samples; the batches held none"):
             fisher_diagonal(linear, []).mean()
@@ -205,7 +205,7 @@ class TestBoth:
 
 
 class TwoProcesses:
-    """The sums of two processes, of which the other one's part is known."""
+    """Task data of two processes; the second process's tensors are given."""
 
     def __init__(self, others: list[Tensor]) -> None:
         self._others = others
@@ -240,18 +240,20 @@ class TestReleased:
         assert_importance(released_sensitivity(linear, batches(clips, labels, 3)), np.abs(total), 1e-4)
 
     @pytest.mark.parametrize("released", [released_fisher, released_sensitivity])
-    def test_two_processes_that_share_each_batch_find_what_one_does(self, linear: nn.Linear, released: Any) -> None:
+    def test_two_processes_give_the_result_of_one(self, linear: nn.Linear, released: Any) -> None:
         clips, labels = drawn_samples(8)
         expected = released(linear, batches(clips, labels, 4))
-        halves = [[(some[half::2], of[half::2]) for some, of in batches(clips, labels, 4)] for half in range(2)]
-        of_one = released_gradient(linear, halves[1], _mean_of(released))
-        both = TwoProcesses([torch.ones(()), *of_one.values()])
-        found = released(linear, halves[0], partial(whole_batch_gradients, data=cast(TaskData, both)))
+        halves = [
+            [(clips[half::2], labels[half::2]) for clips, labels in batches(clips, labels, 4)] for half in range(2)
+        ]
+        other_gradients = released_gradient(linear, halves[1], _mean_of(released))
+        both = TwoProcesses([torch.ones(()), *other_gradients.values()])
+        result = released(linear, halves[0], partial(whole_batch_gradients, data=cast(TaskData, both)))
         for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-7)
+            torch.testing.assert_close(result[name], value, rtol=1e-4, atol=1e-7)
 
     def test_samples_cancel(self) -> None:
-        """Two samples that pull a parameter apart: it matters, and the released importance of it is 0."""
+        """Two samples pull a parameter in opposite directions: it matters, and its released importance is 0."""
         model = nn.Linear(1, 2)
         nn.init.zeros_(model.weight)
         nn.init.zeros_(model.bias)

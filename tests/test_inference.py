@@ -1,4 +1,4 @@
-"""Passes over items: in order, the same with any batch size, workers and ranks, and the model as it was afterwards."""
+"""Passes over items: the order, any batch size, workers and ranks, and the restored mode of the model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def provider(jpeg_folder: Path) -> InstanceProvider:
     return provider_of(jpeg_folder)
 
 
-def test_every_item_in_order_as_one_by_one(model: ClipModel, provider: InstanceProvider) -> None:
+def test_every_item_in_order_as_in_batches_of_one(model: ClipModel, provider: InstanceProvider) -> None:
     model.train()
     outputs = infer(model, provider, SETTINGS, Share(CPU))
     assert model.training
@@ -50,15 +50,15 @@ def test_every_item_in_order_as_one_by_one(model: ClipModel, provider: InstanceP
     assert outputs.features.shape == (len(provider.items), model.n_features)
     assert outputs.logits.shape == (len(provider.items), 4)
     view = View(n_frames=3, random=False)
-    one_by_one = StreamSettings(1, (view,), Augmentation.evaluation(48), shuffle=False)
+    single_clips = StreamSettings(1, (view,), Augmentation.evaluation(48), shuffle=False)
     model.eval()
-    with CpuClipStream(provider, one_by_one, workers=0) as stream, torch.inference_mode():
+    with CpuClipStream(provider, single_clips, workers=0) as stream, torch.inference_mode():
         logits = torch.cat([model(batch.frames) for batch in stream])
     torch.testing.assert_close(outputs.logits, logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (64, 0), (4, 2)])
-def test_batches_and_workers_change_nothing(
+def test_batch_size_and_workers_do_not_matter(
     model: ClipModel, provider: InstanceProvider, batch_size: int, workers: int
 ) -> None:
     settings = InferenceSettings(3, 48, batch_size, workers=workers)
@@ -69,10 +69,10 @@ def test_batches_and_workers_change_nothing(
     assert sum(seen) == len(provider.items)
 
 
-def test_a_last_batch_that_is_filled_up_says_the_same(
+def test_a_padded_last_batch_gives_the_same_outputs(
     model: ClipModel, provider: InstanceProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it is done on a GPU."""
+    """Batches are padded on a GPU."""
     expected = infer(model, provider, SETTINGS, Share(CPU))
     sizes: list[int] = []
     features = model.features
@@ -86,13 +86,13 @@ def test_a_last_batch_that_is_filled_up_says_the_same(
     torch.testing.assert_close(outputs.logits, expected.logits, rtol=1e-4, atol=1e-4)
 
 
-def test_a_short_pass_starts_one_process_and_takes_those_that_wait(
+def test_a_short_pass_starts_one_process_or_reuses_waiting_processes(
     model: ClipModel, provider: InstanceProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int | None] = []
+    worker_counts: list[int | None] = []
 
     def open_stream(*arguments: Any) -> tuple[ClipStream, Choice]:
-        asked.append(arguments[5])
+        worker_counts.append(arguments[5])
         return inference_open_stream(*arguments)
 
     inference_open_stream = inference.open_stream
@@ -103,7 +103,7 @@ def test_a_short_pass_starts_one_process_and_takes_those_that_wait(
         with CpuClipStream(provider, settings_of(), workers=2) as training:
             list(training)
         outputs = infer(model, provider, settings, Share(CPU))
-    assert asked == [1, 2]
+    assert worker_counts == [1, 2]
     assert torch.equal(outputs.logits, expected.logits)
 
 
@@ -116,7 +116,7 @@ def test_two_ranks_together_see_each_item_once(model: ClipModel, provider: Insta
     torch.testing.assert_close(together, whole.logits, rtol=1e-4, atol=1e-4)
 
 
-def test_a_rank_without_items_says_nothing(model: ClipModel) -> None:
+def test_a_rank_without_items_has_empty_outputs(model: ClipModel) -> None:
     outputs = infer(model, JpegsInMemory(1), SETTINGS, Share(CPU, 1, 2))
     assert (len(outputs.items), outputs.features.shape, outputs.logits.shape) == (0, (0, model.n_features), (0, 4))
 

@@ -1,4 +1,4 @@
-"""What each method puts together: its loss on tiny tensors, against values worked out with NumPy in float64."""
+"""The loss of each method on tiny tensors, against values computed with NumPy in float64."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TinyNetwork(ClipModel):
 
 
 class TinyData:
-    """The items of a task: their clips, as features."""
+    """Items of a task whose clips are features."""
 
     def __init__(self, model: TinyNetwork, labels: npt.NDArray[np.int64]) -> None:
         self._model = model
@@ -67,7 +67,7 @@ def make(name: str, released: bool = False, consistency: float = 0.0, **settings
 
 
 def in_second_task(method: Method, learn_first: bool = False) -> tuple[TinyNetwork, TinyNetwork, StepBatch, Tensor]:
-    """A method at work in its second task: the old network, the new one, a batch, and the new one's logits of it."""
+    """Begin a second task; return the old network, the new network, a batch, and the new network's logits."""
     old, new = TinyNetwork(2), TinyNetwork(3)
     method.begin_task(TaskInfo(0, TASKS), old)
     if learn_first:
@@ -156,7 +156,7 @@ def test_bic_distils_from_the_corrected_old_model() -> None:
     assert total(method, batch, StepOutputs(logits)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_bic_fits_its_correction_on_what_it_held_out() -> None:
+def test_bic_fits_its_correction_on_the_hold_out() -> None:
     method = make("bic", hold_out=0.5)
     _, new, _, logits = in_second_task(method)
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2])
@@ -212,9 +212,9 @@ def test_released_labels_begin_at_0_in_every_task(name: str) -> None:
     assert total(method, batch, StepOutputs(logits)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", METHODS.own())
-def test_state_survives(name: str) -> None:
-    """A method that takes up another's state has the same loss, penalty and scores."""
+@pytest.mark.parametrize("name", METHODS.built_in())
+def test_a_restored_method_computes_the_same(name: str) -> None:
+    """A method with another's state has the same loss, penalty and scores."""
     method, other = make(name), make(name)
     _, new, batch, logits = in_second_task(method, learn_first=name in ("ewc", "mas"))
     if name == "lwf":  # without replay, every clip is of a new class

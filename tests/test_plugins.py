@@ -151,4 +151,6 @@ def test_methods_and_networks_are_listed_without_torch() -> None:
     assert set(names.split()) >= {"finetune", "naive", "ewc", "mas", "lwf", "icarl", "bic", "joint", "tsn", "tsm"}
     assert torch_loaded == "False"
     for registry in (METHODS, NETWORKS):
-        assert all(registry.find(name).name == name and listing.summary for name, listing in registry.own().items())
+        assert all(
+            registry.find(name).name == name and listing.summary for name, listing in registry.built_in().items()
+        )

@@ -1,4 +1,4 @@
-"""The nearest-mean-of-exemplars classifier, held against a slow transcription of iCaRL's algorithm 1."""
+"""The nearest-mean-of-exemplars classifier, against a slow transcription of iCaRL's algorithm 1."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vclimb.pipeline.errors import VclimbError
 
 
 def drawn(seed: int, n_samples: int = 30, n_classes: int = 4, n_features: int = 6) -> tuple[Tensor, Tensor]:
-    """Features (n, D) and labels (n,), of which each class has some."""
+    """Draw features (n, D) and labels (n,) with samples of every class."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n_samples) % n_classes
     centres = torch.randn(n_classes, n_features, generator=generator)
     return centres[labels] + torch.randn(n_samples, n_features, generator=generator), labels
 
 
-def trained(features: Tensor, labels: Tensor, n_classes: int = 4) -> NearestMean:
+def fit(features: Tensor, labels: Tensor, n_classes: int = 4) -> NearestMean:
     means = ClassMeans(n_classes, features.shape[1])
     means.update(features, labels)
     return means.classifier()
@@ -38,8 +38,8 @@ def slow_distances(exemplars: Tensor, labels: Tensor, features: Tensor) -> Doubl
 
     distances = np.empty((len(features), int(labels.max()) + 1))
     for label in range(distances.shape[1]):
-        own = [unit(row) for row, y in zip(exemplars.double().numpy(), labels.tolist(), strict=True) if y == label]
-        mean = unit(np.sum(own, axis=0) / len(own))
+        units = [unit(row) for row, y in zip(exemplars.double().numpy(), labels.tolist(), strict=True) if y == label]
+        mean = unit(np.sum(units, axis=0) / len(units))
         for number, row in enumerate(features.double().numpy()):
             distances[number, label] = sum((a - b) ** 2 for a, b in zip(unit(row), mean, strict=True))
     return distances
@@ -50,7 +50,7 @@ def slow_distances(exemplars: Tensor, labels: Tensor, features: Tensor) -> Doubl
 def test_as_algorithm_1(seed: int) -> None:
     exemplars, labels = drawn(seed)
     features, _ = drawn(seed + 1)
-    classifier = trained(exemplars, labels)
+    classifier = fit(exemplars, labels)
     distances = slow_distances(exemplars, labels, features)
     np.testing.assert_allclose(-classifier.scores(features).numpy(), distances, atol=2e-6)
     chosen = classifier.scores(features).argmax(1).numpy()
@@ -58,9 +58,9 @@ def test_as_algorithm_1(seed: int) -> None:
 
 
 def test_by_hand() -> None:
-    """Lengths don't count: the mean of (9, 0) and (0, 1) has the direction of (1, 1)."""
+    """Lengths are ignored: the mean of (9, 0) and (0, 1) has the direction of (1, 1)."""
     exemplars = torch.tensor([[9.0, 0.0], [0.0, 1.0], [0.0, -5.0]])
-    classifier = trained(exemplars, torch.tensor([0, 0, 1]), 2)
+    classifier = fit(exemplars, torch.tensor([0, 0, 1]), 2)
     half = math.sqrt(1 / 2)
     assert classifier.means.tolist() == [pytest.approx([half, half]), pytest.approx([0, -1])]
     scores = classifier.scores(torch.tensor([[3.0, 0.0]]))
@@ -70,31 +70,31 @@ def test_by_hand() -> None:
 
 @quickly
 @given(seeds, st.lists(st.integers(-20, 20), min_size=30, max_size=30))
-def test_the_length_of_features_changes_nothing(seed: int, exponents: list[int]) -> None:
-    """Powers of two, which no rounding sees."""
+def test_the_length_of_features_does_not_matter(seed: int, exponents: list[int]) -> None:
+    """Lengths are powers of two, which cause no rounding."""
     exemplars, labels = drawn(seed)
     features, _ = drawn(seed + 1)
     lengths = torch.tensor([2.0**exponent for exponent in exponents])[:, None]
-    scaled = trained(exemplars * lengths, labels)
-    assert torch.equal(scaled.means, trained(exemplars, labels).means)
+    scaled = fit(exemplars * lengths, labels)
+    assert torch.equal(scaled.means, fit(exemplars, labels).means)
     assert torch.equal(scaled.scores(features * lengths), scaled.scores(features))
 
 
 @quickly
 @given(seeds, st.integers(1, 30))
-def test_batches_and_processes_change_nothing(seed: int, size: int) -> None:
+def test_the_split_into_batches_and_processes_does_not_matter(seed: int, size: int) -> None:
     exemplars, labels = drawn(seed)
     parts = [ClassMeans(4, 6), ClassMeans(4, 6)]
     for number, start in enumerate(range(0, 30, size)):
         parts[number % 2].update(exemplars[start : start + size], labels[start : start + size])
     parts[0].sums += parts[1].sums
     parts[0].counts += parts[1].counts
-    whole = trained(exemplars, labels)
+    whole = fit(exemplars, labels)
     torch.testing.assert_close(parts[0].classifier().means, whole.means, atol=1e-7, rtol=0)
 
 
 def test_a_class_without_exemplars_is_never_predicted() -> None:
-    classifier = trained(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 2]), 4)
+    classifier = fit(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 2]), 4)
     assert classifier.present.tolist() == [True, False, True, False]
     scores = classifier.scores(torch.tensor([[-1.0, -1.0]]))
     assert scores.isinf().tolist() == [[False, True, False, True]]
@@ -104,13 +104,13 @@ def test_a_class_without_exemplars_is_never_predicted() -> None:
 def test_features_come_from_autocast_and_with_gradients() -> None:
     """Distances are taken in float32: in bfloat16 these two classes could not be told apart."""
     exemplars = torch.tensor([[1.0, 0.0], [1.0, 0.001]], requires_grad=True)
-    classifier = trained(exemplars, torch.tensor([0, 1]), 2)
+    classifier = fit(exemplars, torch.tensor([0, 1]), 2)
     assert not classifier.means.requires_grad
     with torch.autocast("cpu", torch.bfloat16):
         scores = classifier.scores(exemplars)
         assert scores.dtype == torch.float32
         assert classifier.scores(exemplars).argmax(1).tolist() == [0, 1]
-    assert trained(drawn(1)[0].bfloat16(), drawn(1)[1]).means.dtype == torch.float32
+    assert fit(drawn(1)[0].bfloat16(), drawn(1)[1]).means.dtype == torch.float32
 
 
 def test_an_empty_batch_and_features_of_zeros() -> None:
@@ -123,7 +123,7 @@ def test_an_empty_batch_and_features_of_zeros() -> None:
     assert classifier.scores(torch.zeros(1, 3)).argmax(1).tolist() == [0]
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_shapes_and_labels_that_do_not_fit_are_refused() -> None:
     means = ClassMeans(2, 3)
     with pytest.raises(VclimbError, match="no class has exemplars"):
         means.classifier()
@@ -135,4 +135,4 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(VclimbError, match="features of 1 classes hold NaN or infinity, label id 1 is the first"):
         means.classifier()
     with pytest.raises(ValueError, match=r"features \(1, 2\) don't fit; needs \(B, 3\)"):
-        trained(torch.ones(4, 3), torch.arange(4)).scores(torch.ones(1, 2))
+        fit(torch.ones(4, 3), torch.arange(4)).scores(torch.ones(1, 2))

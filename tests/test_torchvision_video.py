@@ -63,7 +63,7 @@ def test_importances_and_bf16(name: str, clips: torch.Tensor) -> None:
 
 
 def test_a_run_of_two_tasks(synth_shards: Path, tmp_path: Path) -> None:
-    config = tiny_config(synth_shards, "lwf", "model.network=r2plus1d_18", "scenario.tasks=2")
+    config = tiny_config(synth_shards, "finetune", "model.network=r2plus1d_18", "model.size=16", "scenario.tasks=2")
     metrics = train(config, tmp_path / "run")
     assert metrics.complete
     assert metrics.matrix.shape == (2, 2)

@@ -52,10 +52,10 @@ def test_a_whole_run(method: str, protocol: str, synth_shards: Path, tmp_path: P
 
 
 def test_the_same_seed_gives_the_same_run_with_any_number_of_workers(synth_shards: Path, tmp_path: Path) -> None:
-    one = train(tiny_config(synth_shards, "icarl"), tmp_path / "one")
-    two = train(tiny_config(synth_shards, "icarl", "compute.workers=2"), tmp_path / "two")
+    first = train(tiny_config(synth_shards, "icarl"), tmp_path / "one")
+    second = train(tiny_config(synth_shards, "icarl", "compute.workers=2"), tmp_path / "two")
     other = train(tiny_config(synth_shards, "icarl", "seed=1"), tmp_path / "other")
-    assert comparable(one) == comparable(two)
+    assert comparable(first) == comparable(second)
     networks = [final_network(tmp_path / name) for name in ("one", "two", "other")]
     assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
     assert not all(torch.equal(networks[0][name], networks[2][name]) for name in networks[0])
@@ -78,7 +78,7 @@ def test_an_epoch_may_be_selected_on_the_validation_split_only(synth_shards: Pat
     assert all(task.selected_epoch in (0, 1, 2) for task in metrics.tasks)
 
 
-def test_forward_transfer_is_measured_where_asked_for(synth_shards: Path, tmp_path: Path) -> None:
+def test_forward_transfer_is_measured_on_request(synth_shards: Path, tmp_path: Path) -> None:
     metrics = train(tiny_config(synth_shards, "finetune", "compute.forward_transfer=true"), tmp_path / "run")
     assert -1 <= metrics.forward_transfer <= 1
     assert train(tiny_config(synth_shards, "finetune"), tmp_path / "without").forward_transfer is None

@@ -1,4 +1,4 @@
-"""The model: shapes, the consensus of a clip's frames, pixels as ImageNet's backbones expect them, and weights."""
+"""TSN and TSM: shapes, the consensus of frames, normalised pixels, weights, the growing head, temporal shift."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_feature_of_a_clip_is_the_mean_of_its_frames(model: ClipModel, clips
 
 
 @torch.inference_mode()
-def test_clips_and_the_order_of_frames_do_not_mix(model: ClipModel, clips: torch.Tensor) -> None:
+def test_clips_are_independent_and_the_order_of_frames_does_not_matter(model: ClipModel, clips: torch.Tensor) -> None:
     logits = model(clips)
     torch.testing.assert_close(model(clips[1:2]), logits[1:2], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model(clips.flip(1)), logits, rtol=1e-4, atol=1e-5)
@@ -86,7 +86,7 @@ def test_pixels_take_the_type_of_autocast(clips: torch.Tensor) -> None:
     torch.testing.assert_close(normalised.float(), PixelNorm()(frames), rtol=0, atol=0.05)
 
 
-def test_the_normalisation_is_no_part_of_the_state() -> None:
+def test_the_normalisation_is_not_in_the_state() -> None:
     assert not [name for name in make(2).state_dict() if name.startswith("normalise")]
 
 
@@ -108,7 +108,7 @@ def test_weights_come_from_a_file() -> None:
     assert model.head.in_features == stored["classifier.weight"].shape[1]
 
 
-def test_a_state_dict_is_a_file_of_weights_too(model: ClipModel, tmp_path: Path) -> None:
+def test_weights_come_from_a_saved_state_dict(model: ClipModel, tmp_path: Path) -> None:
     torch.save(model.backbone.state_dict(), tmp_path / "weights.pth")
     again = make(7, weights=str(tmp_path / "weights.pth"))
     for name, values in model.backbone.state_dict().items():
@@ -142,7 +142,7 @@ def test_a_file_that_holds_no_weights_of_the_backbone_is_refused(model: ClipMode
 # The head
 
 
-def test_a_grown_head_keeps_what_it_has_learned(clips: torch.Tensor) -> None:
+def test_a_grown_head_keeps_its_weights(clips: torch.Tensor) -> None:
     torch.manual_seed(0)
     model = make(3).eval()
     with torch.inference_mode():
@@ -176,7 +176,7 @@ def test_shifted_channels_are_those_of_the_neighbouring_frames() -> None:
 
 
 @torch.inference_mode()
-def test_with_temporal_shift_the_order_of_frames_counts(clips: torch.Tensor) -> None:
+def test_the_order_of_frames_matters_to_tsm(clips: torch.Tensor) -> None:
     torch.manual_seed(0)
     plain, shift = make(5).eval(), make(5, network="tsm").eval()
     for module in plain.modules():

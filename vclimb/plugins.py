@@ -58,7 +58,7 @@ class Registry(Generic[ComponentT]):
         self._base = base
         self._classes: dict[str, type[ComponentT]] = {}
 
-    def own(self) -> dict[str, Listing]:
+    def built_in(self) -> dict[str, Listing]:
         """List vclimb's components by name, without importing them."""
         return _scan(self._package)
 
@@ -72,7 +72,7 @@ class Registry(Generic[ComponentT]):
 
     def summaries(self) -> dict[str, str]:
         """Map the names of all components to their summaries, without importing them."""
-        return {name: listing.summary for name, listing in (self.installed() | self.own()).items()}
+        return {name: listing.summary for name, listing in (self.installed() | self.built_in()).items()}
 
     def find(self, name: object) -> type[ComponentT]:
         """Import the component of a name.
@@ -81,7 +81,7 @@ class Registry(Generic[ComponentT]):
             SettingsError: no component has the name, or its class can't be imported or is not of this kind.
         """
         if not isinstance(name, str):
-            raise SettingsError(f"{self._kind} {name!r} is not known; {suggestion(str(name), self.own())}")
+            raise SettingsError(f"{self._kind} {name!r} is not known; {suggestion(str(name), self.built_in())}")
         if name not in self._classes:
             self._classes[name] = self._load(name)
         return self._classes[name]
@@ -89,9 +89,9 @@ class Registry(Generic[ComponentT]):
     def _load(self, name: str) -> type[ComponentT]:
         place = name
         if ":" not in name:
-            listing = self.own().get(name) or self.installed().get(name)
+            listing = self.built_in().get(name) or self.installed().get(name)
             if listing is None:
-                known = {**self.own(), **self.installed()}
+                known = {**self.built_in(), **self.installed()}
                 raise SettingsError(
                     f"{self._kind} {name!r} is not known; {suggestion(name, known)}, or a class as package.module:Class"
                 )
