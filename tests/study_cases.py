@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ PLAIN: dict[str, Any] = {"method": "naive", "scenario": {"tasks": 2}}
 BASE: dict[str, Any] = {**PLAIN, "memory": {"budget": "1MB"}}
 TOTALS = DataTotals(videos=1000, frames=40_000, bytes=123_456_789)
 N_TASKS, CLASSES_PER_TASK = 7, 3
+
+SMALL: dict[str, Any] = {
+    "base": {"method": "naive", "scenario": {"tasks": N_TASKS}},
+    "axes": {"frames": [1, 8], "seed": [0, 1]},
+    "constraints": {"equal": "bytes", "budgets": ["500kB", "1MB"]},
+}
 
 
 def totals(table: dict[str, Any]) -> DataTotals:
@@ -139,3 +146,51 @@ JHMDB = {
     },
     "constraints": {"equal": "bytes", "budgets": ["500kB", "1MB", "2MB"]},
 }
+
+
+class Page(HTMLParser):
+    """The elements of a page, the text that a reader sees, and the content of its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.charts: list[str] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self.is_in_script = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attrs)
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.links += [given["href"] or ""] if "href" in given else []
+        self.sources += [given["src"] or ""] if "src" in given else []
+        self.charts += [given["data-chart"] or ""] if "data-chart" in given else []
+        assert not [name for name in given if name.startswith("on")], attrs
+
+        if tag == "script":
+            self.scripts.append("")
+            self.is_in_script = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.is_in_script = False
+
+    def handle_data(self, data: str) -> None:
+        if self.is_in_script:
+            self.scripts[-1] += data
+        else:
+            self.text += data
+
+    @property
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows that charts draw."""
+        return dict(json.loads(self.scripts[0]))
+
+    @property
+    def specs(self) -> dict[str, dict[str, Any]]:
+        """Chart -> its specification."""
+        return dict(json.loads(self.scripts[1]))

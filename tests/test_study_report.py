@@ -10,82 +10,18 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from study_cases import CLASSES_PER_TASK, JHMDB, N_TASKS, made_metrics, made_study, write_run
+from study_cases import CLASSES_PER_TASK, JHMDB, N_TASKS, SMALL, Page, made_metrics, made_study, write_run
 from typer.testing import CliRunner
 
 from vclimb.cli.main import app
-from vclimb.memory.store.stored_class import MEMORY_NAME
 from vclimb.pipeline.errors import DatasetError
 from vclimb.study.definition import StudyDefinition
-from vclimb.study.naming import varied
-from vclimb.study.report import chart_set
-from vclimb.study.report import page as page_module
-from vclimb.study.report.groups import ReportLayout
-from vclimb.study.report.published import published
 from vclimb.study.report.results import read_results
 from vclimb.study.report.write import Report, write_report
-
-SMALL: dict[str, Any] = {
-    "base": {"method": "naive", "scenario": {"tasks": N_TASKS}},
-    "axes": {"frames": [1, 8], "seed": [0, 1]},
-    "constraints": {"equal": "bytes", "budgets": ["500kB", "1MB"]},
-}
-HOSTILE = """<script>alert(1)</script> "quoted' & 🎬 ]]> <!-- </title></svg> {{ 7 * 7 }}"""
-
-
-class Page(HTMLParser):
-    """The elements of a page, the text that a reader sees, and the content of its scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.sources: list[str] = []
-        self.charts: list[str] = []
-        self.scripts: list[str] = []
-        self.text = ""
-        self.is_in_script = False
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        given = dict(attrs)
-        self.ids += [given["id"] or ""] if "id" in given else []
-        self.links += [given["href"] or ""] if "href" in given else []
-        self.sources += [given["src"] or ""] if "src" in given else []
-        self.charts += [given["data-chart"] or ""] if "data-chart" in given else []
-        assert not [name for name in given if name.startswith("on")], attrs
-
-        if tag == "script":
-            self.scripts.append("")
-            self.is_in_script = True
-
-    def handle_endtag(self, tag: str) -> None:
-        self.is_in_script = False
-
-    def handle_data(self, data: str) -> None:
-        if self.is_in_script:
-            self.scripts[-1] += data
-        else:
-            self.text += data
-
-    @property
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """The rows that charts draw."""
-        return dict(json.loads(self.scripts[0]))
-
-    @property
-    def specs(self) -> dict[str, dict[str, Any]]:
-        """Chart -> its specification."""
-        return dict(json.loads(self.scripts[1]))
 
 
 @pytest.fixture(scope="module")
@@ -248,120 +184,6 @@ def test_folder_without_runs_is_refused_with_a_reason(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "error: " in done.output
     assert not (tmp_path / "nowhere").exists()
-
-
-def test_failed_runs_are_named_where_no_run_is_complete(tmp_path: Path) -> None:
-    folder = made_study(tmp_path / "study", SMALL)
-    for run in (folder.path / "runs").iterdir():
-        shutil.rmtree(run)
-    folder.log("0123456789ab").write_text(f"some line\nerror: {HOSTILE}\n", "utf-8")
-    folder.record_failure("0123456789ab", HOSTILE, 1, {"method.name": HOSTILE, "seed": 3})
-    report = write_report(folder.path)
-    page = Page(report.page.read_text("utf-8"))
-    assert HOSTILE in page.text
-    assert "0123456789ab" in page.text
-    assert page.charts == []
-    assert page.tags.count("script") == 1
-
-
-def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
-    place = tmp_path / "<script>alert(2)<" / 'it\'s "here" & 🎬'
-    classes = [f"{HOSTILE} {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
-    cells = StudyDefinition.parse(SMALL).expand(f"shards/{HOSTILE}")
-    for cell in cells:
-        metrics = made_metrics(cell, classes, dataset=HOSTILE)
-        metrics["device"] = metrics["scenario"]["name"] = metrics["scenario"]["origin"] = HOSTILE
-        run = write_run(place / "runs" / cell.run_id, cell, metrics)
-        text = (run / "config.toml").read_text("utf-8")
-        # A name that no command would take, but a file may hold.
-        codec = HOSTILE if cell.config.memory.frames == 1 else "plain"
-        text = text.replace('codec = "copy"', f"codec = {json.dumps(codec, ensure_ascii=False)}")
-        (run / "config.toml").write_text(text, "utf-8")
-    report = write_report(place)
-    page = Page(report.page.read_text("utf-8"))
-    assert page.tags.count("script") == 4
-    assert page.tags.count("title") == 1
-    assert not any(mark in page.scripts[0] + page.scripts[1] for mark in "<>&")
-    assert f"{HOSTILE} 0" in page.text
-    assert place.name in page.text
-    assert "{{ 7 * 7 }}" in page.text
-    assert {row["panel"] for row in page.tables["cells"]} == {HOSTILE, "plain"}
-    for path in report.plots:
-        root = ElementTree.fromstring(path.read_text("utf-8"))
-        assert not [element for element in root.iter() if element.tag.endswith("script")]
-    assert "<script>alert(1)</script>" in "".join(ElementTree.fromstring(report.plots[0].read_text("utf-8")).itertext())
-
-
-def test_page_of_a_large_study_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, limit in (("MAX_SETTINGS", 3), ("MAX_LISTED", 5)):
-        monkeypatch.setattr(page_module, name, limit)
-    monkeypatch.setattr(chart_set, "MAX_PANELS", 2)
-    compared: list[int] = []
-
-    def counted(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-        compared.append(len(settings))
-        return varied(settings)
-
-    monkeypatch.setattr(page_module, "varied", counted)
-    table = {**SMALL, "axes": {"frames": [1, 8], "training.learning_rate": [0.001, 0.002, 0.004]}}
-    folder = made_study(tmp_path, table)
-    cells = folder.cells()
-    settings = next(iter(cells.values()))
-    waiting = {f"waiting{number:04d}": {**settings, "seed": number} for number in range(3000)}
-    with folder.held():
-        folder.write_study("", {**cells, **waiting})
-    report = write_report(tmp_path)
-    page = Page(report.page.read_text("utf-8"))
-    assert compared == [3012]  # settings are compared once, not for each cell
-    assert page.text.count(": not begun") == 5
-    assert len([name for name in page.charts if name.startswith("acc-bytes-panel")]) == 2
-    assert len([name for name in page.ids if name.startswith("settings-")]) == 3
-    assert len([name for name in page.ids if name.startswith("cell-")]) == 12
-    for words in ("2,995 runs that were not begun", "9 cells' settings", "panels of 1 of 3 kinds"):
-        assert words in page.text
-        assert words in " ".join(report.left_out)
-    assert len(pq.read_table(report.tables[0])) == 12
-
-
-def test_memories_are_shown_where_their_files_are_at_hand(tmp_path: Path, memory_path: Path) -> None:
-    folder = made_study(tmp_path / "study", SMALL)
-    run = sorted((folder.path / "runs").iterdir())[0]
-    shutil.copytree(memory_path, run / MEMORY_NAME)
-    report = write_report(folder.path)
-    page = Page(report.page.read_text("utf-8"))
-    assert page.sources
-    assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
-    (run / MEMORY_NAME / "zarr.json").write_text("{", "utf-8")
-    assert "it can't be read" in Page(write_report(folder.path).page.read_text("utf-8")).text
-
-
-@pytest.mark.parametrize(
-    ("origin", "n_classes", "frames", "theirs"),
-    [
-        ("the benchmark's task file UCF101_data", 101, 8, {81.12, 80.97, 9.51}),
-        ("the benchmark's task file Kinetics_data", 400, "all", {32.04, 36.54}),
-        ("made from data set ucf101", 101, 8, set()),
-        ("the benchmark's task file X", 42, 8, set()),
-    ],
-)
-def test_published_figures_stand_beside_ours(
-    tmp_path: Path, origin: str, n_classes: int, frames: Any, theirs: set[float]
-) -> None:
-    videos = {101: 2020, 400: 8000}.get(n_classes, 100)
-    table = {"base": {"method": "icarl"}, "axes": {"frames": [frames]}, "constraints": {"budgets": [f"{videos}v"]}}
-    (cell,) = StudyDefinition.parse(table).expand("shards/x")
-    metrics = made_metrics(cell, [f"c{n}" for n in range(21)])
-    metrics["scenario"] |= {"origin": origin, "n_tasks": 10, "classes": [f"c{n}" for n in range(n_classes)]}
-    write_run(tmp_path / "runs" / cell.run_id, cell, metrics)
-    groups = ReportLayout.from_runs(read_results(tmp_path).complete).groups
-    rows = published(groups)
-    assert theirs <= {row.acc for row in rows}
-    assert bool(rows) == bool(theirs)
-    if theirs:
-        assert {row.name for row in rows if row.ours} == {
-            f"icarl, {'all frames' if frames == 'all' else f'K {frames}'}"
-        }
-        assert "(theirs)" in Page(write_report(tmp_path).page.read_text("utf-8")).text
 
 
 def test_reporting_loads_no_torch(study: Path, tmp_path: Path) -> None:
