@@ -1,4 +1,4 @@
-"""Damage to prepared data sets: what is done, and what must be said of it."""
+"""Kinds of damage to a prepared data set, and the problems that `verify` must report for each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def member(tar: Path, name: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to a data set, which file it is in, and words that must be said of the sample that it is in."""
+    """A function that damages a data set, the damaged file, and words of the problems of the damaged sample."""
 
     do: Callable[[Path, StoredVideo], None]
     file: str
@@ -54,7 +54,7 @@ def flip_mp4_header(folder: Path, video: StoredVideo) -> None:
 
 
 def flip_json(folder: Path, video: StoredVideo) -> None:
-    """A digit of the width: still JSON, and nothing but the catalog tells that it is wrong."""
+    """Change a digit of the width: the json stays valid, and only the catalog shows the damage."""
     offset, size = member(tar_of(folder, video), f"{video.key}.json")
     text = tar_of(folder, video).read_bytes()[offset : offset + size]
     flip(tar_of(folder, video), offset + text.index(b'"width": ') + 9)
@@ -89,7 +89,7 @@ def truncate_tar(folder: Path, video: StoredVideo) -> None:
 
 
 def swap_videos(folder: Path, video: StoredVideo) -> None:
-    """Write the shard anew, with the contents of two samples exchanged."""
+    """Write the shard again with the contents of two samples exchanged."""
     tar = tar_of(folder, video)
     with tarfile.open(tar) as archive:
         names = [info.name for info in archive]

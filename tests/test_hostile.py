@@ -1,6 +1,6 @@
 """Hostile files, made to read other files, to open connections, or to run a command.
 
-Each one that could work is tried on a plain ffmpeg first: a trap that doesn't bite there would prove nothing here.
+Each trap that could work is tried on a plain ffmpeg first: a trap without effect there would prove nothing here.
 """
 
 from __future__ import annotations
@@ -220,8 +220,8 @@ def trapped(tmp_path_factory: pytest.TempPathFactory, listener: Listener) -> Pat
     """A folder with all traps, and the secrets that they try to read."""
     folder = tmp_path_factory.mktemp("hostile")
     for suffix in SECRET_SUFFIXES:
-        one = ("-frames:v", "1", "-update", "1") if suffix == ".png" else ("-frames:v", "12", "-pix_fmt", "yuv420p")
-        source = ["-f", "lavfi", "-i", "color=magenta:size=64x48:rate=25", *one]
+        length = ("-frames:v", "1", "-update", "1") if suffix == ".png" else ("-frames:v", "12", "-pix_fmt", "yuv420p")
+        source = ["-f", "lavfi", "-i", "color=magenta:size=64x48:rate=25", *length]
         run_ffmpeg_tool([*source, folder / f"{SECRET}{suffix}"])
     shutil.copy(folder / f"{SECRET}.png", folder / f"{SECRET}1.png")
     for trap in TRAPS:

@@ -107,11 +107,11 @@ class TestHMDB51(LayoutContract):
 
     def test_codes_groups_and_notes(self, source: Path) -> None:
         table = read_source(source, "hmdb51")
-        found = by_path(table)
-        splits = [facts(found[f"brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_{i}.avi"])[0][1] for i in range(4)]
+        videos = by_path(table)
+        splits = [facts(videos[f"brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_{i}.avi"])[0][1] for i in range(4)]
         assert splits == ["train", "test", None, None]
-        assert found["brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi"].group == "April_09"
-        assert found["run/same_walk_f.avi"].group is None
+        assert videos["brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi"].group == "April_09"
+        assert videos["run/same_walk_f.avi"].group is None
         assert [missing.path for missing in table.missing] == ["brush_hair/gone_brush_hair_u.avi"]
         assert says(table, "3 videos in none of the split files")
         assert says(table, "1 video outside of any class folder ignored: stray.avi")
@@ -156,14 +156,14 @@ whole_video,33.5,23.5,abseiling
 
     def test_names_of_the_usual_downloaders(self, source: Path) -> None:
         table = read_source(source, "kinetics")
-        found = by_path(table)
-        assert {path: facts(video) for path, video in found.items()} == {
+        videos = by_path(table)
+        assert {path: facts(video) for path, video in videos.items()} == {
             "train/abseiling/-abcdefghij_000001_000011.mp4": [("abseiling", "train", None, None)],
             "videos/short_names_10_20.webm": [("abseiling", "val", None, None)],
             "val/abseiling/whole_video.mp4": [("playing, loud", "train", 5.0, 15.0), ("abseiling", "val", 23.5, 33.5)],
         }
-        assert found["train/abseiling/-abcdefghij_000001_000011.mp4"].group == "-abcdefghij"
-        assert found["videos/short_names_10_20.webm"].key == "short_names_10_20"
+        assert videos["train/abseiling/-abcdefghij_000001_000011.mp4"].group == "-abcdefghij"
+        assert videos["videos/short_names_10_20.webm"].key == "short_names_10_20"
         assert [missing.path for missing in table.missing] == ["gone_000000_000010"]
         assert says(table, "in none of the csv files ignored: unlisted_000001_000011.mp4")
         assert says(table, "with the name of another one ignored: whole_video.mkv")

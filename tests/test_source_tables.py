@@ -66,12 +66,12 @@ class TestContent:
     def test_every_format_gives_the_same_table(self, source: Path, suffix: str) -> None:
         table = read_source(write_table(source / f"list{suffix}", ROWS))
         assert (table.layout, table.root) == ("table", source.resolve())
-        found = by_path(table)
-        assert {path: facts(video) for path, video in found.items()} == {
+        videos = by_path(table)
+        assert {path: facts(video) for path, video in videos.items()} == {
             "walk/a.mp4": [("walk", "train", None, None)],
             "walk/b.mp4": [("run", None, 0.5, 1.0), ("walk", "val", 1.0, 2.5)],
         }
-        assert [(v.key, v.group) for v in found.values()] == [("walk/b", "g2"), ("walk/a", "g1")]
+        assert [(v.key, v.group) for v in videos.values()] == [("walk/b", "g2"), ("walk/a", "g1")]
         assert [(m.path, m.reason) for m in table.missing] == [("walk/gone.mp4", "listed, but not on disk")]
 
     def test_paths_are_relative_to_the_source_that_is_given(self, source: Path, tmp_path: Path) -> None:
