@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, what a kill or damage leaves, and that loading one runs nothing."""
+"""Checkpoints: round trips, kills and damage; loading one executes no code."""
 
 from __future__ import annotations
 
@@ -36,47 +36,47 @@ def test_plain_values_come_back(tree: dict[str, Any], tmp_path_factory: pytest.T
     assert load_checkpoint(path) == tree
 
 
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
+def same(left: Any, right: Any) -> bool:
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return bool(left == right)
 
 
-def test_a_model_and_its_optimiser_go_on_bit_for_bit(tmp_path: Path) -> None:
+def test_model_and_optimiser_resume_bit_for_bit(tmp_path: Path) -> None:
     def step(model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
         loss = (model(torch.randn(4, 3)) ** 2).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
 
-    def made() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    def make() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5), torch.nn.Dropout(0.5))
         return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
     torch.manual_seed(0)
-    model, optimiser = made()
+    model, optimiser = make()
     step(model, optimiser)
     tree = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "dice": torch.get_rng_state()}
     save_checkpoint(tmp_path, 7, tree)
     step(model, optimiser)
     expected = {name: value.clone() for name, value in model.state_dict().items()}
 
-    other, its_optimiser = made()
+    other, other_optimiser = make()
     loaded = newest_checkpoint(tmp_path)
     assert loaded is not None
     assert same(loaded["optimiser"], tree["optimiser"]) is False  # the tree's tensors were trained on meanwhile
     other.load_state_dict(loaded["model"])
-    its_optimiser.load_state_dict(loaded["optimiser"])
+    other_optimiser.load_state_dict(loaded["optimiser"])
     torch.set_rng_state(loaded["dice"])
-    step(other, its_optimiser)
+    step(other, other_optimiser)
     assert same(dict(other.state_dict()), expected)
 
 
-def test_views_of_one_tensor_and_any_layout_come_back(tmp_path: Path) -> None:
+def test_views_and_any_memory_layout_come_back(tmp_path: Path) -> None:
     base = torch.arange(24.0).view(1, 2, 3, 4)
     tree = {
         "shared": [base, base[:, 1], base.permute(0, 3, 1, 2)],
@@ -88,7 +88,7 @@ def test_views_of_one_tensor_and_any_layout_come_back(tmp_path: Path) -> None:
     assert same(load_checkpoint(save_checkpoint(tmp_path, 0, tree)), tree)
 
 
-def test_old_ones_go_and_strays_too(tmp_path: Path) -> None:
+def test_old_checkpoints_and_drafts_are_removed(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-000001.new").write_bytes(b"half")
     for step in range(5):
         save_checkpoint(tmp_path, step, {"step": step})
@@ -99,7 +99,7 @@ def test_old_ones_go_and_strays_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "no state", "pickle"])
-def test_a_damaged_one_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
+def test_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path: Path, damage: str) -> None:
     tree = {"weights": torch.randn(50), "step": 1}
     save_checkpoint(tmp_path, 1, tree)
     path = save_checkpoint(tmp_path, 2, {"weights": torch.randn(50), "step": 2})
@@ -124,7 +124,7 @@ def test_a_damaged_one_falls_back_to_the_one_before(tmp_path: Path, damage: str)
         load_checkpoint(tmp_path / "none.safetensors")
 
 
-def test_a_hostile_pickle_in_its_place_runs_nothing(tmp_path: Path) -> None:
+def test_hostile_pickle_is_not_executed(tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self) -> tuple[Any, ...]:
             return Path.touch, (tmp_path / "ran",)
@@ -155,7 +155,7 @@ checkpoint.save_checkpoint(folder, 2, {"weights": torch.zeros(10), "step": 2})
 
 
 @pytest.mark.parametrize(("when", "step"), [("before", 1), ("after", 2)])
-def test_a_kill_leaves_the_old_or_the_new_one(tmp_path: Path, when: str, step: int) -> None:
+def test_kill_leaves_the_old_or_the_new_checkpoint(tmp_path: Path, when: str, step: int) -> None:
     done = subprocess.run([sys.executable, "-c", _KILLED, tmp_path, when], capture_output=True)
     assert done.returncode == -9, done.stderr
     newest = newest_checkpoint(tmp_path)
@@ -165,7 +165,7 @@ def test_a_kill_leaves_the_old_or_the_new_one(tmp_path: Path, when: str, step: i
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_what_it_does_not_take_is_refused(tmp_path: Path) -> None:
+def test_other_types_are_refused(tmp_path: Path) -> None:
     for wrong in ({"a": object()}, {"a": {1, 2}}, {1.5: "a"}, {None: 1}):
         with pytest.raises(TypeError, match="a checkpoint takes"):
             save_checkpoint(tmp_path, 0, wrong)

@@ -1,4 +1,4 @@
-"""`vclimb train` and `vclimb show` as a user has them: the plan, the summary, the picture, and errors in one line."""
+"""The commands `vclimb train` and `vclimb show`: plan, summary, picture, and errors in one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(*arguments: str | Path) -> Result:
 
 @pytest.fixture(autouse=True)
 def no_handlers_left() -> Iterator[None]:
-    """The command prints the library's warnings; other tests want to see them themselves."""
+    """Remove the handler by which the command prints warnings: other tests read the log."""
     yield
     logging.getLogger("vclimb").handlers.clear()
     logging.getLogger("vclimb").propagate = True
@@ -48,7 +48,7 @@ def finished(settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_summary_says_what_came_of_it(finished: Path) -> None:
+def test_summary_has_all_results(finished: Path) -> None:
     shown = run("show", finished)
     assert shown.exit_code == 0, shown.output
     metrics = read_metrics(finished)
@@ -71,7 +71,7 @@ def test_json_is_the_metrics_file(finished: Path) -> None:
     assert json.loads(shown.stdout) == read_metrics(finished).to_json()
 
 
-def test_the_picture_is_a_png(finished: Path, tmp_path: Path) -> None:
+def test_show_draws_a_png(finished: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     shown = run("show", finished, "--png", tmp_path / "run.png")
@@ -96,7 +96,7 @@ def test_tensorboard_has_losses_and_accuracies(finished: Path) -> None:
 
 
 @pytest.mark.parametrize("budget", ["9v", "10f", "60kB", "all"])
-def test_the_plan_is_what_a_run_then_does(budget: str, settings: Path, tmp_path: Path) -> None:
+def test_run_does_what_its_plan_says(budget: str, settings: Path, tmp_path: Path) -> None:
     planned = run("train", "--config", settings, "--budget", budget, "--dry-run", "--json")
     assert planned.exit_code == 0, planned.output
     plan: dict[str, Any] = json.loads(planned.stdout)
@@ -104,7 +104,7 @@ def test_the_plan_is_what_a_run_then_does(budget: str, settings: Path, tmp_path:
     metrics = train(make_config(read_table(settings), {"memory": {"budget": budget}}), tmp_path / "run")
     for expected, done in zip(plan["tasks"], metrics.tasks, strict=True):
         assert expected["train_instances"] == done.train_instances
-        if budget != "60kB":  # what fits into bytes is only estimated
+        if budget != "60kB":  # a plan only estimates what fits into a budget in bytes
             assert expected["replay_exemplars"] == done.replay_exemplars
             assert expected["steps"] == done.steps
             assert expected["memory"]["videos"] == done.memory.videos
@@ -123,14 +123,14 @@ def test_the_plan_is_printed(settings: Path) -> None:
     [
         (["--codec", "jpeg:50@24"], True),
         (["--codec", "h264:28@24"], True),
-        (["--codec", "jpeg:50@32"], False),  # what the network sees
+        (["--codec", "jpeg:50@32"], False),  # the size of the network's input
         (["--codec", "jpeg:50@24", "--set", "model.size=24"], False),
         (["--codec", "jpeg:50"], False),
         (["--codec", "jpeg:50@24", "--method", "finetune", "--budget", "none"], False),
-        (["--codec", "jpeg:50@300", "--set", "model.size=320"], False),  # new clips are no larger
+        (["--codec", "jpeg:50@300", "--set", "model.size=320"], False),  # stored videos are smaller
     ],
 )
-def test_exemplars_smaller_than_what_the_network_sees_are_warned_of(
+def test_plan_warns_of_exemplars_smaller_than_the_input(
     settings: Path, arguments: list[str], is_warned: bool
 ) -> None:
     planned = run("train", "--config", settings, "--dry-run", *arguments)
@@ -156,7 +156,7 @@ def test_exemplars_smaller_than_what_the_network_sees_are_warned_of(
         (["nowhere"], "nowhere"),
     ],
 )
-def test_errors_are_one_line_and_leave_nothing(arguments: list[str], says: str, settings: Path, tmp_path: Path) -> None:
+def test_errors_are_one_line_and_write_nothing(arguments: list[str], says: str, settings: Path, tmp_path: Path) -> None:
     import torch
 
     if "device=cuda" in arguments[-1] and torch.cuda.is_available():
@@ -169,7 +169,7 @@ def test_errors_are_one_line_and_leave_nothing(arguments: list[str], says: str, 
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_videos_stop_a_run_unless_allowed(settings: Path, synth_shards: Path, tmp_path: Path) -> None:
+def test_missing_videos_are_refused_unless_allowed(settings: Path, synth_shards: Path, tmp_path: Path) -> None:
     assert run("scenario", "export", synth_shards, "--tasks", "3", "-o", tmp_path / "s.json").exit_code == 0
     text = (tmp_path / "s.json").read_text()
     (tmp_path / "s.json").write_text(text.replace('"video": "', '"video": "gone_', 1))
@@ -188,13 +188,13 @@ def test_missing_videos_stop_a_run_unless_allowed(settings: Path, synth_shards: 
     assert read_metrics(tmp_path / "run").scenario.left_out == {"missing": 1}
 
 
-def test_a_run_needs_a_folder(settings: Path) -> None:
+def test_run_without_a_folder_is_refused(settings: Path) -> None:
     done = run("train", "--config", settings)
     assert done.exit_code == 1
     assert "name one by --out" in done.stderr
 
 
-def test_a_run_that_isnt_there_cant_be_shown(tmp_path: Path) -> None:
+def test_show_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
     done = run("show", tmp_path)
     assert done.exit_code == 1
     assert "holds no run" in done.stderr

@@ -1,4 +1,4 @@
-"""Two processes that share every batch give what one gives: the same items, gradients, memory and metrics."""
+"""Two processes that share every batch end with the same memory, network and metrics as one process."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_two_processes_agree_with_one(method: str, host: ForkHost, synth_shards:
 
 
 @pytest.mark.parametrize("fast_rank", [0, 1])
-def test_processes_agree_on_when_a_checkpoint_is_due(
+def test_ranks_write_checkpoints_at_the_same_step(
     fast_rank: int, host: ForkHost, synth_shards: Path, tmp_path: Path
 ) -> None:
     config = config_of(synth_shards, "finetune")
@@ -91,7 +91,7 @@ def test_processes_agree_on_when_a_checkpoint_is_due(
 
 
 def test_both_processes_evaluate_one_network(host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
-    """With batch normalisation, whose statistics each process gathers from its own share."""
+    """Batch normalisation gathers statistics from each rank's share; ranks must agree before they evaluate."""
     settings = write_config(tiny_config(synth_shards, "finetune"), tmp_path)
     in_two_processes(host, "train_watched", settings, tmp_path / "two", tmp_path)
     for task in range(3):
@@ -101,9 +101,9 @@ def test_both_processes_evaluate_one_network(host: ForkHost, synth_shards: Path,
 
 
 def test_torchrun_agrees_with_one_process(synth_shards: Path, tmp_path: Path) -> None:
-    """The real command, started as on several GPUs; with batches of which one process has none."""
+    """Run the real command as on several GPUs, with batches in which one rank has no clip."""
     config = config_of(synth_shards, "icarl")
-    one: dict[str, Any] = train(config, tmp_path / "one")
+    one = train(config, tmp_path / "one")
     assert one.tasks[2].train_instances + one.tasks[2].replay_exemplars == 17  # in batches of 8: 8, 8, 1
     launch = [
         sys.executable,
@@ -129,7 +129,7 @@ def test_torchrun_agrees_with_one_process(synth_shards: Path, tmp_path: Path) ->
     assert_agree(tmp_path / "one", tmp_path / "two")
 
 
-def test_a_batch_must_be_shared_evenly(synth_shards: Path) -> None:
+def test_batch_that_ranks_cannot_share_evenly_is_refused(synth_shards: Path) -> None:
     config = tiny_config(synth_shards, "finetune", "training.batch_size=7")
     dataset = StoredDataset.open(config.data)
     matched = match(find_scenario(config.scenario, dataset), dataset)

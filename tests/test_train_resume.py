@@ -1,4 +1,4 @@
-"""A run that is killed, wherever, goes on and ends with the same metrics and the same network, bit for bit."""
+"""A run that is killed at any moment resumes and ends with the same metrics and network, bit for bit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from vclimb.training.config import read_config
 from vclimb.training.run import train
 from vclimb.training.run_folder import RunFolder
 
-METHOD = "bic"  # it has every kind of state: an old model, a correction, a hold-out, a memory
+METHOD = "bic"  # the method with most kinds of state: old model, bias correction, hold-out, memory
 SETTINGS = ("training.epochs=2", "consistency.weight=0.5", "compute.checkpoint_seconds=0")
 
-# Kills its own process without warning in the n-th call of a function of the real command.
+# Runs the real command and kills it in the n-th call of a function.
 KILL = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -83,7 +83,7 @@ def test_killed_and_resumed(
 ) -> None:
     run = tmp_path / "run"
     (status,) = host.run("train_killed", settings, run, module, name, call, when)
-    assert os.WIFSIGNALED(status), "it was not killed: the moment never came"
+    assert os.WIFSIGNALED(status), "the run was not killed: the moment never came"
     assert os.WTERMSIG(status) == signal.SIGKILL
     assert not (run / "metrics.json").exists() or not read_metrics(run).complete
     assert host.run("train_run", settings, run, True) == [0]
@@ -92,7 +92,7 @@ def test_killed_and_resumed(
 
 @pytest.mark.parametrize("call", [1, 3])
 def test_no_epoch_is_lost_to_the_selection(call: int, host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
-    """Killed at an epoch's end, before its model was looked at."""
+    """Kill a run at the end of an epoch, before the selection evaluates it."""
     more = ("training.epochs=2", "training.select=best-reported", "compute.checkpoint_seconds=0")
     config = tiny_config(synth_shards, "finetune", *more)
     expected = train(config, tmp_path / "undisturbed")
@@ -106,7 +106,7 @@ def test_no_epoch_is_lost_to_the_selection(call: int, host: ForkHost, synth_shar
 
 
 def test_the_real_command_killed_and_resumed(settings: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """One moment is enough here: a process of the command takes seconds to start, and does what a fork does."""
+    """Try one moment only: a process of the command takes seconds to start, and does what a fork does."""
     module, name, call, when = MOMENT_OF_THE_COMMAND
     run = tmp_path / "run"
     command = ["train", "--config", str(settings), "--out", str(run), "--json"]
@@ -124,7 +124,7 @@ def test_the_real_command_killed_and_resumed(settings: Path, undisturbed: Path, 
     assert_same(run, undisturbed)
 
 
-def test_ctrl_c_stops_between_two_steps_and_loses_nothing(
+def test_ctrl_c_stops_between_two_steps_without_loss(
     host: ForkHost, settings: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -144,14 +144,14 @@ def test_ctrl_c_stops_between_two_steps_and_loses_nothing(
     assert_same(run, undisturbed)
 
 
-def test_a_complete_run_is_left_as_it_is(settings: Path, undisturbed: Path) -> None:
+def test_complete_run_is_not_touched(settings: Path, undisturbed: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
     metrics = train(read_config(settings), undisturbed, resume=True)
     assert metrics == read_metrics(undisturbed)
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")} == before
 
 
-def test_a_run_isnt_overwritten_nor_resumed_with_other_settings(settings: Path, undisturbed: Path) -> None:
+def test_other_settings_neither_overwrite_nor_resume_a_run(settings: Path, undisturbed: Path) -> None:
     config = read_config(settings)
     with pytest.raises(TargetError, match="holds a run already; go on with it by --resume"):
         train(config, undisturbed)
@@ -160,12 +160,12 @@ def test_a_run_isnt_overwritten_nor_resumed_with_other_settings(settings: Path, 
         train(longer, undisturbed, resume=True)
 
 
-def test_two_runs_dont_share_a_folder(settings: Path, tmp_path: Path) -> None:
+def test_folder_takes_one_run_at_a_time(settings: Path, tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run").held(), pytest.raises(TargetBusyError, match="another run is training in"):
         train(read_config(settings), tmp_path / "run")
 
 
-def test_a_folder_of_other_things_is_refused(settings: Path, tmp_path: Path) -> None:
+def test_folder_with_other_files_is_refused(settings: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(TargetError, match=r"'notes\.txt'"):
         train(read_config(settings), tmp_path)

@@ -1,4 +1,4 @@
-"""What goes wrong in long runs: damaged videos, a memory that empties, another data set, shares without a clip."""
+"""Trouble in long runs: damaged videos, a memory that empties, another data set, ranks without a clip."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from stream_cases import damage
-from training_cases import METHODS, TINY_BACKBONE, comparable, events_of, make_synth_shards, tiny_config
+from training_cases import METHODS, TINY_BACKBONE, comparable, events_of, tiny_config
 
+import vclimb
 from vclimb.memory.replay import ReplayMemory
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.methods.method import TaskInfo
@@ -27,16 +28,16 @@ from vclimb.training.scenarios import find_scenario
 
 
 def training_key(shards: Path) -> str:
-    """A training video of the first class."""
+    """Find the key of a training video of the first class."""
     dataset = StoredDataset.open(shards)
     first = find_scenario(tiny_config(shards).scenario, dataset).tasks[0].classes[0]
-    return next(one.key for one in dataset.instances if (one.split, one.label) == ("train", first))
+    return next(i.key for i in dataset.instances if (i.split, i.label) == ("train", first))
 
 
 @pytest.mark.parametrize(
     ("method", "more"), [("icarl", ()), ("bic", ()), ("naive", ("compute.forward_transfer=true",))]
 )
-def test_a_damaged_training_video_ends_no_run(
+def test_run_survives_a_damaged_training_video(
     method: str, more: tuple[str, ...], synth_shards: Path, tmp_path: Path
 ) -> None:
     key = training_key(synth_shards)
@@ -64,10 +65,10 @@ def _damage_in_place(shards: Path, key: str, frame: int) -> None:
 
 
 @pytest.mark.parametrize("method", ["icarl", "naive"])
-def test_a_memory_that_empties_leaves_the_linear_classifier(
+def test_linear_classifier_is_reported_once_the_memory_is_empty(
     method: str, synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the share of a class falls below one exemplar's bytes."""
+    """A memory empties where the share of a class falls below the bytes of one exemplar."""
     stored = RunContext.stored_memory
     monkeypatch.setattr(
         RunContext, "stored_memory", lambda run: None if len(events_of(tmp_path / "run")) > 8 else stored(run)
@@ -83,7 +84,7 @@ def test_a_memory_that_empties_leaves_the_linear_classifier(
 
 @pytest.fixture
 def stopped_in_task_2(synth_shards: Path, tmp_path: Path) -> Path:
-    """A run that was killed as the second task's classes had joined the memory."""
+    """Folder of a run that was killed just after the second task's classes joined the memory."""
     update, n_updates = ReplayMemory.update, 0
 
     def counted(*arguments: Any) -> Any:
@@ -101,8 +102,9 @@ def stopped_in_task_2(synth_shards: Path, tmp_path: Path) -> Path:
     return run
 
 
-def test_a_run_goes_on_with_its_own_data_alone(stopped_in_task_2: Path, synth_shards: Path, tmp_path: Path) -> None:
-    other = make_synth_shards(tmp_path / "other", "--quality", "20")
+def test_run_resumes_with_its_original_data_only(stopped_in_task_2: Path, synth_shards: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    vclimb.prepare(synth_shards.parent / "videos", other, short_side=32, workers=2, progress=False)
     with pytest.raises(CheckpointError, match=r"was started on different data"):
         train(tiny_config(other), stopped_in_task_2, resume=True)
     moved = tmp_path / "moved"
@@ -110,10 +112,10 @@ def test_a_run_goes_on_with_its_own_data_alone(stopped_in_task_2: Path, synth_sh
     assert train(tiny_config(moved), stopped_in_task_2, resume=True).complete
 
 
-def test_a_checkpoint_from_before_the_memory_changed_is_refused(
+def test_checkpoint_older_than_the_memory_is_refused(
     stopped_in_task_2: Path, synth_shards: Path, tmp_path: Path
 ) -> None:
-    """Training would take a task's exemplars beside the task's clips."""
+    """Training would otherwise replay the task's own exemplars."""
     config, run = tiny_config(synth_shards), stopped_in_task_2
     newest = checkpoints(run / "checkpoints")[-1]
     whole = newest.read_bytes()
@@ -126,8 +128,8 @@ def test_a_checkpoint_from_before_the_memory_changed_is_refused(
 
 @pytest.mark.parametrize("released", [False, True])
 @pytest.mark.parametrize("name", METHODS)
-def test_a_process_without_a_clip_of_a_batch_takes_its_step(name: str, released: bool, synth_shards: Path) -> None:
-    """With several processes, the last batch may be too short for all of them."""
+def test_rank_without_a_clip_takes_the_step_too(name: str, released: bool, synth_shards: Path) -> None:
+    """The last batch may hold fewer clips than there are ranks."""
     protocol = "released" if released else "paper"
     config = tiny_config(synth_shards, name, f"model.backbone={TINY_BACKBONE}", f"protocol={protocol}")
     learner, method = make_learner(config, Processes(0, 1, torch.device("cpu")), 2), make_method(config)
@@ -141,8 +143,8 @@ def test_a_process_without_a_clip_of_a_batch_takes_its_step(name: str, released:
         terms = learner.step(method, clips, None, torch.zeros(0, dtype=torch.int64), n_global=3, progress=0.0)
         assert all(np.isfinite(value.item()) for value in terms.values())
         rate = config.training.weight_decay * config.training.learning_rate
-        for of, value in learner.model.named_parameters():  # its own gradient is 0
-            torch.testing.assert_close(value, before[of] * (1 - rate), rtol=1e-4, atol=1e-6)
+        for parameter, value in learner.model.named_parameters():  # the gradient of this rank is 0
+            torch.testing.assert_close(value, before[parameter] * (1 - rate), rtol=1e-4, atol=1e-6)
 
 
 def test_lwf_is_refused_where_a_task_has_one_class(synth_shards: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings of a run: read from tables, files and assignments; refused with what was meant."""
+"""Settings of a run: tables, files and assignments, and errors that suggest what was meant."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DATA = {"data": "shards/x"}
         ("compute.workers=true", "setting 'compute.workers' is True; allowed: a whole number"),
     ],
 )
-def test_what_is_wrong_is_said(assignment: str, says: str) -> None:
+def test_errors_name_setting_value_and_allowed_values(assignment: str, says: str) -> None:
     with pytest.raises(SettingsError) as raised:
         make_config(DATA, assignments=(assignment,))
     assert says in str(raised.value)
@@ -62,7 +62,7 @@ def test_later_tables_win_at_every_depth() -> None:
     assert (config.training.epochs, config.training.batch_size, config.seed) == (4, 7, 9)
 
 
-def test_a_method_may_be_named_by_a_word() -> None:
+def test_method_may_be_given_as_a_name() -> None:
     assert make_config(DATA, {"method": "ewc"}).method == {"name": "ewc"}
 
 
@@ -107,14 +107,14 @@ configs = st.builds(
 
 
 @given(config=configs)
-def test_settings_survive_their_file(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_settings_come_back_from_their_file(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("settings") / "config.toml"
     path.write_text(config.to_toml(), "utf-8")
     assert read_config(path) == config
     assert read_config(path).to_toml() == config.to_toml()
 
 
-def test_files_that_arent_settings(tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="can't be read: No such file"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("a = [")
@@ -143,7 +143,7 @@ def test_presets_hold_the_published_numbers() -> None:
     assert make_config(DATA, preset_table("activitynet-untrim-10/bic")).scenario.untrimmed
 
 
-def test_an_unknown_preset_suggests_one() -> None:
+def test_unknown_preset_is_refused_with_a_suggestion() -> None:
     with pytest.raises(SettingsError, match="did you mean 'ucf101-10/icarl'"):
         preset_table("ucf101-10/icar")
 

@@ -1,4 +1,4 @@
-"""Runs that are small enough to be trained in a test: a drawn data set, a tiny network, an epoch or two."""
+"""Runs that a test can train: a drawn data set, a tiny network, an epoch or two."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dataset_cases import vclimb
-
+import vclimb
 from vclimb.training.checkpoint import checkpoints, load_checkpoint
 from vclimb.training.config import RunConfig, make_config
 from vclimb.training.run_metrics import RunMetrics
@@ -26,18 +25,16 @@ TINY_TABLE: dict[str, Any] = {
 }
 
 
-def make_synth_shards(folder: Path, *flags: str) -> Path:
-    """A drawn data set of 6 classes, 4 clips each for training and 2 for test, prepared at 48 px."""
+def make_synth_shards(folder: Path) -> Path:
+    """Draw a data set of 6 classes, each with 4 clips for training and 2 for test, and prepare it at 48 px."""
     videos, shards = folder / "videos", folder / "synth"
-    done = vclimb("synth", videos, "--classes", "6", "--train", "4", "--test", "2", "--json")
-    assert done.returncode == 0, done.stderr
-    done = vclimb("prepare", videos, "--out", shards, "--short-side", "48", "--workers", "2", *flags, "--json")
-    assert done.returncode == 0, done.stderr
+    vclimb.synth(videos, classes=6, train=4, test=2, progress=False)
+    vclimb.prepare(videos, shards, short_side=48, workers=2, progress=False)
     return shards
 
 
 def tiny_config(shards: Path, method: str = "naive", *assignments: str) -> RunConfig:
-    """Settings of a run of 3 tasks of 2 classes; methods that replay keep 6 videos of 2 frames."""
+    """Make settings of a run of 3 tasks of 2 classes. Methods that replay keep 12 videos of 2 frames."""
     table: dict[str, Any] = {"data": str(shards), "method": {"name": method}}
     if method in REPLAYING:
         table["memory"] = {"budget": "12v", "frames": 2}
@@ -45,7 +42,7 @@ def tiny_config(shards: Path, method: str = "naive", *assignments: str) -> RunCo
 
 
 def write_config(config: RunConfig, folder: Path) -> Path:
-    """Settings as a file."""
+    """Write settings to a file."""
     path = folder / "settings.toml"
     path.write_text(config.to_toml(), "utf-8")
     return path
@@ -65,11 +62,11 @@ def read_metrics(run: Path) -> RunMetrics:
 
 
 def events_of(run: Path) -> list[dict[str, Any]]:
-    """The events of a run's folder."""
+    """Read the events in a run's folder, as plain values."""
     return [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
 
 
 def final_network(run: Path) -> dict[str, Any]:
-    """Tensors of the network that a complete run leaves."""
+    """Load the tensors of the network that a complete run leaves."""
     (path,) = checkpoints(run / "checkpoints")
     return dict(load_checkpoint(path)["model"])
