@@ -130,9 +130,7 @@ def test_the_plan_is_printed(settings: Path) -> None:
         (["--codec", "jpeg:50@300", "--set", "model.size=320"], False),  # stored videos are smaller
     ],
 )
-def test_plan_warns_of_exemplars_smaller_than_the_input(
-    settings: Path, arguments: list[str], is_warned: bool
-) -> None:
+def test_plan_warns_of_exemplars_smaller_than_the_input(settings: Path, arguments: list[str], is_warned: bool) -> None:
     planned = run("train", "--config", settings, "--dry-run", *arguments)
     assert planned.exit_code == 0, planned.output
     assert ("are blurred where the network sees 32" in " ".join(planned.output.split())) == is_warned
