@@ -22,7 +22,7 @@ def run(synth_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> vclimb.
     return vclimb.train(dataset, out=out, method="icarl", tasks=2, budget="12v", frames=2, seed=3, settings=settings)
 
 
-def test_a_run_has_what_its_folder_holds(run: vclimb.Run) -> None:
+def test_run_holds_what_is_in_its_folder(run: vclimb.Run) -> None:
     assert isinstance(run.config, RunConfig)
     assert (run.config.method["name"], run.config.seed, run.config.memory.frames) == ("icarl", 7, 4)
     assert run.metrics is not None
@@ -36,12 +36,12 @@ def test_a_run_has_what_its_folder_holds(run: vclimb.Run) -> None:
     assert repr(run) == f"Run('{run.folder}')"
 
 
-def test_a_finished_run_is_resumed_by_its_folder_alone(run: vclimb.Run) -> None:
+def test_finished_run_is_resumed_by_its_folder_alone(run: vclimb.Run) -> None:
     again = vclimb.train(out=run.folder, resume=True)
     assert again.metrics == run.metrics
 
 
-def test_another_run_takes_its_settings(run: vclimb.Run) -> None:
+def test_settings_of_a_run_serve_another_plan(run: vclimb.Run) -> None:
     plan = vclimb.plan(config=run.config, budget="6v", settings=["memory.frames=1"])
     assert [task.memory.frames for task in plan.tasks if task.memory] == [6, 6, 6]
     with pytest.raises(vclimb.SettingsError, match="did you mean 'icarl'"):
@@ -50,7 +50,20 @@ def test_another_run_takes_its_settings(run: vclimb.Run) -> None:
         vclimb.plan(config=run.config, settings="seed=1")
 
 
-def test_a_run_without_metrics_says_so(run: vclimb.Run, tmp_path: Path) -> None:
+def test_scenario_may_be_an_object(run: vclimb.Run, tmp_path: Path) -> None:
+    scenario = vclimb.Scenario.from_dataset(run.config.data, tasks=2, seed=5)
+    settings = {name: table for name, table in TINY_TABLE.items() if name != "scenario"}
+    planned = vclimb.plan(run.config.data, method="finetune", scenario=scenario, settings=settings)
+    trained = vclimb.train(run.config.data, out=tmp_path, method="finetune", scenario=scenario, settings=settings)
+    assert trained.metrics is not None
+    assert [task.class_names for task in planned.tasks] == [task.classes for task in trained.metrics.tasks]
+    assert [task.classes for task in scenario] == [task.classes for task in trained.metrics.tasks]
+    other = vclimb.Scenario.from_dataset(run.config.data, tasks=2, seed=6)
+    with pytest.raises(vclimb.TargetError, match="holds another scenario"):
+        vclimb.train(run.config.data, out=tmp_path, method="finetune", scenario=other, resume=True)
+
+
+def test_run_without_metrics_says_so(run: vclimb.Run, tmp_path: Path) -> None:
     with pytest.raises(vclimb.DatasetError, match="holds no run"):
         vclimb.Run.load(tmp_path)
     (tmp_path / "config.toml").write_text(run.config.to_toml())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.scenario.api import Scenario
 from vclimb.settings import MoreSettings, Table, nested, read_table, settings_tables
 from vclimb.training.config import SHORT_NAMES, RunConfig, make_config
 from vclimb.training.plan import RunPlan, plan_run
@@ -24,7 +26,7 @@ def train(
     out: str | Path,
     method: str | None = None,
     tasks: int | None = None,
-    scenario: str | Path | None = None,
+    scenario: str | Path | Scenario | None = None,
     budget: str | None = None,
     frames: int | str | None = None,
     codec: str | None = None,
@@ -55,7 +57,8 @@ def train(
         out: Folder of the run.
         method: Name of the method.
         tasks: Number of tasks that the classes of the data set are dealt out to.
-        scenario: Scenario as JSON, or a task file (pickle) of the benchmark; in place of `tasks`.
+        scenario: Scenario, in place of `tasks`: JSON, a task file (pickle) of the benchmark, or a `vclimb.Scenario`,
+            which is saved in `out`.
         budget: Budget of the replay memory: `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk), `all`.
         frames: Number of frames kept of each video, K, or `all`.
         codec: Encoding of exemplars, such as `copy` or `jpeg:75@128`.
@@ -79,8 +82,11 @@ def train(
         KeyboardInterrupt: the run was stopped by Ctrl-C or SIGTERM, and can be resumed.
         VclimbError: the data set or the scenario can't be used, or training diverged.
     """
-    tables = _tables(locals())
+    arguments = locals()
     folder = RunFolder(out)
+    if isinstance(scenario, Scenario):
+        arguments["scenario"] = folder.save_scenario(scenario)
+    tables = _tables(arguments)
     run_config = folder.config() if resume and not any(tables) and folder.exists else make_config(*tables)
     is_first = os.environ.get("RANK", "0") == "0"
     with TrainProgress(progress if is_first else False) as log:
@@ -93,7 +99,7 @@ def plan(
     *,
     method: str | None = None,
     tasks: int | None = None,
-    scenario: str | Path | None = None,
+    scenario: str | Path | Scenario | None = None,
     budget: str | None = None,
     frames: int | str | None = None,
     codec: str | None = None,
@@ -117,7 +123,11 @@ def plan(
     Raises:
         VclimbError: what `train` would refuse before it trains.
     """
-    return plan_run(make_config(*_tables(locals())))
+    with TemporaryDirectory() as folder:
+        arguments = locals()
+        if isinstance(scenario, Scenario):
+            arguments["scenario"] = RunFolder(folder).save_scenario(scenario)
+        return plan_run(make_config(*_tables(arguments)))
 
 
 def _tables(arguments: Mapping[str, Any]) -> list[Table]:

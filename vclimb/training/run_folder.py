@@ -3,6 +3,7 @@
 runs/NAME/
   config.toml      all settings
   metrics.json     all measurements so far, replaced whole after each task; `complete` after the last
+  scenario.json    the scenario of a run that was given as an object
   events.jsonl     everything that happened, with the time
   memory.zarr      the replay memory of methods that replay
   checkpoints/     at most two; after the last task one, without an optimiser
@@ -22,6 +23,7 @@ from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.digest import cached_sha256
 from vclimb.pipeline.system.durable import draft_of, replace_file
 from vclimb.pipeline.system.folders import held_folder, writable
+from vclimb.scenario.api import Scenario
 from vclimb.settings import changes_no_result, flat
 from vclimb.training.config import RunConfig, read_config
 from vclimb.training.run_metrics import RunMetrics
@@ -30,6 +32,7 @@ CONFIG = "config.toml"
 METRICS = "metrics.json"
 EVENTS = "events.jsonl"
 MEMORY = MEMORY_NAME
+SCENARIO = "scenario.json"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
@@ -91,13 +94,28 @@ class RunFolder:
         """
         with held_folder(self.path, "another run is training in"):
             drafts = {draft_of(self.path / name).name for name in (CONFIG, METRICS)}  # left by a killed run
-            foreign = sorted(set(os.listdir(self.path)) - drafts)
+            foreign = sorted(set(os.listdir(self.path)) - drafts - {SCENARIO})
             if foreign and not self.exists:
                 raise TargetError(
                     f"{self.path} holds files that are not a run ({foreign[0]!r} and {len(foreign) - 1} more); choose "
                     "an empty or a new folder"
                 )
             yield
+
+    def save_scenario(self, scenario: Scenario) -> Path:
+        """Save a scenario in the folder, for settings to name.
+
+        Raises:
+            TargetError: the folder holds another scenario, or can't be written.
+        """
+        path = self.path.absolute() / SCENARIO
+        if not path.exists():
+            with writable(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            scenario.save(path)
+        elif Scenario.open(path) != scenario:
+            raise TargetError(f"{self.path} holds another scenario; give it the same one, or choose another folder")
+        return path
 
     def begin(self, config: RunConfig, resume: bool) -> None:
         """Write the settings of a new run, or check that they are those of the run in the folder.
