@@ -42,7 +42,7 @@ def finished(settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
     done = run("train", "--config", settings, "--out", folder)
     assert done.exit_code == 0, done.output
-    for line in ("training icarl: 3 tasks, 6 classes, on cpu", "decoder cpu: asked for", "task 3/3 in"):
+    for line in ("training icarl: 3 tasks, 6 classes, on cpu", "decoder cpu: requested", "task 3/3 in"):
         assert line in done.stderr
     assert "run:" in done.stdout
     return folder
