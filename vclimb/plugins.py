@@ -21,7 +21,7 @@ from importlib import metadata, resources
 from typing import Any, Generic, TypeVar
 
 from vclimb.pipeline.errors import SettingsError
-from vclimb.settings import suggestion
+from vclimb.suggestion import suggestion
 
 ComponentT = TypeVar("ComponentT")
 

@@ -11,7 +11,6 @@ torch.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from pydantic.fields import FieldInfo
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.setting_words import words_for_range, words_for_type
+from vclimb.suggestion import suggestion
 
 Table = dict[str, Any]
 MoreSettings = Mapping[str, Any] | Iterable[str]
@@ -174,13 +174,6 @@ def setting_names(kind: type[Settings], prefix: str = "") -> list[str]:
         inner = _settings_class(field.annotation)
         names += [_full(prefix, name)] if inner is None else setting_names(inner, _full(prefix, name))
     return names
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Say which known name an unknown one may stand for, and which names are allowed."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, 1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"allowed: {', '.join(names) or 'none'}"
 
 
 def _full(prefix: str, name: str) -> str:

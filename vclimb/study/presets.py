@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vclimb.pipeline.errors import SettingsError
-from vclimb.settings import Table, suggestion
+from vclimb.settings import Table
+from vclimb.suggestion import suggestion
 
 # What a class can't use of its share goes to others: else coarse exemplars would use less of an equal budget.
 _EVEN = {"rebalance": True}
