@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vclimb.plugins import Registry
-from vclimb.settings import from_table
 
 if TYPE_CHECKING:
     from vclimb.methods.method import Method, MethodConfig
@@ -20,6 +19,8 @@ def parse_method(table: Mapping[str, Any]) -> tuple[type[Method], MethodConfig]:
     Raises:
         SettingsError: no method has the name, or a setting is unknown or not allowed.
     """
+    from vclimb.settings import from_table  # loads pydantic, which a list of methods does not need
+
     method = METHODS.find(table.get("name"))
     return method, from_table(method.Config, {key: value for key, value in table.items() if key != "name"}, "method")
 
