@@ -185,7 +185,7 @@ def test_settings_that_make_no_sense_are_refused(mixed: MemoryStore, tmp_path: P
     for wrong, says in (
         ({"cache_bytes": -1}, "cache_bytes -1 is out of range; allowed: 0 or more"),
         ({"threads": 0}, "threads 0 is out of range; allowed: 1 or more"),
-        ({"folder": tmp_path / "none"}, "is no folder, so it can't take decoded exemplars; name one that exists"),
+        ({"folder": tmp_path / "none"}, "is no folder, so it can't hold decoded exemplars; name one that exists"),
     ):
         with pytest.raises(SettingsError, match=says):
             DecodedExemplars(provider, **{"cache_bytes": 1000, **wrong})

@@ -40,8 +40,7 @@ def in_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "splits"
 
 
-@pytest.mark.parametrize("frames", ["3", "all"])
-@pytest.mark.parametrize("rebalance", [(), ("--rebalance",)])
+@pytest.mark.parametrize(("frames", "rebalance"), [("3", ()), ("all", ("--rebalance",))])
 @pytest.mark.parametrize("budget", ["1v", "7v", "3f", "25f", "9kB", "30kB", "60kB", "1GB", "all"])
 def test_no_budget_is_exceeded(
     jpeg_folder: Path, tmp_path: Path, budget: str, rebalance: tuple[str, ...], frames: str

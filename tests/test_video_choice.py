@@ -253,7 +253,7 @@ def test_features_that_are_no_numbers_are_refused(bad: float) -> None:
         Candidates(["a", "b", "c", "d"], None, features)
     assert str(caught.value) == (
         "features of 2 of 4 videos hold NaN or infinity, the first of them 'c'; allowed: finite numbers. The model "
-        "that made them has probably diverged: train it with a lower learning rate, or choose videos by a strategy "
+        "that made them has probably diverged: train it with a lower learning rate, or choose videos by a rule "
         "that needs no features: random, spread"
     )
 

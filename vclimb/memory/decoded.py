@@ -1,7 +1,7 @@
-"""Exemplars that a decoder doesn't take as they are, decoded once, when a task begins.
+"""Exemplars of codecs that a decoder doesn't support, decoded once, when a task begins.
 
-DALI's image decoder takes JPEG and PPM frames. A WebP or H.264 exemplar would be decoded on the cores each time a
-clip of it is drawn; a task of 50 epochs would do that 50 times.
+DALI's image decoder supports JPEG and PPM frames. A WebP or H.264 exemplar would be decoded on the CPU for each clip
+drawn from it; a task of 50 epochs would do that 50 times.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _NOT_CACHED = -1
 
 @dataclass(frozen=True)
 class DecodingCost:
-    """What was decoded ahead, and what it cost.
+    """Exemplars decoded ahead, and what that cost.
 
     Attributes:
-        exemplars: that are in the cache.
-        frames: of these.
-        cache_bytes: that they take there.
-        seconds: of wall time.
-        left_encoded: exemplars that didn't fit, and are decoded at each use.
-        damaged: why others can't be decoded; reading them fails alike.
+        exemplars: Number of exemplars in the cache.
+        frames: Number of frames in the cache.
+        cache_bytes: Bytes of the cache.
+        seconds: Wall time.
+        left_encoded: Number of exemplars that didn't fit, and are decoded at each use.
+        damaged: Reasons why exemplars can't be decoded; reading them fails as well.
     """
 
     exemplars: int
@@ -65,22 +65,22 @@ class DecodingCost:
 
 
 class DecodedExemplars:
-    """An `ExemplarProvider` whose exemplars are PPM frames where they would be of a codec that isn't taken.
+    """An `ExemplarProvider` whose exemplars are PPM frames where their codec is not among those taken.
 
-    They lie in a file without a name: nothing is left behind, however the processes that hold it end. Which exemplars
-    are in it depends on the memory and `cache_bytes` alone: in order, each that fits into what is left. Close it
-    after the streams that read from it. It can be sent to a process when that is started, as streams do.
+    The cache is a file without a name, which the system removes however the processes that hold it end. Its content
+    depends on the memory and `cache_bytes` alone: in order, each exemplar that fits into the rest of the space. Close
+    it after the streams that read from it. Streams can send it to a process that they start.
 
     Args:
-        provider: of encoded exemplars.
-        cache_bytes: of decoded frames at most, as they are on disk. 0 decodes nothing ahead.
-        taken: codecs that stay as they are.
-        threads: that decode; None takes one for each core.
+        provider: Provider of the encoded exemplars.
+        cache_bytes: Limit of the cache on disk. 0 decodes nothing ahead.
+        taken: Codecs whose exemplars are not decoded ahead.
+        threads: Number of decoding threads; None: one for each core.
         folder: whose disk the file is on; None takes the system's folder for temporary files.
 
     Attributes:
-        items: facts about every exemplar.
-        cost: of decoding ahead.
+        items: Keys, labels and sizes of all exemplars.
+        cost: Cost of decoding ahead.
 
     Raises:
         SettingsError: `cache_bytes` or `threads` is out of range.
@@ -104,11 +104,11 @@ class DecodedExemplars:
         self.items = provider.items
         self._provider = provider
         to_decode = np.flatnonzero(~np.isin(provider.codecs, [*taken]))
-        self._offsets, used = self._laid_out(to_decode, cache_bytes)
+        self._offsets, used = self._layout(to_decode, cache_bytes)
         cached = np.flatnonzero(self._offsets != _NOT_CACHED)
         folder = Path(tempfile.gettempdir()) if folder is None else folder
         if not folder.is_dir():
-            raise SettingsError(f"{folder} is no folder, so it can't take decoded exemplars; name one that exists")
+            raise SettingsError(f"{folder} is no folder, so it can't hold decoded exemplars; name a folder that exists")
         with writable(folder):
             self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - `close` closes it
             try:
@@ -118,12 +118,12 @@ class DecodedExemplars:
                 self._file.close()
                 raise
         damaged = [reason for reason in reasons if reason is not None]
-        is_sound = np.array([reason is None for reason in reasons], bool)
-        sound = cached[is_sound]
-        self._offsets[cached[~is_sound]] = _NOT_CACHED
+        is_decoded = np.array([reason is None for reason in reasons], bool)
+        decoded = cached[is_decoded]
+        self._offsets[cached[~is_decoded]] = _NOT_CACHED
         self.cost = DecodingCost(
-            exemplars=len(sound),
-            frames=int(self.items.n_frames[sound].sum()),
+            exemplars=len(decoded),
+            frames=int(self.items.n_frames[decoded].sum()),
             cache_bytes=used,
             seconds=time.perf_counter() - start,
             left_encoded=len(to_decode) - len(cached),
@@ -134,10 +134,10 @@ class DecodedExemplars:
         log.info("%s", self.cost)
 
     def read(self, item: int, frames: Indices) -> EncodedClip:
-        """The bytes of frames (T,) of an exemplar: as PPM out of the cache, or as `ExemplarProvider.read` has them.
+        """Read frames (T,) of an exemplar: as PPM from the cache, or as `ExemplarProvider.read` reads them.
 
         Raises:
-            ExemplarDamagedError: they are not what was stored.
+            ExemplarDamagedError: the stored bytes are damaged.
             MemoryChangedError: the exemplar isn't in the cache, and was dropped since the memory was opened.
         """
         if self._offsets[item] == _NOT_CACHED:
@@ -151,7 +151,7 @@ class DecodedExemplars:
         return self._provider.where(item, frame)
 
     def close(self) -> None:
-        """Give the disk space back. Processes that the cache was sent to have it until they end."""
+        """Release the disk space. Processes that the cache was sent to hold it until they end."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -162,8 +162,8 @@ class DecodedExemplars:
     ) -> None:
         self.close()
 
-    def _laid_out(self, to_decode: Indices, cache_bytes: int) -> tuple[Indices, int]:
-        """(n,) where each exemplar's frames begin in the file, or `_NOT_CACHED`; and the file's size."""
+    def _layout(self, to_decode: Indices, cache_bytes: int) -> tuple[Indices, int]:
+        """Compute the offset of each exemplar in the file, (n,) with `_NOT_CACHED` for others, and the file's size."""
         offsets = np.full(len(self.items), _NOT_CACHED, np.int64)
         used = 0
         for item in to_decode.tolist():
@@ -178,7 +178,7 @@ class DecodedExemplars:
         return len(ppm_header(width, height)) + width * height * 3
 
     def _decode(self, item: int) -> str | None:
-        """Put an exemplar into the file; what is wrong with it where it can't be decoded."""
+        """Decode an exemplar into the file, and return the reason where it can't be decoded."""
         width, height = int(self.items.widths[item]), int(self.items.heights[item])
         try:
             clip = self._provider.read(item, np.arange(self.items.n_frames[item]))
@@ -201,7 +201,7 @@ class DecodedExemplars:
 
 
 def _write(file: int, data: bytes, offset: int) -> None:
-    """All of it: where the disk is nearly full, a call writes a part first, and the next one says so."""
+    """Write all bytes: on a nearly full disk one call writes a part, and only the next call fails."""
     left = memoryview(data)
     while left:
         written = os.pwrite(file, left, offset)

@@ -1,4 +1,4 @@
-"""Exemplars as a provider of encoded frames, so that replay and new data go through one clip stream."""
+"""Exemplars as a provider of encoded frames: replay and new data go through one clip stream."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ log = logging.getLogger(__name__)
 
 
 class ExemplarProvider:
-    """All exemplars of a memory, by label id and rank. An item's frames are the ones that are kept, from 0.
+    """All exemplars of a memory, by label id and rank. An item's frames are the kept frames, numbered from 0.
 
-    Nothing is held open or kept between reads. It can be sent to processes, which then read the same generation of
-    the memory; what a writer has dropped meanwhile ends in a `MemoryChangedError`.
+    No file is held open and nothing is cached between reads. The provider can be sent to processes, which then read the
+    same generation of the memory; an exemplar that a writer has dropped meanwhile ends in a `MemoryChangedError`.
 
     Args:
-        memory: opened for reading.
-        on_damaged_class: where keys and frame numbers of a class can't be read: `raise`, or `skip`, which leaves out
-            the class and logs a warning that names it. What to do where frames are damaged is the stream's to say.
+        memory: Memory, opened for reading.
+        on_damaged_class: What to do where the table of a class can't be read: `raise`, or `skip`, which leaves out the
+            class and logs a warning that names it. Streams decide what to do where frames are damaged.
 
     Attributes:
-        items: facts about every exemplar.
-        codecs: (n,) of the frames of each, as `EncodedClip` names them.
-        damaged: why classes were left out.
+        items: Keys, labels and sizes of all exemplars.
+        codecs: (n,) codec of each exemplar's frames, as `EncodedClip` names it.
+        damaged: Reasons why classes were left out.
 
     Raises:
-        ExemplarDamagedError: a class can't be read, and isn't to be skipped.
+        ExemplarDamagedError: the table of a class can't be read, and `on_damaged_class` is `raise`.
         SettingsError: there are no exemplars.
     """
 
@@ -70,10 +70,10 @@ class ExemplarProvider:
         )
 
     def read(self, item: int, frames: Indices) -> EncodedClip:
-        """The bytes of frames (T,) of an exemplar: of pictures only those asked for, of a video all.
+        """Read frames (T,) of an exemplar: of pictures only the units of these frames, of a video its one unit.
 
         Raises:
-            ExemplarDamagedError: they are not what was stored; names rank, key, class and file.
+            ExemplarDamagedError: the stored bytes are damaged; the message names rank, key, class and file.
             MemoryChangedError: the exemplar was dropped since the memory was opened.
         """
         clip = self.memory.exemplar(int(self.items.labels[item]), int(self._ranks[item])).clip

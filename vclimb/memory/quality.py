@@ -1,4 +1,4 @@
-"""How much frames have lost: PSNR and SSIM."""
+"""Loss of encoded frames, measured as PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ K2 = 0.03
 
 
 def psnr(reference: Pixels, frames: Pixels) -> Floats:
-    """Peak signal-to-noise ratio of each frame, in dB: 10 log10(255^2 / MSE), over all pixels and the three of RGB.
+    """Compute the peak signal-to-noise ratio of each frame, in dB: 10 log10(255^2 / MSE) over the pixels of R, G and B.
 
     Args:
         reference: (..., H, W, 3) uint8.
-        frames: likewise.
+        frames: uint8, of the same shape.
 
     Returns:
-        (...), infinite where frames are equal.
+        (...) PSNR in dB, infinite where frames are equal.
 
     Raises:
-        ValueError: they aren't uint8 RGB frames of one shape.
+        ValueError: the arrays aren't uint8 RGB frames of one shape.
     """
     _check(reference, frames)
     error = reference.astype(np.float64) - frames
@@ -38,7 +38,7 @@ def psnr(reference: Pixels, frames: Pixels) -> Floats:
 
 
 def ssim(reference: Pixels, frames: Pixels) -> Floats:
-    """Structural similarity of each frame's luma: 1 where frames are equal, lower otherwise.
+    """Compute the structural similarity of each frame's luma: 1 where frames are equal, lower otherwise.
 
     Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
     IEEE Transactions on Image Processing 13(4), 2004: equation (13) with its Gaussian window, averaged over the places
@@ -47,13 +47,13 @@ def ssim(reference: Pixels, frames: Pixels) -> Floats:
 
     Args:
         reference: (..., H, W, 3) uint8, at least 11x11 pixels.
-        frames: likewise.
+        frames: uint8, of the same shape.
 
     Returns:
-        (...).
+        (...) SSIM.
 
     Raises:
-        ValueError: they aren't uint8 RGB frames of one shape, or too small.
+        ValueError: the arrays aren't uint8 RGB frames of one shape, or the frames are too small.
     """
     _check(reference, frames)
     height, width = reference.shape[-3:-1]
@@ -86,7 +86,7 @@ def _luma(frames: Pixels) -> Floats:
 
 
 def _windowed(values: Floats) -> Floats:
-    """The Gaussian mean around each place where the window fits: (..., H - 10, W - 10). The window is separable."""
+    """Average with the Gaussian window wherever it fits: (..., H - 10, W - 10). The window is separable."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
     weights /= weights.sum()

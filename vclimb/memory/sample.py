@@ -1,4 +1,4 @@
-"""What exemplars will cost, measured on some of them: for plans, before there is a memory."""
+"""The cost of exemplars, measured on a sample of instances: for plans, before a memory is made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT_BYTES, CLASS_BYTES, EXEMPLAR_BYTES = 450, 2500, 40
 def bytes_per_frame(
     dataset: StoredDataset, instances: Sequence[StoredInstance], codec: ExemplarCodec, choice: FrameChoice
 ) -> float:
-    """Bytes on disk of the frames that are kept of instances, for each of these frames.
+    """Measure the mean bytes on disk of a kept frame of some instances.
 
     Raises:
         FrameDamagedError: a frame of the data set doesn't decode.

@@ -1,4 +1,4 @@
-"""A picture of a memory: a row for each class, and in it the frames that its first exemplars keep, side by side."""
+"""A picture of a memory: a row for each class, with the frames of its first exemplars side by side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.errors import FrameDamagedError
 
-# All in pixels. Two exemplars of eight frames of 4:3 fill a line.
+# Sizes in pixels. Two exemplars of eight frames of 4:3 fill a line.
 MARGIN = 20
 LABEL_WIDTH = 180
 LINE_WIDTH = 1710
@@ -45,10 +45,10 @@ class MemorySheet:
     """A picture of a memory.
 
     Attributes:
-        picture: RGB, `MIN_WIDTH` to `MAX_WIDTH` wide; its height is bounded by the number of classes.
-        n_classes: that are shown.
-        n_exemplars: that are shown, damaged ones included.
-        n_damaged: of these, that could not be drawn.
+        picture: RGB picture, `MIN_WIDTH` to `MAX_WIDTH` wide; the number of classes bounds its height.
+        n_classes: Number of classes shown.
+        n_exemplars: Number of exemplars shown, damaged ones included.
+        n_damaged: Number of exemplars that could not be drawn.
     """
 
     picture: Image.Image
@@ -58,7 +58,7 @@ class MemorySheet:
 
 
 class _Strip(NamedTuple):
-    """The place of an exemplar in its class's row."""
+    """Place of an exemplar in the row of its class."""
 
     rank: int
     line: int
@@ -69,15 +69,15 @@ class _Strip(NamedTuple):
 
 
 def memory_sheet(memory: MemoryStore, usage: MemoryUsage, max_classes: int = MAX_CLASSES) -> MemorySheet:
-    """Draw a memory. Frames keep their aspect ratio, exemplars stand by rank, and what is damaged is marked.
+    """Draw a memory. Frames keep their aspect ratio, exemplars are in order of rank, and damaged ones are marked.
 
     Args:
-        memory: opened for reading.
-        usage: what it costs.
-        max_classes: of more classes, evenly spaced ones are drawn.
+        memory: Memory, opened for reading.
+        usage: Usage of the memory.
+        max_classes: Limit of the classes drawn; of more classes, evenly spaced ones are drawn.
 
     Raises:
-        MemoryChangedError: what was to be drawn was dropped meanwhile.
+        MemoryChangedError: an exemplar was dropped meanwhile.
     """
     labels = evenly(sorted(memory.classes), max_classes)
     rows = {label: _placed(memory, label) for label in labels}
@@ -95,30 +95,30 @@ def memory_sheet(memory: MemoryStore, usage: MemoryUsage, max_classes: int = MAX
     _write(draw, MARGIN, 14, _title(memory, usage), _TITLE, _INK, width - 2 * MARGIN)
     _write(draw, MARGIN, 42, "; ".join(notes), _NOTE, _FAINT, width - 2 * MARGIN)
     top, n_damaged = HEADER_HEIGHT, 0
-    of = {one.label: one for one in usage.classes}
+    usages = {class_usage.label: class_usage for class_usage in usage.classes}
     for (label, strips), height in zip(rows.items(), heights, strict=True):
         draw.line((MARGIN, top, width - MARGIN, top), _RULE)
-        _draw_label(draw, top + ROW_PADDING, of[label], len(strips))
+        _draw_label(draw, top + ROW_PADDING, usages[label], len(strips))
         n_damaged += sum(not _draw_strip(picture, top + ROW_PADDING, memory, label, strip) for strip in strips)
         top += height
     return MemorySheet(picture, len(labels), n_exemplars, n_damaged)
 
 
 def frame_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height at which frames are drawn: of the same aspect, as large as a cell."""
+    """Scale a width and a height to the size of a cell, with the same aspect ratio."""
     scale = min(CELL_WIDTH / width, CELL_HEIGHT / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """At most so many items, evenly spaced from the first to the last."""
+    """Choose at most `most` items, evenly spaced from the first to the last."""
     if len(items) <= most:
         return list(items)
     return [items[number] for number in np.linspace(0, len(items) - 1, most).round().astype(int).tolist()]
 
 
 def _placed(memory: MemoryStore, label: int) -> list[_Strip]:
-    """The exemplars of a class that are shown, and where."""
+    """Place the first exemplars of a class in its row."""
     try:
         table = memory.table(label)
     except FrameDamagedError:
@@ -163,7 +163,7 @@ def _draw_label(draw: ImageDraw.ImageDraw, top: int, usage: ClassUsage, n_shown:
     width = LABEL_WIDTH - STRIP_GAP
     _write(draw, MARGIN, top, usage.name, _NAME, _INK, width)
     if usage.is_damaged:
-        _write(draw, MARGIN, top + 22, "its index is damaged", _NOTE, _ALARM, width)
+        _write(draw, MARGIN, top + 22, "its table is damaged", _NOTE, _ALARM, width)
         return
     more = f", {n_shown} shown" if n_shown < usage.videos else ""
     notes = (
@@ -176,7 +176,7 @@ def _draw_label(draw: ImageDraw.ImageDraw, top: int, usage: ClassUsage, n_shown:
 
 
 def _draw_strip(picture: Image.Image, top: int, memory: MemoryStore, label: int, strip: _Strip) -> bool:
-    """Draw an exemplar's frames and what they are. Whether they could be drawn."""
+    """Draw an exemplar's frames and caption; return whether the frames could be drawn."""
     left, top = MARGIN + LABEL_WIDTH + strip.left, top + strip.line * LINE_HEIGHT
     draw, (width, height) = ImageDraw.Draw(picture), strip.frame_size
     try:
@@ -192,25 +192,25 @@ def _draw_strip(picture: Image.Image, top: int, memory: MemoryStore, label: int,
 
 
 def _draw_caption(draw: ImageDraw.ImageDraw, left: int, top: int, table: ExemplarTable, strip: _Strip) -> None:
-    """Rank and key, and to the right of them, where there is room, which frames of the video are kept."""
+    """Write rank and key and, where they fit to the right, the numbers of the kept frames."""
     n_kept = int(table.n_frames[strip.rank])
     numbers = table.rows["frames"][strip.rank, :n_kept].tolist()
-    which = f"frame {numbers[0]}" if n_kept == 1 else f"frames {numbers[0]}-{numbers[-1]}"
+    kept = f"frame {numbers[0]}" if n_kept == 1 else f"frames {numbers[0]}-{numbers[-1]}"
     if len(strip.shown) < n_kept:
-        which = f"{len(strip.shown)} of {n_kept} shown, {which}"
-    width = int(draw.textlength(which, _CAPTION)) + 12
+        kept = f"{len(strip.shown)} of {n_kept} shown, {kept}"
+    width = int(draw.textlength(kept, _CAPTION)) + 12
     if 3 * width <= strip.width:
-        _write(draw, left + strip.width - width + 12, top, which, _CAPTION, _FAINT, width)
+        _write(draw, left + strip.width - width + 12, top, kept, _CAPTION, _FAINT, width)
     else:
         width = 0
     _write(draw, left, top, f"#{strip.rank}  {table.keys[strip.rank]}", _CAPTION, _INK, strip.width - width)
 
 
 def _frames(memory: MemoryStore, label: int, strip: _Strip) -> list[Image.Image]:
-    """The frames of an exemplar that are shown, at the size at which they are.
+    """Decode the frames of an exemplar that are shown, and scale them.
 
     Raises:
-        FrameDamagedError: they can't be read or don't decode.
+        FrameDamagedError: the frames can't be read or don't decode.
     """
     exemplar = memory.exemplar(label, strip.rank)
     clip = replace(exemplar.clip, unit=exemplar.clip.unit[strip.shown], position=exemplar.clip.position[strip.shown])
@@ -222,7 +222,7 @@ def _frames(memory: MemoryStore, label: int, strip: _Strip) -> list[Image.Image]
 def _write(
     draw: ImageDraw.ImageDraw, left: int, top: int, text: str, font: Font, colour: tuple[int, int, int], width: int
 ) -> None:
-    """One line of text, cut in the middle where it is too long."""
+    """Write one line of text, shortened in the middle where it is too long."""
     text = text.encode("ascii", "replace").decode()  # the built-in font has no other letters
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     draw.text((left, top), _shortened(text, lambda short: draw.textlength(short, font) <= width), colour, font)

@@ -1,6 +1,6 @@
 """Which frames of an instance an exemplar keeps.
 
-A new strategy is a small class that inherits `_Counted` for the usual rules and is entered in `FRAME_CHOICES`.
+A new rule is a small class that inherits `_Counted`, which handles K, and is entered in `FRAME_CHOICES`.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from vclimb.pipeline.errors import SettingsError
 
 FrameCount = int | Literal["all"]
 ReadPixels = Callable[[Indices], Pixels]
-"""Decodes frames, given by rising numbers (m,) within the instance: (m, H, W, 3) uint8 RGB."""
+"""Function that decodes the frames of rising numbers (m,) within the instance to (m, H, W, 3) uint8 RGB."""
 
-# Pixels of a side of the grey pictures that frames are compared by.
+# Side, in pixels, of the grey pictures by which frames are compared.
 THUMBNAIL_SIDE = 16
-# Whole groups of pictures, so that few frames of H.264 shards are decoded twice.
+# Frames decoded at once: whole groups of pictures, so that few frames of H.264 shards are decoded twice.
 FRAMES_IN_PIECE = 2 * GOP_FRAMES
 
 
 class FrameChoice(Protocol):
-    """How the frames of an exemplar are chosen. A pure function of its arguments."""
+    """A rule that chooses the frames of an exemplar: a pure function of its arguments."""
 
     def n_chosen(self, n_frames: int) -> int:
-        """How many frames `choose` gives for an instance of so many."""
+        """Count the frames that `choose` returns for an instance of `n_frames` frames."""
         ...
 
     def choose(self, n_frames: int, key: str, pixels: ReadPixels) -> Indices:
-        """The frames to keep.
+        """Choose the frames to keep.
 
         Args:
-            n_frames: frames of the instance, 1 or more.
-            key: names the instance; two instances of one video need two keys.
-            pixels: decodes frames of the instance. Called only by a choice that looks at them.
+            n_frames: Number of frames of the instance, 1 or more.
+            key: Name of the instance; two instances of one video need two keys.
+            pixels: Function that decodes frames of the instance. Only rules that compare frames call it.
 
         Returns:
             (n_chosen,) int64 in [0, n_frames), rising, each once.
@@ -55,7 +55,7 @@ class _Counted(abc.ABC):
     """K frames; all of an instance that has no more than K.
 
     Attributes:
-        count: K, 1 or more, or `all`.
+        count: Number of frames, K, 1 or more, or `all`.
     """
 
     count: FrameCount
@@ -76,7 +76,7 @@ class _Counted(abc.ABC):
 
     @abc.abstractmethod
     def _choose(self, n_frames: int, count: int, key: str, pixels: ReadPixels) -> Indices:
-        """`count` of `n_frames` frames, where it is less."""
+        """Choose `count` of `n_frames` frames, where `count` is less."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class UniformFrames(_Counted):
 
 @dataclass(frozen=True)
 class RandomFrames(_Counted):
-    """K frames drawn without repetition. Those of a smaller K are among those of a larger one."""
+    """K frames drawn without repetition. The frames for a smaller K are among those for a larger K."""
 
     seed: int = 0
 
@@ -108,7 +108,7 @@ class FirstFrames(_Counted):
 
 @dataclass(frozen=True)
 class MiddleFrame(_Counted):
-    """The single frame in the middle, whatever K."""
+    """The single frame in the middle, for any K."""
 
     def n_chosen(self, n_frames: int) -> int:
         return 1
@@ -119,7 +119,7 @@ class MiddleFrame(_Counted):
 
 @dataclass(frozen=True)
 class DiverseFrames(_Counted):
-    """The K frames that differ most: farthest-point selection (Gonzalez, 1985) on grey thumbnails.
+    """The K frames that differ most, by farthest-point selection (Gonzalez, 1985) on grey thumbnails.
 
     Starts from the middle frame and adds, each time, the frame that differs most from the nearest of those chosen.
     Of frames that differ equally, the one farthest in time from those chosen is added, so that a still video is
@@ -141,19 +141,19 @@ FRAME_CHOICES: dict[str, Callable[[FrameCount, int], FrameChoice]] = {
     "middle": lambda count, seed: MiddleFrame(count),
     "diverse": lambda count, seed: DiverseFrames(count),
 }
-"""Name of a strategy -> what makes it from K and a seed."""
+"""Name of a rule -> function that makes the rule from K and a seed."""
 
 
 def parse_frame_choice(name: str, count: FrameCount, seed: int = 0) -> FrameChoice:
-    """The strategy of a name.
+    """Make the rule of a name.
 
     Args:
-        name: one of `FRAME_CHOICES`.
-        count: K, frames of a video that are kept, or `all`.
-        seed: of a choice that draws.
+        name: A name of `FRAME_CHOICES`.
+        count: Number of frames kept of a video, K, or `all`.
+        seed: Seed of a rule that draws.
 
     Raises:
-        SettingsError: there is no such strategy, or K is out of range.
+        SettingsError: there is no such rule, or K is out of range.
     """
     if name not in FRAME_CHOICES:
         raise SettingsError(f"frame choice {name!r} is not known; allowed: {', '.join(FRAME_CHOICES)}")
@@ -161,10 +161,10 @@ def parse_frame_choice(name: str, count: FrameCount, seed: int = 0) -> FrameChoi
 
 
 def parse_frame_count(text: str) -> FrameCount:
-    """K as it is written: `8`, or `all`.
+    """Read K from a text: `8`, or `all`.
 
     Raises:
-        SettingsError: it is neither.
+        SettingsError: the text is neither a number of 1 or more nor `all`.
     """
     word = text.strip().lower()
     if word == "all":
@@ -175,7 +175,7 @@ def parse_frame_count(text: str) -> FrameCount:
 
 
 def thumbnails(frames: Pixels) -> npt.NDArray[np.uint8]:
-    """Small grey pictures of frames, flat: (m, up to 16 * 16) from (m, H, W, 3). Whole numbers, alike everywhere."""
+    """Shrink frames (m, H, W, 3) to flat grey pictures (m, up to 16 * 16), in whole numbers: the same everywhere."""
     height, width = frames.shape[1:3]
     rows, columns = min(THUMBNAIL_SIDE, height), min(THUMBNAIL_SIDE, width)
     tops, lefts = np.arange(rows) * height // rows, np.arange(columns) * width // columns
@@ -187,9 +187,9 @@ def thumbnails(frames: Pixels) -> npt.NDArray[np.uint8]:
 
 
 def farthest_points(pictures: npt.NDArray[np.uint8], count: int) -> Indices:
-    """Frames that differ most, in the order of their choice: (count,) from pictures (n, D), count at most n.
+    """Choose the pictures that differ most: (count,) numbers, in the order of choice, of pictures (n, D).
 
-    The first `k` of them are the choice for `k`.
+    The first `k` numbers are the choice for `k`.
     """
     n_frames = len(pictures)
     times = np.arange(n_frames)
@@ -201,7 +201,7 @@ def farthest_points(pictures: npt.NDArray[np.uint8], count: int) -> Indices:
         step = pictures.astype(np.int32) - pictures[newest]
         np.minimum(difference, np.einsum("nd,nd->n", step, step), out=difference)
         np.minimum(distance_in_time, np.abs(times - newest), out=distance_in_time)
-        # One number for both: a chosen frame has 0, any other at least 1.
+        # One number for both distances: a chosen frame has 0, any other at least 1.
         chosen.append(int(np.argmax(difference * n_frames + distance_in_time)))
     return np.array(chosen, np.int64)
 

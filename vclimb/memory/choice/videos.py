@@ -1,7 +1,6 @@
-"""Which videos of a class the memory keeps: a ranking of all candidates, best first.
+"""Rules that rank the videos of a class, best first; the memory keeps the start of the ranking.
 
-The memory keeps a prefix of the ranking, so that a smaller quota drops the last-ranked. A new strategy is a small
-class that is entered in `VIDEO_CHOICES`.
+A smaller quota drops the last-ranked videos. A new rule is a small class that is entered in `VIDEO_CHOICES`.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ class Candidates:
     """The instances of one class that may be kept.
 
     Attributes:
-        keys: names of the instances, each once.
-        groups: the source group of each (videos cut from one recording share it); None: unknown, on its own.
-        features: (n, D) floating, of any length but finite; None where the strategy doesn't need them.
+        keys: Names of the instances, each once.
+        groups: Source group of each instance, shared by videos cut from one recording; None: unknown.
+        features: (n, D) finite floating numbers; None where the rule doesn't need them.
 
     Raises:
         VclimbError: a feature holds NaN or infinity.
@@ -57,7 +56,7 @@ class Candidates:
             raise VclimbError(
                 f"features of {np.count_nonzero(~finite)} of {len(self)} videos hold NaN or infinity, the first of "
                 f"them {self.keys[int(np.argmin(finite))]!r}; allowed: finite numbers. The model that made them has "
-                "probably diverged: train it with a lower learning rate, or choose videos by a strategy that needs no "
+                "probably diverged: train it with a lower learning rate, or choose videos by a rule that needs no "
                 f"features: {others}"
             )
 
@@ -66,24 +65,24 @@ class Candidates:
 
 
 class VideoChoice(Protocol):
-    """How the videos of a class are ranked.
+    """A rule that ranks the videos of a class.
 
     Attributes:
-        needs_features: whether `rank` looks at the candidates' features.
+        needs_features: Whether `rank` looks at the candidates' features.
     """
 
     needs_features: ClassVar[bool]
 
     def rank(self, candidates: Candidates) -> Indices:
-        """All candidates, best first: a permutation of range(n), int64. A pure function of the candidates."""
+        """Rank all candidates, best first: a permutation of range(n), int64. A pure function of the candidates."""
         ...
 
 
 @dataclass(frozen=True)
 class RandomVideos:
-    """By chance, each key's place depending on seed and key alone.
+    """Random order, in which a key's place depends on the seed and the key alone.
 
-    Whichever other candidates there are, and in whatever order they come, two keys keep their order.
+    Two keys keep their order whatever other candidates there are, and in whatever order these come.
     """
 
     seed: int = 0
@@ -95,9 +94,9 @@ class RandomVideos:
 
 @dataclass(frozen=True)
 class SpreadVideos:
-    """From as many source groups as can be: one of each group, then a second of each, and so on; else by chance.
+    """One random video of each source group, then a second of each, and so on.
 
-    The first g are of g different groups, where there are g. A video of no known group is a group of its own.
+    The first g videos are of g different groups, where there are g groups. A video of unknown group is its own group.
     """
 
     seed: int = 0
@@ -117,7 +116,7 @@ class SpreadVideos:
 
 @dataclass(frozen=True)
 class HerdingVideos:
-    """iCaRL's herding: each prefix's mean feature is as near to the class mean as one more video can bring it."""
+    """iCaRL's herding: each next video brings the mean of the chosen ones as near to the class mean as possible."""
 
     needs_features: ClassVar[bool] = True
 
@@ -145,18 +144,18 @@ VIDEO_CHOICES: dict[str, Callable[[int], VideoChoice]] = {
     "nearest": lambda seed: NearestVideos(),
     "spread": SpreadVideos,
 }
-"""Name of a strategy -> what makes it from a seed."""
+"""Name of a rule -> function that makes the rule from a seed."""
 
 
 def parse_video_choice(name: str, seed: int = 0) -> VideoChoice:
-    """The strategy of a name.
+    """Make the rule of a name.
 
     Args:
-        name: one of `VIDEO_CHOICES`.
-        seed: of a choice that draws.
+        name: A name of `VIDEO_CHOICES`.
+        seed: Seed of a rule that draws.
 
     Raises:
-        SettingsError: there is no such strategy.
+        SettingsError: there is no such rule.
     """
     if name not in VIDEO_CHOICES:
         raise SettingsError(f"video choice {name!r} is not known; allowed: {', '.join(VIDEO_CHOICES)}")
@@ -164,13 +163,13 @@ def parse_video_choice(name: str, seed: int = 0) -> VideoChoice:
 
 
 def key_draws(keys: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
-    """64 random bits for each key: (n,)."""
+    """Draw 64 random bits for each key: (n,)."""
     numbers = np.array([key_number(key, "exemplar videos") for key in keys], np.uint64)
     return bits(seed, numbers.view(np.int64))
 
 
 def normalised(features: Features) -> Doubles:
-    """Rows of length 1, float64; a row of zeros stays."""
+    """Scale rows to length 1, in float64; a row of zeros stays."""
     rows = features.astype(np.float64)
     if rows.size:
         # Two steps, since the squares of very large or very small numbers are no float64.
@@ -182,14 +181,14 @@ def normalised(features: Features) -> Doubles:
 
 
 def herding(features: Features) -> Indices:
-    """Herding, Algorithm 4 of iCaRL (Rebuffi et al., CVPR 2017), to the last candidate.
+    """Rank by herding, Algorithm 4 of iCaRL (Rebuffi et al., CVPR 2017), to the last candidate.
 
     With phi the features of length 1 and mu their mean, the k-th choice is the candidate, of those not chosen yet,
-    that brings the mean of the k chosen nearest to mu: it minimises |mu - (phi + sum of the chosen) / k|. As in the
-    authors' own code, the means themselves are not made length 1 again, and each candidate is chosen once.
+    that brings the mean of the k chosen ones nearest to mu: it minimises |mu - (phi + sum of the chosen) / k|. As in
+    the authors' own code, the means themselves are not made length 1 again, and each candidate is chosen once.
 
     Of candidates whose distances, times k and squared, are within `TIE` of the least, the first is chosen. So the
-    ranking is the same with every BLAS, but where a distance lies within rounding of that limit.
+    ranking is the same with every BLAS, except where a distance lies within rounding of that limit.
 
     Args:
         features: (n, D), finite.
@@ -220,7 +219,7 @@ def herding(features: Features) -> Indices:
 
 
 def nearest_to_mean(features: Features) -> Indices:
-    """Candidates by the distance of their feature, made length 1, from the mean of these: (n,) int64.
+    """Rank candidates by the distance of their feature, scaled to length 1, from the mean of these: (n,) int64.
 
     Args:
         features: (n, D), finite.

@@ -1,4 +1,4 @@
-"""What can go wrong with a stored memory, besides what can with any data set."""
+"""Errors of a stored memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from vclimb.pipeline.errors import FrameDamagedError, VclimbError
 
 
 class MemoryChangedError(VclimbError, RuntimeError):
-    """The memory was changed since it was opened, and what was asked for is no longer there. Open it again."""
+    """The memory was changed since it was opened, and an exemplar was dropped. Open the memory again."""
 
 
 class MemoryEmptyError(VclimbError, ValueError):
@@ -14,4 +14,4 @@ class MemoryEmptyError(VclimbError, ValueError):
 
 
 class ExemplarDamagedError(FrameDamagedError):
-    """The stored bytes of an exemplar are missing, or not the ones that were written. Names class, rank, key, file."""
+    """The stored bytes of an exemplar are missing or damaged. The message names class, rank, key and file."""

@@ -13,13 +13,13 @@ class Exemplar:
     """K encoded frames of an instance, and where they come from.
 
     Attributes:
-        key: of the stored video.
-        start_frame: of the instance within the video, inclusive.
-        end_frame: of the instance within the video, exclusive.
-        frames: (K,) int64 numbers, within the video, of the frames that are kept; rising.
-        clip: their bytes: one unit a frame (image codecs) or one unit for all (video codecs).
-        width: pixels of the encoded frames.
-        height: pixels of the encoded frames.
+        key: Key of the stored video.
+        start_frame: First frame of the instance within the video, inclusive.
+        end_frame: End of the instance within the video, exclusive.
+        frames: (K,) int64 numbers of the kept frames within the video, rising.
+        clip: Encoded frames: one unit for each frame (image codecs) or one unit for all (video codecs).
+        width: Width of the encoded frames in pixels.
+        height: Height of the encoded frames in pixels.
     """
 
     key: str
