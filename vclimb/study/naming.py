@@ -1,4 +1,4 @@
-"""Names for people: of settings, and of cells by what sets them apart. Loads nothing heavy."""
+"""Words for settings, values, cells, durations and sizes in tables and charts. Loads no torch."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _TITLES = {
 
 
 def title(setting: str) -> str:
-    """What a setting is called on an axis or in a table."""
+    """Name a setting on an axis or in a table."""
     return _TITLES.get(setting, setting)
 
 
 def head(setting: str) -> str:
-    """The same as a heading above short values."""
+    """Name a setting in the heading of a column."""
     return {"memory.frames": "K", "consistency.weight": "TC", "consistency.frames": "TC K"}.get(setting, title(setting))
 
 
 def short(setting: str, value: Any) -> str:
-    """A setting's value, short and with what it is of."""
+    """Word a setting and its value in short."""
     if value is None:
         return f"{title(setting)} -"
     if setting == "method.name" or setting in ("memory.budget", "memory.codec"):
@@ -54,23 +54,23 @@ def short(setting: str, value: Any) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A value alone."""
+    """Word a value."""
     if value is None:
         return "-"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the settings that differ between cells, in the order in which people ask for them."""
-    names = list(dict.fromkeys(name for one in settings for name in one))
-    differing = [name for name in names if len({repr(one.get(name)) for one in settings}) > 1]
+    """List the settings that differ between cells, from the most to the least common ones in studies."""
+    names = list(dict.fromkeys(name for table in settings for name in table))
+    differing = [name for name in names if len({repr(table.get(name)) for table in settings}) > 1]
     order = [*_TITLES]
     differing = [name for name in differing if not changes_no_result(name) and name != SEED]
     return sorted(differing, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:
-    """A cell in a few words: what sets it apart."""
+    """Word the settings that distinguish a cell."""
     words = [short(name, settings[name]) for name in names if settings.get(name) is not None]
     return ", ".join(words) or str(settings.get("method.name", "run"))
 

@@ -1,4 +1,4 @@
-"""Studies by name. The data set's own settings (model, epochs, scenario) come from flags or a file that names one."""
+"""Presets of studies. Settings that suit the data set (model, epochs, scenario) come from flags or a study's file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Table
 from vclimb.suggestion import suggestion
 
-# What a class can't use of its share goes to others: else coarse exemplars would use less of an equal budget.
+# Without rebalancing, coarse exemplars would use less of an equal budget.
 _EVEN = {"rebalance": True}
 _FRAMES = [1, 2, 4, 8, 16, "all"]
 # Villa et al., section 5: regularisation methods are trained with Adagrad, in larger batches.
@@ -15,14 +15,14 @@ _EWC = {"method": {"name": "ewc", "strength": 3e3}, "training.epochs": 30, **_RE
 _MAS = {"method": {"name": "mas", "strength": 3e5}, "training.epochs": 20, **_REGULARISED}
 
 PRESETS: dict[str, Table] = {
-    # How many frames of a video to keep, at equal bytes and at equal videos.
+    # Number of frames kept of a video, at equal bytes and at equal videos.
     "memory-vs-frames": {
         "name": "memory-vs-frames",
         "base": {"method": "naive", "scenario": {"tasks": 10}, "memory": _EVEN},
         "axes": {"memory.frames": _FRAMES, "seed": [0, 1]},
         "constraints": {"equal": ["bytes", "videos"], "budgets": ["2%", "5%", "10%"]},
     },
-    # How to encode them, at equal bytes.
+    # Encoding of exemplars, at equal bytes.
     "codecs": {
         "name": "codecs",
         "base": {"method": "naive", "scenario": {"tasks": 10}, "memory": {"frames": 8, **_EVEN}},
@@ -32,7 +32,7 @@ PRESETS: dict[str, Table] = {
         },
         "constraints": {"equal": "bytes", "budgets": ["2%"]},
     },
-    # Baselines: the memory holds whole videos.
+    # Baselines with a memory of whole videos.
     "paper-table-a": {
         "name": "paper-table-a",
         "base": {"scenario": {"tasks": 10}, "memory": {"budget": "2020v", "frames": "all"}},
@@ -44,7 +44,7 @@ PRESETS: dict[str, Table] = {
         "base": {"method": "icarl", "scenario": {"tasks": 10}, "memory": {"budget": "2020v"}},
         "axes": {"memory.frames": [4, 8, 16, "all"], "consistency.weight": [0.0, 0.5]},
     },
-    # The same for untrimmed and trimmed videos: needs ActivityNet's task file.
+    # Untrimmed and trimmed videos, with temporal consistency and without; needs ActivityNet's task file.
     "paper-table-c": {
         "name": "paper-table-c",
         "base": {"method": "icarl", "memory": {"budget": "4000v"}},
@@ -55,14 +55,14 @@ PRESETS: dict[str, Table] = {
         },
     },
 }
-"""Name -> content of a study's file."""
+"""Contents of studies' files, by name."""
 
 
 def preset_table(name: str) -> Table:
-    """The content of a preset.
+    """Look up the content of a preset.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: There is no preset of that name.
     """
     if name not in PRESETS:
         raise SettingsError(f"preset {name!r} is not known; {suggestion(name, PRESETS)}")
