@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
 READY := $(VENV)/.ready
-# Both start hundreds of processes; where Python is told to keep nothing compiled, each would compile vclimb anew.
+# Both start hundreds of processes. If Python may not store compiled files, each process compiles vclimb again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint clean
@@ -16,7 +16,7 @@ $(READY): pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# The main job on a small built-in data set: draw videos, prepare them, look at the result, train over three tasks, study.
+# The whole journey on a drawn data set: prepare, inspect, train over three tasks, study.
 demo: $(READY)
 	$(VENV)/bin/vclimb synth $(DEMO)/videos
 	$(VENV)/bin/vclimb prepare $(DEMO)/videos --out $(DEMO)/shards/synth
