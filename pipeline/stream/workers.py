@@ -9,7 +9,6 @@ mid-epoch, waiting for file descriptors from a worker that has ended.)
 
 from __future__ import annotations
 
-import multiprocessing
 import selectors
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from vclimb.pipeline.errors import SettingsError, VclimbError
 from vclimb.pipeline.stream.worker_process import Assignment, Worker, end_workers, send, start_worker
+from vclimb.pipeline.system.child_processes import fork_server_context
 from vclimb.pipeline.system.interrupts import interrupts_held
 
 Task = TypeVar("Task")
@@ -148,14 +148,13 @@ class BatchWorkers(Generic[Task, Answer]):
     def _start(self) -> None:
         if self._workers:
             return
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["vclimb.pipeline.stream.batch_decoder"])
+        fork_server_context.set_forkserver_preload(["vclimb.pipeline.stream.batch_decoder"])
         with interrupts_held():  # the workers inherit from the server that they get no Ctrl-C
             forkserver.ensure_running()
         self._selector = selectors.DefaultSelector()
         try:
             for number in range(self._n_workers):
-                worker = _idle_worker(self._work) or start_worker(context, number, self._work)
+                worker = _idle_worker(self._work) or start_worker(fork_server_context, number, self._work)
                 self._workers.append(worker)
                 self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
         except BaseException:  # interrupted: else the next epoch would go on with the workers that are there

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from vclimb.pipeline.errors import WorkersStoppedError
+from vclimb.pipeline.system.child_processes import spawn_context
 from vclimb.pipeline.system.interrupts import interrupts_held
 from vclimb.pipeline.system.parent import STOPPED, die_with_parent
 
@@ -83,11 +84,13 @@ def run_calls(
     """
     if not calls:
         return
-    context = multiprocessing.get_context("spawn")
-    ready, report = context.Pipe(duplex=False)
+    ready, report = spawn_context.Pipe(duplex=False)
     other_children = {child.pid for child in multiprocessing.active_children()}
     pool = ProcessPool(
-        min(workers, len(calls)), initializer=_start_worker, initargs=(report, initialize, arguments), context=context
+        min(workers, len(calls)),
+        initializer=_start_worker,
+        initargs=(report, initialize, arguments),
+        context=spawn_context,
     )
     try:
         with interrupts_held():
