@@ -1,4 +1,4 @@
-"""The replay memory: what writing, reading and dropping exemplars costs, and whether replay keeps up with new data.
+"""The replay memory: the cost of writing, reading and dropping exemplars, and clips per second of replay.
 
     python benchmarks/memory.py JPEG_SHARDS [--exemplars 2000] [--frames 8] [--size 224] [--workers 2] [--rounds 3]
 
@@ -41,7 +41,7 @@ CODECS = ("copy", "jpeg:75", "jpeg:75@128", "webp:75", "avif:60", "jxl:1", "h264
 
 
 def windows(dataset: StoredDataset, count: int, n_frames: int) -> InstanceProvider:
-    """So many runs of 2 * n_frames frames, as many of each video as it takes."""
+    """Cut `count` windows of 2 * n_frames frames from the videos, evenly over all of them."""
     per_video = -(-count // len(dataset.videos))
     runs = []
     for number in range(per_video):
@@ -53,7 +53,7 @@ def windows(dataset: StoredDataset, count: int, n_frames: int) -> InstanceProvid
 
 
 def fill(path: Path, provider: InstanceProvider, codec: str, n_frames: int) -> MemoryStore:
-    """A memory of all that a provider has."""
+    """Make a memory of all items of a provider."""
     memory = ReplayMemory(path, MemorySettings(budget=MemoryBudget("all"), frames=n_frames, codec=codec))
     labels = provider.items.labels
     new = [ClassInstances(n, f"class {n}", np.flatnonzero(labels == n)) for n in np.unique(labels).tolist()]
@@ -62,7 +62,7 @@ def fill(path: Path, provider: InstanceProvider, codec: str, n_frames: int) -> M
 
 
 def store_rates(folder: Path, memory: MemoryStore) -> None:
-    """Copy a memory exemplar by exemplar, read it, drop half of it, and print what each took."""
+    """Copy a memory, read it, drop half of its exemplars, and print the time of each step."""
     classes = [
         NewClass(n, stored.name, stored.encoding, [memory.exemplar(n, rank) for rank in range(stored.n_exemplars)])
         for n, stored in memory.classes.items()
@@ -96,7 +96,7 @@ def store_rates(folder: Path, memory: MemoryStore) -> None:
 
 
 def clips_per_second(provider: ClipProvider, settings: StreamSettings, workers: int, steps: int) -> float:
-    """Of the CPU stream, after its workers have started."""
+    """Measure the CPU stream after its workers have started."""
     with CpuClipStream(provider, settings, workers=workers) as stream:
         batches = endless(stream)
         take(batches, 4)

@@ -1,4 +1,4 @@
-"""An update of a memory that is stopped at any step, and what it leaves."""
+"""An update of a memory that is stopped at a step, and the state that it leaves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REMOVALS = ("unlink", "rmdir")
 
 
 def undisturbed_update(folder: Path) -> tuple[Path, Path]:
-    """The memory before an update, and after one that nothing disturbed."""
+    """Make the memory before an update, and after an update that nothing disturbed."""
     old, new = folder / "old.zarr", folder / "new.zarr"
     make_old(old)
     shutil.copytree(old, new)
@@ -39,14 +39,14 @@ def undisturbed_update(folder: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
-    """A folder that no disk is behind, where there is one: hundreds of updates wait for many a rename otherwise."""
+    """Make a folder in memory where the system has one: on a disk, hundreds of updates wait for each rename."""
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
         yield Path(folder)
 
 
 def is_old_or_new(path: Path, old_and_new: tuple[Path, Path]) -> str:
-    """Which of the two a memory is, all of its contents read; looking at it changes nothing."""
+    """Read a whole memory and tell whether it is the old or the new one; reading changes nothing."""
     before = bytes_of(path), folders_of(path)
     memory = MemoryStore.open(path)
     which = {1: "old", 2: "new"}[memory.generation]
@@ -58,12 +58,12 @@ def is_old_or_new(path: Path, old_and_new: tuple[Path, Path]) -> str:
 
 
 class Killed(BaseException):
-    """Nothing that a process does after SIGKILL."""
+    """Stands for SIGKILL, after which a process does nothing."""
 
 
 @contextmanager
 def stopped_at(step: int | None, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Iterator[list[str]]:
-    """Let changes to files fail from the given one on. Yields the names of the steps that were taken.
+    """Let changes to files fail from the given step on. Yields the names of the steps taken.
 
     After a kill nothing is changed any more; on a full disk files and folders can still be removed. A write that fails
     has written half.

@@ -1,4 +1,4 @@
-"""Exemplars and memories for tests, and what a memory holds as plain values."""
+"""Exemplars and memories for tests, and their contents as plain values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Contents = dict[int, tuple[str, str, list[tuple[Any, ...]]]]
 
 
 def make_exemplar(number: int, n_frames: int = 3, codec: str = "jpeg", unit_bytes: int = 60) -> Exemplar:
-    """An exemplar whose bytes depend on its number: a unit for each frame, or for `h264` one for all."""
+    """Make an exemplar whose bytes depend on a number: one unit for each frame, or for `h264` one for all."""
     dice = random.Random(number)
     start = dice.randrange(50)
     frames = np.array(sorted(dice.sample(range(start, start + 4 * n_frames), n_frames)), np.int64)
@@ -46,7 +46,7 @@ def new_class(label: int, n_exemplars: int, **options: Any) -> NewClass:
 
 
 def plain(exemplar: Exemplar) -> tuple[Any, ...]:
-    """All that an exemplar is, to be compared."""
+    """Convert an exemplar to values that can be compared."""
     clip = exemplar.clip
     assert (exemplar.frames.dtype, clip.unit.dtype, clip.position.dtype) == (np.int64,) * 3
     return (
@@ -61,7 +61,7 @@ def expected_contents(classes: Sequence[NewClass]) -> Contents:
 
 
 def contents(memory: MemoryStore) -> Contents:
-    """All that a memory holds, read exemplar by exemplar."""
+    """Read all exemplars of a memory, one by one."""
     return {
         label: (
             stored.name,
@@ -74,7 +74,7 @@ def contents(memory: MemoryStore) -> Contents:
 
 def contents_by_zarr(path: Path, **options: Any) -> Contents:
     """Read the same as `contents`, by nothing but zarr and NumPy, as the documentation shows it."""
-    found: Contents = {}
+    classes: Contents = {}
     for _, group in zarr.open_group(path, mode="r", **options)["exemplars"].groups():
         fields = [(name, kind, *map(tuple, shape)) for name, kind, *shape in group["table"].attrs["fields"]]
         table = group["table"][:].view(np.dtype(fields))[:, 0]
@@ -89,12 +89,12 @@ def contents_by_zarr(path: Path, **options: Any) -> Contents:
             clip = one_unit_for_all(codec, units[0], len(frames)) if is_video else one_unit_a_frame(codec, units)
             start, end, width, height = (int(row[name]) for name in ("start_frame", "end_frame", "width", "height"))
             exemplars.append(plain(Exemplar(row["key"].decode(), start, end, frames, clip, width, height)))
-        found[group.attrs["label"]] = (group.attrs["class_name"], group.attrs["encoding"], exemplars)
-    return found
+        classes[group.attrs["label"]] = (group.attrs["class_name"], group.attrs["encoding"], exemplars)
+    return classes
 
 
 def files_of(path: Path) -> dict[str, int]:
-    """Every file below a folder, relative to it, and its bytes."""
+    """List all files below a folder, relative to it, with their sizes."""
     found = {}
     for place, _, names in os.walk(path):
         for name in names:
@@ -108,7 +108,7 @@ def folders_of(path: Path) -> set[str]:
 
 
 def has_no_strays(path: Path) -> bool:
-    """There is not a file or folder besides those of the memory's classes; none is missing."""
+    """Check that the files and folders are exactly those of the memory's classes."""
     files, folders = {"zarr.json", "exemplars/zarr.json"}, {".", "exemplars"}
     for stored in MemoryStore.open(path).classes.values():
         folders |= {stored.folder, f"{stored.folder}/frames", f"{stored.folder}/table"}
@@ -143,19 +143,19 @@ def update(writer: MemoryWriter, add: Sequence[NewClass], keep: Mapping[int, int
 
 
 def size_if_kept(writer: MemoryWriter, keep: Mapping[int, int] | None = None) -> int:
-    """Bytes of all files that `commit(keep)` leaves, if it makes a new generation of as many digits."""
+    """Forecast the bytes of all files after `commit(keep)`."""
     keep = keep or {}
     return writer.empty_bytes + sum(writer.class_bytes(label, keep.get(label, 10**9)) for label in writer.labels)
 
 
 def make_old(path: Path) -> None:
-    """The memory before the update."""
+    """Make the memory before the update."""
     with MemoryWriter.open(path) as writer:
         update(writer, OLD)
 
 
 def make_new(path: Path) -> None:
-    """Go on from wherever the update was stopped, or do all of it."""
+    """Make the memory after the update, from whatever state a stopped update left."""
     with MemoryWriter.open(path) as writer:
         if writer.memory.generation < 1:
             update(writer, OLD)
@@ -164,5 +164,5 @@ def make_new(path: Path) -> None:
 
 
 def bytes_of(path: Path) -> dict[str, bytes]:
-    """Every file below a folder, relative to it, and what it holds."""
+    """Read all files below a folder, by their paths relative to it."""
     return {file: (path / file).read_bytes() for file in files_of(path)}

@@ -1,4 +1,4 @@
-"""What a memory is said to cost is what `os.walk`, `du` and `find` count."""
+"""The usage of a memory is what `os.walk`, `du` and `find` count."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_dropping_frees_the_bytes(tmp_path: Path) -> None:
 
 
 def test_the_overhead_is_small(tmp_path: Path) -> None:
-    """Whatever isn't encoded frames, next to 20 exemplars of 8 frames of 4 kB a class."""
+    """20 exemplars of 8 frames of 4 kB in each class: all other bytes are about a hundredth."""
     path = tmp_path / "memory.zarr"
     with MemoryWriter.open(path) as writer:
         update(writer, [new_class(label, 20, n_frames=8, unit_bytes=5000) for label in range(5)])
@@ -112,7 +112,7 @@ def test_what_a_writer_stages_is_on_the_disk_and_counted(tmp_path: Path) -> None
 @pytest.mark.parametrize("rebalance", [False, True])
 @pytest.mark.parametrize("budget_bytes", [700, 6_000, 20_000, 60_000])
 def test_a_budget_of_bytes_holds_to_the_byte(tmp_path: Path, budget_bytes: int, rebalance: bool) -> None:
-    """Task after task, each with a class of many and a class of few exemplars."""
+    """Each task adds a class of many and a class of few exemplars."""
     path = tmp_path / "memory.zarr"
     budget = MemoryBudget("bytes", budget_bytes)
     with MemoryWriter.open(path) as writer:

@@ -1,4 +1,4 @@
-"""Damage to a memory is found by checksum and named, and everything else can be read and written all the same."""
+"""Damage to a memory is found by checksum and named, and the rest can still be read and written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def empty(file: Path) -> None:
 
 
 def fill_with_zeros(file: Path) -> None:
-    """As some file systems leave a file after the power failed."""
+    """Leave the file as some file systems do after a power cut."""
     file.write_bytes(bytes(file.stat().st_size))
 
 
@@ -56,7 +56,7 @@ def put_a_folder(file: Path) -> None:
 
 
 def copy_another(file: Path) -> None:
-    """A whole chunk with a checksum that fits, but of another array."""
+    """Put a chunk of another array there, whose checksum fits."""
     other = "table" if "frames" in file.parts else "frames"
     file.write_bytes((file.parents[1] / other / "c.0.0").read_bytes())
 
@@ -65,7 +65,7 @@ DAMAGES = [flip_a_bit, truncate, empty, fill_with_zeros, delete, put_a_folder, c
 
 
 def readable(memory: MemoryStore, but: set[tuple[int, int]]) -> bool:
-    """Every exemplar but some is what was stored, and those say that they aren't."""
+    """Check that all exemplars are as they were stored, and that reading the others raises an error."""
     for label in range(3):
         for rank in range(memory.classes[label].n_exemplars):
             if (label, rank) in but:

@@ -1,4 +1,4 @@
-"""Exemplars that are decoded ahead into a bounded cache, for decoders that don't take their codec."""
+"""Exemplars decoded ahead into a bounded cache, for decoders that don't support their codec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stream_contract import assert_same_bits, assert_same_picture
 
 from vclimb.memory.decoded import DecodedExemplars
 from vclimb.memory.provider import ExemplarProvider
-from vclimb.memory.store.errors import MemoryChangedError
+from vclimb.memory.store.errors import MemoryChangedError, MemoryEmptyError
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.clips.provider import ConcatProvider, InstanceProvider
@@ -41,7 +41,7 @@ def mixed(shards: InstanceProvider, tmp_path: Path) -> MemoryStore:
 
 @pytest.mark.parametrize("bound", ["nothing", "less than one", "some", "all but a byte", "all", "plenty"])
 def test_no_more_is_decoded_ahead_than_fits(mixed: MemoryStore, tmp_path: Path, bound: str) -> None:
-    """4 JPEG exemplars stay as they are; 4 + 4 others are decoded once if they fit, else at each use."""
+    """4 JPEG exemplars stay encoded; the 4 + 4 others are decoded once if they fit, else at each use."""
     facts = ExemplarProvider(mixed).items
     headers = [len(f"P6\n{width} {height}\n255\n") for width, height in zip(facts.widths, facts.heights, strict=True)]
     sizes = facts.n_frames * (facts.widths * facts.heights * 3 + headers)
@@ -185,11 +185,11 @@ def test_settings_that_make_no_sense_are_refused(mixed: MemoryStore, tmp_path: P
     for wrong, says in (
         ({"cache_bytes": -1}, "cache_bytes -1 is out of range; allowed: 0 or more"),
         ({"threads": 0}, "threads 0 is out of range; allowed: 1 or more"),
-        ({"folder": tmp_path / "none"}, "is no folder, so it can't hold decoded exemplars; name one that exists"),
+        ({"folder": tmp_path / "none"}, "is no folder, so it can't hold decoded exemplars; name a folder that exists"),
     ):
         with pytest.raises(SettingsError, match=says):
             DecodedExemplars(provider, **{"cache_bytes": 1000, **wrong})
     with pytest.raises(SettingsError, match="on_damaged_class 'ignore' is not known; allowed: raise, skip"):
         ExemplarProvider(mixed, "ignore")
-    with MemoryWriter.open(tmp_path / "empty.zarr") as writer, pytest.raises(SettingsError, match="it is empty"):
+    with MemoryWriter.open(tmp_path / "empty.zarr") as writer, pytest.raises(MemoryEmptyError, match="it is empty"):
         ExemplarProvider(writer.memory)

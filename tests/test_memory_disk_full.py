@@ -1,4 +1,4 @@
-"""A writer whose disk is full at any moment says so and leaves the old memory or the new one."""
+"""A writer on a full disk raises an error and leaves the old memory or the new one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HERE = str(Path(__file__).parent)
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the processes that tests start sync: nothing in this one could tell the difference."""
+    """Leave out syncs in this process, in which they change nothing that a test can see."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
@@ -41,7 +41,7 @@ def folder() -> Iterator[Path]:
 def test_a_disk_that_is_full_at_any_step(
     folder: Path, old_and_new: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The writer says so, the memory is old or new, and the same writer goes on once there is space."""
+    """The writer raises an error, the memory is old or new, and the same writer goes on once there is space."""
     path = shutil.copytree(old_and_new[0], folder / "memory.zarr")
     with MemoryWriter.open(path) as writer, stopped_at(None, monkeypatch, Killed()) as steps:
         update(writer, ADDED, KEEP)
@@ -96,7 +96,7 @@ shutil.copytree(path, sys.argv[4])
 
 
 def test_a_disk_of_its_own_that_is_full(tmp_path: Path, old_and_new: tuple[Path, Path]) -> None:
-    """A small disk that grows by a page each time, until there is space enough."""
+    """A small disk grows by a page each time, until there is space enough."""
     (tmp_path / "disk").mkdir()
     command = [sys.executable, "-c", FILL, old_and_new[0], tmp_path / "disk", HERE, tmp_path / "memory.zarr"]
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:

@@ -22,7 +22,7 @@ HERE = str(Path(__file__).parent)
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the processes that tests start sync: nothing in this one could tell the difference."""
+    """Leave out syncs in this process, in which they change nothing that a test can see."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
@@ -104,7 +104,7 @@ def test_writer_killed_at_fifty_random_moments(folder: Path, old_and_new: tuple[
 
 @pytest.fixture
 def steps(folder: Path, old_and_new: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """All that an update does to files, in order."""
+    """Names of the changes that an update makes to files, in order."""
     path = shutil.copytree(old_and_new[0], folder / "steps.zarr")
     with stopped_at(None, monkeypatch, Killed()) as taken:
         make_new(path)

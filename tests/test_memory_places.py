@@ -1,4 +1,4 @@
-"""Places that are no memory, a damaged one, or hold more than one: each gets a clear error and is left alone."""
+"""Paths that hold no memory, a damaged one or foreign files: each gets a clear error and is left alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any sequence of updates, and any contents: the memory holds what it should, in the bytes that it says."""
+"""Any sequence of updates and any contents: the memory holds them, in the bytes that were forecast."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LABELS = range(4)
 
 
 class MemoryMachine(RuleBasedStateMachine):
-    """Any sequence of updates against a dict that says what the memory should hold."""
+    """Compares a memory with a dict after each of a sequence of updates."""
 
     @initialize()
     def start(self) -> None:
@@ -128,7 +128,7 @@ any_key = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\
 
 @st.composite
 def any_exemplar(draw: st.DrawFn) -> Exemplar:
-    """Also ones that no codec gives, such as with empty units."""
+    """Make an exemplar, also one that no codec makes, such as with empty units."""
     start = draw(st.integers(0, 10**9))
     frames = np.array(sorted(draw(st.sets(st.integers(start, start + 30), min_size=1, max_size=5))), np.int64)
     unit = st.binary(max_size=20) | st.just(bytes(9))

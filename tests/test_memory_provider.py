@@ -1,4 +1,4 @@
-"""Exemplars in clip streams: the same clips as from shards, of any codec, on every decoder, and what damage does."""
+"""Exemplars in clip streams: the same clips as from shards, with every codec and decoder; and damaged ones."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_a_damaged_exemplar_is_named_and_can_be_skipped(
 def test_an_exemplar_that_does_not_decode_is_named_and_can_be_skipped(
     memories: dict[str, MemoryStore], tmp_path: Path, open_stream: Open
 ) -> None:
-    """Its bytes are those that were written, and were none of a picture."""
+    """The stored bytes are whole, but are no picture."""
     with MemoryWriter.open(tmp_path / "memory.zarr") as writer:
         memory = update(writer, [NewClass(7, "noise", "webp:75", [make_exemplar(0, 3, "webp")])])
     joined = ConcatProvider([ExemplarProvider(memory), ExemplarProvider(memories["copy"])])

@@ -1,4 +1,4 @@
-"""Whoever reads a memory while another process writes it meets whole memories, never parts of two."""
+"""A reader sees whole generations while another process writes, never parts of two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A memory holds what was put into it, rank by rank, and any zarr reader opens it."""
+"""A memory holds the exemplars that were written, by rank, and any zarr reader opens it."""
 
 from __future__ import annotations
 

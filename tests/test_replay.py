@@ -1,4 +1,4 @@
-"""The replay memory over tasks: budgets, quotas, ranks and what lies on disk, with real shards, codecs and files."""
+"""The replay memory over tasks: budgets, quotas, ranks and bytes on disk, with real shards, codecs and files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def bytes_on_disk(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Course:
-    """Tasks of classes of items, in order of their coming, and what the memory is to keep."""
+    """Tasks, each with classes of items, and the settings of the memory."""
 
     tasks: list[list[list[int]]]
     settings: MemorySettings
@@ -166,7 +166,7 @@ def exemplars_of(stored: MemoryStore, label: int) -> list[object]:
 
 
 def test_an_update_that_is_done_again_changes_nothing(provider: InstanceProvider, tmp_path: Path) -> None:
-    """A run that was killed after its memory was updated, and is resumed from before."""
+    """A run is killed after its memory was updated, and resumed from before the update."""
     memory = ReplayMemory(tmp_path / "m.zarr", MemorySettings(budget=MemoryBudget("bytes", 60_000), frames=2))
     memory.update(provider, [candidates(0, range(6))], [0])
     memory.update(provider, [candidates(1, range(6, 12))], [0, 1])

@@ -35,7 +35,7 @@ class ExemplarProvider:
 
     Raises:
         ExemplarDamagedError: the table of a class can't be read, and `on_damaged_class` is `raise`.
-        SettingsError: there are no exemplars.
+        MemoryEmptyError: there are no exemplars that can be read.
     """
 
     def __init__(self, memory: MemoryStore, on_damaged_class: str = "raise") -> None:
