@@ -31,7 +31,7 @@ def test_run_holds_what_is_in_its_folder(run: vclimb.Run) -> None:
     assert (run.R.shape, run.R.dtype) == ((3, 3), np.float64)  # settings win over arguments: 3 tasks
     assert np.isnan(run.R[0, 1])
     assert run.memory is not None
-    assert run.memory.videos == len(run.open_memory())
+    assert run.open_memory().bytes_on_disk == run.memory.bytes_on_disk
     assert run.events[-1].kind == "complete"
     assert repr(run) == f"Run('{run.folder}')"
 

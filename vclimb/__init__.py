@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from vclimb.study.result import StudyResult as StudyResult
     from vclimb.training.api import plan as plan
     from vclimb.training.api import train as train
+    from vclimb.training.config import RunConfig as RunConfig
     from vclimb.training.plan import RunPlan as RunPlan
     from vclimb.training.run_metrics import RunMetrics as RunMetrics
     from vclimb.training.saved_run import Run as Run
@@ -91,6 +92,7 @@ _PUBLIC = {
     "SynthSummary": "vclimb.pipeline.synth.dataset",
     "synth": "vclimb.pipeline.synth.dataset",
     "Run": "vclimb.training.saved_run",
+    "RunConfig": "vclimb.training.config",
     "RunMetrics": "vclimb.training.run_metrics",
     "RunPlan": "vclimb.training.plan",
     "plan": "vclimb.training.api",

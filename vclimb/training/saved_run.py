@@ -16,13 +16,13 @@ from vclimb.training.run_folder import EVENTS, RunFolder
 from vclimb.training.run_metrics import MemoryFacts, RunMetrics
 
 if TYPE_CHECKING:
-    from vclimb.memory.store.reader import MemoryStore
+    from vclimb.memory.api import Memory
 
 
 class Run:
     """A run: settings, metrics, events and replay memory.
 
-    The folder is read when an attribute is asked for first; load the run again to see what was added since. A run that
+    An attribute is read from the folder at its first use; load the run again to see later changes. A run that
     is still training can be loaded too.
 
     Args:
@@ -100,15 +100,15 @@ class Run:
         """Size of the replay memory; None for a method without memory."""
         return self._measured.memory
 
-    def open_memory(self) -> MemoryStore:
+    def open_memory(self) -> Memory:
         """Open the replay memory itself.
 
         Raises:
             DatasetError: the run keeps none, or it can't be read.
         """
-        from vclimb.memory.store.reader import MemoryStore  # loads torch, which metrics don't need
+        from vclimb.memory.api import Memory  # loads the codecs, which metrics don't need
 
-        return MemoryStore.open(RunFolder(self.folder).memory)
+        return Memory.open(RunFolder(self.folder).memory)
 
     def plot(self, path: Path | str) -> Path:
         """Draw the accuracy matrix and the curves after each task, as PNG, SVG or PDF by the path's suffix.
