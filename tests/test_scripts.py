@@ -30,4 +30,4 @@ def test_workers_do_not_run_the_script_again(source: str, tmp_path: Path) -> Non
         text=True,
         timeout=150,
     )
-    assert (done.returncode, done.stdout) == (0, "script runs\n4 clips ()\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "script runs\n4 clips []\n"), done.stderr
