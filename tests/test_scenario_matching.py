@@ -19,16 +19,7 @@ from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance
 from vclimb.pipeline.transcode.assembly import frame_range
-from vclimb.scenario import (
-    Frames,
-    Scenario,
-    ScenarioError,
-    ScenarioInstance,
-    Seconds,
-    Task,
-    locate,
-    match,
-)
+from vclimb.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task, locate, match
 from vclimb.scenario.leakage import measure_leakage
 
 ROWS: list[Row] = [

@@ -1,4 +1,4 @@
-"""Budgets of a study: given in one place, of which kinds, of what a percentage is, and equal where it says so."""
+"""Budgets of a study: their places, kinds and percentages, and constraints that keep them equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study's file, presets and flags mean: cells, constraints, names of runs."""
+"""Cells and names of runs that follow from a study's file, preset and flags."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from vclimb.study.presets import PRESETS
 
 
 def test_grid_is_every_combination_and_first_seeds_come_first() -> None:
-    found = cells({"base": BASE, "axes": {"frames": [1, 8, "all"], "tc": [0.0, 0.5], "seed": [3, 1]}})
-    assert len({cell.run_id for cell in found}) == 12
-    assert [cell.config.seed for cell in found] == [3] * 6 + [1] * 6
-    assert {cell.config.memory.frames for cell in found} == {1, 8, "all"}
+    expanded = cells({"base": BASE, "axes": {"frames": [1, 8, "all"], "tc": [0.0, 0.5], "seed": [3, 1]}})
+    assert len({cell.run_id for cell in expanded}) == 12
+    assert [cell.config.seed for cell in expanded] == [3] * 6 + [1] * 6
+    assert {cell.config.memory.frames for cell in expanded} == {1, 8, "all"}
 
 
 def test_short_and_dotted_names_mean_the_same() -> None:
     names = {"method": "method.name", "frames": "memory.frames", "codec": "memory.codec", "tc": "consistency.weight"}
     values: dict[str, list[Any]] = {"method": ["naive"], "frames": [2], "codec": ["raw"], "tc": [0.5]}
     short = cells({"base": BASE, "axes": values})
-    dotted = cells({"base": BASE, "axes": {names[name]: of for name, of in values.items()}})
+    dotted = cells({"base": BASE, "axes": {names[name]: listed for name, listed in values.items()}})
     nested = cells(
         {
             "base": BASE,
@@ -41,15 +41,15 @@ def test_short_and_dotted_names_mean_the_same() -> None:
 
 
 def test_list_of_cells_and_axes_together() -> None:
-    found = cells(
+    expanded = cells(
         {
             "base": BASE,
             "cells": [{"frames": 1}, {"frames": 4, "codec": "raw"}, {"method": {"name": "icarl"}}],
             "axes": {"seed": [0, 1]},
         }
     )
-    assert len(found) == 6
-    assert {(c.config.method["name"], c.config.memory.frames, c.config.memory.codec) for c in found} == {
+    assert len(expanded) == 6
+    assert {(c.config.method["name"], c.config.memory.frames, c.config.memory.codec) for c in expanded} == {
         ("naive", 1, "copy"),
         ("naive", 4, "raw"),
         ("icarl", 8, "copy"),
@@ -57,15 +57,15 @@ def test_list_of_cells_and_axes_together() -> None:
 
 
 def test_methods_without_a_memory_count_once() -> None:
-    found = cells(
+    expanded = cells(
         {
             "base": {"scenario": {"tasks": 2}},
             "axes": {"method": ["naive", "finetune"], "frames": [1, 8]},
             "constraints": {"budgets": ["1MB", "2MB"]},
         }
     )
-    assert sorted(cell.config.method["name"] for cell in found) == ["finetune"] + ["naive"] * 4
-    assert next(c for c in found if c.config.method["name"] == "finetune").config.memory.budget == "none"
+    assert sorted(cell.config.method["name"] for cell in expanded) == ["finetune"] + ["naive"] * 4
+    assert next(c for c in expanded if c.config.method["name"] == "finetune").config.memory.budget == "none"
 
 
 def test_run_ids_depend_on_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,9 +158,9 @@ def test_what_is_not_allowed_is_explained(table: dict[str, Any], reason: str) ->
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_expand(name: str) -> None:
     study = read_study(name)
-    found = study.expand("shards/x", totals)
+    expanded = study.expand("shards/x", totals)
     n_cells = {"memory-vs-frames": 72, "codecs": 14, "paper-table-a": 5, "paper-table-b": 8, "paper-table-c": 12}
-    assert len(found) == n_cells[name]
+    assert len(expanded) == n_cells[name]
 
 
 def test_a_file_may_change_a_preset(tmp_path: Path) -> None:
@@ -187,10 +187,10 @@ def test_flags_do_what_a_file_does() -> None:
     by_flags = Study("memory-vs-frames", **flags, budgets="1MB", equal="bytes").definition
     by_values = Study("memory-vs-frames", **values, budgets=["1MB"], equal=["bytes"]).definition
     assert by_flags == by_values
-    found = by_flags.expand("shards/x")
-    assert {cell.config.memory.frames for cell in found} == {1, "all"}
-    assert {cell.config.training.epochs for cell in found} == {3}
-    assert {cell.config.memory.budget for cell in found} == {"1MB"}
+    expanded = by_flags.expand("shards/x")
+    assert {cell.config.memory.frames for cell in expanded} == {1, "all"}
+    assert {cell.config.training.epochs for cell in expanded} == {3}
+    assert {cell.config.memory.budget for cell in expanded} == {"1MB"}
     assert parse_axes(["tc=0,0.5"]) == {"consistency.weight": [0, 0.5]}
     tables = "method=naive, {name=\"ewc\", strength=3e3},{name='mas'}"
     assert parse_axes([tables]) == {"method.name": ["naive", {"name": "ewc", "strength": 3000.0}, {"name": "mas"}]}
@@ -202,13 +202,13 @@ def test_flags_do_what_a_file_does() -> None:
 
 def test_frames_of_temporal_consistency_outlive_a_memory_that_is_not_kept() -> None:
     table: dict[str, Any] = {"base": {"scenario": {"tasks": 2}, "method": "lwf"}}
-    found = cells({**table, "axes": {"tc": [0.0, 0.5], "frames": [1, 4, "all"]}})
-    seen = [(cell.config.consistency.weight, cell.config.consistency_frames) for cell in found]
+    expanded = cells({**table, "axes": {"tc": [0.0, 0.5], "frames": [1, 4, "all"]}})
+    seen = [(cell.config.consistency.weight, cell.config.consistency_frames) for cell in expanded]
     assert seen == [(0.0, 8), (0.5, 1), (0.5, 4), (0.5, 8)]
-    assert len({cell.run_id for cell in found}) == 4
+    assert len({cell.run_id for cell in expanded}) == 4
     (alone,) = cells({**table, "axes": {"tc": [0.5], "consistency.frames": [4]}})
-    assert alone.run_id == found[2].run_id
-    settings = [settings_of(cell) for cell in found]
+    assert alone.run_id == expanded[2].run_id
+    settings = [settings_of(cell) for cell in expanded]
     names = varied(settings)
     assert [label(one, names) for one in settings] == ["no TC", "TC 0.5, TC K 1", "TC 0.5, TC K 4", "TC 0.5, TC K 8"]
 

@@ -1,4 +1,4 @@
-"""What a study starts its runs with: a GPU, cores, and files where they lie now. Nothing is trained."""
+"""Settings that a study starts its runs with: GPU, cores, and current paths of files. Nothing is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a budget would hold is close to what packing a memory shows that it holds."""
+"""Expected capacities of a budget, compared with packed memories."""
 
 from __future__ import annotations
 

@@ -47,14 +47,14 @@ seed = [0, 1]
 
 
 def study(*arguments: str | Path, fails: bool) -> str:
-    """What the command prints. It runs in this process, which has loaded torch already; its runs don't."""
+    """Run a command in this process, which has loaded torch already, and return what it prints."""
     done = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1"}).invoke(app, [*map(str, arguments)])
     assert done.exit_code == int(fails), done.output
     return done.stdout
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """Processes that train into a study's folder."""
+    """Find the processes that train into a study's folder."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -82,7 +82,7 @@ def events(run: Path) -> list[dict[str, Any]]:
 
 
 def complete_runs(out: Path) -> dict[str, int]:
-    """Complete runs, and when their metrics were written last."""
+    """Map complete runs to the times when their metrics were written."""
     found = {}
     for path in out.glob("runs/*/metrics.json"):
         if json.loads(path.read_text("utf-8"))["complete"]:
@@ -91,10 +91,10 @@ def complete_runs(out: Path) -> dict[str, int]:
 
 
 def under_way(out: Path) -> bool:
-    """Whether a run trains, and has not ended."""
+    """Whether a run has begun a task and is not complete."""
     return any(
-        any(event["event"] == "task" for event in of) and of[-1]["event"] != "complete"
-        for of in map(events, out.glob("runs/*"))
+        any(event["event"] == "task" for event in written) and written[-1]["event"] != "complete"
+        for written in map(events, out.glob("runs/*"))
     )
 
 
@@ -107,12 +107,12 @@ def test_study_is_stopped_killed_and_resumed(synth_shards: Path, tmp_path: Path)
     first = RunningCommand(*arguments)
     assert first.wait_until(lambda: bool(complete_runs(out)), 150)
     first.wait_until(lambda: under_way(out), 60)
-    asked = time.monotonic()
+    stopped_at = time.monotonic()
     first.process.send_signal(signal.SIGINT)
-    _, said = first.process.communicate(timeout=120)
-    assert first.process.returncode == 130, said
-    assert time.monotonic() - asked < 30
-    assert "run the same command again" in said
+    _, output = first.process.communicate(timeout=120)
+    assert first.process.returncode == 130, output
+    assert time.monotonic() - stopped_at < 30
+    assert "run the same command again" in output
     assert processes_of(out) == []
     before = complete_runs(out)
     assert 1 <= len(before) < 4
@@ -143,10 +143,10 @@ def test_a_run_that_fails_stops_no_other(synth_shards: Path, tmp_path: Path) -> 
     base = STUDY.partition("[[cells]]")[0]
     toml.write_text(f'{base}[axes]\nmodel.weights = ["{weights}", "none"]\nmethod = ["finetune"]\n', "utf-8")
     arguments = ["study", "run", toml, "--data", synth_shards, "--out", out, "--jobs", "2"]
-    said = study(*arguments, fails=True)
-    assert "1 of 2 runs are complete" in said
-    assert "can't be made" in said
-    assert "Traceback" not in said
+    output = study(*arguments, fails=True)
+    assert "1 of 2 runs are complete" in output
+    assert "can't be made" in output
+    assert "Traceback" not in output
     (complete,) = complete_runs(out)
     marks = {path: path.stat().st_mtime_ns for path in (out / "runs" / complete).glob("*.*")}
 
@@ -213,9 +213,9 @@ def test_dry_run_says_cells_time_and_bytes(synth_shards: Path, tmp_path: Path) -
     toml = tmp_path / "four.toml"
     toml.write_text(STUDY, "utf-8")
     arguments = ["study", "run", toml, "--data", synth_shards, "--out", tmp_path / "study", "--dry-run", "--rate", "10"]
-    said = study(*arguments, fails=False)
-    assert "4 runs, 1 at a time" in said
-    assert "at 10 training clips a second, as --rate says" in said
+    output = study(*arguments, fails=False)
+    assert "4 runs, 1 at a time" in output
+    assert "at 10 training clips a second, as --rate says" in output
     plan = json.loads(study(*arguments, "--json", fails=False))
     assert [cell["state"] for cell in plan["cells"]] == ["to do"] * 4
     assert 0 < plan["memory_bytes"] <= 2 * 30_000
