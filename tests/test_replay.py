@@ -86,7 +86,7 @@ def courses(draw: st.DrawFn) -> Course:
     return Course(tasks, memory)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(course=courses())
 def test_budgets_hold_ranks_survive_and_bytes_are_those_on_disk(provider: InstanceProvider, course: Course) -> None:
     budget = course.settings.budget
@@ -226,7 +226,7 @@ def test_the_documented_way_without_vclimb_reads_a_memory(
     memory.update(provider, [candidates(0, range(6))], [0])
     text = (Path(__file__).parents[1] / "docs" / "memory.md").read_text()
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) >= 2
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(snippets[0], names)
