@@ -94,3 +94,5 @@ def test_an_estimate_of_many_runs_measures_each_encoding_once(
     estimate = study.estimate(synth_shards, tmp_path / "none", rate=10)
     assert len(estimate.to_table()) == 48
     assert len(measured) == 2
+    with pytest.raises(SettingsError, match="rate 0 is out of range"):
+        study.estimate(synth_shards, tmp_path / "none", rate=0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import SettingsError
 from vclimb.study.axes import parse_axes, parse_list, parse_settings
 from vclimb.study.cells import Cell, settings_of
 from vclimb.study.definition import read_study
@@ -163,6 +164,8 @@ class Study:
         Raises:
             VclimbError: A cell couldn't be run, or the folder holds runs of other data.
         """
+        if rate is not None and rate <= 0:
+            raise SettingsError(f"rate {rate:g} is out of range; allowed: above 0 clips a second")
         dataset = _open(data)
         folder = StudyFolder(out)
         folder.check_data(dataset.name, dataset_digest(dataset))
