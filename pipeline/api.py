@@ -14,7 +14,7 @@ from vclimb.pipeline.dataset.statistics import DatasetStatistics, dataset_statis
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources import AUTO, read_source
 from vclimb.pipeline.system.cores import require_workers
-from vclimb.pipeline.transcode.executors.executor import Executor, find_executor
+from vclimb.pipeline.transcode.executors.executor import EXECUTORS, Executor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg, require_encoder
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary, prepare_table
 from vclimb.pipeline.transcode.progress import PrepareProgress
@@ -193,7 +193,8 @@ def prepare(
         keep_truncated=keep_truncated,
     )
     options = PrepareOptions(parse_size(shard_size), limit, retry_failed, timeout_seconds)
-    placement = find_executor(executor, require_workers(workers))
+    n_workers = require_workers(workers)
+    placement = EXECUTORS.find(executor)(n_workers) if isinstance(executor, str) else executor
     ffmpeg = find_ffmpeg()
     require_encoder(ffmpeg, CODECS[codec].encoder)
     table = read_source(

@@ -11,7 +11,7 @@ import pytest
 from dataset_cases import InlineExecutor, digests, make_source
 
 import vclimb
-from vclimb.pipeline.transcode.executors.executor import find_executor
+from vclimb.pipeline.transcode.executors.executor import EXECUTORS
 from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.make_shard import make_shard
@@ -61,14 +61,12 @@ def test_a_repeated_job_returns_the_published_shard(source: Path, tmp_path: Path
 
 
 def test_executors_are_found_by_name() -> None:
-    assert isinstance(find_executor("local", 3), LocalExecutor)
-    inline = InlineExecutor()
-    assert find_executor(inline, 3) is inline
+    assert EXECUTORS.find("local") is LocalExecutor
     for name, message in {
-        "ray": r"executor 'ray' is not known; allowed: local, or package.module:Class",
-        "nowhere_at_all:Class": "executor 'nowhere_at_all:Class' can't be loaded: No module named",
-        "pathlib:Nothing": "executor 'pathlib:Nothing' can't be loaded: module 'pathlib' has no attribute",
-        "fractions:Fraction": "executor 'fractions:Fraction' is not an executor; write a subclass of",
+        "ray": r"executor 'ray' is not known; allowed: local, or a class as package.module:Class",
+        "nowhere_at_all:Class": "executor 'nowhere_at_all:Class' can't be imported: No module named",
+        "pathlib:Nothing": "executor 'pathlib:Nothing' can't be imported: module 'pathlib' has no attribute",
+        "fractions:Fraction": "executor 'fractions:Fraction' is no executor: fractions:Fraction does not extend",
     }.items():
         with pytest.raises(vclimb.SettingsError, match=message):
-            find_executor(name, 1)
+            EXECUTORS.find(name)

@@ -54,7 +54,7 @@ def exemplar(label: int, rank: int, n_frames: int, width: int = 64, height: int 
     pixels: Pixels = np.empty((n_frames, height, width, 3), np.uint8)
     for frame in range(n_frames):
         pixels[frame] = colour(label, rank, frame)
-    encoder, number = {"ppm": (raw.CODEC, 0), "jpeg": (jpeg.CODEC, 95), "h264": (h264.CODEC, 4)}[codec]
+    encoder, number = {"ppm": (raw.Raw(), 0), "jpeg": (jpeg.Jpeg(), 95), "h264": (h264.H264(), 4)}[codec]
     clip = encoder.encode(pixels, number)
     frames = 5 + 2 * np.arange(n_frames)
     return Exemplar(f"video {label}.{rank}", 4, 8 + 2 * n_frames, frames, clip, width, height)
@@ -130,7 +130,7 @@ def test_aspect_is_kept(tmp_path: Path, width: int, height: int) -> None:
 
 def test_a_picture_is_the_frame_scaled_down(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1, 30, 40, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
-    one = Exemplar("v", 0, 9, np.array([4]), raw.CODEC.encode(noise, 0), 320, 240)
+    one = Exemplar("v", 0, 9, np.array([4]), raw.Raw().encode(noise, 0), 320, 240)
     _, pixels = draw(tmp_path / "m.zarr", [make_class(0, [one])])
     shown = cell(pixels, LEFT, HEADER_HEIGHT + ROW_PADDING, frame_size(320, 240))
     expected = scaled_down(noise, CELL_HEIGHT)[0]  # with another filter

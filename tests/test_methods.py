@@ -212,7 +212,7 @@ def test_released_labels_begin_at_0_in_every_task(name: str) -> None:
     assert total(method, batch, StepOutputs(logits)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", METHODS.built_in())
+@pytest.mark.parametrize("name", METHODS.listings())
 def test_a_restored_method_computes_the_same(name: str) -> None:
     """A method with another's state has the same loss, penalty and scores."""
     method, other = make(name), make(name)

@@ -152,5 +152,5 @@ def test_methods_and_networks_are_listed_without_torch() -> None:
     assert torch_loaded == "False"
     for registry in (METHODS, NETWORKS):
         assert all(
-            registry.find(name).name == name and listing.summary for name, listing in registry.built_in().items()
+            registry.find(name).name == name and listing.summary for name, listing in registry.listings().items()
         )

@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.suggestion import suggestion
 from vclimb.setting_words import words_for_range, words_for_type
-from vclimb.suggestion import suggestion
 
 Table = dict[str, Any]
 MoreSettings = Mapping[str, Any] | Iterable[str]

@@ -30,6 +30,3 @@ class Av1(VideoCodec):
             # Low delay: pictures in the order of display. One level of parallelism, so that bytes are reproducible.
             "svtav1-params": "pred-struct=1:lp=1:fast-decode=1:scd=0",
         }
-
-
-CODEC = Av1()

@@ -24,6 +24,3 @@ class Copy(Codec):
                 "another codec, or prepare the data set with --codec jpeg"
             )
         return one_unit_a_frame(self.clip_codec, [clip.units[unit] for unit in clip.unit.tolist()])
-
-
-CODEC = Copy()

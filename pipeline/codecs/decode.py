@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from vclimb.pipeline.arrays import Pixels
-from vclimb.pipeline.codecs.codec import Where
+from vclimb.pipeline.codecs.codec import PixelCodec, Where
 from vclimb.pipeline.codecs.encoded import EncodedClip
-from vclimb.pipeline.codecs.registry import decoder_of
+from vclimb.pipeline.codecs.registry import codecs
+from vclimb.pipeline.errors import DatasetError
 
 
 def decode_clip(clip: EncodedClip, width: int, height: int, where: Where) -> Pixels:
@@ -24,7 +25,9 @@ def decode_clip(clip: EncodedClip, width: int, height: int, where: Where) -> Pix
         DatasetError: No codec decodes this kind of clip.
         SettingsError: An installed package lacks the decoder.
     """
-    decoder = decoder_of(clip.codec)
+    decoders = {codec.clip_codec: codec for codec in codecs().values() if isinstance(codec, PixelCodec)}
+    if clip.codec not in decoders:
+        raise DatasetError(f"frames of codec {clip.codec!r} can't be decoded; this version knows {', '.join(decoders)}")
     frames: Pixels = np.empty((len(clip.unit), height, width, 3), np.uint8)
-    decoder.decode(clip, frames, where)
+    decoders[clip.codec].decode(clip, frames, where)
     return frames

@@ -66,6 +66,3 @@ def _without_sei(packet: bytes) -> bytes:
     """Drop the SEI of an Annex B packet: x264 writes 600 bytes about itself there, more than a small picture."""
     units = _START_CODE.split(packet)[1:]
     return b"".join(b"\0\0\0\1" + unit for unit in units if unit[0] & 31 != _SEI)
-
-
-CODEC = H264()

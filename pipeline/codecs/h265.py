@@ -55,6 +55,3 @@ def _unit(unit: bytes) -> tuple[bool, bool]:
     kind = unit[0] >> 1 & 63 if unit else 63
     is_slice = kind < 32
     return is_slice, 32 <= kind <= 35 or kind == 39 or (is_slice and unit[2:3] >= b"\x80")
-
-
-CODEC = H265()

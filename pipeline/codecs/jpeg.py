@@ -26,6 +26,3 @@ class Jpeg(PictureCodec):
         decoded = simplejpeg.decode_jpeg(data, buffer=frame)
         if decoded.shape != frame.shape:
             raise ValueError(f"is {decoded.shape[1]}x{decoded.shape[0]}, not {frame.shape[1]}x{frame.shape[0]}")
-
-
-CODEC = Jpeg()

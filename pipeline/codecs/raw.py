@@ -30,6 +30,3 @@ class Raw(PictureCodec):
 def ppm_header(width: int, height: int) -> bytes:
     """The bytes before the pixels."""
     return b"P6\n%d %d\n255\n" % (width, height)
-
-
-CODEC = Raw()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pkgutil
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
-from pathlib import Path
 
 from vclimb.pipeline.codecs.codec import Codec, PixelCodec
-from vclimb.pipeline.errors import DatasetError, SettingsError
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.system.plugins import Registry
 
-ENTRY_POINTS = "vclimb.codecs"
+CODECS = Registry[Codec](
+    "codec", "vclimb.pipeline.codecs", group="vclimb.codecs", base="vclimb.pipeline.codecs.codec:Codec"
+)
 
 _registered: dict[str, Codec] = {}
 
@@ -32,8 +31,18 @@ def register_codec(codec: Codec) -> None:
             f"codec {codec.name!r} is defined in the main program, where worker processes don't see it; "
             "move it to a file and import it from there"
         )
-    others = {name: other for name, other in _registered.items() if name != codec.name}
-    _check(codec, [*_installed().values(), *others.values()])
+    if not re.fullmatch(r"[a-z0-9_]+", codec.name):
+        raise SettingsError(
+            f"codec name {codec.name!r} is not allowed; write lower-case letters, digits or underscores"
+        )
+    if codec.name in _installed():
+        raise SettingsError(f"codec {codec.name!r} is there already; choose another name")
+    for other in codecs().values():
+        both = isinstance(other, PixelCodec) and isinstance(codec, PixelCodec)
+        if both and other.clip_codec == codec.clip_codec and other.name != codec.name:
+            raise SettingsError(
+                f"bytes of kind {codec.clip_codec!r} belong to codec {other.name!r}; choose another kind"
+            )
     _registered[codec.name] = codec
 
 
@@ -51,64 +60,6 @@ def codecs() -> Mapping[str, Codec]:
     return {**_installed(), **_registered}
 
 
-def decoder_of(clip_codec: str) -> PixelCodec:
-    """The codec that decodes a kind of bytes.
-
-    Raises:
-        DatasetError: There is none.
-    """
-    decoder = _decoders().get(clip_codec) or next(
-        (codec for codec in _pixel_codecs(_registered.values()) if codec.clip_codec == clip_codec), None
-    )
-    if decoder is None:
-        known = ", ".join(codec.clip_codec for codec in _pixel_codecs(codecs().values()))
-        raise DatasetError(f"frames of codec {clip_codec!r} can't be decoded; this version knows {known}")
-    return decoder
-
-
-@cache
-def _decoders() -> Mapping[str, PixelCodec]:
-    return {codec.clip_codec: codec for codec in _pixel_codecs(_installed().values())}
-
-
 @cache
 def _installed() -> Mapping[str, Codec]:
-    """Codecs of this folder, by file name, and then those of entry points."""
-    by_name: dict[str, Codec] = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        codec = getattr(import_module(f"{__package__}.{module.name}"), "CODEC", None)
-        if codec is not None:
-            by_name[codec.name] = codec
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
-        try:
-            codec = point.load()
-            if isinstance(codec, type):
-                codec = codec()
-            if not isinstance(codec, Codec):
-                raise TypeError("it does not extend vclimb.pipeline.codecs.Codec")
-            _check(codec, by_name.values())
-        except Exception as error:
-            raise SettingsError(
-                f"codec {point.name!r} of an installed package ({point.value}) can't be used: {error}; "
-                "repair or uninstall the package"
-            ) from error
-        by_name[codec.name] = codec
-    return by_name
-
-
-def _check(codec: Codec, others: Iterable[Codec]) -> None:
-    if not re.fullmatch(r"[a-z0-9_]+", codec.name):
-        raise SettingsError(
-            f"codec name {codec.name!r} is not allowed; write lower-case letters, digits or underscores"
-        )
-    for other in others:
-        if codec.name == other.name:
-            raise SettingsError(f"codec {codec.name!r} is there already; choose another name")
-        if isinstance(other, PixelCodec) and codec.clip_codec == other.clip_codec and isinstance(codec, PixelCodec):
-            raise SettingsError(
-                f"bytes of kind {codec.clip_codec!r} belong to codec {other.name!r}; choose another kind"
-            )
-
-
-def _pixel_codecs(candidates: Iterable[Codec]) -> list[PixelCodec]:
-    return [codec for codec in candidates if isinstance(codec, PixelCodec)]
+    return {name: CODECS.find(name)() for name in CODECS.listings()}

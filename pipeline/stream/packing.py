@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.codecs.raw import CODEC as RAW
+from vclimb.pipeline.codecs.raw import Raw
 from vclimb.pipeline.stream.batches import BatchPlan
 from vclimb.pipeline.stream.clip_reader import ClipReader, ReadClip
 
@@ -116,7 +116,7 @@ class BatchPacker:
         return clip if clip.encoded.codec in DALI_CODECS else self._as_ppm(clip)
 
     def _as_ppm(self, clip: ReadClip) -> ReadClip:
-        return replace(clip, encoded=RAW.encode(self.reader.decode(clip), 0))
+        return replace(clip, encoded=Raw().encode(self.reader.decode(clip), 0))
 
 
 def _none_if_all(index: Indices, n_rows: int) -> Indices | None:

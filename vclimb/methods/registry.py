@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vclimb.plugins import Registry
+from vclimb.pipeline.system.plugins import Registry
 
 if TYPE_CHECKING:
     from vclimb.methods.method import Method, MethodConfig

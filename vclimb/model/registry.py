@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vclimb.model.settings import ModelConfig
-from vclimb.plugins import Registry
+from vclimb.pipeline.system.plugins import Registry
 
 if TYPE_CHECKING:
     from vclimb.model.clip_model import ClipModel

@@ -11,7 +11,7 @@ from vclimb.model.clip_model import IMAGENET_MEAN, IMAGENET_STD, ClipModel
 from vclimb.model.settings import ModelConfig
 from vclimb.model.weights import make_backbone
 from vclimb.pipeline.errors import SettingsError
-from vclimb.suggestion import suggestion
+from vclimb.pipeline.suggestion import suggestion
 
 
 class TSN(ClipModel):

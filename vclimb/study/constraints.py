@@ -12,9 +12,9 @@ from pydantic import Field, field_validator, model_validator
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.suggestion import suggestion
 from vclimb.settings import Settings, Table, merged
 from vclimb.study.naming import label, varied
-from vclimb.suggestion import suggestion
 
 BUDGET = "memory.budget"
 

@@ -11,12 +11,12 @@ import tomli_w
 from pydantic import Field, field_validator
 
 from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.suggestion import suggestion
 from vclimb.settings import Settings, Table, flat, from_table, merged, read_table
 from vclimb.study.axes import axis_values, nested_setting, setting_name
 from vclimb.study.cells import Cell, distinct, settings_of
 from vclimb.study.constraints import BUDGET, Constraints, TotalsOf
 from vclimb.study.presets import PRESETS, preset_table
-from vclimb.suggestion import suggestion
 
 MAX_CELLS = 10_000
 

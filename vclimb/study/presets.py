@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.suggestion import suggestion
 from vclimb.settings import Table
-from vclimb.suggestion import suggestion
 
 # Without rebalancing, coarse exemplars would use less of an equal budget.
 _EVEN = {"rebalance": True}

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
-from vclimb.pipeline.errors import SettingsError, VideoError
+from vclimb.pipeline.errors import VideoError
+from vclimb.pipeline.system.plugins import Registry
 from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.make_shard import make_shard
 from vclimb.pipeline.transcode.probe import Probe
@@ -29,32 +28,28 @@ Result = TypeVar("Result")
 OnVideo = Callable[[ShardJob, int], None]
 """Called when a video of a job is done, stored or failed, in any order."""
 
-GROUP = "vclimb.executors"
-EXECUTORS = {"local": "vclimb.pipeline.transcode.executors.local:LocalExecutor"}
 
-
-@runtime_checkable
-class Executor(Protocol):
-    """A place where shards are made. It decides where and when, never which bytes."""
-
-    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
-        """Call `probe_file` for each source file; return the results in order."""
-        ...
-
-    def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
-        """Make and publish all jobs' shards, as `make_shard` does; yield their records in any order."""
-        ...
-
-
-class MapExecutor(ABC):
-    """Base of executors that only place function calls.
+class Executor(ABC):
+    """A place where shards are made. It decides where and when, never which bytes.
 
     Args:
-        workers: Number of calls at a time.
+        workers: Number of processes, or of tasks at a time.
     """
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
+
+    @abstractmethod
+    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
+        """Call `probe_file` for each source file; return the results in order."""
+
+    @abstractmethod
+    def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
+        """Make and publish all jobs' shards, as `make_shard` does; yield their records in any order."""
+
+
+class MapExecutor(Executor):
+    """Base of executors that only place function calls."""
 
     @abstractmethod
     def map(self, function: Callable[[Argument], Result], arguments: Iterable[Argument]) -> Iterable[Result]:
@@ -74,29 +69,10 @@ class MapExecutor(ABC):
             yield record
 
 
-def find_executor(executor: str | Executor, workers: int) -> Executor:
-    """The executor of a name; an executor itself is returned as it is.
-
-    Args:
-        executor: A name of `EXECUTORS` or of the entry point group `vclimb.executors`, or `package.module:Class`.
-        workers: Number of processes, or of tasks at a time.
-
-    Raises:
-        SettingsError: No executor has this name, or it can't be loaded.
-    """
-    if not isinstance(executor, str):
-        return executor
-    installed = {point.name: point.value for point in entry_points(group=GROUP)} | EXECUTORS
-    module, colon, name = installed.get(executor, executor).partition(":")
-    if not colon:
-        raise SettingsError(
-            f"executor {executor!r} is not known; allowed: {', '.join(sorted(installed))}, or package.module:Class"
-        )
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"executor {executor!r} can't be loaded: {error}") from None
-    placement = found(workers)
-    if not isinstance(placement, Executor):
-        raise SettingsError(f"executor {executor!r} is not an executor; write a subclass of {__name__}.MapExecutor")
-    return placement
+EXECUTORS = Registry[Executor](
+    "executor",
+    package="vclimb.pipeline.transcode.executors",
+    group="vclimb.executors",
+    base="vclimb.pipeline.transcode.executors.executor:Executor",
+)
+"""Executors by name: files in this folder, and entry points of group `vclimb.executors`."""

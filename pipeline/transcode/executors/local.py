@@ -15,7 +15,7 @@ from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import VideoError
 from vclimb.pipeline.system.pool import Call, LostCall, run_calls
 from vclimb.pipeline.transcode.assembly import ShardAssembly
-from vclimb.pipeline.transcode.executors.executor import OnVideo
+from vclimb.pipeline.transcode.executors.executor import Executor, OnVideo
 from vclimb.pipeline.transcode.jobs import BATCH_VIDEOS, ShardJob
 from vclimb.pipeline.transcode.probe import Probe
 from vclimb.pipeline.transcode.transcode import transcode_videos, write_failed_part
@@ -26,15 +26,11 @@ PROBE_TIMEOUT_SECONDS = 60.0
 _GRACE_SECONDS = 60.0
 
 
-class LocalExecutor:
-    """Processes of this machine.
+class LocalExecutor(Executor):
+    """Processes of this machine."""
 
-    Args:
-        workers: Number of processes.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    name = "local"
+    summary = "Processes of this machine."
 
     def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
         results: dict[int, Probe | VideoError] = {}

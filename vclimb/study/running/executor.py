@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vclimb.plugins import Registry
+from vclimb.pipeline.system.plugins import Registry
 from vclimb.study.folder import StudyFolder
 
 

@@ -1,0 +1,74 @@
+"""The picture codecs of the package imagecodecs: AVIF, JPEG XL and WebP.
+
+Its decoders write into `out`, and refuse a picture of another shape before they decode its pixels.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import imagecodecs
+
+from vclimb.pipeline.arrays import Pixels
+from vclimb.pipeline.codecs.codec import PictureCodec, Scale
+
+
+class ImagecodecsCodec(PictureCodec):
+    """A picture codec of imagecodecs.
+
+    Attributes:
+        constants: Name of the codec's constants in imagecodecs, such as `WEBP`.
+    """
+
+    constants: ClassVar[str]
+
+    def lacking(self) -> str | None:
+        if getattr(imagecodecs, self.constants).available:
+            return None
+        version, package = imagecodecs.__version__, "PyPI's wheels have: pip install imagecodecs"
+        return f"imagecodecs {version} has no {self.constants} ({package})"
+
+
+class Avif(ImagecodecsCodec):
+    """AVIF with 4:2:0 chroma, by libavif and libaom; quality as libavif defines it."""
+
+    name = clip_codec = "avif"
+    constants = "AVIF"
+    scale = Scale("quality", 1, 60, 99)
+
+    def encode_picture(self, frame: Pixels, number: float) -> bytes:
+        return bytes(
+            imagecodecs.avif_encode(frame, int(number), speed=6, pixelformat="yuv420", codec="aom", numthreads=1)
+        )
+
+    def decode_picture(self, data: bytes, frame: Pixels) -> None:
+        imagecodecs.avif_decode(data, numthreads=1, out=frame)
+
+
+class Jxl(ImagecodecsCodec):
+    """Bare JPEG XL codestream; the number is the Butteraugli distance, and loss is just visible at 1."""
+
+    name = clip_codec = "jxl"
+    constants = "JPEGXL"
+    scale = Scale("distance", 0.1, 1, 15, is_whole=False)
+    also_called = ("jpegxl",)
+
+    def encode_picture(self, frame: Pixels, number: float) -> bytes:
+        return bytes(imagecodecs.jpegxl_encode(frame, distance=number, effort=7, usecontainer=False, numthreads=1))
+
+    def decode_picture(self, data: bytes, frame: Pixels) -> None:
+        imagecodecs.jpegxl_decode(data, numthreads=1, out=frame)
+
+
+class Webp(ImagecodecsCodec):
+    """Lossy WebP."""
+
+    name = clip_codec = "webp"
+    constants = "WEBP"
+    scale = Scale("quality", 1, 75, 100)
+
+    def encode_picture(self, frame: Pixels, number: float) -> bytes:
+        return bytes(imagecodecs.webp_encode(frame, number, lossless=False, method=4, numthreads=1))
+
+    def decode_picture(self, data: bytes, frame: Pixels) -> None:
+        imagecodecs.webp_decode(data, hasalpha=False, out=frame)
