@@ -78,10 +78,6 @@ class TestCorrection:
     def test_what_does_not_fit_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"logits \(1, 4\) don't fit; needs \(B, 5\)"):
             TWO_TASKS(torch.zeros(1, 4))
-        with pytest.raises(ValueError, match="2 tasks don't fit 1 scales and 2 offsets"):
-            BiasCorrection((3, 2), (1.0,), (0.0, 0.0))
-        with pytest.raises(ValueError, match="needs 1 or more in each"):
-            TWO_TASKS.next_task(0)
 
 
 class TestFit:
@@ -140,18 +136,14 @@ class TestFit:
         logits, labels = drawn(3)
         with pytest.raises(VclimbError, match="logits hold NaN or infinity"):
             TWO_TASKS.fitted(logits * math.nan, labels)
-        with pytest.raises(SettingsError, match="decay 0 of the bias is out of range; allowed: above 0"):
-            TWO_TASKS.fitted(logits, labels, 0)
-        with pytest.raises(ValueError, match="n > 0"):
-            TWO_TASKS.fitted(logits[:0], labels[:0])
 
 
 class TestReleasedFit:
     def test_steps_of_descent(self) -> None:
         logits, labels = drawn(4)
-        batches = [(logits[start : start + 20], None, labels[start : start + 20]) for start in (0, 20, 40)] * 2
+        batches = [(logits[start : start + 20], labels[start : start + 20]) for start in (0, 20, 40)] * 2
         scale, offset = 1.0, 0.0
-        for some, _, some_labels in batches:
+        for some, some_labels in batches:
             by_scale, by_offset = slopes(some, some_labels, scale, offset, 0)
             scale, offset = scale - 0.05 * by_scale, offset - 0.05 * by_offset
         fitted = released_fit(TWO_TASKS, batches, learning_rate=0.05)
@@ -160,16 +152,9 @@ class TestReleasedFit:
             (0.0, pytest.approx(offset, abs=1e-5)),
         )
 
-    def test_with_temporal_consistency(self) -> None:
-        (logits, labels), (down, _) = drawn(5), drawn(6)
-        whole, other = slopes(logits, labels, 1, 0, 0), slopes(down, labels, 1, 0, 0)
-        fitted = released_fit(TWO_TASKS, [(logits, down, labels)], consistency=0.25, learning_rate=0.1)
-        assert fitted.scales[-1] == pytest.approx(1 - 0.1 * (0.75 * whole[0] + 0.25 * other[0]), abs=1e-5)
-        assert fitted.offsets[-1] == pytest.approx(-0.1 * (0.75 * whole[1] + 0.25 * other[1]), abs=1e-5)
-
     def test_many_steps_end_where_newton_does(self) -> None:
         logits, labels = drawn(7)
-        fitted = released_fit(TWO_TASKS, [(logits, None, labels)] * 1000, learning_rate=1.0)
+        fitted = released_fit(TWO_TASKS, [(logits, labels)] * 1000, learning_rate=1.0)
         best = TWO_TASKS.fitted(logits, labels, 1e-9)
         assert (fitted.scales[-1], fitted.offsets[-1]) == pytest.approx((best.scales[-1], best.offsets[-1]), abs=1e-3)
 
@@ -192,47 +177,41 @@ class TestHoldOut:
         self, task: tuple[Indices, list[str], int], fraction: float, seed: int
     ) -> None:
         labels, keys, n_old = task
-        split = hold_out(labels, keys, n_old, fraction, seed)
-        assert sorted([*split.training, *split.held_out]) == list(range(len(labels)))
-        total, out = Counter(labels.tolist()), Counter(labels[split.held_out].tolist())
+        training, held_out = hold_out(labels, keys, n_old, fraction, seed)
+        assert sorted([*training, *held_out]) == list(range(len(labels)))
+        total, out = Counter(labels.tolist()), Counter(labels[held_out].tolist())
         smallest = min(total[label] for label in range(n_old) if total[label] > 1)
-        assert split.per_class == max(1, math.floor(fraction * smallest))
+        per_class = max(1, math.floor(fraction * smallest))
         for label in range(max(n_old, int(labels.max()) + 1)):
-            if total[label] > split.per_class:
-                assert out[label] == split.per_class
-                assert label not in split.short
-            else:
-                assert out[label] == max(total[label] - 1, 0)
-                assert label in split.short
+            assert out[label] == min(per_class, max(total[label] - 1, 0))
 
     def test_one_in_ten_of_the_exemplars(self) -> None:
         """20 exemplars of each of two old classes, 100 samples of a new one."""
         labels = np.repeat([0, 1, 2], [20, 20, 100])
-        split = hold_out(labels, [str(n) for n in range(140)], 2)
-        assert Counter(labels[split.held_out].tolist()) == {0: 2, 1: 2, 2: 2}
-        assert split.short == ()
+        _, held_out = hold_out(labels, [str(n) for n in range(140)], 2)
+        assert Counter(labels[held_out].tolist()) == {0: 2, 1: 2, 2: 2}
 
     def test_the_choice_depends_on_neither_order_nor_other_samples(self) -> None:
         labels = np.repeat([0, 1, 2], [20, 30, 50])
         keys = [f"{label}/{n}" for n, label in enumerate(labels)]
-        out = {keys[n] for n in hold_out(labels, keys, 2, seed=1).held_out}
+        out = {keys[n] for n in hold_out(labels, keys, 2, seed=1)[1]}
         order = np.random.default_rng(0).permutation(100)
         shuffled = [keys[n] for n in order]
-        assert {shuffled[n] for n in hold_out(labels[order], shuffled, 2, seed=1).held_out} == out
+        assert {shuffled[n] for n in hold_out(labels[order], shuffled, 2, seed=1)[1]} == out
         without_last = slice(0, 80)  # of the new class, in which nothing else changes
-        fewer = {keys[n] for n in hold_out(labels[without_last], keys[without_last], 2, seed=1).held_out}
+        fewer = {keys[n] for n in hold_out(labels[without_last], keys[without_last], 2, seed=1)[1]}
         assert {key for key in fewer if not key.startswith("2/")} == {key for key in out if not key.startswith("2/")}
-        assert {keys[n] for n in hold_out(labels, keys, 2, seed=2).held_out} != out
+        assert {keys[n] for n in hold_out(labels, keys, 2, seed=2)[1]} != out
 
     def test_exemplars_in_the_memory_stay_held_out(self) -> None:
         """A class's quota shrinks from 40 to 20: its held-out exemplars were held out before."""
         keys = [f"a/{n}" for n in range(40)] + [f"b/{n}" for n in range(40)]
-        before = hold_out(np.repeat([0, 1], 40), keys, 1)
-        held = {keys[n] for n in before.held_out if keys[n].startswith("a/")}
+        _, before = hold_out(np.repeat([0, 1], 40), keys, 1)
+        held = {keys[n] for n in before if keys[n].startswith("a/")}
         others = [key for key in keys[:40] if key not in held]
         kept = sorted(held) + others[:16] + keys[40:]
         kept_labels = np.array([key.startswith("b/") for key in kept], np.int64)
-        after = {kept[n] for n in hold_out(kept_labels, kept, 1).held_out if kept[n].startswith("a/")}
+        after = {kept[n] for n in hold_out(kept_labels, kept, 1)[1] if kept[n].startswith("a/")}
         assert len(held) == 4
         assert len(after) == 2
         assert after < held
@@ -241,10 +220,6 @@ class TestHoldOut:
         labels = np.array([0, 1, 2, 2, 2])
         with pytest.raises(SettingsError, match="no old class has two of them; take a larger memory"):
             hold_out(labels, list("abcde"), 2)
-        with pytest.raises(SettingsError, match=r"hold-out fraction 1\.0 is out of range"):
-            hold_out(labels, list("abcde"), 2, 1.0)
-        with pytest.raises(ValueError, match="1 keys don't fit 5 labels"):
-            hold_out(labels, ["a"], 2)
 
     @quickly
     @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.floats(0.05, 0.5))
@@ -254,7 +229,6 @@ class TestHoldOut:
         for label in set(labels):
             samples = [number for number, y in enumerate(labels) if y == label]
             training += samples[: int(len(samples) * (1 - fraction))]
-        split = released_hold_out(np.array(labels, np.int64), fraction)
-        assert split.training.tolist() == sorted(training)
-        assert split.held_out.tolist() == sorted(set(range(len(labels))) - set(training))
-        assert split.per_class == min(Counter(np.array(labels)[split.held_out].tolist()).values())
+        trained, held_out = released_hold_out(np.array(labels, np.int64), fraction)
+        assert trained.tolist() == sorted(training)
+        assert held_out.tolist() == sorted(set(range(len(labels))) - set(training))

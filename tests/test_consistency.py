@@ -12,7 +12,6 @@ from method_cases import quickly, seeds
 from torch import Tensor
 
 from vclimb.methods.consistency import cross_entropy, temporal_consistency
-from vclimb.pipeline.errors import SettingsError
 
 LABELS = torch.tensor([0, 1])
 LOGITS = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]])  # probabilities 3/4, 1/4 and 1/2, 1/2
@@ -73,16 +72,3 @@ def test_the_loss_of_an_empty_batch_is_zero() -> None:
     temporal_consistency(logits, logits, torch.empty(0, dtype=torch.int64)).backward()  # type: ignore[no-untyped-call]
     assert weights.grad is not None
     assert weights.grad.tolist() == [[0, 0]] * 3
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.5, math.nan])
-def test_a_weight_out_of_range_is_refused(weight: float) -> None:
-    with pytest.raises(
-        SettingsError, match=f"weight {weight} of temporal consistency is out of range; allowed: 0 to 1"
-    ):
-        temporal_consistency(LOGITS, DOWN, LABELS, weight)
-
-
-def test_logits_of_other_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"logits \(1, 2\) of the down-sampled clips don't fit \(2, 2\)"):
-        temporal_consistency(LOGITS, DOWN[:1], LABELS)

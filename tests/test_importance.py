@@ -108,16 +108,10 @@ class TestFisher:
             expectation += mean / 2
             deviation += np.einsum("k,kcd->cd", p, (squares - mean) ** 2) / 4 / 3000
         many = [(clips.repeat(300, 1), labels.repeat(300))] * 10
-        generator = torch.Generator().manual_seed(0)
-        result = fisher_diagonal(linear, many, "sampled", chunk_size=600, generator=generator).mean()
+        torch.manual_seed(0)
+        result = fisher_diagonal(linear, many, "sampled", chunk_size=600).mean()
         difference = np.hstack([result["weight"].numpy(), result["bias"].numpy()[:, None]]) - expectation
         assert (np.abs(difference) < 5 * np.sqrt(deviation) + 1e-6).all()
-        again = fisher_diagonal(linear, many, "sampled", 600, torch.Generator().manual_seed(0)).mean()
-        assert torch.equal(again["weight"], result["weight"])
-
-    def test_labels_of_another_kind_are_refused(self, linear: nn.Linear) -> None:
-        with pytest.raises(ValueError, match="labels 'best' are not known; allowed: true, sampled"):
-            fisher_diagonal(linear, [], "best")  # type: ignore[arg-type]
 
 
 class TestSensitivity:
@@ -200,8 +194,6 @@ class TestBoth:
         assert released_fisher(linear, [drawn_samples(0), drawn_samples(3)])["weight"].isfinite().all()
         with pytest.raises(ValueError, match="needs samples; the batches held none"):
             fisher_diagonal(linear, []).mean()
-        with pytest.raises(ValueError, match="chunk size 0 is out of range"):
-            fisher_diagonal(linear, [], chunk_size=0)
 
 
 class TwoProcesses:

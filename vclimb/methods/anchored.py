@@ -68,7 +68,7 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
     def penalty(self, model: ClipModel) -> Terms:
         if self._anchor is None:
             return {}
-        return {"penalty": quadratic_penalty(model, [self._anchor], self.factor)}
+        return {"penalty": quadratic_penalty(model, self._anchor, self.factor)}
 
     def end_task(self, task: TaskInfo, model: ClipModel, data: TaskData) -> None:
         self._anchor = self.anchor(model, self.importance(model, data), self._anchor)

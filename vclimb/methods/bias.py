@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vclimb.methods.consistency import cross_entropy, temporal_consistency
+from vclimb.methods.consistency import cross_entropy
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.dice import bits, key_number
 from vclimb.pipeline.errors import SettingsError, VclimbError
@@ -39,14 +39,6 @@ class BiasCorrection:
     n_classes: tuple[int, ...] = ()
     scales: tuple[float, ...] = ()
     offsets: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not len(self.n_classes) == len(self.scales) == len(self.offsets):
-            raise ValueError(
-                f"{len(self.n_classes)} tasks don't fit {len(self.scales)} scales and {len(self.offsets)} offsets"
-            )
-        if min(self.n_classes, default=1) < 1:
-            raise ValueError(f"tasks of {list(self.n_classes)} classes; needs 1 or more in each")
 
     @property
     def n_old(self) -> int:
@@ -89,15 +81,8 @@ class BiasCorrection:
                 authors' code has d = 0.1 on the offset alone.
 
         Raises:
-            SettingsError: the decay is not above 0.
             VclimbError: logits hold NaN or infinity.
         """
-        if labels.shape != logits.shape[:1] or not len(labels):
-            raise ValueError(
-                f"labels {tuple(labels.shape)} don't fit logits {tuple(logits.shape)}; needs (n, C), n > 0"
-            )
-        if not decay > 0:
-            raise SettingsError(f"decay {decay} of the bias is out of range; allowed: above 0")
         if not logits.isfinite().all():
             raise VclimbError(
                 "logits hold NaN or infinity: the model has diverged; train it with a lower learning rate"
@@ -109,8 +94,7 @@ class BiasCorrection:
 
 def released_fit(
     correction: BiasCorrection,
-    batches: Iterable[tuple[Tensor, Tensor | None, Tensor]],
-    consistency: float = 0.0,
+    batches: Iterable[tuple[Tensor, Tensor]],
     learning_rate: float = 1e-3,
 ) -> BiasCorrection:
     """Fit the newest task's scale and offset as the benchmark's code does: a step of plain SGD for each batch.
@@ -119,51 +103,29 @@ def released_fit(
 
     Args:
         correction: Correction to begin with: scale 1 and offset 0 for the newest task.
-        batches: Batches of all epochs: logits (B, C) of the frozen network, logits of the down-sampled clips or None,
-            and labels (B,) int64.
-        consistency: Weight of temporal consistency.
+        batches: Batches of all epochs: logits (B, C) of the frozen network, and labels (B,) int64.
         learning_rate: Learning rate of SGD, which has no momentum and no weight decay.
     """
     fixed = correction.newest(1.0, 0.0)
-    for logits, down_sampled, labels in batches:
+    for logits, labels in batches:
         newest = torch.tensor([correction.scales[-1], correction.offsets[-1]], device=logits.device, requires_grad=True)
         with torch.enable_grad():
-            views = [
-                _shifted(fixed(view.detach()), correction.n_old, newest)
-                for view in (logits, down_sampled)
-                if view is not None
-            ]
-            if len(views) == 2:
-                loss = temporal_consistency(views[0], views[1], labels, consistency)
-            else:
-                loss = cross_entropy(views[0], labels)
+            loss = cross_entropy(_shifted(fixed(logits.detach()), correction.n_old, newest), labels)
             (gradient,) = torch.autograd.grad(loss, newest)
         scale, offset = (newest.detach() - learning_rate * gradient).tolist()
         correction = correction.newest(scale, offset)
     return correction
 
 
-@dataclass(frozen=True)
-class HoldOut:
-    """Split of a task's samples into two disjoint parts, each in ascending order.
-
-    Attributes:
-        training: Numbers of the samples that train the network.
-        held_out: Numbers of the samples that fit the bias.
-        per_class: Number of samples held out of each class, except the `short` ones.
-        short: Label ids of classes with fewer held-out samples, so that one sample is left for training.
-    """
-
-    training: Indices
-    held_out: Indices
-    per_class: int
-    short: tuple[int, ...] = ()
+Split = tuple[Indices, Indices]
+"""Numbers of the samples that train the network, and of those held out to fit the bias, each in ascending order."""
 
 
-def hold_out(labels: Indices, keys: Sequence[str], n_old: int, fraction: float = 0.1, seed: int = 0) -> HoldOut:
+def hold_out(labels: Indices, keys: Sequence[str], n_old: int, fraction: float = 0.1, seed: int = 0) -> Split:
     """Hold out the same number of samples of each class, old or new (BiC: 1 in 10 of an old class's exemplars).
 
-    The choice depends on seed and key alone: of the exemplars that stay in the memory, the held-out ones stay held out.
+    At least one sample of each class is left for training. The choice depends on seed and key alone: of the exemplars
+    that stay in the memory, the held-out ones stay held out.
 
     Args:
         labels: (n,) label ids of exemplars and new samples.
@@ -173,12 +135,8 @@ def hold_out(labels: Indices, keys: Sequence[str], n_old: int, fraction: float =
         seed: Seed of the choice.
 
     Raises:
-        SettingsError: the fraction is out of range, or no old class has two exemplars.
+        SettingsError: no old class has two exemplars.
     """
-    if len(keys) != len(labels):
-        raise ValueError(f"{len(keys)} keys don't fit {len(labels)} labels")
-    if not 0 < fraction < 1:
-        raise SettingsError(f"hold-out fraction {fraction} is out of range; allowed: between 0 and 1")
     counts = np.bincount(labels, minlength=n_old)
     splittable = counts[:n_old][counts[:n_old] > 1]
     if not len(splittable):
@@ -192,26 +150,21 @@ def hold_out(labels: Indices, keys: Sequence[str], n_old: int, fraction: float =
     allowed = np.clip(counts - 1, 0, per_class)
     held_out = np.zeros(len(labels), np.bool_)
     held_out[order] = rank < allowed[labels[order]]
-    short = np.flatnonzero((allowed < per_class) & ((counts > 0) | (np.arange(len(counts)) < n_old)))
-    return HoldOut(np.flatnonzero(~held_out), np.flatnonzero(held_out), per_class, tuple(short.tolist()))
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def released_hold_out(labels: Indices, fraction: float = 0.1) -> HoldOut:
+def released_hold_out(labels: Indices, fraction: float = 0.1) -> Split:
     """Split as the benchmark's code does: hold out the last samples of each class, a fraction of the class's number.
 
-    The hold-out isn't balanced: new classes have more samples. `per_class` is the smallest class's number.
+    The hold-out isn't balanced: new classes have more samples.
     """
-    if not 0 < fraction < 1:
-        raise SettingsError(f"hold-out fraction {fraction} is out of range; allowed: between 0 and 1")
-    if not len(labels):
-        raise ValueError("there are no samples to split")
     counts = np.bincount(labels)
     trained = (counts * (1 - fraction)).astype(np.int64)
     order = np.argsort(labels, kind="stable")
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     held_out = np.zeros(len(labels), np.bool_)
     held_out[order] = np.arange(len(labels)) - starts[labels[order]] >= trained[labels[order]]
-    return HoldOut(np.flatnonzero(~held_out), np.flatnonzero(held_out), int((counts - trained)[counts > 0].min()))
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def _shifted(logits: Tensor, n_old: int, newest: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vclimb.methods.bias import BiasCorrection, HoldOut, hold_out, released_fit, released_hold_out
+from vclimb.methods.bias import BiasCorrection, Split, hold_out, released_fit, released_hold_out
 from vclimb.methods.distillation import TEMPERATURE, bic_loss
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
 from vclimb.methods.old_model import DistillingMethod
@@ -60,10 +60,10 @@ class BiC(DistillingMethod[BiCConfig]):
         self._correction = self._correction.next_task(task.n_new, keep=self.released)
 
     def training_items(self, task: TaskInfo, data: TaskData) -> Indices | None:
-        return self._hold_out(task, data).training if task.number else None
+        return self._hold_out(task, data)[0] if task.number else None
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
-        old_logits = self._old_model.logits(batch.clips)
+        old_logits = self.old_logits(batch.clips)
         corrected = None if old_logits is None else self._old_correction(old_logits)
         classification = self.classification(outputs, batch.labels)
         return {"bic": bic_loss(classification, outputs.logits, corrected, self.config.temperature)}
@@ -71,7 +71,7 @@ class BiC(DistillingMethod[BiCConfig]):
     def end_task(self, task: TaskInfo, model: ClipModel, data: TaskData) -> None:
         if not task.number:
             return
-        outputs = data.outputs(self._hold_out(task, data).held_out)
+        outputs = data.outputs(self._hold_out(task, data)[1])
         labels = torch.from_numpy(outputs.labels)
         if self.released:
             self._correction = released_fit(self._correction, self._batches(outputs.logits, labels, data.seed))
@@ -81,19 +81,19 @@ class BiC(DistillingMethod[BiCConfig]):
     def scores(self, logits: Tensor) -> Tensor:
         return self._correction(logits)
 
-    def _hold_out(self, task: TaskInfo, data: TaskData) -> HoldOut:
+    def _hold_out(self, task: TaskInfo, data: TaskData) -> Split:
         if self.released:
             return released_hold_out(data.labels, self.config.hold_out)
         return hold_out(data.labels, data.names, task.n_old, self.config.hold_out, data.seed)
 
-    def _batches(self, logits: Tensor, labels: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
+    def _batches(self, logits: Tensor, labels: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the hold-out in batches, in a new order in each epoch."""
         size = self.config.bias_batch_size
         for epoch in range(self.config.bias_epochs):
             order = torch.from_numpy(np.argsort(bits(seed, epoch, np.arange(len(labels))), kind="stable"))
             for start in range(0, len(order), size):
                 chosen = order[start : start + size]
-                yield logits[chosen], None, labels[chosen]
+                yield logits[chosen], labels[chosen]
 
     def state_dict(self) -> dict[str, Any]:
         corrections = {"correction": self._correction, "old_correction": self._old_correction}

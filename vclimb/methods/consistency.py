@@ -14,8 +14,6 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from vclimb.pipeline.errors import SettingsError
-
 Classification = Callable[[Tensor, Tensor], Tensor]
 """Logits (B, C) and labels (B,) int64 -> a scalar."""
 
@@ -45,15 +43,6 @@ def temporal_consistency(
         labels: (B,) int64 label ids.
         weight: Weight of the down-sampled clips, l, from 0 to 1.
         classification: The method's loss on labels. Its distillation is computed separately.
-
-    Raises:
-        SettingsError: the weight is out of range.
     """
-    if not 0 <= weight <= 1:
-        raise SettingsError(f"weight {weight} of temporal consistency is out of range; allowed: 0 to 1")
-    if logits.shape != down_sampled_logits.shape:
-        raise ValueError(
-            f"logits {tuple(down_sampled_logits.shape)} of the down-sampled clips don't fit {tuple(logits.shape)}"
-        )
     whole, down_sampled = classification(logits, labels), classification(down_sampled_logits, labels)
     return (1 - weight) * whole.float() + weight * down_sampled.float()

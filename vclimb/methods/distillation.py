@@ -29,29 +29,10 @@ def lwf_distillation(logits: Tensor, old_logits: Tensor, temperature: float = TE
         old_logits: (B, n_old) logits of the model before this task, n_old <= C.
         temperature: Temperature, above 0.
     """
-    _check_old_logits(logits, old_logits)
-    return soft_cross_entropy(logits[:, : old_logits.shape[1]], lwf_targets(old_logits, temperature), temperature)
-
-
-def lwf_targets(old_logits: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """Compute the old model's softened probabilities, (B, n_old) float32, as the benchmark's code stores them."""
-    _check_temperature(temperature)
-    return (old_logits.detach().float() / temperature).softmax(1)
-
-
-def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
-    """Compute -sum over classes of targets * log softmax(logits / temperature), the mean over samples.
-
-    Args:
-        logits: (B, C) logits.
-        targets: (B, C) probabilities. A row of zeros adds nothing to the sum and counts in the mean. The benchmark's
-            BiC has such rows: its `drop_last` leaves samples without a target.
-        temperature: Temperature, above 0.
-    """
-    _check_temperature(temperature)
-    _check_targets(logits, targets)
-    log_probabilities = (logits.float() / temperature).log_softmax(1)
-    return -(targets.float() * log_probabilities).sum() / max(len(logits), 1)
+    n_old = old_logits.shape[1]
+    targets = (old_logits.detach().float() / temperature).softmax(1)
+    log_probabilities = (logits[:, :n_old].float() / temperature).log_softmax(1)
+    return -(targets * log_probabilities).sum() / max(len(logits), 1)
 
 
 def icarl_classification(logits: Tensor, labels: Tensor, n_old: int = 0) -> Tensor:
@@ -64,10 +45,8 @@ def icarl_classification(logits: Tensor, labels: Tensor, n_old: int = 0) -> Tens
         labels: (B,) int64 label ids; a sample of an old class is a negative of all new classes.
         n_old: Number of old classes.
     """
-    if labels.shape != logits.shape[:1] or not 0 <= n_old <= logits.shape[1]:
-        raise ValueError(f"labels {tuple(labels.shape)} and {n_old} old classes don't fit logits {tuple(logits.shape)}")
     targets = torch.zeros(logits.shape, device=logits.device).scatter_(1, labels[:, None], 1)
-    return binary_cross_entropy(logits[:, n_old:], targets[:, n_old:])
+    return _binary_cross_entropy(logits[:, n_old:], targets[:, n_old:])
 
 
 def icarl_distillation(logits: Tensor, old_logits: Tensor) -> Tensor:
@@ -80,39 +59,15 @@ def icarl_distillation(logits: Tensor, old_logits: Tensor) -> Tensor:
         logits: (B, C) logits of the model.
         old_logits: (B, n_old) logits of the model before this task, n_old <= C.
     """
-    _check_old_logits(logits, old_logits)
-    return binary_cross_entropy(logits[:, : old_logits.shape[1]], old_logits.detach().float().sigmoid())
-
-
-def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Compute -sum over classes of t * log s + (1 - t) * log(1 - s), s = sigmoid(logits), the mean over samples.
-
-    Args:
-        logits: (B, C) logits.
-        targets: (B, C) targets in [0, 1]. A row of zeros pulls all sigmoids to 0. The benchmark's iCaRL has such rows:
-            its `drop_last` leaves samples without a target.
-    """
-    _check_targets(logits, targets)
-    total = nn.functional.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="sum")
-    return total / max(len(logits), 1)
-
-
-def bic_weight(n_old: int, n_new: int) -> float:
-    """Compute BiC's lambda = n / (n + m), the weight of the distillation; the classification's is 1 - lambda.
-
-    Args:
-        n_old: Number of classes before this task, n.
-        n_new: Number of classes of this task, m.
-    """
-    if n_old < 0 or n_new < 1:
-        raise ValueError(f"{n_old} old and {n_new} new classes; needs 0 or more, and 1 or more")
-    return n_old / (n_old + n_new)
+    return _binary_cross_entropy(logits[:, : old_logits.shape[1]], old_logits.detach().float().sigmoid())
 
 
 def bic_loss(
     classification: Tensor, logits: Tensor, old_logits: Tensor | None, temperature: float = TEMPERATURE
 ) -> Tensor:
     """Compute the loss of BiC's first stage: lambda * distillation + (1 - lambda) * classification (equation 3).
+
+    Lambda is the share of the old classes among all classes.
 
     Args:
         classification: Softmax cross-entropy over all classes (equation 2), a scalar, with or without temporal
@@ -123,22 +78,11 @@ def bic_loss(
     """
     if old_logits is None:
         return classification.float()
-    weight = bic_weight(old_logits.shape[1], logits.shape[1] - old_logits.shape[1])
+    weight = old_logits.shape[1] / logits.shape[1]
     return weight * lwf_distillation(logits, old_logits, temperature) + (1 - weight) * classification.float()
 
 
-def _check_old_logits(logits: Tensor, old_logits: Tensor) -> None:
-    if logits.ndim != 2 or old_logits.ndim != 2 or len(logits) != len(old_logits):
-        raise ValueError(f"old logits {tuple(old_logits.shape)} don't fit logits {tuple(logits.shape)}")
-    if old_logits.shape[1] > logits.shape[1]:
-        raise ValueError(f"{old_logits.shape[1]} old classes don't fit into {logits.shape[1]}")
-
-
-def _check_targets(logits: Tensor, targets: Tensor) -> None:
-    if logits.shape != targets.shape:
-        raise ValueError(f"targets {tuple(targets.shape)} don't fit logits {tuple(logits.shape)}")
-
-
-def _check_temperature(temperature: float) -> None:
-    if not temperature > 0:
-        raise ValueError(f"temperature {temperature} is out of range; allowed: above 0")
+def _binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute -sum over classes of t * log s + (1 - t) * log(1 - s), s = sigmoid(logits), the mean over samples."""
+    total = nn.functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
+    return total / max(len(logits), 1)

@@ -48,7 +48,7 @@ class ICaRL(DistillingMethod[ICaRLConfig]):
             terms = {"classification": self.classification(outputs, batch.labels)}
         else:
             terms = {"classification": self.classification(outputs, batch.labels, self._new_class_loss) / divisor}
-        old_logits = self._old_model.logits(batch.clips)
+        old_logits = self.old_logits(batch.clips)
         if old_logits is not None:
             terms["distillation"] = icarl_distillation(outputs.logits, old_logits) / divisor
         return terms

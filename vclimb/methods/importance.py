@@ -54,7 +54,6 @@ def fisher_diagonal(
     batches: Batches,
     labels: Literal["true", "sampled"] = "true",
     chunk_size: int = 8,
-    generator: torch.Generator | None = None,
 ) -> ImportanceSum:
     """Compute the diagonal of the Fisher information: the squared gradient of log p(label | clip) of each sample.
 
@@ -66,19 +65,16 @@ def fisher_diagonal(
         model: Model from clips (B, ...) to logits (B, C).
         batches: Batches that hold each sample once.
         labels: `true`: the empirical Fisher information, at the samples' own labels. `sampled`: at labels drawn from
-            the model's predictions, an unbiased estimate of the Fisher information itself.
+            the model's predictions (torch's global random state), an unbiased estimate of the Fisher information.
         chunk_size: Number of samples at a time.
-        generator: Generator of the drawn labels, on the model's device.
     """
-    if labels not in ("true", "sampled"):
-        raise ValueError(f"labels {labels!r} are not known; allowed: true, sampled")
 
     def choose_labels(clips: Tensor, true: Tensor) -> Tensor:
         if labels == "true":
             return true
         with torch.no_grad():
             probabilities = model(clips).float().softmax(1)
-        return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+        return torch.multinomial(probabilities, 1)[:, 0]
 
     def log_likelihood(logits: Tensor, label: Tensor) -> Tensor:
         return logits.log_softmax(1).gather(1, label[:, None]).sum()
@@ -92,13 +88,10 @@ def output_sensitivity(model: nn.Module, batches: Batches, chunk_size: int = 8) 
     Labels are ignored. The mode, the held memory and the arguments are those of `fisher_diagonal`.
     """
 
-    def keep_labels(clips: Tensor, true: Tensor) -> Tensor:
-        return true
-
     def squared_norm(logits: Tensor, label: Tensor) -> Tensor:
         return logits.square().sum()
 
-    return _sum_over_samples(model, batches, keep_labels, squared_norm, torch.abs, chunk_size)
+    return _sum_over_samples(model, batches, lambda clips, true: true, squared_norm, torch.abs, chunk_size)
 
 
 def released_fisher(
@@ -163,8 +156,6 @@ def _sum_over_samples(
     chunk_size: int,
 ) -> ImportanceSum:
     """Sum the magnitude of the gradient of each sample's objective over samples."""
-    if chunk_size < 1:
-        raise ValueError(f"chunk size {chunk_size} is out of range; allowed: 1 or more")
     parameters = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
     total = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in parameters.items()}
     n_samples = 0

@@ -55,7 +55,7 @@ class LwF(DistillingMethod[LwFConfig]):
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         classification = cross_entropy if self.released else self._new_class_cross_entropy
         terms = {"classification": self.classification(outputs, batch.labels, classification)}
-        old_logits = self._old_model.logits(batch.clips)
+        old_logits = self.old_logits(batch.clips)
         if old_logits is not None:
             distillation = self.config.weight * lwf_distillation(outputs.logits, old_logits, self.config.temperature)
             terms["distillation"] = distillation.detach() if self.released else distillation
