@@ -12,8 +12,9 @@ from dataset_cases import vclimb
 from training_cases import TINY_BACKBONE, read_metrics, tiny_config, write_config
 
 from vclimb.training.config import make_config
+from vclimb.training.learner import Learner
 from vclimb.training.processes import Processes
-from vclimb.training.run import make_learner, make_method
+from vclimb.training.run import make_method
 
 
 def wandb_settings(shards: Path, folder: Path) -> Path:
@@ -61,7 +62,7 @@ def test_compiled_backbone_trains_like_a_plain_one(monkeypatch: pytest.MonkeyPat
             {"data": "none", "model": {"backbone": TINY_BACKBONE, "weights": "none", "size": 32, "dropout": 0.0}},
             {"compute": {"compile": compiled, "device": "cpu"}, "training": {"batch_size": 2}},
         )
-        learner = make_learner(config, Processes(0, 1, torch.device("cpu")), 2)
+        learner = Learner(config, Processes(0, 1, torch.device("cpu")), 2)
         assert (learner.model.backbone._compiled_call_impl is not None) == compiled
         learner.begin_task()
         method = make_method(config)

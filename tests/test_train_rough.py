@@ -21,8 +21,9 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import match
 from vclimb.training.checkpoint import CheckpointError, checkpoints
 from vclimb.training.checks import check_settings
+from vclimb.training.learner import Learner
 from vclimb.training.processes import Processes
-from vclimb.training.run import make_learner, make_method, train
+from vclimb.training.run import make_method, train
 from vclimb.training.run_context import RunContext
 from vclimb.training.scenarios import find_scenario
 
@@ -132,7 +133,7 @@ def test_rank_without_a_clip_takes_the_step_too(name: str, released: bool, synth
     """The last batch may hold fewer clips than there are ranks."""
     protocol = "released" if released else "paper"
     config = tiny_config(synth_shards, name, f"model.backbone={TINY_BACKBONE}", f"protocol={protocol}")
-    learner, method = make_learner(config, Processes(0, 1, torch.device("cpu")), 2), make_method(config)
+    learner, method = Learner(config, Processes(0, 1, torch.device("cpu")), 2), make_method(config)
     clips = torch.zeros(0, 2, 3, 32, 32, dtype=torch.uint8)
     for number in range(2):
         method.begin_task(TaskInfo(number, (2, 3)), learner.model)

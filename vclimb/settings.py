@@ -14,7 +14,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
@@ -64,11 +64,7 @@ class Settings(BaseModel):
 
     def to_table(self) -> Table:
         """Convert to nested tables of plain values; settings that are None are left out, as TOML has no word for it."""
-        table: Table = {}
-        for name, value in self:
-            if value is not None:
-                table[name] = _to_toml(value)
-        return table
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -178,16 +174,6 @@ def setting_names(kind: type[Settings], prefix: str = "") -> list[str]:
 
 def _full(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
-
-
-def _to_toml(value: Any) -> Any:
-    if isinstance(value, Settings):
-        return value.to_table()
-    if isinstance(value, Mapping):
-        return {name: _to_toml(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_toml(item) for item in value]
-    return str(value) if isinstance(value, PurePath) else value
 
 
 def _settings_class(annotation: Any) -> type[Settings] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from vclimb.model.clip_model import ClipModel
 from vclimb.model.memory_format import cat_clips, layout_for
 from vclimb.model.registry import make_network
 from vclimb.model.settings import ModelConfig
-from vclimb.training.config import ComputeConfig, TrainingConfig
+from vclimb.training.config import RunConfig, TrainingConfig
 from vclimb.training.processes import Processes
 
 
@@ -30,28 +29,11 @@ def make_model(config: ModelConfig, n_classes: int, seed: int) -> ClipModel:
         return make_network(config, n_classes)
 
 
-@dataclass(frozen=True)
-class LearnerConfig:
-    """Settings of a network and of its training.
-
-    Attributes:
-        model: Network and its input.
-        training: Training within each task.
-        compute: Precision and compilation.
-        seed: Seed of the initial weights.
-    """
-
-    model: ModelConfig
-    training: TrainingConfig
-    compute: ComputeConfig
-    seed: int
-
-
 class Learner:
     """A network in training.
 
     Args:
-        config: Settings of the network and of its training.
+        config: Settings of the run.
         processes: Processes that share each batch.
         n_classes: Number of outputs of the head.
 
@@ -60,12 +42,13 @@ class Learner:
         bf16: Whether the network computes in bf16.
     """
 
-    def __init__(self, config: LearnerConfig, processes: Processes, n_classes: int) -> None:
+    def __init__(self, config: RunConfig, processes: Processes, n_classes: int) -> None:
         self._config = config
         self._training = config.training
         self._processes = processes
         self.device = processes.device
-        self.bf16 = _is_bf16(config.compute.precision, self.device)
+        precision = config.compute.precision
+        self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
         self.model = make_model(config.model, n_classes, config.seed)
         self._place()
         self._optimizer: torch.optim.Optimizer | None = None
@@ -183,7 +166,3 @@ def _make_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Opt
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
     return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=decay)
-
-
-def _is_bf16(precision: str, device: torch.device) -> bool:
-    return precision == "bf16" or (precision == "auto" and device.type == "cuda")

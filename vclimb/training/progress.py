@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from rich.progress import TaskID
 
 from vclimb.pipeline.system.progress import is_shown, printable, progress_bar, stderr
-from vclimb.training.events import (
-    DecoderChosen,
-    EpochEnded,
-    Event,
-    ExemplarsDecoded,
-    RunBegun,
-    RunWarning,
-    TaskBegun,
-    TaskEvaluated,
-)
+from vclimb.training.events import Event
 from vclimb.training.run_log import RunLog
 
 
@@ -41,14 +33,15 @@ class TrainProgress(RunLog):
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def event(self, event: Event) -> None:
-        if isinstance(event, TaskBegun):
-            self._task = f"task {event.task + 1}/{event.n_tasks}"
-        elif isinstance(event, EpochEnded):
-            losses = ", ".join(f"{name} {value:.3f}" for name, value in event.losses.items())
-            self._epoch = f"epoch {event.epoch + 1}/{event.epochs}, {losses}"
+    def record(self, event: Event) -> None:
+        values = event.values
+        if event.kind == "task":
+            self._task = f"task {values['task'] + 1}/{values['n_tasks']}"
+        elif event.kind == "epoch":
+            losses = ", ".join(f"{name} {value:.3f}" for name, value in values["losses"].items())
+            self._epoch = f"epoch {values['epoch'] + 1}/{values['epochs']}, {losses}"
         elif self._has_lines:
-            self._print(event)
+            self._print(event.kind, values)
 
     def advance(self, what: str, done: int, total: int) -> None:
         if self._bar_task is None:
@@ -56,27 +49,25 @@ class TrainProgress(RunLog):
         note = self._epoch if what == "training" else ""
         self._bar.update(self._bar_task, description=f"{self._task}: {what}", completed=done, total=total, note=note)
 
-    def _print(self, event: Event) -> None:
-        if isinstance(event, RunBegun):
-            begin = "resuming" if event.resumed else "training"
-            processes = f", {event.processes} processes" if event.processes > 1 else ""
+    def _print(self, kind: str, values: Mapping[str, Any]) -> None:
+        if kind == "run":
+            begin = "resuming" if values["resumed"] else "training"
+            processes = f", {values['processes']} processes" if values["processes"] > 1 else ""
+            counts = f"{values['n_tasks']} tasks, {values['n_classes']} classes"
+            _print_line(f"{begin} {values['method']}: {counts}, on {values['device']}{processes}")
+        elif kind == "decoder" and values["task"] == 0:
+            _print_line(f"decoder {values['decoder']}: {values['reason']}", "dim")
+        elif kind == "decoded_ahead":
+            _print_line(f"{self._task}: {values['cost']}", "dim")
+        elif kind == "warning":
+            _print_line(f"warning: {values['text']}", "yellow")
+        elif kind == "evaluated":
+            memory = values["memory"]
+            kept = f", memory {memory['videos']} videos, {memory['bytes_on_disk'] / 1e6:.2f} MB" if memory else ""
+            accuracies = " ".join("-" if a is None else f"{100 * a:.1f}" for a in values["accuracies"])
             _print_line(
-                f"{begin} {event.method}: {event.n_tasks} tasks, {event.n_classes} classes, "
-                f"on {event.device}{processes}"
-            )
-        elif isinstance(event, DecoderChosen) and event.task == 0:
-            _print_line(f"decoder {event.decoder}: {event.reason}", "dim")
-        elif isinstance(event, ExemplarsDecoded):
-            _print_line(f"{self._task}: {event.cost}", "dim")
-        elif isinstance(event, RunWarning):
-            _print_line(f"warning: {event.text}", "yellow")
-        elif isinstance(event, TaskEvaluated):
-            memory = event.memory
-            kept = f", memory {memory.videos} videos, {memory.bytes_on_disk / 1e6:.2f} MB" if memory else ""
-            accuracies = " ".join("-" if a is None else f"{100 * a:.1f}" for a in event.accuracies)
-            _print_line(
-                f"task {event.task + 1}/{event.n_tasks} in {sum(event.seconds.values()):.1f} s: "
-                f"Acc {_percent(event.acc)}, BWF {_percent(event.bwf)} (accuracy on each task: {accuracies}){kept}"
+                f"{self._task} in {sum(values['seconds'].values()):.1f} s: Acc {_percent(values['acc'])}, "
+                f"BWF {_percent(values['bwf'])} (accuracy on each task: {accuracies}){kept}"
             )
 
 

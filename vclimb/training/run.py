@@ -17,8 +17,7 @@ from vclimb.pipeline.stream.workers import kept_workers
 from vclimb.scenario import match
 from vclimb.training.checks import blur_warning
 from vclimb.training.config import RunConfig
-from vclimb.training.events import RunWarning
-from vclimb.training.learner import Learner, LearnerConfig
+from vclimb.training.learner import Learner
 from vclimb.training.predictor import Predictor
 from vclimb.training.processes import Processes, distributed
 from vclimb.training.run_context import RunContext
@@ -64,9 +63,9 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
         stack.enter_context(stop.listening())
         context.log = stack.enter_context(_logs(config, folder, processes, run_log))
         if matched.left_out:
-            context.log.event(RunWarning(f"left out of {matched.scenario.name}: {matched.losses}"))
+            context.log.event("warning", text=f"left out of {matched.scenario.name}: {matched.losses}")
         if warning := blur_warning(config, context.method, dataset):
-            context.log.event(RunWarning(warning))
+            context.log.event("warning", text=warning)
         stack.enter_context(kept_workers())  # a task has four streams and more, each a short pass over clips
         return trainer.train()
 
@@ -82,7 +81,7 @@ def make_context(
 ) -> RunContext:
     """Make what the parts of a run share. Writes nothing."""
     method = make_method(config)
-    learner = make_learner(config, processes, data.classes_per_task[0])
+    learner = Learner(config, processes, data.classes_per_task[0])
     data = replace(
         data,
         min_frames=_RELEASED_MIN_FRAMES if method.released else 1,
@@ -109,11 +108,6 @@ def make_context(
         predictor=Predictor(inference, processes),
         memory=ReplayMemory(folder.memory, config.memory.settings(method.video_choice, config.seed)),
     )
-
-
-def make_learner(config: RunConfig, processes: Processes, n_classes: int) -> Learner:
-    """Make the network of a run, with a head of so many classes."""
-    return Learner(LearnerConfig(config.model, config.training, config.compute, config.seed), processes, n_classes)
 
 
 @contextmanager

@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.folders import writable
-from vclimb.training.events import EpochEnded, Event, TaskEvaluated
+from vclimb.training.events import Event
 
 
 class RunLog:
     """Receives what happens in a run, and does nothing with it; other logs extend this one."""
 
-    def event(self, event: Event) -> None:
-        """Record an event."""
+    def event(self, kind: str, **values: Any) -> None:
+        """Record an event that happens now; `Event` lists kinds and values."""
+        self.record(Event(kind, values))
+
+    def record(self, event: Event) -> None:
+        """Take an event."""
 
     def advance(self, what: str, done: int, total: int) -> None:
         """Show how much of the current work is done. Called often and never written down."""
@@ -33,9 +36,9 @@ class Logs(RunLog):
     def __init__(self, logs: Sequence[RunLog]) -> None:
         self._logs = tuple(logs)
 
-    def event(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         for log in self._logs:
-            log.event(event)
+            log.record(event)
 
     def advance(self, what: str, done: int, total: int) -> None:
         for log in self._logs:
@@ -55,7 +58,7 @@ class EventFile(RunLog):
             _end_line(path)
             self._file: TextIO = path.open("a", encoding="utf-8")
 
-    def event(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         line = json.dumps(event.to_json(), ensure_ascii=False)
         with writable(self._folder):
             self._file.write(line + "\n")
@@ -81,7 +84,7 @@ class TensorBoardLog(RunLog):
             ) from None
         self._writer = SummaryWriter(str(folder))
 
-    def event(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         for name, (value, step) in scalars_of(event).items():
             self._writer.add_scalar(name, value, step)
 
@@ -116,7 +119,7 @@ class WandbLog(RunLog):
                 "WANDB_MODE=offline, or leave log.wandb off"
             ) from None
 
-    def event(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         scalars = scalars_of(event)
         if scalars:
             step = next(iter(scalars.values()))[1]
@@ -128,15 +131,15 @@ class WandbLog(RunLog):
 
 def scalars_of(event: Event) -> dict[str, tuple[float, int]]:
     """Map names of curves to (value, step). Steps are epochs counted over all tasks, or else tasks."""
-    if isinstance(event, EpochEnded):
-        step = event.epochs_before + event.epoch
-        terms = {f"loss/{name}": (value, step) for name, value in event.losses.items()}
-        return {**terms, "learning_rate": (event.learning_rate, step)}
-    if isinstance(event, TaskEvaluated):
-        names = ("acc", "bwf", "average_incremental_accuracy")
-        figures = {f"after_task/{name}": getattr(event, name) for name in names}
-        figures |= {f"memory/{name}": value for name, value in (asdict(event.memory) if event.memory else {}).items()}
-        return {name: (float(value), event.task) for name, value in figures.items() if value is not None}
+    values = event.values
+    if event.kind == "epoch":
+        step = values["epochs_before"] + values["epoch"]
+        terms = {f"loss/{name}": (value, step) for name, value in values["losses"].items()}
+        return {**terms, "learning_rate": (values["learning_rate"], step)}
+    if event.kind == "evaluated":
+        figures = {f"after_task/{name}": values[name] for name in ("acc", "bwf", "average_incremental_accuracy")}
+        figures |= {f"memory/{name}": value for name, value in (values["memory"] or {}).items()}
+        return {name: (float(value), values["task"]) for name, value in figures.items() if value is not None}
     return {}
 
 

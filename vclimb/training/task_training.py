@@ -19,7 +19,6 @@ from vclimb.pipeline.stream.choose import open_stream
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.clocks import IdleClock
 from vclimb.training.evaluation import selection_score
-from vclimb.training.events import DecoderChosen, EpochEnded, FirstStep
 from vclimb.training.learner import learning_rate
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.training_data import ChosenItems, TrainingItems
@@ -69,7 +68,7 @@ class TaskTraining:
         stream, choice = open_stream(
             self._provider, run.data.codec, self._settings(), run.processes.device, compute.decoder, compute.workers
         )
-        run.log.event(DecoderChosen(state.info.number, choice.decoder, choice.reason))
+        run.log.event("decoder", task=state.info.number, decoder=choice.decoder, reason=choice.reason)
         with stream:
             run.learner.begin_task()
             if state.stream is not None and optimizer is not None:
@@ -123,7 +122,7 @@ class TaskTraining:
         for batch in stream:
             idle.waited(time.perf_counter() - waiting)
             if not self._state.steps:
-                run.log.event(FirstStep(self._state.info.number))
+                run.log.event("first_step", task=self._state.info.number)
             plan = batch.plan
             down = batch.views.get(DOWN_SAMPLED)
             if down is not None and run.method.released:
@@ -206,14 +205,13 @@ class TaskTraining:
     def _log_epoch(self, epoch: int, losses: dict[str, float], seconds: float) -> None:
         info, training = self._state.info, self._run.config.training
         self._run.log.event(
-            EpochEnded(
-                task=info.number,
-                n_tasks=len(info.classes_per_task),
-                epoch=epoch,
-                epochs=self._n_epochs,
-                epochs_before=sum(training.epochs_of(task) for task in range(info.number)),
-                losses=losses,
-                learning_rate=learning_rate(training, (epoch + 1) / self._n_epochs),
-                seconds=seconds,
-            )
+            "epoch",
+            task=info.number,
+            n_tasks=len(info.classes_per_task),
+            epoch=epoch,
+            epochs=self._n_epochs,
+            epochs_before=sum(training.epochs_of(task) for task in range(info.number)),
+            losses=losses,
+            learning_rate=learning_rate(training, (epoch + 1) / self._n_epochs),
+            seconds=seconds,
         )

@@ -9,6 +9,7 @@ nothing. Every random draw is a function of the seed and the task, or its state 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,6 @@ from vclimb.training.checkpoint import (
 )
 from vclimb.training.checks import check_settings
 from vclimb.training.evaluation import evaluate, forward_accuracies
-from vclimb.training.events import ExemplarsDecoded, RunBegun, RunCompleted, RunWarning, TaskBegun, TaskEvaluated
 from vclimb.training.measurements import Measurements, RunFacts, memory_facts, scenario_facts
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.run_folder import RunFolder
@@ -68,7 +68,7 @@ class Trainer:
         while state is not None:
             state = self._task(state)
         metrics = self._metrics()
-        self._run.log.event(RunCompleted(metrics.acc, metrics.bwf))
+        self._run.log.event("complete", acc=metrics.acc, bwf=metrics.bwf)
         return metrics
 
     def _metrics(self) -> RunMetrics:
@@ -89,7 +89,7 @@ class Trainer:
         """Train a task, or the rest of it, and return the state of the next one."""
         run, info = self._run, state.info
         classes = tuple(run.data.scenario.tasks[info.number].classes)
-        run.log.event(TaskBegun(info.number, len(info.classes_per_task), classes))
+        run.log.event("task", task=info.number, n_tasks=len(info.classes_per_task), classes=classes)
         with self._phase(state, "items"):
             items = self._items(state)
         try:
@@ -138,7 +138,7 @@ class Trainer:
         run, info = self._run, state.info
         data = RunTaskData(run, items, info)
         if items.decoding is not None:
-            run.log.event(ExemplarsDecoded(str(items.decoding), items.decoding.seconds))
+            run.log.event("decoded_ahead", cost=str(items.decoding), seconds=items.decoding.seconds)
         if state.stream is None:
             if run.config.compute.forward_transfer:
                 with self._phase(state, "forward_transfer"):
@@ -170,7 +170,7 @@ class Trainer:
                 candidates = [candidate.readable(outputs.items, features) for candidate in candidates]
                 for item in np.setdiff1d(np.arange(len(items.new.items)), outputs.items).tolist():
                     key = str(items.new.items.keys[item])
-                    run.log.event(RunWarning(f"passed over as an exemplar: {key!r} has frames that can't be read"))
+                    run.log.event("warning", text=f"passed over as an exemplar: {key!r} has frames that can't be read")
             report: UpdateReport | None = None
             error: VclimbError | None = None
             if run.processes.is_first:
@@ -182,7 +182,7 @@ class Trainer:
         if error is not None or report is None:
             raise error or AssertionError("rank 0 sends a report or an error")
         for reason in report.skipped:
-            run.log.event(RunWarning(f"passed over as an exemplar: {reason}"))
+            run.log.event("warning", text=f"passed over as an exemplar: {reason}")
         return report
 
     def _end(self, state: TaskState) -> TaskState | None:
@@ -196,16 +196,15 @@ class Trainer:
         if run.processes.is_first:  # after the checkpoint, so that a complete run is never begun again
             self._folder.write_metrics(metrics)
         run.log.event(
-            TaskEvaluated(
-                task=number,
-                n_tasks=len(state.info.classes_per_task),
-                acc=metrics.acc,
-                bwf=metrics.bwf,
-                average_incremental_accuracy=metrics.average_incremental_accuracy,
-                accuracies=metrics.R[-1][: number + 1],
-                memory=metrics.memory,
-                seconds=state.clock.seconds,
-            )
+            "evaluated",
+            task=number,
+            n_tasks=len(state.info.classes_per_task),
+            acc=metrics.acc,
+            bwf=metrics.bwf,
+            average_incremental_accuracy=metrics.average_incremental_accuracy,
+            accuracies=metrics.R[-1][: number + 1],
+            memory=metrics.memory and asdict(metrics.memory),
+            seconds=state.clock.seconds,
         )
         run.processes.barrier()
         return None if is_last else following
@@ -215,14 +214,13 @@ class Trainer:
         run, classes_per_task = self._run, self._run.data.classes_per_task
         tree = newest_checkpoint(self._folder.checkpoints)
         run.log.event(
-            RunBegun(
-                resumed=tree is not None,
-                method=run.method.name,
-                n_tasks=len(classes_per_task),
-                n_classes=sum(classes_per_task),
-                processes=run.processes.world_size,
-                device=str(run.processes.device),
-            )
+            "run",
+            resumed=tree is not None,
+            method=run.method.name,
+            n_tasks=len(classes_per_task),
+            n_classes=sum(classes_per_task),
+            processes=run.processes.world_size,
+            device=str(run.processes.device),
         )
         if tree is None:
             return TaskState(TaskInfo(0, classes_per_task))
