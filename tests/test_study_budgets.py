@@ -16,7 +16,7 @@ from vclimb.settings import from_table
 from vclimb.study.api import Study
 from vclimb.study.constraints import Constraints
 from vclimb.study.definition import StudyDefinition
-from vclimb.study.running.preflight import ScenarioTotals
+from vclimb.study.running.preflight import scenario_totals
 from vclimb.training.config import ScenarioConfig
 from vclimb.training.scenarios import MatchedScenarios, find_scenario
 
@@ -118,7 +118,7 @@ def test_constraints_without_a_kind_take_any_budget() -> None:
 
 def test_percentages_are_of_the_videos_that_a_scenario_trains_on(synth_shards: Path) -> None:
     dataset = StoredDataset.open(synth_shards)
-    totals = ScenarioTotals(MatchedScenarios(dataset))
+    totals = scenario_totals(MatchedScenarios(dataset))
     for split in ("own", "group"):
         config = ScenarioConfig(tasks=2, split=split, test_share=0.5)
         matched = match(find_scenario(config, dataset), dataset)

@@ -17,7 +17,7 @@ from vclimb import __version__
 ROOT = Path(__file__).parents[1]
 DATA_FILES = {
     "vclimb/py.typed",
-    "vclimb/study/report/published.toml",
+    "vclimb/study/report/published.csv",
     "vclimb/study/report/report.html.j2",
 }
 

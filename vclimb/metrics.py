@@ -1,9 +1,9 @@
 """The measures of a run: the accuracy on each task after each task, and the counts behind it.
 
 Sources: Villa et al., "vCLIMB", CVPR 2022 (Acc and BWF); Lopez-Paz and Ranzato, "Gradient episodic memory",
-NIPS 2017, section 2 (the matrix R, forward transfer); Rebuffi et al., "iCaRL", CVPR 2017, section 4 (average
-incremental accuracy). All accuracies are fractions from 0 to 1. The benchmark's code weights tasks by their number of
-classes and its paper does not; both weightings are available.
+NIPS 2017, section 2 (the matrix R); Rebuffi et al., "iCaRL", CVPR 2017, section 4 (average incremental accuracy). All
+accuracies are fractions from 0 to 1. The benchmark's code weights tasks by their number of classes and its paper does
+not; both weightings are available.
 """
 
 from __future__ import annotations
@@ -115,32 +115,6 @@ class AccuracyMatrix:
         """Return the mean of Acc_i over all tasks learned so far; NaN before the first task."""
         return float(self.acc(weighting).mean()) if self.n_learned else math.nan
 
-    def forward_transfer(self, baseline: Sequence[float] | Doubles) -> float:
-        """Return FWT = mean of R[j - 1, j] - b_j over j = 1 ... n_learned - 1 (GEM, section 2).
-
-        It needs two measurements that a run does not make by default: the accuracy on each task *before* it is
-        learned, and the accuracy of the initialised model. A class-incremental head has no outputs for later classes,
-        so R[j - 1, j] is 0 unless the head has all classes from the start. (GEM's code divides by the number of tasks
-        instead of the number of terms.)
-
-        Args:
-            baseline: Accuracy b of the initialised model on each task, (n_tasks,).
-
-        Raises:
-            ValueError: Fewer than two tasks are learned, or one of these accuracies was not measured.
-        """
-        if len(baseline) != self.n_tasks:
-            raise ValueError(f"{len(baseline)} accuracies of the initialised model don't fit {self.n_tasks} tasks")
-        if self.n_learned < 2:
-            raise ValueError(f"forward transfer needs two tasks or more; {self.n_learned} are learned")
-        before = np.diagonal(self.values, offset=1)[: self.n_learned - 1]
-        without = np.asarray(baseline, np.float64)[1 : self.n_learned]
-        for name, measured in (("before it was learned", before), ("of the initialised model", without)):
-            if np.isnan(measured).any():
-                task = int(np.isnan(measured).argmax()) + 1
-                raise ValueError(f"forward transfer needs the accuracy on task {task} {name}; it was not measured")
-        return float((before - without).mean())
-
     def to_json(self) -> dict[str, Any]:
         """Return `R`, a list of rows with null for not measured, and `classes_per_task`."""
         rows = [[_json_number(value) for value in row] for row in self.values.tolist()]
@@ -248,11 +222,6 @@ class PredictionCounts:
         self.state.index_add_(0, labels * self.n_classes + predictions, ones)
         self.state.index_add_(0, self.n_classes**2 + tasks, correct)
         self.state.index_add_(0, self.n_classes**2 + self.n_tasks + tasks, ones)
-
-    @property
-    def n_samples(self) -> int:
-        """Number of samples counted so far."""
-        return int(self.confusion().sum())
 
     def confusion(self) -> npt.NDArray[np.int64]:
         """Return the number of samples of class [row] predicted as class [column]: (n_classes, n_classes) int64."""

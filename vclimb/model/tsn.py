@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import re
+from importlib.util import find_spec
+from pathlib import Path
 
-import timm
-from torch import Tensor
+from torch import Tensor, nn
 
 from vclimb.model.clip_model import IMAGENET_MEAN, IMAGENET_STD, ClipModel
 from vclimb.model.settings import ModelConfig
@@ -24,7 +26,7 @@ class TSN(ClipModel):
         backbone = make_backbone(
             config.backbone,
             config.weights,
-            lambda pretrained: timm.create_model(config.backbone, pretrained=pretrained, num_classes=0),
+            lambda pretrained: _timm_backbone(config.backbone, pretrained),
         )
         weights_config = getattr(backbone, "pretrained_cfg", None) or {}
         super().__init__(
@@ -40,8 +42,12 @@ class TSN(ClipModel):
     def check(cls, config: ModelConfig) -> None:
         super().check(config)
         name = config.backbone.partition(".")[0]
-        if ":" not in name and name not in _timm_names():  # hf-hub:NAME and local-dir:PATH are not listed
-            near = suggestion(name, _timm_names()).partition("allowed: ")[0]
+        if ":" in name or name in _names_in_source():  # hf-hub:NAME and local-dir:PATH are not listed
+            return
+        from timm import list_models  # Takes seconds, which a plan or a dry run needn't spend on names that are known.
+
+        if name not in (names := list_models()):
+            near = suggestion(name, names).partition("allowed: ")[0]
             raise SettingsError(f"model.backbone {config.backbone!r} is not known; {near}allowed: any model of timm")
 
     def features(self, clips: Tensor) -> Tensor:
@@ -52,6 +58,16 @@ class TSN(ClipModel):
         return features.view(batch, n_frames, -1).mean(1)
 
 
+def _timm_backbone(name: str, pretrained: bool) -> nn.Module:
+    from timm import create_model
+
+    return create_model(name, pretrained=pretrained, num_classes=0)
+
+
 @functools.cache
-def _timm_names() -> dict[str, None]:
-    return dict.fromkeys(timm.list_models())
+def _names_in_source() -> frozenset[str]:
+    """Read the names of timm's models from its source files, without importing them."""
+    spec = find_spec("timm")
+    places = (spec.submodule_search_locations if spec else None) or ()
+    files = (file for place in places for file in Path(place, "models").glob("*.py"))
+    return frozenset(re.findall(r"^@register_model\s+def (\w+)", "\n".join(f.read_text("utf-8") for f in files), re.M))

@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Callable
 from pickle import UnpicklingError
 
-import timm
 from safetensors import SafetensorError
 from torch import nn
 
@@ -37,6 +36,8 @@ def make_backbone(name: str, weights: str, make: Callable[[bool], nn.Module]) ->
 
 def _load(backbone: nn.Module, file: str) -> None:
     """Load all weights of a backbone. Other tensors in the file, such as a classifier's, are ignored."""
+    import timm.models  # Takes seconds, which runs without files needn't spend.
+
     keys = timm.models.load_checkpoint(backbone, file, strict=False)
     if keys is not None and keys.missing_keys:  # None: a NumPy file, which the backbone has read by itself
         raise ValueError(f"{len(keys.missing_keys)} of its tensors are not in the file, {keys.missing_keys[0]!r} first")

@@ -23,7 +23,7 @@ from vclimb.study.planning.estimate import Estimate, estimate
 from vclimb.study.result import StudyResult
 from vclimb.study.running.executor import EXECUTORS, RunExecutor
 from vclimb.study.running.places import Places
-from vclimb.study.running.preflight import ScenarioTotals, dataset_digest, preflight
+from vclimb.study.running.preflight import dataset_digest, preflight, scenario_totals
 from vclimb.study.running.run import run_cells
 from vclimb.training.scenarios import MatchedScenarios
 
@@ -128,15 +128,7 @@ class Study:
         with folder.held():
             folder.keep_data(dataset.name, digest)
             folder.write_study(self.definition.to_toml(), {cell.run_id: settings_of(cell) for cell in cells})
-            states = run_cells(cells, folder, executor, places, retry_failed, progress)
-        return StudyResult(
-            folder=folder.path,
-            complete=tuple(states.complete),
-            ran=tuple(states.ran),
-            failed=states.failed,
-            failed_before=states.failed_before,
-            unfinished=tuple(states.unfinished),
-        )
+            return run_cells(cells, folder, executor, places, retry_failed, progress)
 
     def estimate(
         self,
@@ -176,7 +168,7 @@ class Study:
     def _cells(self, scenarios: MatchedScenarios) -> list[Cell]:
         place = str(scenarios.dataset.storage)
         return self.definition.expand(
-            os.path.abspath(place) if os.path.exists(place) else place, ScenarioTotals(scenarios)
+            os.path.abspath(place) if os.path.exists(place) else place, scenario_totals(scenarios)
         )
 
 

@@ -20,7 +20,7 @@ from vclimb.study.report.answer import Answer, answer_rows, frugal_sentence
 from vclimb.study.report.chart_set import ChartSet
 from vclimb.study.report.figures import spread_text
 from vclimb.study.report.groups import Group, ReportLayout, budget_order
-from vclimb.study.report.published import published, source
+from vclimb.study.report.published import SOURCE, published
 from vclimb.study.report.results import RunResult, StudyResults
 from vclimb.study.report.sheets import contact_sheets
 from vclimb.study.report.study_facts import class_lists, study_facts
@@ -74,7 +74,7 @@ def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, cha
         many_panels=len(layout.panel_names) > 1,
         series=title(layout.series) if layout.series else "",
         published=published(groups),
-        source=source(),
+        source=SOURCE,
         sheets=contact_sheets(layout),
         failures=[
             {"run": run_id, "name": name_cell(failure.settings), "failure": failure}

@@ -4,45 +4,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import VclimbError
-from vclimb.settings import Table, from_table
+from vclimb.settings import from_table
 from vclimb.study.cells import Cell
-from vclimb.study.constraints import DataTotals
+from vclimb.study.constraints import DataTotals, TotalsOf
 from vclimb.training.checks import blur_warning, check_settings
 from vclimb.training.config import ScenarioConfig
 from vclimb.training.run import make_method
 from vclimb.training.scenarios import MatchedScenarios
 
 
-class ScenarioTotals:
-    """Sizes of the training parts of scenarios.
+def scenario_totals(scenarios: MatchedScenarios) -> TotalsOf:
+    """Make the function that measures the training part of the scenario in a table of a run's settings.
 
-    Args:
-        scenarios: Scenarios on a data set.
+    Raises:
+        VclimbError: By that function: the scenario can't be made, or the data set lacks videos of it.
     """
 
-    def __init__(self, scenarios: MatchedScenarios) -> None:
-        self._scenarios = scenarios
-        self._totals: dict[ScenarioConfig, DataTotals] = {}
+    @cache
+    def measured(config: ScenarioConfig) -> DataTotals:
+        videos = scenarios.dataset.by_key
+        train = [instance for task in scenarios.get(config).tasks for instance in task.train]
+        frames = sum(instance.end_frame - instance.start_frame for instance in train)
+        return DataTotals(len(train), frames, sum(videos[key].bytes for key in {instance.key for instance in train}))
 
-    def __call__(self, table: Table) -> DataTotals:
-        """Measure the training part of the scenario in a table of a run's settings.
-
-        Raises:
-            VclimbError: The scenario can't be made, or the data set lacks videos of it.
-        """
-        config = from_table(ScenarioConfig, table.get("scenario", {}), "scenario")
-        if config not in self._totals:
-            videos = self._scenarios.dataset.by_key
-            train = [instance for task in self._scenarios.get(config).tasks for instance in task.train]
-            frames = sum(instance.end_frame - instance.start_frame for instance in train)
-            n_bytes = sum(videos[key].bytes for key in {instance.key for instance in train})
-            self._totals[config] = DataTotals(len(train), frames, n_bytes)
-        return self._totals[config]
+    return lambda table: measured(from_table(ScenarioConfig, table.get("scenario", {}), "scenario"))
 
 
 def dataset_digest(dataset: StoredDataset) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.folders import writable
 from vclimb.study.cells import Cell, settings_of
-from vclimb.study.folder import Failure, StudyFolder
+from vclimb.study.folder import StudyFolder
+from vclimb.study.result import StudyResult
 from vclimb.study.running.executor import RunExecutor, RunJob
 from vclimb.study.running.places import Places
 from vclimb.study.running.progress import StudyProgress
@@ -22,25 +22,6 @@ from vclimb.training.run_folder import RunFolder
 _STOPPED = (130, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGINT)
 
 
-@dataclass
-class RunStates:
-    """States of a study's runs at the end of a call, by their names.
-
-    Attributes:
-        complete: Runs that were complete before.
-        ran: Runs that the call completed.
-        failed: Runs that failed in the call.
-        failed_before: Runs that failed earlier and were not tried again.
-        unfinished: Runs that were stopped from outside the study, and go on with the next call.
-    """
-
-    complete: list[str] = field(default_factory=list)
-    ran: list[str] = field(default_factory=list)
-    failed: dict[str, Failure] = field(default_factory=dict)
-    failed_before: dict[str, Failure] = field(default_factory=dict)
-    unfinished: list[str] = field(default_factory=list)
-
-
 def run_cells(
     cells: Sequence[Cell],
     folder: StudyFolder,
@@ -48,7 +29,7 @@ def run_cells(
     places: Places,
     retry_failed: bool = False,
     progress: bool | None = None,
-) -> RunStates:
+) -> StudyResult:
     """Compute the runs that are not complete yet. A complete run is never computed again.
 
     Args:
@@ -63,13 +44,19 @@ def run_cells(
         KeyboardInterrupt: The study was asked to stop. Its runs stopped at checkpoints, from which the next call goes
             on.
     """
-    states, todo = _begin(cells, folder, retry_failed)
-    settings = {cell.run_id: settings_of(cell) for cell in todo}
-    jobs = [RunJob(cell.run_id, folder, places.cores) for cell in todo]
+    complete, failures = folder.complete(cell.run_id for cell in cells), folder.failures()
+    for run_id in complete & failures.keys():  # the study was killed before it could remove the record
+        folder.forget_failure(run_id)
+    left = [cell for cell in cells if cell.run_id not in complete]
+    skipped = [cell.run_id for cell in left if cell.run_id in failures and not retry_failed]
+    todo = [cell for cell in left if cell.run_id not in skipped]
     for cell in todo:
         with writable(folder.path):
             replace_file(folder.config(cell.run_id), _placed(cell.config, places).to_toml().encode())
         _follow_files(RunFolder(folder.run(cell.run_id)), cell.config)
+    settings = {cell.run_id: settings_of(cell) for cell in todo}
+    jobs = [RunJob(cell.run_id, folder, places.cores) for cell in todo]
+    ran, unfinished, failed = [], [], {}
     with StudyProgress(cells, list(settings), folder, progress) as shown, closing(executor.run(jobs)) as ends:
         for job in jobs:
             if job.is_running:
@@ -78,29 +65,23 @@ def run_cells(
             run_id = job.run_id
             if status == 0 and folder.is_complete(run_id):
                 folder.forget_failure(run_id)
-                states.ran.append(run_id)
+                ran.append(run_id)
                 shown.ended(run_id, "complete")
             elif status in _STOPPED:
-                states.unfinished.append(run_id)
+                unfinished.append(run_id)
                 shown.ended(run_id, "stopped")
             else:
-                failure = folder.record_failure(run_id, _reason(status, folder.tail(run_id)), status, settings[run_id])
-                states.failed[run_id] = failure
-                shown.ended(run_id, "failed", failure.error)
-    return states
-
-
-def _begin(cells: Sequence[Cell], folder: StudyFolder, retry_failed: bool) -> tuple[RunStates, list[Cell]]:
-    """Sort out which runs are complete or failed before, and which cells are left to run."""
-    complete = folder.complete(cell.run_id for cell in cells)
-    failures = folder.failures()
-    for run_id in complete & failures.keys():  # the study was killed before it could remove the record
-        folder.forget_failure(run_id)
-    left = [cell for cell in cells if cell.run_id not in complete]
-    skipped: Mapping[str, Failure] = {} if retry_failed else failures
-    states = RunStates(sorted(complete))
-    states.failed_before = {cell.run_id: skipped[cell.run_id] for cell in left if cell.run_id in skipped}
-    return states, [cell for cell in left if cell.run_id not in skipped]
+                reason = _reason(status, folder.tail(run_id))
+                failed[run_id] = folder.record_failure(run_id, reason, status, settings[run_id])
+                shown.ended(run_id, "failed", reason)
+    return StudyResult(
+        folder=folder.path,
+        complete=tuple(sorted(complete)),
+        ran=tuple(ran),
+        failed=failed,
+        failed_before={run_id: failures[run_id] for run_id in skipped},
+        unfinished=tuple(unfinished),
+    )
 
 
 def _follow_files(begun: RunFolder, config: RunConfig) -> None:
