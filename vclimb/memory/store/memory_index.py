@@ -18,6 +18,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,8 @@ def files_of(place: str, node: Node) -> list[str]:
     """List the files of a node: its metadata and, of an array, its chunks."""
     files = [f"{place}/{NODE_FILE}"]
     if isinstance(node, ArrayV3Metadata):
-        chunks = node.chunk_grid.all_chunk_coords(node.shape)
-        files += [f"{place}/{node.encode_chunk_key(chunk)}" for chunk in chunks]
+        counts = [-(-length // chunk) for length, chunk in zip(node.shape, node.chunks, strict=True)]
+        files += [f"{place}/{node.encode_chunk_key(chunk)}" for chunk in product(*map(range, counts))]
     return files
 
 
