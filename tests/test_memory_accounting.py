@@ -75,7 +75,7 @@ def test_dropping_frees_the_bytes(tmp_path: Path) -> None:
     with MemoryWriter.open(path) as writer:
         empty = measure(path)
         update(writer, [new_class(1, 5, unit_bytes=20_000)])
-        sizes = writer.exemplar_bytes(1)
+        _, sizes = writer.costs(1)
         full = measure(path)
         writer.commit({1: 2})
         shrunk = measure(path)
@@ -105,7 +105,7 @@ def test_what_a_writer_stages_is_on_the_disk_and_counted(tmp_path: Path) -> None
         during = measure(path)
         assert during.classes == before.classes
         added = during.index_bytes - before.index_bytes
-        assert sum(writer.exemplar_bytes(2)) < added < writer.class_bytes(2, 3)
+        assert sum(writer.costs(2)[1]) < added < writer.class_bytes(2, 3)
     assert measure(path) == before
 
 

@@ -71,7 +71,7 @@ class MemoryMachine(RuleBasedStateMachine):
         predicted = size_if_kept(self.writer, keep)
         parts = {label: self.writer.class_bytes(label, len(what[2])) for label, what in wanted.items()}
         for label in staged:
-            assert len(self.writer.exemplar_bytes(label)) == sizes[label]
+            assert len(self.writer.kept_frames(label)) == sizes[label]
         for label in (*self.writer.memory.classes, *staged):
             overhead, costs = self.writer.costs(label)
             totals = [self.writer.class_bytes(label, n) for n in range(1, len(costs) + 1)]

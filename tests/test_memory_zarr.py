@@ -29,6 +29,7 @@ class TestAtomicStore(StoreTests[AtomicStore, cpu.Buffer]):
     async def set(self, store: AtomicStore, key: str, value: Buffer) -> None:
         (store.root / key).parent.mkdir(parents=True, exist_ok=True)
         (store.root / key).write_bytes(value.to_bytes())
+        store.sizes[key] = len(value)
 
     async def get(self, store: AtomicStore, key: str) -> Buffer:
         held = store._metadata.get(key)

@@ -14,7 +14,7 @@ from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.choice.videos import Candidates, Features, parse_video_choice
 from vclimb.memory.settings import MemorySettings
 from vclimb.memory.store.exemplar import Exemplar
-from vclimb.memory.store.stored_class import chunk_bytes
+from vclimb.memory.store.stored_class import encode_chunk
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import parse_codec
@@ -108,7 +108,7 @@ class ClassEncoder:
             return exemplars
         spent = 0
         for exemplar in self._encoded():
-            n_bytes = chunk_bytes(b"".join(exemplar.clip.units)) if self.settings.budget.kind == "bytes" else 0
+            n_bytes = len(encode_chunk(b"".join(exemplar.clip.units))) if self.settings.budget.kind == "bytes" else 0
             spent += self.settings.budget.cost(len(exemplar.frames), n_bytes)
             if allowance is not None and spent > allowance:
                 break

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vclimb.memory.choice.frames import FrameChoice
-from vclimb.memory.store.stored_class import chunk_bytes
+from vclimb.memory.store.stored_class import encode_chunk
 from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import ExemplarCodec
@@ -33,6 +33,6 @@ def bytes_per_frame(
 
         numbers = choice.choose(int(provider.items.n_frames[item]), str(provider.items.keys[item]), pixels)
         encoded = codec.encode(source_frames(provider, item, numbers))
-        n_bytes += chunk_bytes(b"".join(encoded.clip.units))
+        n_bytes += len(encode_chunk(b"".join(encoded.clip.units)))
         n_frames += len(numbers)
     return n_bytes / n_frames

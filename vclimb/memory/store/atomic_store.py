@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
@@ -32,6 +32,9 @@ class AtomicStore(Store):
     Args:
         root: The folder; it need not exist yet.
         read_only: Whether writing is refused.
+
+    Attributes:
+        sizes: Key -> bytes, of all keys as they will be published.
     """
 
     supports_writes: bool = True
@@ -41,9 +44,11 @@ class AtomicStore(Store):
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(read_only=read_only)
         self.root = Path(root)
+        files = [f"{place}/{name}" for place, _, names in os.walk(self.root) for name in names]
+        self.sizes = {file[len(str(self.root)) + 1 :]: os.lstat(file).st_size for file in files}
         self._metadata: dict[str, bytes] = {}  # set since the last publication
         self._chunks: set[str] = set()  # written since the last publication
-        self._deleted: set[str] = set()  # published keys
+        self._changed: set[str] = set()  # set or deleted since the last publication
         self._lock = threading.Lock()
         self._is_ended = False
 
@@ -67,7 +72,7 @@ class AtomicStore(Store):
 
     def is_changed_beside(self, folder: str) -> bool:
         """Whether keys outside of a folder were set or deleted."""
-        return any(not key.startswith(f"{folder}/") for key in (*self._metadata, *self._chunks, *self._deleted))
+        return any(not key.startswith(f"{folder}/") for key in self._changed)
 
     def publish(self) -> None:
         """Bring all changes to the disk and let the hierarchy be what they make of it. Ends this store.
@@ -89,8 +94,9 @@ class AtomicStore(Store):
         for key in new_nodes.keys() - tops:
             (self.root / key).write_bytes(new_nodes[key])
         files = self._chunks | (new_nodes.keys() - tops)
-        sync_all(self.root / key for key in sorted(files))
-        sync_all({folder for key in files | tops for folder in self._folders(key)})
+        sync_all(f"{self.root}/{key}" for key in sorted(files))
+        folders = {PurePosixPath(os.path.dirname(key)) for key in files | tops}
+        sync_all({self.root / parent for folder in folders for parent in (folder, *folder.parents)})
         for key in sorted(tops):
             replace_file(self.root / key, new_nodes[key])
         replace_file(self.root / NODE_FILE, root)
@@ -103,7 +109,11 @@ class AtomicStore(Store):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         await self._ensure_open()
-        if (data := self._read(key)) is None:
+        if key not in self.sizes:
+            return None
+        try:
+            data = self._metadata[key] if key in self._metadata else (self.root / key).read_bytes()
+        except FileNotFoundError:  # a writer has removed it since
             return None
         match byte_range:
             case None:
@@ -125,85 +135,56 @@ class AtomicStore(Store):
         return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     async def exists(self, key: str) -> bool:
-        return key in self._metadata or self._is_on_disk(key)
+        return key in self.sizes
 
     async def set(self, key: str, value: Buffer) -> None:
         await self._ensure_open()
         self._check_writable()
-        data = value.to_bytes()
+        self.write(key, value.to_bytes())
+
+    def write(self, key: str, data: bytes) -> None:
+        """Set a key.
+
+        Raises:
+            ValueError: the store has ended, or the key is that of a published chunk.
+        """
         with self._lock:
             if self._is_ended:
                 raise ValueError(f"the changes of {self.root} were published or given up; open the store again")
             if os.path.basename(key) == NODE_FILE:
                 self._metadata[key] = data
-                return
-            path = self.root / key
-            if key not in self._chunks and path.exists():
-                raise ValueError(f"chunk {key} of {self.root} is published; write another one and delete this")
-            self._chunks.add(key)
-            if not path.parent.is_dir():
-                path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            else:
+                path = self.root / key
+                if key not in self._chunks and path.exists():
+                    raise ValueError(f"chunk {key} of {self.root} is published; write another one and delete this")
+                self._chunks.add(key)
+                if not path.parent.is_dir():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            self._changed.add(key)
+            self.sizes[key] = len(data)
 
     async def delete(self, key: str) -> None:
         await self._ensure_open()
         self._check_writable()
         with self._lock:
             self._metadata.pop(key, None)
+            self.sizes.pop(key, None)
+            self._changed.add(key)
             if key in self._chunks:
                 self._chunks.remove(key)
                 (self.root / key).unlink(missing_ok=True)
-            else:
-                self._deleted.add(key)
 
     async def list(self) -> AsyncIterator[str]:
-        for key in self._keys(""):
+        for key in sorted(self.sizes):
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        for key in self._keys(os.path.dirname(prefix)):
+        for key in sorted(self.sizes):
             if key.startswith(prefix):
                 yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        folder = prefix.rstrip("/")
-        start = f"{folder}/" if folder else ""
-        names = {key[len(start) :].split("/")[0] for key in self._metadata if key.startswith(start)}
-        place = self.root / folder
-        for name in os.listdir(place) if place.is_dir() else ():
-            # A folder whose keys are all deleted is none.
-            if self._is_on_disk(start + name) or next(self._keys_on_disk(start + name), None) is not None:
-                names.add(name)
-        for name in sorted(names):
+        start = f"{folder}/" if (folder := prefix.rstrip("/")) else ""
+        for name in sorted({key[len(start) :].split("/")[0] for key in self.sizes if key.startswith(start)}):
             yield name
-
-    def _read(self, key: str) -> bytes | None:
-        if key in self._metadata:
-            return self._metadata[key]
-        try:
-            return None if key in self._deleted else (self.root / key).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return None
-
-    def _is_on_disk(self, key: str) -> bool:
-        return key not in self._deleted and (self.root / key).is_file()
-
-    def _keys(self, folder: str) -> Iterator[str]:
-        """All keys below a folder, in order."""
-        start = f"{folder}/" if folder else ""
-        yield from sorted({*self._keys_on_disk(folder), *(key for key in self._metadata if key.startswith(start))})
-
-    def _keys_on_disk(self, folder: str) -> Iterator[str]:
-        for place, _, names in os.walk(self.root / folder):
-            for name in names:
-                key = os.path.relpath(os.path.join(place, name), self.root)
-                if key not in self._deleted:
-                    yield key
-
-    def _folders(self, key: str) -> Iterator[Path]:
-        """The folders that a key lies in, up to the root."""
-        folder = self.root / os.path.dirname(key)
-        while folder != self.root:
-            yield folder
-            folder = folder.parent
-        yield folder

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.codecs.encoded import one_unit_a_frame, one_unit_for_all
+from vclimb.pipeline.codecs.encoded import EncodedClip, one_unit_a_frame, one_unit_for_all
 from vclimb.pipeline.errors import SettingsError
 
 _PADDING = -1
@@ -42,14 +42,14 @@ class ExemplarTable:
         numbers = [(name, "<i4") for name in ("start_frame", "end_frame", "width", "height")]
         lists = [("frames", "<i4", (n_frames,)), ("unit_bytes", "<i4", (n_units,))]
         rows = np.zeros(len(keys), np.dtype([("key", f"S{max(1, *map(len, keys))}"), *numbers, *lists]))
-        for row, key, exemplar in zip(rows, keys, exemplars, strict=True):
+        rows["key"] = keys
+        for name, _ in numbers:
+            rows[name] = [getattr(exemplar, name) for exemplar in exemplars]
+        rows["frames"] = rows["unit_bytes"] = _PADDING
+        for rank, exemplar in enumerate(exemplars):
             _check(exemplar)
-            sizes = [*map(len, exemplar.clip.units)]
-            row["key"] = key
-            for name, _ in numbers:
-                row[name] = getattr(exemplar, name)
-            row["frames"] = np.pad(exemplar.frames, (0, n_frames - len(exemplar.frames)), constant_values=_PADDING)
-            row["unit_bytes"] = np.pad(sizes, (0, n_units - len(sizes)), constant_values=_PADDING)
+            rows["frames"][rank, : len(exemplar.frames)] = exemplar.frames
+            rows["unit_bytes"][rank, : len(exemplar.clip.units)] = [*map(len, exemplar.clip.units)]
         return cls(rows)
 
     @classmethod
@@ -98,12 +98,15 @@ class ExemplarTable:
         for size in row["unit_bytes"][row["unit_bytes"] != _PADDING].tolist():
             units.append(payload[offset : offset + size])
             offset += size
-        if len(units) == len(frames):
-            clip = one_unit_a_frame(codec, units)
-        else:
-            clip = one_unit_for_all(codec, units[0], len(frames))
+        clip = _clip(codec, units, len(frames))
         start, end, width, height = (int(row[name]) for name in ("start_frame", "end_frame", "width", "height"))
         return Exemplar(row["key"].decode(), start, end, frames, clip, width, height)
+
+
+def _clip(codec: str, units: Sequence[bytes], n_frames: int) -> EncodedClip:
+    if len(units) == n_frames:
+        return one_unit_a_frame(codec, units)
+    return one_unit_for_all(codec, units[0], n_frames)
 
 
 def _check(exemplar: Exemplar) -> None:
@@ -111,15 +114,14 @@ def _check(exemplar: Exemplar) -> None:
     clip, n_frames = exemplar.clip, len(exemplar.frames)
     if exemplar.start_frame < 0:
         raise SettingsError(f"the exemplar of {exemplar.key!r} starts at frame {exemplar.start_frame}")
-    pictures = one_unit_a_frame(clip.codec, [*clip.units])
-    video = one_unit_for_all(clip.codec, b"", n_frames)
-    kind = pictures if len(clip.units) == n_frames else video
-    is_known = n_frames > 0 and (kind is pictures or len(clip.units) == 1)
-    if not is_known or clip.unit.tolist() != kind.unit.tolist() or clip.position.tolist() != kind.position.tolist():
-        raise SettingsError(
-            f"the exemplar of {exemplar.key!r} has {n_frames} frames in {len(clip.units)} units; allowed: one unit for "
-            "each frame, or one unit for all frames, in their order"
-        )
+    if n_frames and len(clip.units) in (1, n_frames):
+        read = _clip(clip.codec, clip.units, n_frames)
+        if np.array_equal(clip.unit, read.unit) and np.array_equal(clip.position, read.position):
+            return
+    raise SettingsError(
+        f"the exemplar of {exemplar.key!r} has {n_frames} frames in {len(clip.units)} units; allowed: one unit for "
+        "each frame, or one unit for all frames, in their order"
+    )
 
 
 def _encoded_key(key: str) -> bytes:

@@ -68,7 +68,7 @@ def write_index(store: AtomicStore, generation: int) -> None:
         warnings.simplefilter("ignore", ZarrUserWarning)
         root = zarr.consolidate_metadata(store)
         root.attrs.put({"format": FORMAT, "format_version": FORMAT_VERSION, "generation": generation})
-        root.attrs["checksum"] = _checksum(json.loads(_metadata_bytes(root.metadata)))
+        root.attrs["checksum"] = _checksum(root.metadata.to_dict())
 
 
 def read_generation(data: bytes, where: str) -> int:
@@ -152,12 +152,8 @@ def entry_bytes(place: str, node: Node) -> int:
 
 
 def writing_settings() -> Any:
-    """Set how zarr writes, as a context manager.
-
-    Metadata has no indentation, for it counts against a budget in bytes. Chunks are encoded in batches, which takes
-    half the time of one by one, zarr's default.
-    """
-    return zarr.config.set({"json_indent": None, "codec_pipeline.batch_size": 64})
+    """Let zarr write metadata without indentation, for it counts against a budget in bytes: a context manager."""
+    return zarr.config.set({"json_indent": None})
 
 
 def _rows(node: Node, place: str, path: Path) -> ChunkedRows:
@@ -169,11 +165,6 @@ def _rows(node: Node, place: str, path: Path) -> ChunkedRows:
     (n_rows, row_bytes), (chunk_rows, _) = node.shape, node.chunks
     keys = [node.encode_chunk_key((number, 0)) for number in range(-(-n_rows // chunk_rows))]
     return ChunkedRows(n_rows, row_bytes, chunk_rows, tuple(f"{place}/{key}" for key in keys))
-
-
-def _metadata_bytes(metadata: GroupMetadata) -> bytes:
-    data: bytes = metadata.to_buffer_dict(default_buffer_prototype())[NODE_FILE].to_bytes()
-    return data
 
 
 def _checksum(document: Mapping[str, Any]) -> str:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.metadata import ArrayV3Metadata
 
+from vclimb.memory.store.atomic_store import AtomicStore
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.exemplar_table import ExemplarTable
 from vclimb.memory.store.memory_index import FRAMES, TABLE, Node
-from vclimb.memory.store.stored_class import ZSTD_LEVEL
+from vclimb.memory.store.stored_class import ZSTD_LEVEL, encode_chunk
 from vclimb.pipeline.errors import SettingsError
 
 # Readers of zarr can't hold more in one chunk.
 MAX_EXEMPLAR_BYTES = 2**31 - 1
 # Rows of a chunk of the table. Dropping exemplars frees whole chunks.
 TABLE_CHUNK_ROWS = 32
-_BYTES_AT_ONCE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -56,49 +57,46 @@ class NewClass:
                 f"{what} has an exemplar of {largest} bytes; allowed: {MAX_EXEMPLAR_BYTES}. Keep fewer frames of it"
             )
 
-    def write(self, root: zarr.Group, folder: str, table: ExemplarTable) -> dict[str, Node]:
-        """Write the class as a new group of the memory.
-
-        Args:
-            root: Root group of the memory.
-            folder: Place of the new group.
-            table: Table of the class's exemplars.
-
-        Returns:
-            the metadata of the group and its arrays, by their places.
-        """
+    def write(self, store: AtomicStore, root: zarr.Group, folder: str, table: ExemplarTable) -> dict[str, Node]:
+        """Write the class as a new group of the memory, and return the metadata of its nodes, by their places."""
         codec = self.exemplars[0].clip.codec
         attributes = {"label": self.label, "class_name": self.name, "encoding": self.encoding, "codec": codec}
         group = root.create_group(folder, attributes=attributes)
-        n = len(self.exemplars)
         row_bytes = max(1, *(exemplar.payload_bytes for exemplar in self.exemplars))  # zarr has no empty chunks
-        frames = _create_rows(group, FRAMES, (n, row_bytes), 1)
-        step = max(1, _BYTES_AT_ONCE // row_bytes)
-        for start in range(0, n, step):
-            payloads = [b"".join(exemplar.clip.units) for exemplar in self.exemplars[start : start + step]]
-            padded = b"".join(payload.ljust(row_bytes, b"\0") for payload in payloads)
-            frames[start : start + step] = np.frombuffer(padded, np.uint8).reshape(-1, row_bytes)
-        rows = table.rows.view(np.uint8).reshape(n, -1)
-        chunk_rows = min(n, TABLE_CHUNK_ROWS)
-        numbers = _create_rows(group, TABLE, rows.shape, chunk_rows, attributes={"fields": table.fields})
-        numbers[:] = rows
-        nodes = {folder: group.metadata, f"{folder}/{FRAMES}": frames.metadata, f"{folder}/{TABLE}": numbers.metadata}
-        return cast("dict[str, Node]", nodes)
+        payloads = (b"".join(exemplar.clip.units).ljust(row_bytes, b"\0") for exemplar in self.exemplars)
+        frames = _write_rows(store, group, FRAMES, row_bytes, len(self.exemplars), 1, payloads)
+        rows = table.rows.view(np.uint8).reshape(len(table), -1)
+        chunk_rows = min(len(table), TABLE_CHUNK_ROWS)
+        pieces = (rows[start : start + chunk_rows].tobytes() for start in range(0, len(rows), chunk_rows))
+        options = {"attributes": {"fields": table.fields}}
+        numbers = _write_rows(store, group, TABLE, rows.shape[1], len(rows), chunk_rows, pieces, **options)
+        return {folder: group.metadata, f"{folder}/{FRAMES}": frames, f"{folder}/{TABLE}": numbers}
 
 
-def _create_rows(
-    group: zarr.Group, name: str, shape: tuple[int, ...], chunk_rows: int, **options: Any
-) -> zarr.Array[Any]:
-    return group.create_array(
+def _write_rows(
+    store: AtomicStore,
+    group: zarr.Group,
+    name: str,
+    row_bytes: int,
+    n_rows: int,
+    chunk_rows: int,
+    chunks: Iterator[bytes],
+    **options: Any,
+) -> ArrayV3Metadata:
+    """Make an array of rows, and write its chunks, of which the last is filled up with zeros."""
+    array = group.create_array(
         name,
-        shape=shape,
-        chunks=(chunk_rows, shape[1]),
+        shape=(n_rows, row_bytes),
+        chunks=(chunk_rows, row_bytes),
         dtype="uint8",
         fill_value=0,
         compressors=(ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()),
         # With "/", the default, each exemplar would have a folder to itself.
         chunk_key_encoding={"name": "default", "separator": "."},
-        # A missing chunk is damage, so that one of zeros is written too.
-        config={"write_empty_chunks": True},
         **options,
     )
+    metadata = cast("ArrayV3Metadata", array.metadata)
+    for number, chunk in enumerate(chunks):
+        data = encode_chunk(chunk.ljust(chunk_rows * row_bytes, b"\0"))
+        store.write(f"{array.path}/{metadata.encode_chunk_key((number, 0))}", data)
+    return metadata

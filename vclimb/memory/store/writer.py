@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
 
 import zarr
 
 from vclimb.memory.store.atomic_store import NODE_FILE, AtomicStore
-from vclimb.memory.store.class_sizes import ClassSizes, file_bytes
 from vclimb.memory.store.exemplar_table import ExemplarTable
 from vclimb.memory.store.memory_index import (
     EXEMPLARS,
@@ -28,7 +27,6 @@ from vclimb.memory.store.memory_index import (
     classes_of,
     create,
     entry_bytes,
-    files_of,
     read_generation,
     read_nodes,
     write_index,
@@ -124,11 +122,11 @@ class MemoryWriter:
         folder = class_folder(new.label, self.memory.generation + 1)
         with writable(self.path), writing_settings():
             try:
-                staged_nodes = new.write(self.root, folder, table)
+                nodes = new.write(self._store, self.root, folder, table)
             except BaseException:
                 self._give_up()
                 raise
-        self._measure(staged_nodes)
+        self._add_classes(nodes)
         self._staged[new.label] = table
 
     @property
@@ -146,16 +144,12 @@ class MemoryWriter:
         counts: list[int] = table.n_frames.tolist()
         return counts
 
-    def exemplar_bytes(self, label: int) -> Sequence[int]:
-        """Get the bytes on disk of each exemplar's frames, by rank, of a class in the memory or staged."""
-        return self._class_sizes(label).frames
-
     def class_bytes(self, label: int, n_exemplars: int) -> int:
         """Count the bytes on disk of a class, its part of the index included, if its first exemplars are kept.
 
         `empty_bytes` and the `class_bytes` of all classes add up to the bytes of all files after `commit`.
         """
-        return self._class_sizes(label).totals[self._checked_count(label, n_exemplars)]
+        return self._class_totals(label)[self._checked_count(label, n_exemplars)]
 
     def costs(self, label: int) -> tuple[int, list[int]]:
         """Split `class_bytes` into what a class costs once it has an exemplar, and what each exemplar costs, by rank.
@@ -163,8 +157,8 @@ class MemoryWriter:
         The first number and the first n of the others add up to `class_bytes(label, n)`, for n of 1 or more. (An
         exemplar whose file is missing counts as a byte.)
         """
-        totals = self._class_sizes(label).totals
-        first = max(1, self.exemplar_bytes(label)[0])
+        totals = self._class_totals(label)
+        first = max(1, self._store.sizes.get(self._classes[label].frames.files[0], 0))
         return totals[1] - first, [first, *(max(1, after - before) for before, after in pairwise(totals[1:]))]
 
     @property
@@ -234,24 +228,31 @@ class MemoryWriter:
         self.memory = MemoryStore(self.path, generation, classes_of(nodes, self.path))
         tidy(self.path, nodes)
         self._classes: dict[int, StoredClass] = {}
-        self._sizes: dict[int, ClassSizes] = {}
+        self._totals: dict[int, list[int]] = {}  # label id -> bytes of the first 0, 1, ... exemplars
         self._staged: dict[int, ExemplarTable] = {}
         self._store = AtomicStore(self.path)
         self.root = zarr.open_group(self._store, mode="r+", use_consolidated=False)
-        self._other_bytes = len(index)
-        for place, node in nodes.items():
-            if place.startswith(f"{EXEMPLARS}/"):
-                self._other_bytes -= entry_bytes(place, node)
-            else:
-                self._other_bytes += sum(file_bytes(self.path / file) for file in files_of(place, node))
-        self._measure(nodes)
+        self._add_classes(nodes)
+        self._other_bytes = sum(self._store.sizes.values()) - sum(totals[-1] for totals in self._totals.values())
         self._is_settled = True
 
-    def _measure(self, nodes: Mapping[str, Node]) -> None:
-        """Add the classes that nodes describe, and measure their files."""
+    def _add_classes(self, nodes: Mapping[str, Node]) -> None:
+        """Add the classes that nodes describe, and count their bytes for each number of exemplars."""
+        sizes = self._store.sizes
         for label, stored in classes_of(nodes, self.path).items():
-            self._classes[label] = stored
-            self._sizes[label] = ClassSizes.measure(self.path, stored, nodes)
+            places = [stored.folder, *(f"{stored.folder}/{name}" for name in (FRAMES, TABLE))]
+            metadata = sum(sizes.get(f"{place}/{NODE_FILE}", 0) + entry_bytes(place, nodes[place]) for place in places)
+            frames, table = (
+                [*accumulate((sizes.get(file, 0) for file in rows.files), initial=0)]
+                for rows in (stored.frames, stored.table)
+            )
+            totals, n = [0], stored.n_exemplars  # a class without exemplars is dropped
+            for kept in range(1, n + 1):
+                # The metadata has the number of exemplars in four places: in two arrays, each also in the index.
+                fewer_digits = 4 * (len(str(n)) - len(str(kept)))
+                table_chunks = -(-kept // stored.table.chunk_rows)
+                totals.append(metadata - fewer_digits + frames[kept] + table[table_chunks])
+            self._classes[label], self._totals[label] = stored, totals
 
     def _shrink(self, stored: StoredClass, n_exemplars: int) -> None:
         """Keep the first exemplars of a class, in the changes to be published."""
@@ -263,19 +264,19 @@ class MemoryWriter:
                 assert isinstance(rows, zarr.Array)
                 rows.resize((n_exemplars, rows.shape[1]))
 
-    def _class_sizes(self, label: int) -> ClassSizes:
+    def _class_totals(self, label: int) -> list[int]:
         self._check_settled()
-        if label not in self._sizes:
+        if label not in self._totals:
             raise SettingsError(
-                f"label id {label} is neither in {self.path} nor staged; allowed: {sorted(self._sizes)}"
+                f"label id {label} is neither in {self.path} nor staged; allowed: {sorted(self._totals)}"
             )
-        return self._sizes[label]
+        return self._totals[label]
 
     def _checked_count(self, label: int, count: int) -> int:
         """Limit a number of exemplars to keep to what the class has."""
         if count < 0:
             raise SettingsError(f"can't keep {count} exemplars of label id {label}; allowed: 0 or more")
-        return min(count, len(self._class_sizes(label).frames))
+        return min(count, len(self._class_totals(label)) - 1)
 
     def _check_open(self) -> None:
         if self._lock is None:
