@@ -11,16 +11,16 @@ from vclimb.cli.console import out, plain
 def print_report(report: vclimb.Report) -> None:
     """Print the best cell of each budget, what the next doubling buys, and what failed."""
     results = report.results
-    if report.rows:
+    if report.answer.rows:
         table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
         for name in ("budget", "best cell", "Acc", "BWF", "on disk", "next best", "what the next budget buys"):
             table.add_column(name)
-        for row in report.rows:
+        for row in report.answer.rows:
             cells = (row.budget, f"[bold]{plain(row.cell)}[/]", row.acc, row.bwf, row.size)
             table.add_row(*cells, plain(row.rival), plain(row.doubling))
         out.print(table)
-        if report.smallest_as_good:
-            out.print(plain(report.smallest_as_good))
+        if report.answer.smallest_as_good:
+            out.print(plain(report.answer.smallest_as_good))
     else:
         out.print("no run with a memory is complete yet")
     counts = [f"{len(results.complete)} runs are complete"]

@@ -12,25 +12,6 @@ from vclimb.study.report.groups import Group, ReportLayout, best, budget_order
 
 
 @dataclass(frozen=True)
-class Doubling:
-    """Step from the best cell of a budget to the best cell of the next larger budget.
-
-    Attributes:
-        smaller: Smaller budget, as written.
-        larger: Larger budget, as written.
-        doublings: Number of doublings of the memory's measured bytes.
-        points: Percentage points of Acc that each doubling buys.
-        verdict: Whether the difference is larger than the seeds' spread, in words.
-    """
-
-    smaller: str
-    larger: str
-    doublings: float
-    points: float
-    verdict: str
-
-
-@dataclass(frozen=True)
 class AnswerRow:
     """What a budget buys, in words.
 
@@ -59,36 +40,25 @@ class Answer:
 
     Attributes:
         best: Budget -> most accurate cell.
-        doublings: Steps from each budget to the next of its kind.
-        frugal: Smallest memory whose seeds reach those of the best cell; None where the best is as small.
+        rows: Answer in words: a row for each budget.
+        smallest_as_good: Sentence about a smaller memory that does as well as the best one, as far as seeds tell; may
+            be empty.
     """
 
     best: dict[str, Group]
-    doublings: tuple[Doubling, ...]
-    frugal: Group | None
+    rows: tuple[AnswerRow, ...]
+    smallest_as_good: str
 
 
 def answer(layout: ReportLayout) -> Answer:
     """Find the answer in all complete runs."""
     tops = {budget: top for budget in layout.budgets if (top := best(layout.at_budget(budget))) is not None}
-    steps = [
-        _doubling(smaller, tops[smaller], larger, tops[larger])
+    steps = {
+        smaller: f"to {larger}: {_doubling(tops[smaller], tops[larger])}"
         for smaller, larger in pairwise(tops)
         if budget_order(smaller)[0] == budget_order(larger)[0]
-    ]
-    overall = best(layout.groups)
-    frugal = None
-    if overall is not None:
-        as_good = [group for group in layout.groups if group.acc.n and group.acc.overlaps(overall.acc)]
-        smallest = min(as_good, key=lambda group: group.bytes.mean)
-        frugal = smallest if smallest.bytes.mean < overall.bytes.mean / 1.1 else None
-    return Answer(tops, tuple(steps), frugal)
-
-
-def answer_rows(layout: ReportLayout, answer: Answer) -> list[AnswerRow]:
-    """Put the answer into words, a row for each budget."""
-    steps = {step.smaller: step for step in answer.doublings}
-    return [
+    }
+    rows = tuple(
         AnswerRow(
             budget=budget,
             cell=layout.name_without_budget(group),
@@ -96,51 +66,48 @@ def answer_rows(layout: ReportLayout, answer: Answer) -> list[AnswerRow]:
             bwf=spread_text(group.bwf),
             size=size_label(group.bytes.mean),
             rival=_rival(layout, budget, group),
-            doubling=_step(steps[budget]) if budget in steps else "-",
+            doubling=steps.get(budget, "-"),
         )
-        for budget, group in answer.best.items()
-    ]
+        for budget, group in tops.items()
+    )
+    return Answer(tops, rows, _smallest_as_good(layout))
 
 
-def frugal_sentence(layout: ReportLayout, answer: Answer) -> str:
-    """Name the smaller memory that does as well as the best, as far as seeds tell; empty if there is none."""
-    overall = best(layout.groups)
-    if answer.frugal is None or overall is None:
+def _smallest_as_good(layout: ReportLayout) -> str:
+    """Name the smallest memory that does as well as the best one; empty where the best is as small."""
+    if (overall := best(layout.groups)) is None:
         return ""
-    ratio = overall.bytes.mean / answer.frugal.bytes.mean
+    as_good = [group for group in layout.groups if group.acc.n and group.acc.overlaps(overall.acc)]
+    smallest = min(as_good, key=lambda group: group.bytes.mean)
+    if smallest.bytes.mean >= overall.bytes.mean / 1.1:
+        return ""
+    ratio = overall.bytes.mean / smallest.bytes.mean
     return (
-        f"The smallest memory whose seeds reach those of the best one: {layout.name(answer.frugal)}, with {ratio:.1f} "
-        f"times fewer bytes ({verdict(answer.frugal, overall)})."
+        f"The smallest memory whose seeds reach those of the best one: {layout.name(smallest)}, with {ratio:.1f} "
+        f"times fewer bytes ({_verdict(smallest, overall)})."
     )
 
 
-def verdict(first: Group, second: Group) -> str:
+def _verdict(first: Group, second: Group) -> str:
     """Say whether two cells differ by more than chance, as far as seeds tell."""
     if min(first.acc.n, second.acc.n) < 2:
         return "one seed: chance unknown"
-    if first.acc.overlaps(second.acc):
-        return "within the seeds' spread"
-    return "beyond the seeds' spread"
+    return f"{'within' if first.acc.overlaps(second.acc) else 'beyond'} the seeds' spread"
 
 
 def _rival(layout: ReportLayout, budget: str, top: Group) -> str:
     others = [g for g in layout.at_budget(budget) if layout.series_of(g) != layout.series_of(top)]
-    rival = best(others)
-    if rival is None:
+    if (rival := best(others)) is None:
         return "-"
     behind = 100 * (top.acc.mean - rival.acc.mean)
-    return f"{layout.series_values[layout.series_of(rival)]}: {behind:.1f} points less, {verdict(rival, top)}"
+    return f"{layout.series_values[layout.series_of(rival)]}: {behind:.1f} points less, {_verdict(rival, top)}"
 
 
-def _step(step: Doubling) -> str:
-    if math.isnan(step.points):
-        return f"to {step.larger}: the memory hardly grows"
-    return f"to {step.larger}: {step.points:+.1f} points a doubling, {step.verdict}"
-
-
-def _doubling(smaller: str, small_group: Group, larger: str, large_group: Group) -> Doubling:
-    gain = 100 * (large_group.acc.mean - small_group.acc.mean)
-    ratio = large_group.bytes.mean / small_group.bytes.mean if small_group.bytes.mean else math.nan
+def _doubling(small: Group, large: Group) -> str:
+    """Word the percentage points of Acc that each doubling of the memory's measured bytes buys."""
+    ratio = large.bytes.mean / small.bytes.mean if small.bytes.mean else math.nan
     doublings = math.log2(ratio) if ratio > 0 else math.nan
-    points = gain / doublings if abs(doublings) > 0.1 else math.nan
-    return Doubling(smaller, larger, doublings, points, verdict(small_group, large_group))
+    if not abs(doublings) > 0.1:
+        return "the memory hardly grows"
+    points = 100 * (large.acc.mean - small.acc.mean) / doublings
+    return f"{points:+.1f} points a doubling, {_verdict(small, large)}"

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from vclimb.study.naming import SEED, head, label, size_label, title, value_text, varied
-from vclimb.study.report.answer import Answer, answer_rows, frugal_sentence
+from vclimb.study.report.answer import Answer
 from vclimb.study.report.chart_set import ChartSet
 from vclimb.study.report.figures import spread_text
 from vclimb.study.report.groups import Group, ReportLayout, budget_order
@@ -64,9 +64,8 @@ def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, cha
         name=results.name,
         facts=study_facts(results, layout),
         classes=class_lists(results),
-        counts=_counts(results),
-        answer=answer_rows(layout, answer),
-        frugal=frugal_sentence(layout, answer),
+        results=results,
+        answer=answer,
         left_out=[*charts.left_out, *left_out],
         columns=[head(name) for name in columns],
         cells=[_table_row(layout, group, columns, best, front, with_settings) for group in groups[:MAX_CELLS]],
@@ -106,16 +105,6 @@ def _cell_namer(results: StudyResults) -> Callable[[Mapping[str, Any]], str]:
     settings = [run.settings for run in results.runs] + [failure.settings for failure in results.failures.values()]
     names = [name for name in varied([*settings, *results.waiting.values()]) if name != "dataset"]
     return lambda cell: label(cell, [*names, SEED])
-
-
-def _counts(results: StudyResults) -> dict[str, int]:
-    return {
-        "complete": len(results.complete),
-        "set_aside": len(results.set_aside),
-        "failed": len(results.failures),
-        "unfinished": len(results.unfinished),
-        "waiting": len(results.waiting),
-    }
 
 
 def _table_row(

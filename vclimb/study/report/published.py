@@ -55,15 +55,15 @@ class Published:
 
 def official_scenario(run: RunResult) -> tuple[str, int] | None:
     """Recognise the benchmark's scenario of a run: its data set and number of tasks; None for other scenarios."""
-    scenario: Mapping[str, Any] = (run.metrics or {}).get("scenario") or {}
-    if not str(scenario.get("origin", "")).startswith(_OFFICIAL):
+    if run.metrics is None:
         return None
-    data = _DATA_BY_CLASSES.get(len(scenario.get("classes") or ()))
-    if data is None:
+    scenario = run.metrics.scenario
+    data = _DATA_BY_CLASSES.get(len(scenario.classes))
+    if data is None or not scenario.origin.startswith(_OFFICIAL):
         return None
     if data == "activitynet":
         data += "-untrim" if run.settings.get("scenario.untrimmed") else "-trim"
-    return data, int(scenario.get("n_tasks", 0))
+    return data, scenario.n_tasks
 
 
 def published(groups: Sequence[Group]) -> list[Published]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from vclimb.pipeline.errors import DatasetError
 from vclimb.settings import changes_no_result, flat
 from vclimb.study.folder import RUNS, STUDY, Failure, StudyFolder
 from vclimb.training.run_folder import CONFIG, METRICS
+from vclimb.training.run_metrics import RunMetrics
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,28 @@ class RunResult:
     """Settings and metrics of a run.
 
     Attributes:
-        run_id: Name of the run's folder.
         path: Path of the run's folder.
         toml: Content of `config.toml`; empty where it can't be read.
         settings: Dotted name -> value of each setting, with `dataset` for the data set's name.
-        metrics: Content of `metrics.json`; None before the run's first task has ended.
+        metrics: Content of `metrics.json`; None before the run's first task has ended, or where it is damaged.
         written: Time of the last change of `metrics.json`, in seconds since 1970; 0 where there is no such file.
     """
 
-    run_id: str
     path: Path
     toml: str
     settings: Mapping[str, Any]
-    metrics: Mapping[str, Any] | None
+    metrics: RunMetrics | None
     written: float = 0.0
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run's folder."""
+        return self.path.name
 
     @property
     def is_complete(self) -> bool:
         """Whether the run has ended without an error."""
-        return self.metrics is not None and self.metrics.get("complete") is True
+        return self.metrics is not None and self.metrics.complete
 
     @property
     def seed(self) -> int:
@@ -53,15 +57,15 @@ class RunResult:
     @property
     def n_tasks_done(self) -> int:
         """Number of tasks that have ended."""
-        return len(self.metrics["R"]) if self.metrics else 0
+        return len(self.metrics.R) if self.metrics else 0
 
     def number(self, name: str) -> float:
         """Look up a number of the metrics, such as `acc`; NaN where it was not measured."""
-        return _number((self.metrics or {}).get(name))
+        return _number(self.metrics, name)
 
     def memory(self, name: str) -> float:
         """Look up a figure of the last memory, such as `bytes_on_disk`; NaN where the method keeps none."""
-        return _number(((self.metrics or {}).get("memory") or {}).get(name))
+        return _number(self.metrics and self.metrics.memory, name)
 
     @property
     def has_memory(self) -> bool:
@@ -71,16 +75,16 @@ class RunResult:
     @property
     def seconds(self) -> float:
         """Time of all phases, in seconds."""
-        return sum(map(_number, ((self.metrics or {}).get("seconds") or {}).values()))
+        return sum(self.metrics.seconds.values()) if self.metrics else 0.0
 
     def series(self, name: str) -> list[float]:
         """Look up a figure after each task, such as `acc_after_each_task`; NaN where it was not measured."""
-        return [_number(value) for value in (self.metrics or {}).get(name) or []]
+        return _floats(getattr(self.metrics, name)) if self.metrics else []
 
     @property
     def forgetting(self) -> list[float]:
         """Forgetting of each task j but the last: R[j, j] - R[last, j], a fraction."""
-        rows = [[_number(value) for value in row] for row in (self.metrics or {}).get("R") or []]
+        rows = [_floats(row) for row in self.metrics.R] if self.metrics else []
         return [rows[task][task] - rows[-1][task] for task in range(len(rows) - 1)]
 
     @property
@@ -111,10 +115,7 @@ class StudyResults:
     @property
     def name(self) -> str:
         """Name of the study; the folder's name where the study has none."""
-        try:
-            name = tomllib.loads((self.path / STUDY).read_text("utf-8")).get("name")
-        except (OSError, ValueError):
-            name = None
+        name = _read_toml(self.path / STUDY)[1].get("name")
         return name if isinstance(name, str) and name.strip() else self.path.resolve().name
 
     @property
@@ -143,16 +144,17 @@ def read_results(path: Path | str) -> StudyResults:
     path = Path(path)
     folder = StudyFolder(path)
     places = path / RUNS if (path / RUNS).is_dir() else path
-    paths = sorted(config.parent for config in places.glob(f"*/{CONFIG}")) if places.is_dir() else []
-    failures = folder.failures()
+    paths = [config.parent for config in places.glob(f"*/{CONFIG}")] if places.is_dir() else []
+    failures, cells = folder.failures(), folder.cells()
     if not paths and not failures:
         raise DatasetError(f"{path} holds no runs; `vclimb study run` makes them, and so does `vclimb train --out`")
-    order = {run_id: place for place, run_id in enumerate(folder.cells())}  # values of an axis as the study lists them
+    order = {run_id: place for place, run_id in enumerate(cells)}  # values of an axis as the study lists them
     runs = tuple(_read_run(run) for run in sorted(paths, key=lambda run: (order.get(run.name, len(order)), run.name)))
-    complete = {run.run_id for run in runs if run.is_complete}
+    for run in runs:
+        if run.is_complete:
+            failures.pop(run.run_id, None)
     begun = {run.run_id for run in runs} | failures.keys()
-    waiting = {run_id: settings for run_id, settings in folder.cells().items() if run_id not in begun}
-    return StudyResults(path, runs, {k: v for k, v in failures.items() if k not in complete}, waiting)
+    return StudyResults(path, runs, failures, {run_id: v for run_id, v in cells.items() if run_id not in begun})
 
 
 def newest(runs: Sequence[RunResult]) -> list[RunResult]:
@@ -166,23 +168,29 @@ def newest(runs: Sequence[RunResult]) -> list[RunResult]:
 
 
 def _read_run(path: Path) -> RunResult:
-    try:
-        toml = (path / CONFIG).read_text("utf-8")
-        table = tomllib.loads(toml)
-    except (OSError, ValueError):
-        toml, table = "", {}
-    try:
-        metrics = json.loads((path / METRICS).read_text("utf-8"))
-        written = (path / METRICS).stat().st_mtime
-    except (OSError, ValueError):
-        metrics, written = None, 0.0
-    if not isinstance(metrics, dict) or not isinstance(metrics.get("R"), list):
-        metrics = None
+    toml, table = _read_toml(path / CONFIG)
     settings = flat(table)
-    if metrics is not None:
-        settings["dataset"] = str(metrics.get("dataset", "-"))
-    return RunResult(path.name, path, toml, settings, metrics, written)
+    try:
+        metrics = RunMetrics.load(path / METRICS)
+        written = (path / METRICS).stat().st_mtime
+    except (DatasetError, OSError):
+        return RunResult(path, toml, settings, None)
+    return RunResult(path, toml, settings | {"dataset": metrics.dataset}, metrics, written)
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    """Read a file's text and tables; both empty where it can't be read."""
+    try:
+        text = path.read_text("utf-8")
+        return text, tomllib.loads(text)
+    except (OSError, ValueError):
+        return "", {}
+
+
+def _number(facts: object, name: str) -> float:
+    value = getattr(facts, name, None)
+    return math.nan if value is None else float(value)
+
+
+def _floats(values: Iterable[float | None]) -> list[float]:
+    return [math.nan if value is None else float(value) for value in values]

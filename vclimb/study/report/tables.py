@@ -67,15 +67,15 @@ def write_tables(results: StudyResults, folder: Path) -> None:
 def _row(run: RunResult, names: Sequence[str], results: StudyResults) -> dict[str, Any]:
     failure = results.failures.get(run.run_id)
     state = "complete" if run.is_complete else "failed" if failure else "unfinished"
-    metrics = run.metrics or {}
+    metrics = run.metrics
     return {
         "run": run.run_id,
         "state": state,
         "error": failure.error if failure else None,
         **{name: _setting(name, run.settings.get(name)) for name in names},
-        "scenario": str((metrics.get("scenario") or {}).get("name", "")) or None,
-        "classifier": metrics.get("classifier"),
-        "device": metrics.get("device"),
+        "scenario": metrics and (metrics.scenario.name or None),
+        "classifier": metrics and metrics.classifier,
+        "device": metrics and metrics.device,
         "n_tasks_done": run.n_tasks_done,
         **{name: _known(run.number(name)) for name in _NUMBERS},
         **{f"memory_{name}": _known(run.memory(name)) for name in _MEMORY_NUMBERS},

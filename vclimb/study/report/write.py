@@ -11,7 +11,7 @@ from typing import Any
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.folders import writable
 from vclimb.pipeline.system.progress import progress_bar
-from vclimb.study.report.answer import Answer, AnswerRow, answer, answer_rows, frugal_sentence
+from vclimb.study.report.answer import Answer, answer
 from vclimb.study.report.chart_set import draw_charts
 from vclimb.study.report.groups import ReportLayout
 from vclimb.study.report.page import render_page
@@ -35,7 +35,7 @@ class Report:
         plots: Paths of the charts, as SVG.
         results: Runs that the report is about.
         layout: Runs as groups, lines and panels.
-        answer: Best cell of each budget.
+        answer: Best cell of each budget, and what the next budget buys.
         left_out: Sentences that say what the page leaves out because of its size.
     """
 
@@ -46,16 +46,6 @@ class Report:
     layout: ReportLayout
     answer: Answer
     left_out: tuple[str, ...]
-
-    @property
-    def rows(self) -> list[AnswerRow]:
-        """Answer in words: a row for each budget."""
-        return answer_rows(self.layout, self.answer)
-
-    @property
-    def smallest_as_good(self) -> str:
-        """Sentence about a smaller memory that does as well as the best one, as far as seeds tell; may be empty."""
-        return frugal_sentence(self.layout, self.answer)
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values for JSON; fractions are from 0 to 1."""
@@ -80,8 +70,8 @@ class Report:
             "unfinished": [run.run_id for run in self.results.unfinished],
             "not_begun": list(self.results.waiting),
             "best": best,
-            "in_words": [asdict(row) for row in self.rows],
-            "smallest_as_good": self.smallest_as_good or None,
+            "in_words": [asdict(row) for row in self.answer.rows],
+            "smallest_as_good": self.answer.smallest_as_good or None,
         }
 
 
