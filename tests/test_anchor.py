@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from method_cases import N_CLASSES, N_FEATURES, drawn_samples, make_linear, quickly, seeds
-from safetensors.torch import load, save
 from torch import nn
 
 from vclimb.methods.anchor import Anchor, anchor_at, merge_anchors, quadratic_penalty
@@ -84,13 +83,6 @@ class TestPenalty:
         assert second.importance["weight"][:, 0].tolist() == [3, 3, 3, 3, 1, 1]
         assert torch.equal(second.values["weight"], grown.weight)
         assert new["bias"].tolist() == [1] * 6
-
-    def test_an_anchor_is_stored_as_safetensors(self, linear: nn.Linear) -> None:
-        anchor = anchor_at(linear, fisher_diagonal(linear, [drawn_samples(5)]).mean())
-        again = Anchor.from_state_dict(load(save(anchor.state_dict())))
-        assert again.values.keys() == anchor.values.keys()
-        assert all(torch.equal(again.importance[name], anchor.importance[name]) for name in anchor.importance)
-        assert quadratic_penalty(linear, again, 1.0).item() == 0
 
     def test_the_penalty_is_float32_under_autocast(self, linear: nn.Linear) -> None:
         """In bfloat16, 1 + 2 ** -12 is 1."""

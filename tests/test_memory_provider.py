@@ -30,7 +30,7 @@ from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import FrameDamagedError
 from vclimb.pipeline.stream.clip_reader import ClipReader
-from vclimb.pipeline.stream.packing import BatchPacker, PackedFrames
+from vclimb.pipeline.stream.packing import PackedFrames, pack_batch
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_small_and_large_frames_mix_on_dali(shards: InstanceProvider, tmp_path: 
     joined = ConcatProvider([small, small, large, small, large, large])
     settings = settings_of(batch_size=5, shuffle=False, views=CENTRES)
     with cpu(joined, settings) as stream, dali(joined, settings) as other:
-        packed = [BatchPacker(ClipReader(joined, settings))(plan).frames for plan in stream.plans(0, 0)]
+        packed = [pack_batch(ClipReader(joined, settings), plan).frames for plan in stream.plans(0, 0)]
         assert [frames.ends is None for frames in packed] == [True, False, False, True, True]
         assert_same_picture(list(other), list(stream))
 

@@ -8,7 +8,7 @@ same code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -136,11 +136,7 @@ class ConcatProvider:
         self._starts = np.cumsum([0, *(len(provider.items) for provider in providers)])
         parts = [provider.items for provider in providers]
         self.items = Items(
-            keys=np.concatenate([part.keys for part in parts]),
-            labels=np.concatenate([part.labels for part in parts]),
-            n_frames=np.concatenate([part.n_frames for part in parts]),
-            widths=np.concatenate([part.widths for part in parts]),
-            heights=np.concatenate([part.heights for part in parts]),
+            **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Items)}
         )
 
     def _locate(self, item: int) -> tuple[ClipProvider, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,40 +29,31 @@ class DecodedPart:
     skipped: list[str]
 
 
-@dataclass(frozen=True)
-class BatchDecoder:
-    """Decodes the clips of plans.
+def decode_batch(reader: ClipReader, plan: BatchPlan, views: dict[str, Pixels]) -> DecodedPart:
+    """Decode a plan of B clips into views (B, T, S, S, 3)."""
+    skipped: list[str] = []
+    for slot in range(len(plan.items)):
+        (frames, places), plan = reader.read_or_replace(plan, slot, partial(_decode_clip, reader), skipped)
+        for name, view_places in places.items():
+            np.take(frames, view_places, axis=0, out=views[name][slot])
+    return DecodedPart(plan, skipped)
 
-    Attributes:
-        reader: Reader of the encoded clips.
-    """
 
-    reader: ClipReader
-
-    def fill(self, plan: BatchPlan, views: dict[str, Pixels]) -> DecodedPart:
-        """Decode a plan of B clips into views (B, T, S, S, 3)."""
-        skipped: list[str] = []
-        for slot in range(len(plan.items)):
-            (frames, places), plan = self.reader.read_or_replace(plan, slot, self._decode_clip, skipped)
-            for name, view_places in places.items():
-                np.take(frames, view_places, axis=0, out=views[name][slot])
-        return DecodedPart(plan, skipped)
-
-    def _decode_clip(self, plan: BatchPlan, slot: int) -> tuple[Pixels, dict[str, Indices]]:
-        """Decode the distinct frames of a clip, (n, S, S, 3), and locate each view's frames among them."""
-        clip = self.reader.read(plan, slot)
-        left, top, width, height = plan.boxes[slot].tolist()
-        pixels = self.reader.decode(clip)[:, top : top + height, left : left + width]
-        size = self.reader.settings.augmentation.size
-        frames = torch.nn.functional.interpolate(
-            torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2),
-            (size, size),
-            mode="bilinear",
-            antialias=True,
-        )
-        if plan.flips[slot]:
-            frames = frames.flip(-1)
-        return frames.permute(0, 2, 3, 1).numpy(), clip.places
+def _decode_clip(reader: ClipReader, plan: BatchPlan, slot: int) -> tuple[Pixels, dict[str, Indices]]:
+    """Decode the distinct frames of a clip, (n, S, S, 3), and locate each view's frames among them."""
+    clip = reader.read(plan, slot)
+    left, top, width, height = plan.boxes[slot].tolist()
+    pixels = reader.decode(clip)[:, top : top + height, left : left + width]
+    size = reader.settings.augmentation.size
+    frames = torch.nn.functional.interpolate(
+        torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2),
+        (size, size),
+        mode="bilinear",
+        antialias=True,
+    )
+    if plan.flips[slot]:
+        frames = frames.flip(-1)
+    return frames.permute(0, 2, 3, 1).numpy(), clip.places
 
 
 @dataclass(frozen=True)
@@ -81,24 +73,12 @@ class Part:
     batch_clips: int
 
 
-@dataclass(frozen=True)
-class PartDecoder:
-    """Decodes parts of batches into a ring. Runs in a worker.
-
-    Attributes:
-        decoder: Decoder of the clips.
-        ring: Memory that the main process shares.
-    """
-
-    decoder: BatchDecoder
-    ring: SharedRing
-
-    def __call__(self, part: Part) -> DecodedPart | None:
-        """Decode a part, and return what differs from its plan; None where no clip was replaced."""
-        views = views_of(self.ring.slot(part.slot), self.decoder.reader.settings, part.batch_clips)
-        until = part.first + len(part.plan.items)
-        decoded = self.decoder.fill(part.plan, {name: frames[part.first : until] for name, frames in views.items()})
-        return decoded if decoded.skipped else None
+def decode_part(reader: ClipReader, ring: SharedRing, part: Part) -> DecodedPart | None:
+    """Decode a part into a ring, in a worker. Return what differs from its plan; None where no clip was replaced."""
+    views = views_of(ring.slot(part.slot), reader.settings, part.batch_clips)
+    until = part.first + len(part.plan.items)
+    decoded = decode_batch(reader, part.plan, {name: frames[part.first : until] for name, frames in views.items()})
+    return decoded if decoded.skipped else None
 
 
 def batch_bytes(settings: StreamSettings) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -81,13 +82,23 @@ class BatchPlan:
 
     def part(self, start: int, stop: int) -> BatchPlan:
         """Slice the clips [start, stop) of the batch."""
-        frames = {name: numbers[start:stop] for name, numbers in self.frames.items()}
         return replace(
             self,
             items=self.items[start:stop],
-            frames=frames,
+            frames={name: numbers[start:stop] for name, numbers in self.frames.items()},
             boxes=self.boxes[start:stop],
             flips=self.flips[start:stop],
+        )
+
+    @staticmethod
+    def joined(plans: Sequence[BatchPlan]) -> BatchPlan:
+        """Join plans of clips of one batch."""
+        return replace(
+            plans[0],
+            items=np.concatenate([plan.items for plan in plans]),
+            frames={name: np.concatenate([plan.frames[name] for plan in plans]) for name in plans[0].frames},
+            boxes=np.concatenate([plan.boxes for plan in plans]),
+            flips=np.concatenate([plan.flips for plan in plans]),
         )
 
     def distinct_frames(self, slot: int) -> Indices:
@@ -115,6 +126,12 @@ class ClipBatch:
     def frames(self) -> torch.Tensor:
         """Frames of the first view, (B, T, 3, H, W) uint8."""
         return next(iter(self.views.values()))
+
+    def record_stream(self) -> None:
+        """Tell the allocator that the current CUDA stream reads tensors that were made on another one."""
+        stream = torch.cuda.current_stream(self.labels.device)
+        for tensor in (*self.views.values(), self.labels):
+            tensor.record_stream(stream)
 
 
 def plan_items(items: Items, settings: StreamSettings, epoch: int, position: int, chosen: Indices) -> BatchPlan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -110,12 +110,7 @@ class ClipReader:
         facts, seed = self.provider.items, self.settings.seed
         other = below(len(facts), seed, plan.epoch, Purpose.REPLACEMENT, int(plan.items[slot]), attempt)
         single = plan_items(facts, self.settings, plan.epoch, plan.position, other.reshape(1))
-        items, boxes, flips = plan.items.copy(), plan.boxes.copy(), plan.flips.copy()
-        frames = {name: numbers.copy() for name, numbers in plan.frames.items()}
-        items[slot], boxes[slot], flips[slot] = single.items[0], single.boxes[0], single.flips[0]
-        for name, numbers in frames.items():
-            numbers[slot] = single.frames[name][0]
-        return replace(plan, items=items, boxes=boxes, flips=flips, frames=frames)
+        return BatchPlan.joined([plan.part(0, slot), single, plan.part(slot + 1, len(plan.items))])
 
 
 def _received(codecs: Sequence[Codec], provider: ClipProvider, settings: StreamSettings) -> ClipReader:

@@ -10,15 +10,14 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import replace
+from functools import partial
 from itertools import islice
 
-import numpy as np
 import torch
 
 from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.clips.provider import ClipProvider
-from vclimb.pipeline.stream.batch_decoder import BatchDecoder, DecodedPart, Part, PartDecoder, batch_bytes, views_of
+from vclimb.pipeline.stream.batch_decoder import DecodedPart, Part, batch_bytes, decode_batch, decode_part, views_of
 from vclimb.pipeline.stream.batches import BatchPlan, ClipBatch, StreamSettings
 from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.clip_stream import ClipStream
@@ -54,7 +53,7 @@ class CpuClipStream(ClipStream):
         workers: int | None = None,
     ) -> None:
         super().__init__(provider, settings, torch.device(device))
-        self._decoder = BatchDecoder(ClipReader(provider, settings))
+        self._reader = ClipReader(provider, settings)
         self._n_workers = (
             default_workers(self.device, settings.world_size) if workers is None else checked_workers(workers)
         )
@@ -102,7 +101,7 @@ class CpuClipStream(ClipStream):
     def _in_process(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
         for plan in plans:
             views = views_of(self._memory.take(), self.settings, len(plan.items))
-            yield self._batch(views, self._decoder.fill(plan, views), None)
+            yield self._batch(views, decode_batch(self._reader, plan, views), None)
 
     def _in_workers(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
         workers, ring = self._start()
@@ -134,7 +133,7 @@ class CpuClipStream(ClipStream):
             self._ring = SharedRing(self._n_slots, batch_bytes(self.settings))
             if self._upload is not None:
                 self._upload.pin(self._ring)
-            self._workers = BatchWorkers(PartDecoder(self._decoder, self._ring), self._n_workers)
+            self._workers = BatchWorkers(partial(decode_part, self._reader, self._ring), self._n_workers)
         return self._workers, self._ring
 
     def _batch(self, views: dict[str, Pixels], decoded: DecodedPart, slot: int | None) -> ClipBatch:
@@ -197,10 +196,8 @@ class _Upload:
 
     def hand_over(self, batch: ClipBatch) -> ClipBatch:
         """Let the current CUDA stream use the batch whose copy began first, once the copy has ended."""
-        stream = torch.cuda.current_stream(self._device)
-        stream.wait_event(self._in_flight.popleft())
-        for tensor in (*batch.views.values(), batch.labels):
-            tensor.record_stream(stream)
+        torch.cuda.current_stream(self._device).wait_event(self._in_flight.popleft())
+        batch.record_stream()
         return batch
 
 
@@ -216,11 +213,4 @@ def _merge_parts(plan: BatchPlan, parts: list[Part], answers: list[DecodedPart |
     if not any(answers):
         return DecodedPart(plan, [])
     plans = [part.plan if answer is None else answer.plan for part, answer in zip(parts, answers, strict=True)]
-    merged = replace(
-        plan,
-        items=np.concatenate([part.items for part in plans]),
-        frames={name: np.concatenate([part.frames[name] for part in plans]) for name in plan.frames},
-        boxes=np.concatenate([part.boxes for part in plans]),
-        flips=np.concatenate([part.flips for part in plans]),
-    )
-    return DecodedPart(merged, [reason for answer in answers if answer for reason in answer.skipped])
+    return DecodedPart(BatchPlan.joined(plans), [reason for answer in answers if answer for reason in answer.skipped])

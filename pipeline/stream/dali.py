@@ -25,7 +25,7 @@ from vclimb.pipeline.stream.batches import BatchPlan, ClipBatch, StreamSettings
 from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.dali_pipeline import DaliPipeline, DaliSettings, EncodedShare, empty_share, import_dali
-from vclimb.pipeline.stream.packing import BatchPacker, PackedBatch
+from vclimb.pipeline.stream.packing import PackedBatch, pack_batch
 from vclimb.pipeline.stream.workers import BatchWorkers
 from vclimb.pipeline.system.interrupts import interrupts_held
 
@@ -60,7 +60,7 @@ class DaliClipStream(ClipStream):
         import_dali()
         self.dali = dali or DaliSettings()
         self._reader = ClipReader(provider, settings)
-        self._workers = BatchWorkers(BatchPacker(self._reader), self.dali.readers)
+        self._workers = BatchWorkers(partial(pack_batch, self._reader), self.dali.readers)
         self._most_frames = settings.batch_size * sum(view.n_frames for view in settings.views)
         self._pipelines: list[DaliPipeline] | None = None
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -87,7 +87,7 @@ class DaliClipStream(ClipStream):
                 if isinstance(batch, BaseException):
                     raise batch
                 if self.device.type == "cuda":
-                    _hand_over(batch, self.device)
+                    batch.record_stream()
                 yield batch
         finally:
             self._stop.set()
@@ -208,13 +208,6 @@ def _on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
     stream.synchronize()
-
-
-def _hand_over(batch: ClipBatch, device: torch.device) -> None:
-    """Tell the allocator that the stream in use here reads tensors that were made on another one."""
-    stream = torch.cuda.current_stream(device)
-    for tensor in (*batch.views.values(), batch.labels):
-        tensor.record_stream(stream)
 
 
 def _drain(ready: queue.Queue[Any]) -> None:

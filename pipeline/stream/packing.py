@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -80,43 +81,34 @@ class PackedBatch:
     skipped: list[str]
 
 
-@dataclass(frozen=True)
-class BatchPacker:
-    """Reads the clips of a plan, and decodes those that DALI's image decoder doesn't take. Runs in a worker.
+def pack_batch(reader: ClipReader, plan: BatchPlan) -> PackedBatch:
+    """Read the clips of a plan, and decode those that DALI's image decoder doesn't take. Runs in a worker."""
+    data: list[bytes] = []
+    counts: list[int] = []
+    gather: dict[str, list[Indices]] = {name: [] for name in plan.frames}
+    skipped: list[str] = []
+    for slot in range(len(plan.items)):
+        clip, plan = reader.read_or_replace(plan, slot, partial(_read, reader), skipped)
+        for name, places in clip.places.items():
+            gather[name].append(places + len(data))
+        data += [clip.encoded.units[unit] for unit in clip.encoded.unit.tolist()]
+        counts.append(len(clip.numbers))
+    rows = {name: np.array(index, np.int64).reshape(plan.frames[name].shape) for name, index in gather.items()}
+    return PackedBatch(
+        frames=PackedFrames.pack(data),
+        gather={name: _none_if_all(index, len(data)) for name, index in rows.items()},
+        counts=np.array(counts, np.int64),
+        plan=plan,
+        skipped=skipped,
+    )
 
-    Attributes:
-        reader: Reader of the encoded clips.
-    """
 
-    reader: ClipReader
-
-    def __call__(self, plan: BatchPlan) -> PackedBatch:
-        data: list[bytes] = []
-        counts: list[int] = []
-        gather: dict[str, list[Indices]] = {name: [] for name in plan.frames}
-        skipped: list[str] = []
-        for slot in range(len(plan.items)):
-            clip, plan = self.reader.read_or_replace(plan, slot, self._read, skipped)
-            for name, places in clip.places.items():
-                gather[name].append(places + len(data))
-            data += [clip.encoded.units[unit] for unit in clip.encoded.unit.tolist()]
-            counts.append(len(clip.numbers))
-        rows = {name: np.array(index, np.int64).reshape(plan.frames[name].shape) for name, index in gather.items()}
-        return PackedBatch(
-            frames=PackedFrames.pack(data),
-            gather={name: _none_if_all(index, len(data)) for name, index in rows.items()},
-            counts=np.array(counts, np.int64),
-            plan=plan,
-            skipped=skipped,
-        )
-
-    def _read(self, plan: BatchPlan, slot: int) -> ReadClip:
-        """Read a clip, and convert it to PPM where DALI doesn't take its codec."""
-        clip = self.reader.read(plan, slot)
-        return clip if clip.encoded.codec in DALI_CODECS else self._as_ppm(clip)
-
-    def _as_ppm(self, clip: ReadClip) -> ReadClip:
-        return replace(clip, encoded=Raw().encode(self.reader.decode(clip), 0))
+def _read(reader: ClipReader, plan: BatchPlan, slot: int) -> ReadClip:
+    """Read a clip, and convert it to PPM where DALI doesn't take its codec."""
+    clip = reader.read(plan, slot)
+    if clip.encoded.codec in DALI_CODECS:
+        return clip
+    return replace(clip, encoded=Raw().encode(reader.decode(clip), 0))
 
 
 def _none_if_all(index: Indices, n_rows: int) -> Indices | None:

@@ -29,20 +29,6 @@ class Anchor:
     importance: Parameters
     values: Parameters
 
-    def state_dict(self) -> Parameters:
-        """Return one flat dict, as safetensors takes it: `importance.NAME` and `values.NAME`."""
-        parts = (("importance", self.importance), ("values", self.values))
-        return {f"{part}.{name}": tensor for part, tensors in parts for name, tensor in tensors.items()}
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Anchor:
-        """Restore what `state_dict` returned."""
-
-        def part(prefix: str) -> Parameters:
-            return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-
-        return cls(part("importance."), part("values."))
-
 
 def anchor_at(model: nn.Module, importance: Mapping[str, Tensor], previous: Anchor | None = None) -> Anchor:
     """Anchor the present values of a model's parameters, with the importance for the task just learned.

@@ -74,14 +74,17 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
         self._anchor = self.anchor(model, self.importance(model, data), self._anchor)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"n_old": self._n_old, "anchor": None if self._anchor is None else self._anchor.state_dict()}
+        return {"n_old": self._n_old, "anchor": None if self._anchor is None else vars(self._anchor)}
 
     def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:
         self._n_old = state["n_old"]
         self._anchor = None
         if state["anchor"] is not None:
             device = next(model.parameters()).device
-            self._anchor = Anchor.from_state_dict({name: value.to(device) for name, value in state["anchor"].items()})
+            parts = state["anchor"].items()
+            self._anchor = Anchor(
+                **{part: {name: value.to(device) for name, value in values.items()} for part, values in parts}
+            )
 
 
 def mean_over_processes(importance: ImportanceSum, data: TaskData) -> Parameters:

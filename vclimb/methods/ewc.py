@@ -11,12 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from vclimb.methods.anchor import Anchor, Parameters, anchor_at, merge_anchors
-from vclimb.methods.anchored import (
-    AnchoredConfig,
-    AnchoredMethod,
-    mean_over_processes,
-    whole_batch_gradients,
-)
+from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, mean_over_processes, whole_batch_gradients
 from vclimb.methods.importance import fisher_diagonal, released_fisher
 from vclimb.methods.method import TaskData
 from vclimb.model.clip_model import ClipModel

@@ -10,12 +10,7 @@ from functools import partial
 from pydantic import Field
 
 from vclimb.methods.anchor import Anchor, Parameters, anchor_at
-from vclimb.methods.anchored import (
-    AnchoredConfig,
-    AnchoredMethod,
-    mean_over_processes,
-    whole_batch_gradients,
-)
+from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, mean_over_processes, whole_batch_gradients
 from vclimb.methods.importance import output_sensitivity, released_sensitivity
 from vclimb.methods.method import TaskData
 from vclimb.model.clip_model import ClipModel
