@@ -51,14 +51,14 @@ def command(
     weights: Annotated[
         str | None, typer.Option(help="Weights of the backbone: pretrained (downloaded; the default), none, or a file.")
     ] = None,
-    compile_: Annotated[
+    compile: Annotated[
         bool, typer.Option("--compile", help="Let torch compile the backbone: a minute more, then faster steps.")
     ] = False,
     preset: Annotated[
         str | None, typer.Option(help="Row of the benchmark's tables whose settings are taken, e.g. ucf101-10/icarl.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings as TOML, such as a run's config.toml.")] = None,
-    set_: Annotated[
+    settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. model.size=112; may be repeated."),
     ] = None,
@@ -78,27 +78,15 @@ def command(
     Later settings win: --preset, --config, flags, --set. Several GPUs:
     `torchrun --nproc-per-node 4 -m vclimb.cli train ...`.
     """
+    arguments: dict[str, Any] = {
+        **locals(),
+        "frames": int(frames) if frames is not None and frames.isdigit() else frames,
+        "compile": compile or None,
+    }
+    for name in ("out", "resume", "dry_run", "as_json"):
+        del arguments[name]
     print_warnings_as_lines()
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
-    arguments: dict[str, Any] = {
-        "data": data,
-        "method": method,
-        "tasks": tasks,
-        "scenario": scenario,
-        "budget": budget,
-        "frames": int(frames) if frames is not None and frames.isdigit() else frames,
-        "codec": codec,
-        "tc": tc,
-        "epochs": epochs,
-        "seed": seed,
-        "split": split,
-        "weights": weights,
-        "compile": compile_ or None,
-        "preset": preset,
-        "config": config,
-        "settings": set_,
-        "allow_missing": allow_missing,
-    }
     if dry_run:
         plan = explain_errors(lambda: vclimb.plan(**arguments))
         if is_first:

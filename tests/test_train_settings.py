@@ -45,7 +45,7 @@ DATA = {"data": "shards/x"}
 )
 def test_errors_name_setting_value_and_allowed_values(assignment: str, says: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        make_config(DATA, assignments=(assignment,))
+        make_config(DATA, parse_assignment(assignment))
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -56,9 +56,7 @@ def test_a_run_needs_data() -> None:
 
 
 def test_later_tables_win_at_every_depth() -> None:
-    config = make_config(
-        DATA, {"training": {"epochs": 3, "batch_size": 7}}, {"training": {"epochs": 4}}, assignments=("seed=9",)
-    )
+    config = make_config(DATA, {"training": {"epochs": 3, "batch_size": 7}}, {"training": {"epochs": 4}}, {"seed": 9})
     assert (config.training.epochs, config.training.batch_size, config.seed) == (4, 7, 9)
 
 

@@ -16,6 +16,7 @@ from vclimb import __version__
 
 ROOT = Path(__file__).parents[1]
 DATA_FILES = {
+    "vclimb/__init__.pyi",
     "vclimb/py.typed",
     "vclimb/study/report/published.csv",
     "vclimb/study/report/report.html.j2",

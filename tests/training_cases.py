@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import vclimb
+from vclimb.settings import parse_assignment
 from vclimb.training.checkpoint import checkpoints, load_checkpoint
 from vclimb.training.config import RunConfig, make_config
 from vclimb.training.run_metrics import RunMetrics
@@ -38,7 +39,7 @@ def tiny_config(shards: Path, method: str = "naive", *assignments: str) -> RunCo
     table: dict[str, Any] = {"data": str(shards), "method": {"name": method}}
     if method in REPLAYING:
         table["memory"] = {"budget": "12v", "frames": 2}
-    return make_config(TINY_TABLE, table, assignments=assignments)
+    return make_config(TINY_TABLE, table, *map(parse_assignment, assignments))
 
 
 def write_config(config: RunConfig, folder: Path) -> Path:

@@ -116,9 +116,7 @@ def plan(
 ) -> RunPlan:
     """Plan a run without training: tasks, steps, and the expected size of the replay memory.
 
-    Args:
-        data, method, tasks, scenario, budget, frames, codec, tc, epochs, seed, split, weights, compile, preset, config,
-            settings, allow_missing: as `train` takes them.
+    Arguments are those of `train`.
 
     Raises:
         VclimbError: what `train` would refuse before it trains.

@@ -71,14 +71,14 @@ def checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(numbered)]
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Load the tree of a checkpoint, with its tensors on a device.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load the tree of a checkpoint, with its tensors on the CPU.
 
     Raises:
         CheckpointError: the file is missing, damaged, or no checkpoint of vclimb.
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # `file` is no dict
         tree = _unpacked(json.loads(metadata[_STATE]), tensors)
@@ -91,7 +91,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     return tree
 
 
-def newest_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Load the newest checkpoint that can be read; None if there is no checkpoint.
 
     Raises:
@@ -100,7 +100,7 @@ def newest_checkpoint(folder: Path, device: torch.device | str = "cpu") -> dict[
     errors = []
     for path in reversed(checkpoints(folder)):
         try:
-            return load_checkpoint(path, device)
+            return load_checkpoint(path)
         except CheckpointError as error:
             log.warning("%s; trying the one before", error)
             errors.append(str(error))

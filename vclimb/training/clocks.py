@@ -48,10 +48,6 @@ class IdleClock:
         self.gpu_busy_seconds = 0.0
         self.gpu_seconds = 0.0
 
-    def waited(self, seconds: float) -> None:
-        """Add the time that the process waited for a batch."""
-        self.wait_seconds += seconds
-
     @contextmanager
     def step(self) -> Iterator[None]:
         """Measure a block as a training step."""

@@ -18,7 +18,7 @@ from vclimb.methods.registry import parse_method
 from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
-from vclimb.settings import Settings, from_table, merged, parse_assignment, read_table
+from vclimb.settings import Settings, from_table, merged, read_table
 
 Protocol = Literal["paper", "released"]
 
@@ -242,17 +242,16 @@ class RunConfig(Settings):
         return tomli_w.dumps(self.to_table())
 
 
-def make_config(*tables: Mapping[str, Any], assignments: tuple[str, ...] = ()) -> RunConfig:
+def make_config(*tables: Mapping[str, Any]) -> RunConfig:
     """Make the settings of a run.
 
     Args:
         tables: Nested tables of settings; later ones win.
-        assignments: Settings as text, such as `training.epochs=30`; they win over all tables.
 
     Raises:
         SettingsError: a name is unknown, or a value isn't allowed.
     """
-    table = merged(*tables, *(parse_assignment(text) for text in assignments))
+    table = merged(*tables)
     if isinstance(table.get("method"), str):  # method = "icarl" is short for a table with its name
         table["method"] = {"name": table["method"]}
     if isinstance(table.get("method"), Mapping):

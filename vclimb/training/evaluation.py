@@ -15,8 +15,8 @@ def evaluate(run: RunContext, task: int) -> dict[str, PredictionCounts]:
     nearest: NearestMean | None = None
     if store is not None:
         with exemplar_items(store, run.data.cache_bytes) as exemplars:
-            on_clips = run.progress("exemplars", len(exemplars.provider.items))
-            nearest = run.predictor.class_means(model, exemplars.provider, model.n_classes, on_clips)
+            on_clips = run.progress("exemplars", len(exemplars.items))
+            nearest = run.predictor.class_means(model, exemplars, model.n_classes, on_clips)
     items = run.data.evaluation_items(range(task + 1))
     return run.predictor.counts(model, items, run.method.scores, nearest, run.progress("evaluation", len(items)))
 

@@ -7,39 +7,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import TypeAdapter
 
 from vclimb import __version__
 from vclimb.memory.store.accounting import MemoryUsage
 from vclimb.metrics import AccuracyMatrix, PredictionCounts
-from vclimb.scenario import MatchedScenario
+from vclimb.training.run_context import RunContext
 from vclimb.training.run_metrics import Accuracies, MemoryFacts, RunMetrics, ScenarioFacts, TaskRecord, total_seconds
 
 _ACCURACIES = TypeAdapter(Accuracies)
 _RECORDS = TypeAdapter(list[TaskRecord])
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """Facts of a run that its metrics repeat; `RunMetrics` documents them.
-
-    Attributes:
-        dataset: Name of the data set.
-        scenario: Scenario of the run.
-        method: Name of the method.
-        protocol: `paper` or `released`.
-        seed: Seed of the run.
-        device: Name of the GPU, or `cpu`.
-        classifier: Name of the method's own classifier. Metrics report another one where it does not exist.
-    """
-
-    dataset: str
-    scenario: ScenarioFacts
-    method: str
-    protocol: str
-    seed: int
-    device: str
-    classifier: str
 
 
 @dataclass
@@ -89,18 +67,35 @@ class Measurements:
         later = self.forward[1:]
         return float(np.mean([before - initial for before, initial in later])) if later else None
 
-    def to_metrics(self, run: RunFacts) -> RunMetrics:
-        """Make the metrics of a run from all measurements."""
-        reported = run.classifier if run.classifier in self.counts else next(iter(self.counts))
+    def to_metrics(self, run: RunContext) -> RunMetrics:
+        """Make the metrics of a run from all measurements.
+
+        Where the method's own classifier does not exist, another one is reported.
+        """
+        device, scenario = run.processes.device, run.data.scenario
+        reported = run.method.classifier if run.method.classifier in self.counts else next(iter(self.counts))
         counts = self.counts[reported]
         classifiers = {name: _ACCURACIES.validate_python(matrix.summary()) for name, matrix in self.matrices.items()}
         return RunMetrics(
             complete=len(self.tasks) == len(self.n_classes),
             vclimb_version=__version__,
-            **{**vars(run), "classifier": reported},
+            dataset=run.data.dataset.name,
+            scenario=ScenarioFacts(
+                name=scenario.name,
+                origin=scenario.origin,
+                n_tasks=len(scenario),
+                classes=tuple(scenario.classes),
+                evaluation_split=scenario.evaluation_split,
+                left_out=run.data.matched.counts(),
+            ),
+            method=run.method.name,
+            protocol=run.config.protocol,
+            seed=run.config.seed,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            classifier=reported,
             **vars(classifiers[reported]),
             forward_transfer=self.forward_transfer,
-            accuracy_per_class=dict(zip(run.scenario.classes, counts["accuracy_per_class"], strict=True)),
+            accuracy_per_class=dict(zip(scenario.classes, counts["accuracy_per_class"], strict=True)),
             confusion=tuple(map(tuple, counts["confusion"])),
             memory=self.tasks[-1].memory,
             seconds=total_seconds([record.seconds for record in self.tasks]),
@@ -125,23 +120,8 @@ class Measurements:
         return cls(tuple(n_classes), matrices, state["counts"], tasks, state["forward"])
 
 
-def scenario_facts(matched: MatchedScenario) -> ScenarioFacts:
-    """Summarise a scenario on a data set."""
-    scenario = matched.scenario
-    return ScenarioFacts(
-        name=scenario.name,
-        origin=scenario.origin,
-        n_tasks=len(scenario),
-        classes=tuple(scenario.classes),
-        evaluation_split=scenario.evaluation_split,
-        left_out=matched.counts(),
-    )
-
-
-def memory_facts(usage: MemoryUsage | None) -> MemoryFacts | None:
+def memory_facts(usage: MemoryUsage) -> MemoryFacts:
     """Summarise what a memory costs."""
-    if usage is None:
-        return None
     return MemoryFacts(
         videos=usage.videos,
         frames=usage.frames,

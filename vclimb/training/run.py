@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from vclimb.memory.replay import ReplayMemory
@@ -48,10 +47,9 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
     """
     folder = RunFolder(out)
     dataset = StoredDataset.open(config.data)
-    matched = match(find_scenario(config.scenario, dataset), dataset, config.scenario.allow_missing)
     stop = StopRequest()
     with distributed(config.compute.device) as processes, ExitStack() as stack:
-        context = make_context(config, folder, RunData(dataset, matched), processes, stop)
+        context = make_context(config, folder, dataset, processes, stop)
         trainer = Trainer(context, folder)
         if processes.is_first:
             stack.enter_context(folder.held())
@@ -62,7 +60,7 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
             return metrics
         stack.enter_context(stop.listening())
         context.log = stack.enter_context(_logs(config, folder, processes, run_log))
-        if matched.left_out:
+        if (matched := context.data.matched).left_out:
             context.log.event("warning", text=f"left out of {matched.scenario.name}: {matched.losses}")
         if warning := blur_warning(config, context.method, dataset):
             context.log.event("warning", text=warning)
@@ -77,16 +75,17 @@ def make_method(config: RunConfig) -> Method:
 
 
 def make_context(
-    config: RunConfig, folder: RunFolder, data: RunData, processes: Processes, stop: StopRequest
+    config: RunConfig, folder: RunFolder, dataset: StoredDataset, processes: Processes, stop: StopRequest
 ) -> RunContext:
     """Make what the parts of a run share. Writes nothing."""
     method = make_method(config)
-    learner = Learner(config, processes, data.classes_per_task[0])
-    data = replace(
-        data,
+    data = RunData(
+        dataset,
+        match(find_scenario(config.scenario, dataset), dataset, config.scenario.allow_missing),
         min_frames=_RELEASED_MIN_FRAMES if method.released else 1,
         cache_bytes=parse_size(config.memory.cache),
     )
+    learner = Learner(config, processes, data.classes_per_task[0])
     clips_per_step = config.training.batch_size * (2 if config.consistency.weight else 1)
     inference = InferenceSettings(
         n_frames=config.model.clip_frames,
@@ -97,17 +96,9 @@ def make_context(
         bf16=learner.bf16,
         codec=data.codec,
     )
-    return RunContext(
-        config=config,
-        data=data,
-        processes=processes,
-        log=RunLog(),
-        stop=stop,
-        method=method,
-        learner=learner,
-        predictor=Predictor(inference, processes),
-        memory=ReplayMemory(folder.memory, config.memory.settings(method.video_choice, config.seed)),
-    )
+    memory = ReplayMemory(folder.memory, config.memory.settings(method.video_choice, config.seed))
+    predictor = Predictor(inference, processes)
+    return RunContext(config, data, processes, RunLog(), stop, method, learner, predictor, memory)
 
 
 @contextmanager

@@ -49,19 +49,7 @@ class TaskState:
 
 @dataclass
 class RunContext:
-    """What the parts of a run share.
-
-    Attributes:
-        config: Settings of the run.
-        data: Data set and scenario.
-        processes: Processes that share the work.
-        log: Log of the run.
-        stop: Request to stop the run.
-        method: Method of the run.
-        learner: Network in training.
-        predictor: Passes of the network over items.
-        memory: Replay memory; used by methods that replay.
-    """
+    """What the parts of a run share. Methods that don't replay leave `memory` unused."""
 
     config: RunConfig
     data: RunData

@@ -33,7 +33,6 @@ METRICS = "metrics.json"
 EVENTS = "events.jsonl"
 MEMORY = MEMORY_NAME
 SCENARIO = "scenario.json"
-CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
 FILES = ("model.weights", "scenario.file")
@@ -43,22 +42,16 @@ FILES = ("model.weights", "scenario.file")
 class RunFolder:
     """Folder of a run.
 
-    Args:
+    Attributes:
         path: Path of the folder.
+        memory: Path of the replay memory.
+        checkpoints: Path of the folder of checkpoints.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-
-    @property
-    def memory(self) -> Path:
-        """Path of the replay memory."""
-        return self.path / MEMORY
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
-        return self.path / CHECKPOINTS
+        self.memory = self.path / MEMORY
+        self.checkpoints = self.path / "checkpoints"
 
     @property
     def exists(self) -> bool:

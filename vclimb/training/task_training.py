@@ -120,7 +120,7 @@ class TaskTraining:
         seen = 0
         waiting = time.perf_counter()
         for batch in stream:
-            idle.waited(time.perf_counter() - waiting)
+            idle.wait_seconds += time.perf_counter() - waiting
             if not self._state.steps:
                 run.log.event("first_step", task=self._state.info.number)
             plan = batch.plan

@@ -28,7 +28,7 @@ from vclimb.training.checkpoint import (
 )
 from vclimb.training.checks import check_settings
 from vclimb.training.evaluation import evaluate, forward_accuracies
-from vclimb.training.measurements import Measurements, RunFacts, memory_facts, scenario_facts
+from vclimb.training.measurements import Measurements, memory_facts
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.run_metrics import RunMetrics, TaskRecord
@@ -67,23 +67,9 @@ class Trainer:
         state = self._begin()
         while state is not None:
             state = self._task(state)
-        metrics = self._metrics()
+        metrics = self._measured.to_metrics(self._run)
         self._run.log.event("complete", acc=metrics.acc, bwf=metrics.bwf)
         return metrics
-
-    def _metrics(self) -> RunMetrics:
-        run, device = self._run, self._run.processes.device
-        return self._measured.to_metrics(
-            RunFacts(
-                dataset=run.data.dataset.name,
-                scenario=scenario_facts(run.data.matched),
-                method=run.method.name,
-                protocol=run.config.protocol,
-                seed=run.config.seed,
-                device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-                classifier=run.method.classifier,
-            )
-        )
 
     def _task(self, state: TaskState) -> TaskState | None:
         """Train a task, or the rest of it, and return the state of the next one."""
@@ -110,7 +96,7 @@ class Trainer:
             selected_epoch=None if state.best is None else state.best["epoch"],
             steps=state.steps,
             skipped_clips=state.skipped,
-            memory=memory_facts(None if update is None else update.usage),
+            memory=None if update is None else memory_facts(update.usage),
             seconds=state.clock.seconds,
             loader_wait_share=state.idle.loader_wait_share if state.idle else None,
             gpu_idle_share=state.idle.gpu_idle_share if state.idle else None,
@@ -192,7 +178,7 @@ class Trainer:
         following = TaskState(state.info if is_last else TaskInfo(number + 1, state.info.classes_per_task))
         with self._phase(state, "checkpoint"):
             self._save(following, COMPLETE if is_last else TRAIN)
-        metrics = self._metrics()
+        metrics = self._measured.to_metrics(run)
         if run.processes.is_first:  # after the checkpoint, so that a complete run is never begun again
             self._folder.write_metrics(metrics)
         run.log.event(
@@ -232,19 +218,13 @@ class Trainer:
         self._measured = Measurements.from_state(classes_per_task, tree["measured"])
         if tree["phase"] == COMPLETE:
             if run.processes.is_first:  # a kill may have come before they were written
-                self._folder.write_metrics(self._metrics())
+                self._folder.write_metrics(self._measured.to_metrics(run))
             return None
         run.learner.load_model(tree)
         run.method.load_state_dict(tree["method"], run.learner.model)
-        state = TaskState(
-            TaskInfo(tree["task"], classes_per_task),
-            tree["phase"],
-            tree["stream"],
-            tree["replayed"],
-            tree["steps"],
-            tree["skipped"],
-        )
-        state.best, state.clock.seconds = tree["best"], tree["seconds"]
+        fields = ("phase", "stream", "replayed", "steps", "skipped", "best")
+        state = TaskState(TaskInfo(tree["task"], classes_per_task), **{name: tree[name] for name in fields})
+        state.clock.seconds = tree["seconds"]
         if state.stream is not None:
             self._loaded = tree
             ranks = tree["rng"]

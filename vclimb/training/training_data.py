@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -30,14 +30,7 @@ class ChosenItems:
     def __init__(self, provider: ClipProvider, chosen: Indices) -> None:
         self._provider = provider
         self._chosen = chosen
-        facts = provider.items
-        self.items = Items(
-            keys=facts.keys[chosen],
-            labels=facts.labels[chosen],
-            n_frames=facts.n_frames[chosen],
-            widths=facts.widths[chosen],
-            heights=facts.heights[chosen],
-        )
+        self.items = Items(**{name: values[chosen] for name, values in vars(provider.items).items()})
 
     def read(self, item: int, frames: Indices) -> EncodedClip:
         return self._provider.read(int(self._chosen[item]), frames)
@@ -104,37 +97,21 @@ class TrainingItems:
         return [f"{label}/{key}:{start}-{start + n}" for label, (key, start, n) in zip(labels, spans, strict=True)]
 
 
-@dataclass(frozen=True)
-class ExemplarItems:
-    """All exemplars of a memory, decoded ahead where their codec is slow to decode. Close them after their streams.
+@contextmanager
+def exemplar_items(memory: MemoryStore, cache_bytes: int) -> Iterator[ExemplarProvider | DecodedExemplars]:
+    """Open all exemplars of a memory, decoded ahead where their codec is slow to decode.
 
-    Attributes:
-        provider: Clips of the exemplars.
-        cost: Cost of decoding ahead; None where nothing was decoded ahead.
-    """
-
-    provider: ExemplarProvider | DecodedExemplars
-    cost: DecodingCost | None
-
-    def __enter__(self) -> ExemplarItems:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if isinstance(self.provider, DecodedExemplars):
-            self.provider.close()
-
-
-def exemplar_items(memory: MemoryStore, cache_bytes: int) -> ExemplarItems:
-    """Open all exemplars of a memory. Classes that can't be read are left out, with a warning.
+    Classes that can't be read are left out, with a warning.
 
     Args:
         cache_bytes: Limit of disk space for exemplars that are decoded ahead.
     """
     stored = ExemplarProvider(memory, on_damaged_class="skip")
     if set(stored.codecs.tolist()) <= set(DALI_CODECS):
-        return ExemplarItems(stored, None)
-    decoded = DecodedExemplars(stored, cache_bytes)
-    return ExemplarItems(decoded, decoded.cost)
+        yield stored
+        return
+    with closing(DecodedExemplars(stored, cache_bytes)) as decoded:
+        yield decoded
 
 
 @dataclass(frozen=True)
@@ -193,8 +170,8 @@ class RunData:
         )
         names = items.instance_names()
         if memory is not None and len(memory):
-            replayed = items._open.enter_context(exemplar_items(memory, self.cache_bytes))
-            exemplars, items.decoding = replayed.provider, replayed.cost
+            exemplars = items._open.enter_context(exemplar_items(memory, self.cache_bytes))
+            items.decoding = exemplars.cost if isinstance(exemplars, DecodedExemplars) else None
             items.provider = ConcatProvider([new, exemplars])
             items.is_replay = np.concatenate([items.is_replay, np.ones(len(exemplars.items), np.bool_)])
             names += _exemplar_names(memory, exemplars.items)

@@ -1,0 +1,50 @@
+"""Public names: for type checkers, and read by `__init__.py`, which loads each name when it is first used."""
+
+from vclimb.benchmark.bench import bench as bench
+from vclimb.benchmark.report import BenchFigures as BenchFigures
+from vclimb.benchmark.report import BenchReport as BenchReport
+from vclimb.memory.api import Memory as Memory
+from vclimb.memory.api import SheetSummary as SheetSummary
+from vclimb.memory.api import pack as pack
+from vclimb.memory.pack import MemoryQuality as MemoryQuality
+from vclimb.memory.pack import PackSummary as PackSummary
+from vclimb.memory.store.reader import Damage as Damage
+from vclimb.methods.registry import list_methods as list_methods
+from vclimb.model.registry import list_networks as list_networks
+from vclimb.pipeline.api import Dataset as Dataset
+from vclimb.pipeline.api import DatasetStatistics as DatasetStatistics
+from vclimb.pipeline.api import PrepareSummary as PrepareSummary
+from vclimb.pipeline.api import VerifyReport as VerifyReport
+from vclimb.pipeline.api import open as open
+from vclimb.pipeline.api import prepare as prepare
+from vclimb.pipeline.api import verify as verify
+from vclimb.pipeline.errors import DatasetError as DatasetError
+from vclimb.pipeline.errors import DatasetMissingError as DatasetMissingError
+from vclimb.pipeline.errors import FfmpegMissingError as FfmpegMissingError
+from vclimb.pipeline.errors import FrameDamagedError as FrameDamagedError
+from vclimb.pipeline.errors import SettingsError as SettingsError
+from vclimb.pipeline.errors import SourceError as SourceError
+from vclimb.pipeline.errors import TargetBusyError as TargetBusyError
+from vclimb.pipeline.errors import TargetError as TargetError
+from vclimb.pipeline.errors import VclimbError as VclimbError
+from vclimb.pipeline.errors import VideoError as VideoError
+from vclimb.pipeline.errors import WorkersStoppedError as WorkersStoppedError
+from vclimb.pipeline.synth.dataset import SynthSummary as SynthSummary
+from vclimb.pipeline.synth.dataset import synth as synth
+from vclimb.scenario.api import Scenario as Scenario
+from vclimb.scenario.report import ScenarioReport as ScenarioReport
+from vclimb.scenario.task_sequence import ScenarioError as ScenarioError
+from vclimb.study.api import Study as Study
+from vclimb.study.planning.capacity import Capacity as Capacity
+from vclimb.study.planning.capacity import capacities as capacities
+from vclimb.study.planning.estimate import Estimate as Estimate
+from vclimb.study.report.write import Report as Report
+from vclimb.study.result import StudyResult as StudyResult
+from vclimb.training.api import plan as plan
+from vclimb.training.api import train as train
+from vclimb.training.config import RunConfig as RunConfig
+from vclimb.training.plan import RunPlan as RunPlan
+from vclimb.training.run_metrics import RunMetrics as RunMetrics
+from vclimb.training.saved_run import Run as Run
+
+__version__: str
