@@ -18,11 +18,14 @@ from video_cases import make_video
 
 from vclimb.cli.main import app
 from vclimb.pipeline.dataset.contact_sheet import (
-    CELL_HEIGHT,
-    CELL_WIDTH,
-    GAP,
+    FRAME_GAP,
     HEADER_HEIGHT,
     LABEL_WIDTH,
+    LINE_HEIGHT,
+    MARGIN,
+    MIN_WIDTH,
+    ROW_PADDING,
+    cell_size,
     contact_sheet,
 )
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -129,31 +132,27 @@ def test_contact_sheet_has_a_row_for_each_class_and_the_middle_frames(prepared: 
     assert str(tmp_path / "sheet.png") in result.stdout
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert (sheet.format, sheet.mode) == ("PNG", "RGB")
-        assert sheet.size == (LABEL_WIDTH + 2 * (CELL_WIDTH + GAP) + GAP, HEADER_HEIGHT + 2 * (CELL_HEIGHT + GAP) + GAP)
+        assert sheet.size == (MIN_WIDTH, HEADER_HEIGHT + 2 * (LINE_HEIGHT + 2 * ROW_PADDING) + MARGIN)
         drawn = np.asarray(sheet).astype(int)
     dataset = StoredDataset.open(prepared)
     for row, label in enumerate(["run", "walk"]):
-        top = HEADER_HEIGHT + row * (CELL_HEIGHT + GAP)
-        assert drawn[top : top + CELL_HEIGHT, :LABEL_WIDTH].min() < 100  # the name
+        top, left = HEADER_HEIGHT + row * (LINE_HEIGHT + 2 * ROW_PADDING) + ROW_PADDING, MARGIN + LABEL_WIDTH
+        assert drawn[top : top + LINE_HEIGHT, MARGIN:left].min() < 100  # the name
         instances = [instance for instance in dataset.instances if instance.label == label]
-        for column, instance in enumerate((instances[0], instances[len(instances) // 2])):
+        for instance in (instances[0], instances[-1]):
             middle = (instance.start_frame + instance.end_frame) // 2
             frame = Image.fromarray(dataset.decode_frame(dataset.by_key[instance.key], middle))
-            shrunk = min(CELL_WIDTH / frame.width, CELL_HEIGHT / frame.height)
-            expected = frame.resize(
-                (round(frame.width * shrunk), round(frame.height * shrunk)), Image.Resampling.LANCZOS
-            )
-            left = LABEL_WIDTH + column * (CELL_WIDTH + GAP) + (CELL_WIDTH - expected.width) // 2
-            upper = top + (CELL_HEIGHT - expected.height) // 2
-            cell = drawn[upper : upper + expected.height, left : left + expected.width]
+            expected = frame.resize(cell_size(*frame.size), Image.Resampling.LANCZOS)
+            cell = drawn[top : top + expected.height, left : left + expected.width]
             assert np.array_equal(cell, np.asarray(expected))
+            left += expected.width + FRAME_GAP
     again = contact_sheet(dataset, columns=2)
     assert np.array_equal(np.asarray(again), drawn)
 
 
 def test_contact_sheet_of_many_classes_samples_them(awkward: Path) -> None:
     sheet = contact_sheet(StoredDataset.open(awkward), columns=1, max_rows=3)
-    assert sheet.height == HEADER_HEIGHT + 3 * (CELL_HEIGHT + GAP) + GAP
+    assert sheet.height == HEADER_HEIGHT + 3 * (LINE_HEIGHT + 2 * ROW_PADDING) + MARGIN
 
 
 def test_names_are_printed_unchanged(awkward: Path, tmp_path: Path) -> None:
@@ -173,11 +172,11 @@ def test_h264_is_drawn_too(source: Path, tmp_path: Path) -> None:
     result = inspect(tmp_path / "data", "--contact-sheet", tmp_path / "sheet.PNG")
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "sheet.PNG") as sheet:
-        assert sheet.height == HEADER_HEIGHT + 2 * (CELL_HEIGHT + GAP) + GAP
+        assert sheet.height == HEADER_HEIGHT + 2 * (LINE_HEIGHT + 2 * ROW_PADDING) + MARGIN
 
 
 BAD: dict[str, tuple[list[str], str]] = {
-    "not a png": (["--contact-sheet", "sheet.jpg"], "contact sheet 'sheet.jpg' must end in .png"),
+    "not a png": (["--contact-sheet", "sheet.jpg"], "picture 'sheet.jpg' must end in .png"),
     "no such folder": (["--contact-sheet", "no/sheet.png"], "there is no folder 'no'"),
     "a folder": (["--contact-sheet", "folder.png"], "can't be written: Is a directory"),
 }

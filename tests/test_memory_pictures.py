@@ -9,7 +9,7 @@ import pytest
 from memory_cli_cases import explains, memory, pack, show
 from PIL import Image
 
-from vclimb.memory.sheet import HEADER_HEIGHT, LINE_HEIGHT, MARGIN, MAX_WIDTH, MIN_WIDTH, ROW_PADDING
+from vclimb.pipeline.dataset.contact_sheet import HEADER_HEIGHT, LINE_HEIGHT, MARGIN, MIN_WIDTH, ROW_PADDING
 
 ROW_HEIGHT = LINE_HEIGHT + 2 * ROW_PADDING
 
@@ -24,7 +24,7 @@ def test_picture_has_a_row_for_each_class(jpeg_folder: Path, tmp_path: Path) -> 
     with Image.open(png) as sheet:
         assert (sheet.format, sheet.mode) == ("PNG", "RGB")
         assert sheet.height == HEADER_HEIGHT + 3 * ROW_HEIGHT + MARGIN
-        assert MIN_WIDTH < sheet.width <= MAX_WIDTH
+        assert MIN_WIDTH < sheet.width <= 1930
         pixels = np.asarray(sheet)
     for row in range(3):
         top = HEADER_HEIGHT + row * ROW_HEIGHT + ROW_PADDING

@@ -10,26 +10,7 @@ import numpy.typing as npt
 import pytest
 from memory_store_cases import new_class, update
 
-from vclimb.memory.sheet import (
-    CELL_HEIGHT,
-    CELL_WIDTH,
-    FRAME_GAP,
-    HEADER_HEIGHT,
-    LABEL_WIDTH,
-    LINE_HEIGHT,
-    LINE_WIDTH,
-    MARGIN,
-    MAX_CLASSES,
-    MAX_FRAMES,
-    MAX_WIDTH,
-    MIN_WIDTH,
-    ROW_PADDING,
-    STRIP_GAP,
-    MemorySheet,
-    evenly,
-    frame_size,
-    memory_sheet,
-)
+from vclimb.memory.sheet import MAX_CLASSES, MAX_FRAMES, MemorySheet, memory_sheet
 from vclimb.memory.store.accounting import measure
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.new_class import NewClass
@@ -38,8 +19,24 @@ from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.codecs import h264, jpeg, raw
 from vclimb.pipeline.codecs.exemplar import scaled_down
+from vclimb.pipeline.dataset.contact_sheet import (
+    CELL_HEIGHT,
+    CELL_WIDTH,
+    FRAME_GAP,
+    HEADER_HEIGHT,
+    LABEL_WIDTH,
+    LINE_HEIGHT,
+    LINE_WIDTH,
+    MARGIN,
+    MIN_WIDTH,
+    ROW_PADDING,
+    STRIP_GAP,
+    cell_size,
+    evenly,
+)
 
 LEFT = MARGIN + LABEL_WIDTH
+MAX_WIDTH = LEFT + LINE_WIDTH + MARGIN
 ROW_HEIGHT = LINE_HEIGHT + 2 * ROW_PADDING
 WHITE = (255, 255, 255)
 
@@ -89,7 +86,7 @@ def is_all(pixels: npt.NDArray[np.uint8], expected: tuple[int, int, int], tolera
 def test_frames_stand_by_class_rank_and_time(tmp_path: Path, codec: str) -> None:
     classes = [make_class(label, [exemplar(label, rank, 4, codec=codec) for rank in range(3)]) for label in (2, 9)]
     sheet, pixels = draw(tmp_path / "m.zarr", classes)
-    size = frame_size(64, 48)
+    size = cell_size(64, 48)
     assert size == (104, 78)
     assert (sheet.n_classes, sheet.n_exemplars, sheet.n_damaged) == (2, 6, 0)
     three = 3 * 4 * (size[0] + FRAME_GAP) - 3 * FRAME_GAP + 2 * STRIP_GAP
@@ -115,7 +112,7 @@ def test_frames_stand_by_class_rank_and_time(tmp_path: Path, codec: str) -> None
     ("width", "height"), [(320, 240), (240, 320), (427, 240), (64, 48), (16, 16), (1000, 20), (20, 1000), (341, 256)]
 )
 def test_aspect_is_kept(tmp_path: Path, width: int, height: int) -> None:
-    shown_width, shown_height = frame_size(width, height)
+    shown_width, shown_height = cell_size(width, height)
     assert shown_width <= CELL_WIDTH
     assert shown_height <= CELL_HEIGHT
     assert shown_width == CELL_WIDTH or shown_height == CELL_HEIGHT
@@ -132,7 +129,7 @@ def test_a_picture_is_the_frame_scaled_down(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1, 30, 40, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
     one = Exemplar("v", 0, 9, np.array([4]), raw.Raw().encode(noise, 0), 320, 240)
     _, pixels = draw(tmp_path / "m.zarr", [make_class(0, [one])])
-    shown = cell(pixels, LEFT, HEADER_HEIGHT + ROW_PADDING, frame_size(320, 240))
+    shown = cell(pixels, LEFT, HEADER_HEIGHT + ROW_PADDING, cell_size(320, 240))
     expected = scaled_down(noise, CELL_HEIGHT)[0]  # with another filter
     assert shown.shape == expected.shape
     assert np.abs(shown.astype(int) - expected).mean() < 25
@@ -144,7 +141,7 @@ def test_long_rows_break_and_say_what_is_left_out(tmp_path: Path) -> None:
     sheet, pixels = draw(tmp_path / "m.zarr", [make_class(1, [exemplar(1, rank, 40) for rank in range(6)])])
     assert (sheet.n_classes, sheet.n_exemplars) == (1, 2)
     assert sheet.picture.height == HEADER_HEIGHT + 2 * LINE_HEIGHT + 2 * ROW_PADDING + MARGIN
-    size, shown = frame_size(64, 48), evenly(range(40), MAX_FRAMES)
+    size, shown = cell_size(64, 48), evenly(range(40), MAX_FRAMES)
     assert (shown[0], shown[-1], len(shown)) == (0, 39, 16)
     for rank in range(2):
         top = HEADER_HEIGHT + ROW_PADDING + rank * LINE_HEIGHT
@@ -169,7 +166,7 @@ def test_many_classes_are_bounded(tmp_path: Path) -> None:
     assert sheet.picture.height == HEADER_HEIGHT + MAX_CLASSES * ROW_HEIGHT + MARGIN
     for row, label in enumerate(evenly(range(60), MAX_CLASSES)):
         top = HEADER_HEIGHT + row * ROW_HEIGHT + ROW_PADDING
-        assert is_all(cell(pixels, LEFT, top, frame_size(32, 24)), colour(label, 0, 0))
+        assert is_all(cell(pixels, LEFT, top, cell_size(32, 24)), colour(label, 0, 0))
     fewer, _ = drawn(tmp_path / "m.zarr", max_classes=3)
     assert (fewer.n_classes, fewer.picture.height) == (3, HEADER_HEIGHT + 3 * ROW_HEIGHT + MARGIN)
 
@@ -183,7 +180,7 @@ def test_damage_is_marked_and_the_rest_is_drawn(tmp_path: Path) -> None:
     sheet, pixels = drawn(path)
     assert (sheet.n_classes, sheet.n_exemplars, sheet.n_damaged) == (3, 6, 1)
     assert sheet.picture.size == whole.picture.size
-    size, top = frame_size(64, 48), HEADER_HEIGHT + ROW_PADDING
+    size, top = cell_size(64, 48), HEADER_HEIGHT + ROW_PADDING
     step = 3 * (size[0] + FRAME_GAP) - FRAME_GAP + STRIP_GAP
     assert is_all(cell(pixels, LEFT, top, size), colour(0, 0, 0))
     assert is_all(cell(pixels, LEFT + 2 * step, top, size), colour(0, 2, 0))
@@ -206,7 +203,7 @@ def test_any_name_can_be_written(tmp_path: Path, name: str) -> None:
     sheet, pixels = draw(tmp_path / "m.zarr", [make_class(0, [exemplar(0, 0, 1)], name)])
     assert sheet.n_exemplars == 1
     assert is_all(pixels[HEADER_HEIGHT + 1 :, LEFT - STRIP_GAP + 1 : LEFT], WHITE)
-    assert is_all(cell(pixels, LEFT, HEADER_HEIGHT + ROW_PADDING, frame_size(64, 48)), colour(0, 0, 0))
+    assert is_all(cell(pixels, LEFT, HEADER_HEIGHT + ROW_PADDING, cell_size(64, 48)), colour(0, 0, 0))
 
 
 def test_an_empty_memory_has_a_title_alone(tmp_path: Path) -> None:

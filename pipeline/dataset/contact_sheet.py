@@ -1,31 +1,154 @@
-"""The contact sheet of a data set: a row for each class, with the middle frames of some of its videos."""
+"""Contact sheets: a row for each class, with frames side by side."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.durable import replace_file
 
-CELL_HEIGHT = 96
-CELL_WIDTH = 128
-LABEL_WIDTH = 190
-HEADER_HEIGHT = 34
-GAP = 3
+# Sizes in pixels. Two exemplars of eight frames of 4:3 fill a line.
+MARGIN = 20
+LABEL_WIDTH = 180
+LINE_WIDTH = 1710
+MIN_WIDTH = 900
+CELL_WIDTH, CELL_HEIGHT = 160, 78
+FRAME_GAP, STRIP_GAP = 2, 18
+CAPTION_HEIGHT = 18
+LINE_HEIGHT = CELL_HEIGHT + CAPTION_HEIGHT
+ROW_PADDING = 8
+HEADER_HEIGHT = 66
+
 MAX_ROWS = 60
 MAX_COLUMNS = 32
+
+PAPER, INK, FAINT, RULE = (255, 255, 255), (24, 24, 27), (113, 113, 122), (228, 228, 231)
+ALARM, PALE_ALARM = (185, 28, 28), (254, 242, 242)
+_TITLE, _NAME, _NOTE, _CAPTION = (ImageFont.load_default(size) for size in (20, 15, 12, 11))
+
 Item = TypeVar("Item")
-_BACKGROUND, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Frames that belong together, side by side.
+
+    Attributes:
+        frames: Pictures, no larger than a cell.
+        caption: Text below the frames, at the left.
+        note: Text below the frames, at the right; left out where the strip is too narrow.
+    """
+
+    frames: Sequence[Image.Image]
+    caption: str = ""
+    note: str = ""
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return sum(frame.width + FRAME_GAP for frame in self.frames) - FRAME_GAP
+
+
+@dataclass(frozen=True)
+class Row:
+    """A class of a contact sheet.
+
+    Attributes:
+        name: Name of the class.
+        notes: Lines of text below the name.
+        strips: Strips, in as many lines as they take.
+        is_damaged: Whether the notes tell of damage.
+    """
+
+    name: str
+    notes: Sequence[str]
+    strips: Sequence[Strip]
+    is_damaged: bool = False
+
+
+def draw_sheet(title: str, note: str, rows: Sequence[Row]) -> Image.Image:
+    """Draw a contact sheet, at least `MIN_WIDTH` wide."""
+    places = [flow(row.strips) for row in rows]
+    heights = [(line_places[-1][0] + 1 if line_places else 1) * LINE_HEIGHT + 2 * ROW_PADDING for line_places in places]
+    rights = [
+        left + strip.width
+        for row, line_places in zip(rows, places, strict=True)
+        for strip, (_, left) in zip(row.strips, line_places, strict=True)
+    ]
+    width = max(MIN_WIDTH, max(rights, default=0) + LABEL_WIDTH + 2 * MARGIN)
+    picture = Image.new("RGB", (width, HEADER_HEIGHT + sum(heights) + MARGIN), PAPER)
+    draw = ImageDraw.Draw(picture)
+    _write(draw, MARGIN, 14, title, _TITLE, INK, width - 2 * MARGIN)
+    _write(draw, MARGIN, 42, note, _NOTE, FAINT, width - 2 * MARGIN)
+    top = HEADER_HEIGHT
+    for row, line_places, height in zip(rows, places, heights, strict=True):
+        draw.line((MARGIN, top, width - MARGIN, top), RULE)
+        _write(draw, MARGIN, top + ROW_PADDING, row.name, _NAME, INK, LABEL_WIDTH - STRIP_GAP)
+        for number, text in enumerate(row.notes):
+            colour, note_top = ALARM if row.is_damaged else FAINT, top + ROW_PADDING + 22 + 16 * number
+            _write(draw, MARGIN, note_top, text, _NOTE, colour, LABEL_WIDTH - STRIP_GAP)
+        for strip, (line, left) in zip(row.strips, line_places, strict=True):
+            _draw_strip(picture, MARGIN + LABEL_WIDTH + left, top + ROW_PADDING + line * LINE_HEIGHT, strip)
+        top += height
+    return picture
+
+
+def flow(strips: Sequence[Strip]) -> list[tuple[int, int]]:
+    """Place strips one after the other in lines of `LINE_WIDTH`: the line and the left side of each."""
+    places, line, left = [], 0, 0
+    for strip in strips:
+        if left and left + strip.width > LINE_WIDTH:
+            line, left = line + 1, 0
+        places.append((line, left))
+        left += strip.width + STRIP_GAP
+    return places
+
+
+def cell(frame: Pixels) -> Image.Image:
+    """Scale a frame (H, W, 3) to the size of a cell."""
+    picture = Image.fromarray(frame)
+    return picture.resize(cell_size(*picture.size), Image.Resampling.LANCZOS)
+
+
+def cell_size(width: int, height: int) -> tuple[int, int]:
+    """Scale a width and a height to the size of a cell, with the same aspect ratio."""
+    scale = min(CELL_WIDTH / width, CELL_HEIGHT / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def damaged_cell(width: int, height: int) -> Image.Image:
+    """Draw what stands for frames that can't be decoded."""
+    picture = Image.new("RGB", (width, height), PALE_ALARM)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, width - 1, height - 1), None, ALARM)
+    _write(draw, 6, height // 2 - 7, "damaged", _NOTE, ALARM, width - 8)
+    return picture
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """Choose at most `most` items, evenly spaced from the first to the last."""
+    if len(items) <= most:
+        return list(items)
+    return [items[number] for number in np.linspace(0, len(items) - 1, most).round().astype(int).tolist()]
+
+
+def shown_of(n_shown: int, n_all: int, what: str) -> str:
+    """Say how many of all are shown."""
+    return f"all {n_all:,} {what} shown" if n_shown == n_all else f"{n_shown:,} of {n_all:,} {what} shown"
 
 
 def contact_sheet(dataset: StoredDataset, columns: int = 8, max_rows: int = MAX_ROWS) -> Image.Image:
-    """Draw a data set. Frames keep their aspect ratio; more than `max_rows` classes are sampled evenly.
+    """Draw the middle frames of some instances of each class; more than `max_rows` classes are sampled evenly.
 
     Raises:
         FrameDamagedError: A frame of the sheet doesn't decode.
@@ -33,25 +156,14 @@ def contact_sheet(dataset: StoredDataset, columns: int = 8, max_rows: int = MAX_
     by_class: dict[str, list[StoredInstance]] = {label: [] for label in dataset.classes}
     for instance in dataset.instances:
         by_class[instance.label].append(instance)
-    labels = _evenly(dataset.classes, max_rows)
-    width = LABEL_WIDTH + columns * (CELL_WIDTH + GAP) + GAP
-    height = HEADER_HEIGHT + len(labels) * (CELL_HEIGHT + GAP) + GAP
-    sheet = Image.new("RGB", (width, height), _BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    shown = f"{len(labels)} of {len(dataset.classes)}" if len(labels) < len(dataset.classes) else f"{len(labels)}"
-    title = f"{dataset.name}: {shown} classes, {len(dataset.videos)} videos, {dataset.settings.codec}"
-    draw.text((GAP * 2, 8), title, _INK, ImageFont.load_default(16))
-    for row, label in enumerate(labels):
-        top = HEADER_HEIGHT + row * (CELL_HEIGHT + GAP)
-        draw.text((GAP * 2, top + 28), _fitted(label, draw), _INK, ImageFont.load_default(14))
-        count = f"{len(by_class[label])} instances"
-        draw.text((GAP * 2, top + 50), count, _FAINT, ImageFont.load_default(12))
-        for column, instance in enumerate(_evenly(by_class[label], columns)):
-            middle = (instance.start_frame + instance.end_frame) // 2
-            cell = _cell(dataset.decode_frame(dataset.by_key[instance.key], middle))
-            left = LABEL_WIDTH + column * (CELL_WIDTH + GAP)
-            sheet.paste(cell, (left + (CELL_WIDTH - cell.width) // 2, top + (CELL_HEIGHT - cell.height) // 2))
-    return sheet
+    rows = []
+    for label in evenly(dataset.classes, max_rows):
+        shown = evenly(by_class[label], columns)
+        middles = [(instance.key, (instance.start_frame + instance.end_frame) // 2) for instance in shown]
+        frames = [cell(dataset.decode_frame(dataset.by_key[key], middle)) for key, middle in middles]
+        rows.append(Row(label, [f"{len(by_class[label]):,} instances"], [Strip(frames)]))
+    title = f"{dataset.name}: {len(dataset.videos):,} videos as {dataset.settings.codec}"
+    return draw_sheet(title, shown_of(len(rows), len(dataset.classes), "classes"), rows)
 
 
 def write_contact_sheet(dataset: StoredDataset, path: Path, columns: int = 8) -> None:
@@ -61,46 +173,69 @@ def write_contact_sheet(dataset: StoredDataset, path: Path, columns: int = 8) ->
         SettingsError: The path can't be written as a PNG, or `columns` is out of range.
         FrameDamagedError: A frame of the sheet doesn't decode.
     """
-    if path.suffix.lower() != ".png":
-        raise SettingsError(f"contact sheet {str(path)!r} must end in .png")
-    if not path.parent.is_dir():
-        raise SettingsError(f"contact sheet {str(path)!r}: there is no folder {str(path.parent)!r}")
+    check_png(path)
     if not 1 <= columns <= MAX_COLUMNS:
         raise SettingsError(f"columns {columns} is out of range; allowed: 1 to {MAX_COLUMNS}")
-    sheet = contact_sheet(dataset, columns)
-    try:
-        write_png(sheet, path)
-    except OSError as error:
-        raise SettingsError(f"contact sheet {str(path)!r} can't be written: {error.strerror}") from None
+    write_png(contact_sheet(dataset, columns), path)
+
+
+def check_png(path: Path) -> None:
+    """Refuse a path that no PNG can be written to, before any work is done.
+
+    Raises:
+        SettingsError: The path doesn't end in `.png`, or its folder doesn't exist.
+    """
+    if path.suffix.lower() != ".png":
+        raise SettingsError(f"picture {str(path)!r} must end in .png")
+    if not path.parent.is_dir():
+        raise SettingsError(f"picture {str(path)!r}: there is no folder {str(path.parent)!r}")
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG, whole or not at all."""
+    """Write a picture as PNG, whole or not at all.
+
+    Raises:
+        SettingsError: The file can't be written.
+    """
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    replace_file(path, buffer.getvalue())
+    try:
+        replace_file(path, buffer.getvalue())
+    except OSError as error:
+        raise SettingsError(f"picture {str(path)!r} can't be written: {error.strerror}") from None
 
 
-def _cell(frame: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Image.Image:
-    picture = Image.fromarray(frame)
-    scale = min(CELL_WIDTH / picture.width, CELL_HEIGHT / picture.height)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.resize(size, Image.Resampling.LANCZOS)
+def _draw_strip(picture: Image.Image, left: int, top: int, strip: Strip) -> None:
+    draw, frame_left = ImageDraw.Draw(picture), left
+    for frame in strip.frames:
+        picture.paste(frame, (frame_left, top))
+        frame_left += frame.width + FRAME_GAP
+    caption_top = top + max((frame.height for frame in strip.frames), default=0) + 3
+    note_width = int(draw.textlength(strip.note, _CAPTION)) + 12
+    if 3 * note_width <= strip.width:
+        note_left = left + strip.width - note_width + 12
+        _write(draw, note_left, caption_top, strip.note, _CAPTION, FAINT, note_width)
+    else:
+        note_width = 0
+    _write(draw, left, caption_top, strip.caption, _CAPTION, INK, strip.width - note_width)
 
 
-def _fitted(label: str, draw: ImageDraw.ImageDraw) -> str:
-    font = ImageFont.load_default(14)
-    label = label.encode("latin-1", "replace").decode("latin-1")  # the built-in font has no other letters
-    label = "".join(letter if letter.isprintable() else "?" for letter in label)
-    while label and draw.textlength(label, font) > LABEL_WIDTH - 4 * GAP:
-        label = label.removesuffix("..")[:-1] + ".."
-        if len(label) <= 3:
-            break
-    return label
+def _write(
+    draw: ImageDraw.ImageDraw, left: int, top: int, text: str, font: Font, colour: tuple[int, int, int], width: int
+) -> None:
+    """Write one line of text, shortened in the middle where it is too long."""
+    text = text.encode("ascii", "replace").decode()  # the built-in font has no other letters
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    draw.text((left, top), _shortened(text, lambda short: draw.textlength(short, font) <= width), colour, font)
 
 
-def _evenly(items: list[Item], most: int) -> list[Item]:
-    """Choose at most `most` items, evenly spaced."""
-    if len(items) <= most:
-        return items
-    return [items[i * len(items) // most] for i in range(most)]
+def _shortened(text: str, fits: Callable[[str], bool]) -> str:
+    """Leave out as little as needed of the middle of a text: names that begin alike often end differently."""
+    if fits(text):
+        return text
+    for n_kept in range(len(text) - 1, 0, -1):
+        n_head = (n_kept + 1) // 2
+        short = f"{text[:n_head]}…{text[len(text) - (n_kept - n_head) :]}"
+        if fits(short):
+            return short
+    return "…"

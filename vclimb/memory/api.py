@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vclimb.memory.store.accounting import ClassUsage, MemoryUsage, open_and_measure
 from vclimb.memory.store.reader import Damage, MemoryStore
 from vclimb.memory.store.stored_class import INDEX_FILE, MEMORY_NAME
-from vclimb.pipeline.dataset.contact_sheet import write_png
+from vclimb.pipeline.dataset.contact_sheet import check_png, write_png
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.progress import progress_bar
 
@@ -150,12 +150,8 @@ class Memory:
         path = Path(path)
         check_picture(path, self.path)
         drawn = memory_sheet(self.store, self.usage)
-        try:
-            write_png(drawn.picture, path)
-        except OSError as error:
-            raise SettingsError(f"picture {str(path)!r} can't be written: {error.strerror}") from None
-        size = drawn.picture.size
-        return SheetSummary(path, drawn.n_classes, drawn.n_exemplars, drawn.n_damaged, *size)
+        write_png(drawn.picture, path)
+        return SheetSummary(path, drawn.n_classes, drawn.n_exemplars, drawn.n_damaged, *drawn.picture.size)
 
     def to_json(self) -> dict[str, Any]:
         """Convert what the memory costs to plain values, for `--json`."""
@@ -276,9 +272,6 @@ def check_picture(path: Path, memory: Path) -> None:
     Raises:
         SettingsError: it isn't named as a PNG, its folder doesn't exist, or it lies in the memory.
     """
-    if path.suffix.lower() != ".png":
-        raise SettingsError(f"picture {str(path)!r} must end in .png")
     if memory.resolve() in path.resolve().parents:
         raise SettingsError(f"picture {str(path)!r} lies in the memory, which holds nothing else; choose another place")
-    if not path.parent.is_dir():
-        raise SettingsError(f"picture {str(path)!r}: there is no folder {str(path.parent)!r}")
+    check_png(path)
