@@ -50,7 +50,7 @@ def test_no_more_is_decoded_ahead_than_fits(mixed: MemoryStore, tmp_path: Path, 
     limits |= {"all but a byte": total - 1, "all": total, "plenty": total + 10**9}
     cache_bytes = limits[bound]
     exemplars = Counting(mixed)
-    with DecodedExemplars(exemplars, cache_bytes, threads=3) as provider:
+    with DecodedExemplars(exemplars, cache_bytes) as provider:
         cost, ahead = provider.cost, set(exemplars.reads)
         assert set(exemplars.reads.values()) <= {1}
         assert ahead <= set(range(4, 12))
@@ -184,12 +184,9 @@ def test_settings_that_make_no_sense_are_refused(mixed: MemoryStore, tmp_path: P
     provider = ExemplarProvider(mixed)
     for wrong, says in (
         ({"cache_bytes": -1}, "cache_bytes -1 is out of range; allowed: 0 or more"),
-        ({"threads": 0}, "threads 0 is out of range; allowed: 1 or more"),
         ({"folder": tmp_path / "none"}, "is no folder, so it can't hold decoded exemplars; name a folder that exists"),
     ):
         with pytest.raises(SettingsError, match=says):
             DecodedExemplars(provider, **{"cache_bytes": 1000, **wrong})
-    with pytest.raises(SettingsError, match="on_damaged_class 'ignore' is not known; allowed: raise, skip"):
-        ExemplarProvider(mixed, "ignore")
     with MemoryWriter.open(tmp_path / "empty.zarr") as writer, pytest.raises(MemoryEmptyError, match="it is empty"):
         ExemplarProvider(writer.memory)

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.reduction import DupFd
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -75,15 +74,14 @@ class DecodedExemplars:
         provider: Provider of the encoded exemplars.
         cache_bytes: Limit of the cache on disk. 0 decodes nothing ahead.
         taken: Codecs whose exemplars are not decoded ahead.
-        threads: Number of decoding threads; None: one for each core.
-        folder: whose disk the file is on; None takes the system's folder for temporary files.
+        folder: Folder on the disk that holds the cache; None: the system's folder for temporary files.
 
     Attributes:
         items: Keys, labels and sizes of all exemplars.
         cost: Cost of decoding ahead.
 
     Raises:
-        SettingsError: `cache_bytes` or `threads` is out of range.
+        SettingsError: `cache_bytes` is out of range, or there is no such folder.
         TargetError: the disk is full, or the folder can't be written.
         MemoryChangedError: the memory was changed meanwhile, and an exemplar dropped.
     """
@@ -93,13 +91,10 @@ class DecodedExemplars:
         provider: ExemplarProvider,
         cache_bytes: int,
         taken: Collection[str] = DALI_CODECS,
-        threads: int | None = None,
         folder: Path | None = None,
     ) -> None:
         if cache_bytes < 0:
             raise SettingsError(f"cache_bytes {cache_bytes} is out of range; allowed: 0 or more")
-        if threads is not None and threads < 1:
-            raise SettingsError(f"threads {threads} is out of range; allowed: 1 or more")
         start = time.perf_counter()
         self.items = provider.items
         self._provider = provider
@@ -112,7 +107,7 @@ class DecodedExemplars:
         with writable(folder):
             self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 - `close` closes it
             try:
-                with ThreadPoolExecutor(threads or available_cores()) as pool:
+                with ThreadPoolExecutor(available_cores()) as pool:
                     reasons = list(pool.map(self._decode, cached.tolist()))
             except BaseException:
                 self._file.close()
@@ -157,9 +152,7 @@ class DecodedExemplars:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _layout(self, to_decode: Indices, cache_bytes: int) -> tuple[Indices, int]:

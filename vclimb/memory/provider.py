@@ -12,7 +12,6 @@ from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import Items
 from vclimb.pipeline.codecs.encoded import EncodedClip
-from vclimb.pipeline.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +21,7 @@ class ExemplarProvider:
 
     No file is held open and nothing is cached between reads. The provider can be sent to processes, which then read the
     same generation of the memory; an exemplar that a writer has dropped meanwhile ends in a `MemoryChangedError`.
-
-    Args:
-        memory: Memory, opened for reading.
-        on_damaged_class: What to do where the table of a class can't be read: `raise`, or `skip`, which leaves out the
-            class and logs a warning that names it. Streams decide what to do where frames are damaged.
+    A class whose table can't be read is left out, with a warning. Streams decide what to do where frames are damaged.
 
     Attributes:
         items: Keys, labels and sizes of all exemplars.
@@ -34,13 +29,10 @@ class ExemplarProvider:
         damaged: Reasons why classes were left out.
 
     Raises:
-        ExemplarDamagedError: the table of a class can't be read, and `on_damaged_class` is `raise`.
         MemoryEmptyError: there are no exemplars that can be read.
     """
 
-    def __init__(self, memory: MemoryStore, on_damaged_class: str = "raise") -> None:
-        if on_damaged_class not in ("raise", "skip"):
-            raise SettingsError(f"on_damaged_class {on_damaged_class!r} is not known; allowed: raise, skip")
+    def __init__(self, memory: MemoryStore) -> None:
         self.memory = memory
         self.damaged: list[str] = []
         labels = []
@@ -48,8 +40,6 @@ class ExemplarProvider:
             try:
                 memory.table(label)
             except ExemplarDamagedError as error:
-                if on_damaged_class == "raise":
-                    raise
                 self.damaged.append(str(error))
                 log.warning("class left out of replay: %s", error)
             else:

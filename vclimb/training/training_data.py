@@ -106,7 +106,7 @@ def exemplar_items(memory: MemoryStore, cache_bytes: int) -> Iterator[ExemplarPr
     Args:
         cache_bytes: Limit of disk space for exemplars that are decoded ahead.
     """
-    stored = ExemplarProvider(memory, on_damaged_class="skip")
+    stored = ExemplarProvider(memory)
     if set(stored.codecs.tolist()) <= set(DALI_CODECS):
         yield stored
         return

@@ -1,6 +1,6 @@
 """Which frames of an instance an exemplar keeps.
 
-A new rule is a small class that inherits `_Counted`, which handles K, and is entered in `FRAME_CHOICES`.
+A new rule is a small class that inherits `FrameChoice`, which handles K, and is entered in `FRAME_CHOICES`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,30 +29,9 @@ THUMBNAIL_SIDE = 16
 FRAMES_IN_PIECE = 2 * GOP_FRAMES
 
 
-class FrameChoice(Protocol):
-    """A rule that chooses the frames of an exemplar: a pure function of its arguments."""
-
-    def n_chosen(self, n_frames: int) -> int:
-        """Count the frames that `choose` returns for an instance of `n_frames` frames."""
-        ...
-
-    def choose(self, n_frames: int, key: str, pixels: ReadPixels) -> Indices:
-        """Choose the frames to keep.
-
-        Args:
-            n_frames: Number of frames of the instance, 1 or more.
-            key: Name of the instance; two instances of one video need two keys.
-            pixels: Function that decodes frames of the instance. Only rules that compare frames call it.
-
-        Returns:
-            (n_chosen,) int64 in [0, n_frames), rising, each once.
-        """
-        ...
-
-
 @dataclass(frozen=True)
-class _Counted(abc.ABC):
-    """K frames; all of an instance that has no more than K.
+class FrameChoice(abc.ABC):
+    """A rule that chooses K frames of an instance, or all where it has no more: a pure function of its arguments.
 
     Attributes:
         count: Number of frames, K, 1 or more, or `all`.
@@ -65,9 +44,20 @@ class _Counted(abc.ABC):
             raise SettingsError(f"frames per video {self.count} is out of range; allowed: 1 or more, or all")
 
     def n_chosen(self, n_frames: int) -> int:
+        """Count the frames that `choose` returns for an instance of `n_frames` frames."""
         return n_frames if self.count == "all" else min(n_frames, self.count)
 
     def choose(self, n_frames: int, key: str, pixels: ReadPixels) -> Indices:
+        """Choose the frames to keep.
+
+        Args:
+            n_frames: Number of frames of the instance, 1 or more.
+            key: Name of the instance; two instances of one video need two keys.
+            pixels: Function that decodes frames of the instance. Only rules that compare frames call it.
+
+        Returns:
+            (n_chosen,) int64 in [0, n_frames), rising, each once.
+        """
         if n_frames < 1:
             raise ValueError(f"an instance of {n_frames} frames has none to choose from")
         if (count := self.n_chosen(n_frames)) == n_frames:
@@ -80,7 +70,7 @@ class _Counted(abc.ABC):
 
 
 @dataclass(frozen=True)
-class UniformFrames(_Counted):
+class UniformFrames(FrameChoice):
     """The centres of K equal segments, as the benchmark's memory keeps them (Villa et al., CVPR 2022)."""
 
     def _choose(self, n_frames: int, count: int, key: str, pixels: ReadPixels) -> Indices:
@@ -88,7 +78,7 @@ class UniformFrames(_Counted):
 
 
 @dataclass(frozen=True)
-class RandomFrames(_Counted):
+class RandomFrames(FrameChoice):
     """K frames drawn without repetition. The frames for a smaller K are among those for a larger K."""
 
     seed: int = 0
@@ -99,7 +89,7 @@ class RandomFrames(_Counted):
 
 
 @dataclass(frozen=True)
-class FirstFrames(_Counted):
+class FirstFrames(FrameChoice):
     """The first K frames."""
 
     def _choose(self, n_frames: int, count: int, key: str, pixels: ReadPixels) -> Indices:
@@ -107,7 +97,7 @@ class FirstFrames(_Counted):
 
 
 @dataclass(frozen=True)
-class MiddleFrame(_Counted):
+class MiddleFrame(FrameChoice):
     """The single frame in the middle, for any K."""
 
     def n_chosen(self, n_frames: int) -> int:
@@ -118,7 +108,7 @@ class MiddleFrame(_Counted):
 
 
 @dataclass(frozen=True)
-class DiverseFrames(_Counted):
+class DiverseFrames(FrameChoice):
     """The K frames that differ most, by farthest-point selection (Gonzalez, 1985) on grey thumbnails.
 
     Starts from the middle frame and adds, each time, the frame that differs most from the nearest of those chosen.
@@ -145,12 +135,7 @@ FRAME_CHOICES: dict[str, Callable[[FrameCount, int], FrameChoice]] = {
 
 
 def parse_frame_choice(name: str, count: FrameCount, seed: int = 0) -> FrameChoice:
-    """Make the rule of a name.
-
-    Args:
-        name: A name of `FRAME_CHOICES`.
-        count: Number of frames kept of a video, K, or `all`.
-        seed: Seed of a rule that draws.
+    """Make the rule of a name, for K frames of a video.
 
     Raises:
         SettingsError: there is no such rule, or K is out of range.

@@ -150,10 +150,6 @@ VIDEO_CHOICES: dict[str, Callable[[int], VideoChoice]] = {
 def parse_video_choice(name: str, seed: int = 0) -> VideoChoice:
     """Make the rule of a name.
 
-    Args:
-        name: A name of `VIDEO_CHOICES`.
-        seed: Seed of a rule that draws.
-
     Raises:
         SettingsError: there is no such rule.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,12 +123,7 @@ class MemoryUsage:
 
 
 def measure(path: Path | str) -> MemoryUsage:
-    """Count a memory's files and what they hold.
-
-    Raises:
-        DatasetError: there is no memory, or its index can't be read.
-        MemoryChangedError: it was changed again and again while it was counted.
-    """
+    """Count a memory's files and what they hold, as `open_and_measure` does."""
     return open_and_measure(path)[1]
 
 
@@ -149,26 +144,29 @@ def open_and_measure(path: Path | str) -> tuple[MemoryStore, MemoryUsage]:
 
 def _measure(memory: MemoryStore) -> MemoryUsage | None:
     labels = {stored.folder: label for label, stored in memory.classes.items()}
-    class_files = dict.fromkeys(memory.classes, DiskBytes())
-    parts: dict[str, DiskBytes] = {}
+    class_files, parts = defaultdict[int, DiskBytes](DiskBytes), defaultdict[str, DiskBytes](DiskBytes)
     files, folders, n_files = DiskBytes(), DiskBytes(), 0
+
+    def fail(error: OSError) -> None:
+        raise error
+
     try:
-        for place, names in _walk(memory.path):
-            folders += _size(memory.path / place)
+        for folder, _, names in os.walk(memory.path, onerror=fail):
+            place = Path(folder).relative_to(memory.path)
+            folders += _size(folder)
             n_files += len(names)
-            folder_files = sum((_size(memory.path / place / name) for name in names), DiskBytes())
+            folder_files = sum((_size(f"{folder}/{name}") for name in names), DiskBytes())
             files += folder_files
             if place.parts:
-                parts[place.parts[0]] = parts.get(place.parts[0], DiskBytes()) + folder_files
-            label = labels.get("/".join(place.parts[:2]))
-            if label is not None:
+                parts[place.parts[0]] += folder_files
+            if (label := labels.get("/".join(place.parts[:2]))) is not None:
                 class_files[label] += folder_files
     except FileNotFoundError:  # a writer is at work
         return None
     classes = tuple(
         _class_usage(memory, stored, class_files[label]) for label, stored in sorted(memory.classes.items())
     )
-    return MemoryUsage(classes, parts, files, folders, n_files)
+    return MemoryUsage(classes, dict(parts), files, folders, n_files)
 
 
 def _class_usage(memory: MemoryStore, stored: StoredClass, files: DiskBytes) -> ClassUsage:
@@ -187,16 +185,6 @@ def _class_usage(memory: MemoryStore, stored: StoredClass, files: DiskBytes) -> 
     )
 
 
-def _walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each folder below a path, itself included, relative to it, and the names of its files."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for place, _, names in os.walk(path, onerror=fail):
-        yield Path(place).relative_to(path), names
-
-
-def _size(path: Path) -> DiskBytes:
+def _size(path: str) -> DiskBytes:
     status = os.lstat(path)
     return DiskBytes(status.st_size, status.st_blocks * _BLOCK_BYTES)

@@ -185,16 +185,11 @@ class MemoryStore:
         Raises:
             DatasetError: there is no memory any more, or its index is damaged.
         """
-        return self._current_generation() == self.generation
-
-    def _current_generation(self) -> int:
-        from vclimb.memory.store.memory_index import read_generation  # see `open`
-
-        return read_generation(read_index(self.path), str(self.path / INDEX_FILE))
+        return _read_generation(self.path) == self.generation
 
     def _check_unchanged(self) -> None:
         try:
-            generation = self._current_generation()
+            generation = _read_generation(self.path)
         except DatasetError as error:
             raise MemoryChangedError(f"the memory was changed since it was opened: {error}") from None
         if generation != self.generation:
@@ -202,6 +197,12 @@ class MemoryStore:
                 f"{self.path} was changed since it was opened (it is at generation {generation}, not "
                 f"{self.generation}), and what was asked for was dropped; open it again"
             )
+
+
+def _read_generation(path: Path) -> int:
+    from vclimb.memory.store.memory_index import read_generation  # see `MemoryStore.open`
+
+    return read_generation(read_index(path), str(path / INDEX_FILE))
 
 
 def read_index(path: Path) -> bytes:
