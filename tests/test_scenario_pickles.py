@@ -17,7 +17,8 @@ from scenario_cases import PICKLES, needs_pickles
 
 from vclimb.scenario import Scenario, ScenarioError, Seconds
 from vclimb.scenario import pickles as module
-from vclimb.scenario.pickles import load_plain, parse_task_file, read_pickle
+from vclimb.scenario.files import read_scenario
+from vclimb.scenario.pickles import load_plain, parse_task_file
 
 TASK_FILE = {
     "train": [{"Surfing": ["v_Surfing_g01_c01", "v_Surfing_g02_c01"], "Fencing": ["v_Fencing_g01_c01"]}, {"C": ["x"]}],
@@ -112,7 +113,7 @@ def test_untrimmed_takes_videos_of_one_class_once(tmp_path: Path) -> None:
         "val": [{"a": []}, {"b": []}],
     }
     path = save(tmp_path / "t.pkl", content)
-    trimmed, whole = read_pickle(path), read_pickle(path, untrimmed=True)
+    trimmed, whole = read_scenario(path), read_scenario(path, untrimmed=True)
     assert trimmed.count("train") == 9
     assert [one.span for one in trimmed.instances("train")][3] == Seconds(8.0, 11.0)
     assert [(one.video, one.label, one.span) for one in whole.instances("train")] == [
@@ -122,7 +123,7 @@ def test_untrimmed_takes_videos_of_one_class_once(tmp_path: Path) -> None:
         ("b", "b", None),
     ]
     with pytest.raises(ScenarioError, match="lists whole videos, not segments"):
-        read_pickle(save(tmp_path / "u.pkl", TASK_FILE), untrimmed=True)
+        read_scenario(save(tmp_path / "u.pkl", TASK_FILE), untrimmed=True)
 
 
 class Attack:

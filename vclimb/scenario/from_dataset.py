@@ -121,19 +121,7 @@ def deal_classes(name: str, splits: Splits, plan: TaskPlan, origin: str = "") ->
 def tasks_of_dataset(
     dataset: StoredDataset, plan: TaskPlan, split: str = "own", test_share: float = TEST_SHARE, name: str | None = None
 ) -> TaskSequence:
-    """Deal all classes of a data set out to tasks.
-
-    Args:
-        dataset: Prepared data set.
-        plan: Numbers of classes in the tasks.
-        split: `own`: the data set's splits, without the instances that have none. `group`: a new train and test split
-            that keeps the clips of a recording together (`group_split`).
-        test_share: Share of test instances in a group split, above 0 and below 1.
-        name: Name of the scenario; None: one that names the data set and the tasks.
-
-    Raises:
-        ScenarioError: The data set has no such splits, or the plan doesn't fit.
-    """
+    """Deal all classes of a data set out to tasks, as `Scenario.from_dataset` describes."""
     if split not in SPLIT_MODES:
         raise ScenarioError(f"split {split!r} is not known; allowed: {', '.join(SPLIT_MODES)}")
     splits = stored_splits(dataset) if split == "own" else group_splits(dataset, test_share, plan.seed)

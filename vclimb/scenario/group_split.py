@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from vclimb.scenario.task_sequence import ScenarioError, ScenarioInstance
 
-Clips = Mapping[str, int]
+Clips = Counter[str]
 """Number of clips of each class."""
 
 
@@ -35,14 +35,14 @@ def split_by_group(
     """
     if not 0 < test_share < 1:
         raise ScenarioError(f"test share {test_share:g} is out of range; allowed: above 0 and below 1, e.g. 0.3")
-    groups: dict[str, Counter[str]] = {}
+    groups: dict[str, Clips] = {}
     for instance in instances:
         if instance.group is None:
             raise ScenarioError(
                 f"video {instance.video!r} has no group; a source-disjoint split needs the group of each"
             )
         groups.setdefault(instance.group, Counter())[instance.label] += 1
-    order = sorted(groups, key=lambda group: (_hash(seed, group), group))
+    order = sorted(groups, key=lambda group: (hashlib.sha256(f"{seed}/{group}".encode()).digest(), group))
     totals = _sum(groups.values())
     shared = {group: groups[group] for group in order if len(groups[group]) > 1}
     test = _deal_shared(shared, test_share)
@@ -54,23 +54,15 @@ def split_by_group(
             ((label, count),) = groups[group].items()
             single[label].append((group, count))
     for label, total in totals.items():
-        wanted = total * test_share - in_test.get(label, 0)
+        wanted = total * test_share - in_test[label]
         test |= _nearest(single[label], wanted, need_test=label not in in_test, need_train=label not in in_train)
     _check_both_sides(groups, totals, test)
     train = [instance for instance in instances if instance.group not in test]
     return train, [instance for instance in instances if instance.group in test]
 
 
-def _hash(seed: int, group: str) -> bytes:
-    return hashlib.sha256(f"{seed}/{group}".encode()).digest()
-
-
-def _sum(clips: Iterable[Clips]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for counts in clips:
-        for label, count in counts.items():
-            total[label] = total.get(label, 0) + count
-    return total
+def _sum(clips: Iterable[Clips]) -> Clips:
+    return sum(clips, Counter())
 
 
 def _deal_shared(groups: Mapping[str, Clips], test_share: float) -> set[str]:
@@ -80,7 +72,7 @@ def _deal_shared(groups: Mapping[str, Clips], test_share: float) -> set[str]:
     `test_share`, until no change helps.
     """
     totals = _sum(groups.values())
-    in_test = dict.fromkeys(totals, 0)
+    in_test = Clips()
 
     def gain(group: str, sign: int) -> float:
         """Fall of the squared errors of the shares if a group joins (+1) or leaves (-1) test."""
@@ -134,10 +126,10 @@ def _nearest(groups: Sequence[tuple[str, int]], wanted: float, *, need_test: boo
 def _check_both_sides(groups: Mapping[str, Clips], totals: Clips, test: set[str]) -> None:
     in_test = _sum(groups[group] for group in test)
     for label, total in totals.items():
-        if 0 < in_test.get(label, 0) < total:
+        if 0 < in_test[label] < total:
             continue
         n_groups = sum(label in clips for clips in groups.values())
-        side = "test" if in_test.get(label, 0) else "train"
+        side = "test" if in_test[label] else "train"
         raise ScenarioError(
             f"class {label!r} can't be split by source: all {total} clips, of {n_groups} group(s), would be in "
             f"{side}; leave the class out, or use the data set's own split"
