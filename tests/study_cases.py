@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.metrics import AccuracyMatrix
 from vclimb.study.cells import Cell, settings_of
 from vclimb.study.constraints import DataTotals
@@ -45,7 +46,7 @@ def made_metrics(cell: Cell, classes: list[str], dataset: str = "jhmdb21") -> di
     draw = random.Random(cell.run_id)
     replays = config.method["name"] in ("naive", "icarl", "bic")
     frames = 30 if config.memory.frames == "all" else config.memory.frames
-    n_bytes = config.memory.parsed_budget.amount * 0.985 if replays else 0
+    n_bytes = MemoryBudget.parse(config.memory.budget).amount * 0.985 if replays else 0
     videos = int(n_bytes / (frames * 3000 + 200))
     strength = min(0.95, 0.15 * math.log2(1 + videos / 8) * (0.7 + 0.3 * min(1, math.log2(1 + frames) / 3)))
     strength += 0.06 * (config.method["name"] == "icarl") + 0.04 * (config.consistency.weight > 0)

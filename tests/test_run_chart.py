@@ -15,10 +15,12 @@ from vclimb.training.run_metrics import RunMetrics
 
 
 @pytest.fixture(scope="module")
-def metrics() -> RunMetrics:
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> RunMetrics:
     (cell,) = cells({"base": {"method": "naive", "memory": {"budget": "1MB"}}, "axes": {"seed": [0]}})
     names = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
-    return RunMetrics.from_json(json.dumps(made_metrics(cell, names, dataset="a $b$ c")))
+    path = tmp_path_factory.mktemp("metrics") / "metrics.json"
+    path.write_text(json.dumps(made_metrics(cell, names, dataset="a $b$ c")))
+    return RunMetrics.load(path)
 
 
 @pytest.mark.parametrize(("name", "beginning"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml"), ("a.pdf", b"%PDF")])

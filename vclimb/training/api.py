@@ -89,8 +89,7 @@ def train(
     tables = _tables(arguments)
     run_config = folder.config() if resume and not any(tables) and folder.exists else make_config(*tables)
     is_first = os.environ.get("RANK", "0") == "0"
-    with TrainProgress(progress if is_first else False) as log:
-        train_run(run_config, out, resume, log)
+    train_run(run_config, out, resume, TrainProgress(progress if is_first else False))
     return Run.load(out)
 
 

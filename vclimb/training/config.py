@@ -97,11 +97,6 @@ class MemoryConfig(Settings):
         self.settings("random", 0)  # an unknown choice or codec is refused now, not after the first task
         return self
 
-    @property
-    def parsed_budget(self) -> MemoryBudget:
-        """Budget as a number and its unit."""
-        return MemoryBudget.parse(self.budget)
-
     def settings(self, video_choice: str, seed: int) -> MemorySettings:
         """Make the settings of the memory itself.
 
@@ -111,7 +106,7 @@ class MemoryConfig(Settings):
         """
         table = {name: value for name, value in self if name in MemorySettings.model_fields}
         choice = video_choice if self.video_choice == "auto" else self.video_choice
-        changes = {"budget": self.parsed_budget, "video_choice": choice, "seed": seed}
+        changes = {"budget": MemoryBudget.parse(self.budget), "video_choice": choice, "seed": seed}
         return from_table(MemorySettings, {**table, **changes}, "memory")
 
 
@@ -262,9 +257,5 @@ def make_config(*tables: Mapping[str, Any]) -> RunConfig:
 
 
 def read_config(path: Path | str) -> RunConfig:
-    """Read the settings of a run from its `config.toml`.
-
-    Raises:
-        SettingsError: the file can't be read, is not TOML, or a setting isn't allowed.
-    """
+    """Read the settings of a run from its `config.toml`; errors are SettingsErrors."""
     return make_config(read_table(path))

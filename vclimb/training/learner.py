@@ -13,28 +13,14 @@ from vclimb.methods.method import Method, StepBatch, StepOutputs
 from vclimb.model.clip_model import ClipModel
 from vclimb.model.memory_format import cat_clips, layout_for
 from vclimb.model.registry import make_network
-from vclimb.model.settings import ModelConfig
 from vclimb.training.config import RunConfig, TrainingConfig
 from vclimb.training.processes import Processes
-
-
-def make_model(config: ModelConfig, n_classes: int, seed: int) -> ClipModel:
-    """Make a network as it is before any training, as a pure function of the arguments.
-
-    Raises:
-        SettingsError: the network can't be made of these settings.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make_network(config, n_classes)
 
 
 class Learner:
     """A network in training.
 
     Args:
-        config: Settings of the run.
-        processes: Processes that share each batch.
         n_classes: Number of outputs of the head.
 
     Attributes:
@@ -43,30 +29,27 @@ class Learner:
     """
 
     def __init__(self, config: RunConfig, processes: Processes, n_classes: int) -> None:
-        self._config = config
-        self._training = config.training
+        self._config, self._training = config, config.training
         self._processes = processes
         self.device = processes.device
         precision = config.compute.precision
         self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
-        self.model = make_model(config.model, n_classes, config.seed)
-        self._place()
+        self.restart(n_classes)
         self._optimizer: torch.optim.Optimizer | None = None
         self._network: nn.Module = self.model
 
-    def _place(self) -> None:
-        self.model.to(self.device)  # the weights take the memory layout of the clips, `layout_for`
+    def restart(self, n_classes: int) -> None:
+        """Return to the network as it was initialised."""
+        self.model = self.initial_model(n_classes)
         if self._config.compute.compile:
             self.model.backbone.compile()
 
-    def restart(self, n_classes: int) -> None:
-        """Return to the network as it was initialised."""
-        self.model = make_model(self._config.model, n_classes, self._config.seed)
-        self._place()
-
     def initial_model(self, n_classes: int) -> ClipModel:
-        """Make a copy of the network as it was initialised."""
-        return make_model(self._config.model, n_classes, self._config.seed).to(self.device)
+        """Make a network as it is before any training, as a pure function of the settings and the number of classes."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._config.seed)
+            model = make_network(self._config.model, n_classes)
+        return model.to(self.device)  # the weights take the memory layout of the clips, `layout_for`
 
     def grow(self, n_classes: int, seed: int) -> None:
         """Give the head outputs for all classes so far. The weights of new outputs depend on the seed alone."""

@@ -14,7 +14,7 @@ from vclimb import __version__
 from vclimb.memory.store.accounting import MemoryUsage
 from vclimb.metrics import AccuracyMatrix, PredictionCounts
 from vclimb.training.run_context import RunContext
-from vclimb.training.run_metrics import Accuracies, MemoryFacts, RunMetrics, ScenarioFacts, TaskRecord, total_seconds
+from vclimb.training.run_metrics import Accuracies, MemoryFacts, RunMetrics, ScenarioFacts, TaskRecord
 
 _ACCURACIES = TypeAdapter(Accuracies)
 _RECORDS = TypeAdapter(list[TaskRecord])
@@ -75,6 +75,7 @@ class Measurements:
         device, scenario = run.processes.device, run.data.scenario
         reported = run.method.classifier if run.method.classifier in self.counts else next(iter(self.counts))
         counts = self.counts[reported]
+        phases = dict.fromkeys(phase for record in self.tasks for phase in record.seconds)
         classifiers = {name: _ACCURACIES.validate_python(matrix.summary()) for name, matrix in self.matrices.items()}
         return RunMetrics(
             complete=len(self.tasks) == len(self.n_classes),
@@ -98,7 +99,7 @@ class Measurements:
             accuracy_per_class=dict(zip(scenario.classes, counts["accuracy_per_class"], strict=True)),
             confusion=tuple(map(tuple, counts["confusion"])),
             memory=self.tasks[-1].memory,
-            seconds=total_seconds([record.seconds for record in self.tasks]),
+            seconds={phase: sum(record.seconds.get(phase, 0.0) for record in self.tasks) for phase in phases},
             classifiers=classifiers,
             tasks=tuple(self.tasks),
         )

@@ -117,31 +117,19 @@ class RunPlan:
 
 
 def plan_run(config: RunConfig) -> RunPlan:
-    """Plan a run.
-
-    Raises:
-        VclimbError: what the run itself would refuse before it trains.
-    """
+    """Plan a run; errors are what the run itself would refuse before it trains."""
     return RunPlanner(MatchedScenarios(StoredDataset.open(config.data))).plan(config)
 
 
 class RunPlanner:
-    """Plans many runs on one data set. What they have in common is read and measured once.
-
-    Args:
-        scenarios: Scenarios on the data set.
-    """
+    """Plans many runs on one data set. What they have in common is read and measured once."""
 
     def __init__(self, scenarios: MatchedScenarios) -> None:
         self._scenarios = scenarios
         self._frame_bytes: dict[tuple[object, ...], float] = {}
 
     def plan(self, config: RunConfig) -> RunPlan:
-        """Plan a run.
-
-        Raises:
-            VclimbError: what the run itself would refuse before it trains.
-        """
+        """Plan a run, as `plan_run` does."""
         dataset, matched = self._scenarios.dataset, self._scenarios.get(config.scenario)
         method = make_method(config)
         check_settings(config, method, matched.scenario, 1)
@@ -206,13 +194,7 @@ def _plan(
 
 
 class _ExpectedMemory:
-    """What a replay memory is expected to hold after each task.
-
-    Args:
-        settings: Settings of the memory.
-        bytes_per_frame: Measured size of an encoded frame.
-        origin: Description of the measurement.
-    """
+    """What a replay memory is expected to hold after each task. `origin` describes how frames were measured."""
 
     def __init__(self, settings: MemorySettings, bytes_per_frame: float, origin: str) -> None:
         self._settings = settings

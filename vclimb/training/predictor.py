@@ -45,12 +45,7 @@ class EvaluationItems:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Passes of a network over items.
-
-    Attributes:
-        settings: Size and decoding of the clips.
-        processes: Processes that share the items.
-    """
+    """Passes of a network over items, which all processes share."""
 
     settings: InferenceSettings
     processes: Processes

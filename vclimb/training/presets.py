@@ -8,6 +8,7 @@ size.
 from __future__ import annotations
 
 import difflib
+import itertools
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Table, merged
@@ -33,13 +34,8 @@ _METHODS: dict[str, Table] = {
 
 def preset_names() -> list[str]:
     """List the names of all presets."""
-    return [
-        f"{data}-{tasks}/{method}{consistency}"
-        for data in MEMORY_VIDEOS
-        for tasks in TASKS
-        for method in _METHODS
-        for consistency in ("", CONSISTENCY)
-    ]
+    parts = itertools.product(MEMORY_VIDEOS, TASKS, _METHODS, ("", CONSISTENCY))
+    return [f"{data}-{tasks}/{method}{consistency}" for data, tasks, method, consistency in parts]
 
 
 def preset_table(name: str) -> Table:

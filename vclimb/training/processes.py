@@ -75,14 +75,7 @@ class Processes:
 
 @contextmanager
 def distributed(device_name: str) -> Iterator[Processes]:
-    """Join the processes that torchrun started with this one, or run alone.
-
-    Args:
-        device_name: `auto`, `cpu` or `cuda`.
-
-    Raises:
-        SettingsError: this machine has no such device for this process.
-    """
+    """Join the processes that torchrun started with this one, or run alone; `find_device` says on which device."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = find_device(device_name, local_rank)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from rich.progress import TaskID
 
@@ -26,13 +26,6 @@ class TrainProgress(RunLog):
         self._task = ""
         self._epoch = ""
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
     def record(self, event: Event) -> None:
         values = event.values
         if event.kind == "task":
@@ -45,9 +38,13 @@ class TrainProgress(RunLog):
 
     def advance(self, what: str, done: int, total: int) -> None:
         if self._bar_task is None:
+            self._bar.start()
             self._bar_task = self._bar.add_task("", total=total, note="")
         note = self._epoch if what == "training" else ""
         self._bar.update(self._bar_task, description=f"{self._task}: {what}", completed=done, total=total, note=note)
+
+    def close(self) -> None:
+        self._bar.stop()
 
     def _print(self, kind: str, values: Mapping[str, Any]) -> None:
         if kind == "run":

@@ -35,15 +35,10 @@ _RELEASED_MIN_FRAMES = 8
 def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: RunLog | None = None) -> RunMetrics:
     """Train over the tasks of a scenario. A run that is complete is left as it is.
 
-    Args:
-        config: Settings of the run.
-        out: Folder of the run.
-        resume: Whether to go on with the run in the folder; where there is none, one begins.
-        run_log: Log besides the folder's files; used by rank 0 only.
+    Errors are those of `vclimb.train`.
 
-    Raises:
-        KeyboardInterrupt: the run was asked to stop; it can be resumed.
-        VclimbError: the settings, the data set or the scenario can't be used, or the run can't go on.
+    Args:
+        run_log: Log besides the folder's files; used by rank 0 only.
     """
     folder = RunFolder(out)
     dataset = StoredDataset.open(config.data)

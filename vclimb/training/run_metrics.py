@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +12,6 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from vclimb.pipeline.errors import DatasetError
-
-FORMAT = "vclimb-metrics"
-VERSION = 1
 
 Number = float | None
 """A figure; None where it was not measured."""
@@ -191,51 +188,29 @@ class RunMetrics(Accuracies):
         """
         try:
             text = Path(path).read_bytes()
+            _HEADER.validate_json(text)
+            return _ADAPTER.validate_json(text, strict=True)
         except FileNotFoundError:
             raise
         except OSError as error:
             raise DatasetError(f"{path} can't be read: {error.strerror}") from None
-        return cls.from_json(text, str(path))
-
-    @classmethod
-    def from_json(cls, text: str | bytes, source: str = "metrics") -> RunMetrics:
-        """Read the text of `metrics.json`.
-
-        Args:
-            source: Name of the file, for errors.
-
-        Raises:
-            DatasetError: the text is no JSON, has another format, or a field is missing or of another type.
-        """
-        try:
-            _HEADER.validate_json(text)
-            return _ADAPTER.validate_json(text, strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"]))
             reason = f"{field}: {first['msg']}" if field else first["msg"]
-            raise DatasetError(f"{source} holds no metrics of a run: {reason}") from None
+            raise DatasetError(f"{path} holds no metrics of a run: {reason}") from None
 
     def to_json(self) -> dict[str, Any]:
         """Convert to the content of `metrics.json`."""
         table = _ADAPTER.dump_python(self, mode="json")
         first = {name: table[name] for name in _FIRST}
-        return {"format": FORMAT, "format_version": VERSION, **first, **table}
-
-
-def total_seconds(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Add up seconds by phase."""
-    total: dict[str, float] = {}
-    for part in parts:
-        for phase, seconds in part.items():
-            total[phase] = total.get(phase, 0.0) + seconds
-    return total
+        return {**vars(_Header()), **first, **table}
 
 
 @dataclass(frozen=True)
 class _Header:
-    format: Literal["vclimb-metrics"]
-    format_version: Literal[1]
+    format: Literal["vclimb-metrics"] = "vclimb-metrics"
+    format_version: Literal[1] = 1
 
 
 _HEADER = TypeAdapter(_Header)

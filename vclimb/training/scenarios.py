@@ -9,23 +9,14 @@ from vclimb.training.config import ScenarioConfig
 
 
 class MatchedScenarios:
-    """Scenarios on one data set, each read and matched once: a study plans thousands of runs on a few of them.
-
-    Args:
-        dataset: Data set of all scenarios.
-    """
+    """Scenarios on one data set, each read and matched once: a study plans thousands of runs on a few of them."""
 
     def __init__(self, dataset: StoredDataset) -> None:
         self.dataset = dataset
         self._matched: dict[ScenarioConfig, MatchedScenario] = {}
 
     def get(self, config: ScenarioConfig) -> MatchedScenario:
-        """Find the scenario of some settings in the data set.
-
-        Raises:
-            ScenarioError: The scenario can't be read or made, or the data set lacks videos of it.
-            SettingsError: Neither a file nor numbers of tasks or classes are given, or both are.
-        """
+        """Find the scenario of some settings in the data set; errors are those of `find_scenario` and `match`."""
         if config not in self._matched:
             scenario = find_scenario(config, self.dataset)
             self._matched[config] = match(scenario, self.dataset, config.allow_missing)

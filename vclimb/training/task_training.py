@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,9 +32,6 @@ class TaskTraining:
     """Trains the network on a task.
 
     Args:
-        run: What the parts of the run share.
-        state: State of the task.
-        items: Items of the task.
         chosen: Numbers of the items to train on; None: all.
         save: Function that writes a checkpoint.
     """
@@ -91,16 +88,11 @@ class TaskTraining:
 
     def _settings(self) -> StreamSettings:
         run, config = self._run, self._run.config
-        views = [View(CLIP, config.model.clip_frames)]
+        n_frames, seen_frames = config.model.clip_frames, config.consistency_frames
+        views = [View(CLIP, n_frames)]
         if config.consistency.weight:
-            views.append(
-                View(
-                    DOWN_SAMPLED,
-                    config.model.clip_frames,
-                    seen_frames=config.consistency_frames,
-                    seen="first" if run.method.released else "centres",
-                )
-            )
+            seen: Literal["first", "centres"] = "first" if run.method.released else "centres"
+            views.append(View(DOWN_SAMPLED, n_frames, seen_frames=seen_frames, seen=seen))
         return StreamSettings(
             batch_size=config.training.batch_size // run.processes.world_size,
             views=tuple(views),
@@ -151,9 +143,6 @@ class TaskTraining:
 
         Clocks of processes differ, and a signal may reach them a step apart. So rank 0 decides, and broadcasts its
         decision every few steps.
-
-        Raises:
-            KeyboardInterrupt: the run was asked to stop.
         """
         run = self._run
         if run.processes.world_size > 1 and not at_end and self._state.steps % _STEPS_BETWEEN_BROADCASTS:
@@ -161,7 +150,9 @@ class TaskTraining:
         due = time.monotonic() - self._saved_at > run.config.compute.checkpoint_seconds
         is_due, is_stopped = run.processes.broadcast((due, run.stop.is_set))
         if is_due or is_stopped:
-            self._checkpoint(stream)
+            with self._state.clock.phase("checkpoint"):
+                self._save(stream)
+            self._saved_at = time.monotonic()
         if is_stopped:
             raise KeyboardInterrupt
 
@@ -196,11 +187,6 @@ class TaskTraining:
             network = run.learner.state_dict(with_optimizer=False)
             network["model"] = {name: value.clone() for name, value in network["model"].items()}
             state.best = {"score": score, "epoch": epoch, "network": network}
-
-    def _checkpoint(self, stream: ClipStream) -> None:
-        with self._state.clock.phase("checkpoint"):
-            self._save(stream)
-        self._saved_at = time.monotonic()
 
     def _log_epoch(self, epoch: int, losses: dict[str, float], seconds: float) -> None:
         info, training = self._state.info, self._run.config.training

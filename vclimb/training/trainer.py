@@ -41,15 +41,7 @@ _MAX_STEPS = 10**9  # more than any task has; checkpoints are numbered by task a
 
 
 class Trainer:
-    """Trains and evaluates over the tasks of a scenario.
-
-    Args:
-        run: What the parts of the run share.
-        folder: Folder of the run, locked by rank 0.
-
-    Raises:
-        SettingsError: the settings don't fit together.
-    """
+    """Trains and evaluates over the tasks of a scenario, in a folder that rank 0 has locked."""
 
     def __init__(self, run: RunContext, folder: RunFolder) -> None:
         self._run, self._folder = run, folder
@@ -58,12 +50,7 @@ class Trainer:
         check_settings(run.config, run.method, run.data.scenario, run.processes.world_size)
 
     def train(self) -> RunMetrics:
-        """Train the tasks that are left.
-
-        Raises:
-            KeyboardInterrupt: the run was asked to stop; it can be resumed.
-            VclimbError: the run can't go on.
-        """
+        """Train the tasks that are left."""
         state = self._begin()
         while state is not None:
             state = self._task(state)
