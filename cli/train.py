@@ -22,8 +22,7 @@ def command(
         str | None, typer.Option(help="Scenario as JSON (`vclimb scenario export`), or a task file of the benchmark.")
     ] = None,
     tasks: Annotated[
-        int | None,
-        typer.Option(help="Number of tasks to deal the classes out to, in place of --scenario."),
+        int | None, typer.Option(help="Number of tasks to deal the classes out to, in place of --scenario.")
     ] = None,
     split: Annotated[
         str | None,

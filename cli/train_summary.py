@@ -77,12 +77,7 @@ def print_plan(plan: vclimb.RunPlan) -> None:
         memory = task.memory
         counts = (task.train_instances, task.replay_exemplars, task.steps, task.evaluation_instances)
         sizes = ["-"] * 3 if memory is None else [f"{n:,}" for n in (memory.videos, memory.frames, memory.bytes)]
-        table.add_row(
-            str(task.task + 1),
-            str(task.classes),
-            *(f"{count:,}" for count in counts),
-            *sizes,
-        )
+        table.add_row(str(task.task + 1), str(task.classes), *(f"{count:,}" for count in counts), *sizes)
     out.print(table)
     out.print(f"{plan.steps:,} steps, {plan.training_clips:,} clips in all; nothing was trained")
     if plan.bytes_from:

@@ -202,8 +202,7 @@ class _Place:
     """Setting that an error is about.
 
     Attributes:
-        name: Dotted name.
-        value: Value of the setting; of an unknown or missing one, None.
+        value: Value of the setting; None where it is unknown or missing.
         field: Field of the setting; None where the setting is unknown.
         parent: Settings that the setting belongs to.
         within: Place of the error in the value, such as the number of an item; empty: the whole value.

@@ -88,8 +88,7 @@ def train(
         arguments["scenario"] = folder.save_scenario(scenario)
     tables = _tables(arguments)
     run_config = folder.config() if resume and not any(tables) and folder.exists else make_config(*tables)
-    is_first = os.environ.get("RANK", "0") == "0"
-    train_run(run_config, out, resume, TrainProgress(progress if is_first else False))
+    train_run(run_config, out, resume, TrainProgress(progress))
     return Run.load(out)
 
 

@@ -22,9 +22,6 @@ from vclimb.pipeline.system.folders import writable
 
 log = logging.getLogger(__name__)
 
-KEPT = 2
-"""Number of checkpoints kept: the newest, and the one before in case the newest is damaged."""
-
 _NAME = re.compile(r"checkpoint-(\d{6,})\.safetensors")
 _TENSOR = "tensor:"
 _STATE = "state"
@@ -34,14 +31,14 @@ class CheckpointError(VclimbError, ValueError):
     """A checkpoint is missing, damaged, or belongs to other data."""
 
 
-def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int | None = None) -> Path:
+def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int = 2) -> Path:
     """Write a checkpoint, and remove all but the newest.
 
     Args:
         folder: Folder of the run's checkpoints.
         step: Number of the checkpoint, greater than all before.
         tree: Dicts with keys of text or whole numbers, lists, tensors, numbers, text, booleans and None.
-        kept: Number of checkpoints to keep, this one included; None: `KEPT`.
+        kept: Number of checkpoints to keep, this one included; the one before serves where the newest is damaged.
 
     Returns:
         Path of the file.
@@ -58,7 +55,7 @@ def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int | N
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, draft, {_STATE: state})
         move_synced(draft, path)
-        for old in checkpoints(folder)[: -(KEPT if kept is None else kept)]:
+        for old in checkpoints(folder)[:-kept]:
             old.unlink(missing_ok=True)
         for stray in folder.glob("checkpoint-*.new"):
             stray.unlink(missing_ok=True)

@@ -57,18 +57,16 @@ class Learner:
             torch.manual_seed(seed)
             self.model.grow(n_classes)
 
-    def begin_task(self) -> None:
-        """Make a new optimiser over the current parameters."""
+    def begin_task(self, state: dict[str, Any] | None = None) -> None:
+        """Make a new optimiser over the current parameters, or restore that of a state."""
         self._optimizer = _make_optimizer(self._training, self.model)
+        if state is not None:
+            self._optimizer.load_state_dict(state["optimizer"])
         self._network = self.model
         if self._processes.world_size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             self._network = DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=True)
         self.model.train()
-
-    def end_epoch(self) -> None:
-        """Broadcast rank 0's batch statistics, as DDP does; each rank gathered them from its share of the clips."""
-        self._processes.broadcast_tensors(self.model.buffers())
 
     def end_task(self) -> None:
         """Release the optimiser and its state."""
@@ -124,15 +122,6 @@ class Learner:
         if with_optimizer and self._optimizer is not None:
             state["optimizer"] = self._optimizer.state_dict()
         return state
-
-    def load_model(self, state: dict[str, Any]) -> None:
-        """Restore the network of a state."""
-        self.model.restore(state["model"])
-
-    def load_optimizer(self, state: dict[str, Any]) -> None:
-        """Restore the optimiser of a state, after `begin_task`."""
-        assert self._optimizer is not None
-        self._optimizer.load_state_dict(state["optimizer"])
 
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:

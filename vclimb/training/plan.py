@@ -133,64 +133,57 @@ class RunPlanner:
         dataset, matched = self._scenarios.dataset, self._scenarios.get(config.scenario)
         method = make_method(config)
         check_settings(config, method, matched.scenario, 1)
-        if not method.replays:
-            return _plan(config, dataset, matched, method, None)
+        memory = self._empty_memory(config, method, matched) if method.replays else None
+        scenario = matched.scenario
+        tasks = []
+        for number, task in enumerate(matched.tasks):
+            seen = matched.tasks[: number + 1]
+            n_instances = sum(len(part.train) for part in (seen if method.all_data else [task]))
+            n_replayed = 0 if memory is None else memory.n_exemplars
+            n_items, n_epochs = n_instances + n_replayed, config.training.epochs_of(number)
+            tasks.append(
+                PlannedTask(
+                    task=number,
+                    classes=len(task.classes),
+                    class_names=tuple(task.classes),
+                    train_instances=n_instances,
+                    replay_exemplars=n_replayed,
+                    steps=n_epochs * -(-n_items // config.training.batch_size),
+                    clips=n_epochs * n_items,
+                    memory=None if memory is None else memory.after(task),
+                    evaluation_instances=sum(len(part.split(scenario.evaluation_split)) for part in seen),
+                )
+            )
+        return RunPlan(
+            dataset=dataset.name,
+            method=method.name,
+            scenario=PlannedScenario(scenario.name, len(scenario), len(scenario.classes)),
+            left_out=matched.counts(),
+            tasks=tuple(tasks),
+            steps=sum(task.steps for task in tasks),
+            training_clips=sum(task.clips for task in tasks),
+            bytes_per_frame=None if memory is None else memory.bytes_per_frame,
+            bytes_from="" if memory is None else memory.origin,
+            warning=blur_warning(config, method, dataset),
+            settings=config.to_table(),
+        )
+
+    def _empty_memory(self, config: RunConfig, method: Method[Any], matched: MatchedScenario) -> _ExpectedMemory:
         settings = config.memory.settings(method.video_choice, config.seed)
         sample = _spread_sample(matched.tasks[0].train)
         key = (config.scenario, settings.codec, settings.frame_choice, settings.frames, settings.seed)
         if key not in self._frame_bytes:
             choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
-            self._frame_bytes[key] = bytes_per_frame(dataset, sample, parse_codec(settings.codec), choice)
+            codec = parse_codec(settings.codec)
+            self._frame_bytes[key] = bytes_per_frame(self._scenarios.dataset, sample, codec, choice)
         origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
-        return _plan(config, dataset, matched, method, _ExpectedMemory(settings, self._frame_bytes[key], origin))
+        return _ExpectedMemory(settings, self._frame_bytes[key], origin)
 
 
 def _spread_sample(instances: Sequence[StoredInstance]) -> list[StoredInstance]:
     """Choose a few instances that are spread evenly over a list."""
     places = np.unique(np.linspace(0, len(instances) - 1, _SAMPLE_VIDEOS).astype(int)).tolist()
     return [instances[place] for place in places]
-
-
-def _plan(
-    config: RunConfig,
-    dataset: StoredDataset,
-    matched: MatchedScenario,
-    method: Method[Any],
-    memory: _ExpectedMemory | None,
-) -> RunPlan:
-    scenario = matched.scenario
-    tasks = []
-    for number, task in enumerate(matched.tasks):
-        seen = matched.tasks[: number + 1]
-        n_instances = sum(len(part.train) for part in (seen if method.all_data else [task]))
-        n_replayed = 0 if memory is None else memory.n_exemplars
-        n_items, n_epochs = n_instances + n_replayed, config.training.epochs_of(number)
-        tasks.append(
-            PlannedTask(
-                task=number,
-                classes=len(task.classes),
-                class_names=tuple(task.classes),
-                train_instances=n_instances,
-                replay_exemplars=n_replayed,
-                steps=n_epochs * -(-n_items // config.training.batch_size),
-                clips=n_epochs * n_items,
-                memory=None if memory is None else memory.after(task),
-                evaluation_instances=sum(len(part.split(scenario.evaluation_split)) for part in seen),
-            )
-        )
-    return RunPlan(
-        dataset=dataset.name,
-        method=method.name,
-        scenario=PlannedScenario(scenario.name, len(scenario), len(scenario.classes)),
-        left_out=matched.counts(),
-        tasks=tuple(tasks),
-        steps=sum(task.steps for task in tasks),
-        training_clips=sum(task.clips for task in tasks),
-        bytes_per_frame=None if memory is None else memory.bytes_per_frame,
-        bytes_from="" if memory is None else memory.origin,
-        warning=blur_warning(config, method, dataset),
-        settings=config.to_table(),
-    )
 
 
 class _ExpectedMemory:

@@ -92,11 +92,7 @@ def distributed(device_name: str) -> Iterator[Processes]:
 
 
 def find_device(name: str, local_rank: int = 0) -> torch.device:
-    """Find the device of a process.
-
-    Args:
-        name: `auto`, `cpu` or `cuda`.
-        local_rank: Number of the process on this machine, from 0.
+    """Find the device of a process for `auto`, `cpu` or `cuda`; `local_rank` counts processes of a machine from 0.
 
     Raises:
         SettingsError: a GPU is needed, and torch sees none for this process.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from vclimb.memory.replay import ReplayMemory
@@ -21,7 +21,7 @@ from vclimb.training.predictor import Predictor
 from vclimb.training.processes import Processes, distributed
 from vclimb.training.run_context import RunContext
 from vclimb.training.run_folder import EVENTS, TENSORBOARD, RunFolder
-from vclimb.training.run_log import EventFile, Logs, RunLog, TensorBoardLog, WandbLog
+from vclimb.training.run_log import EventFile, RunLog, TensorBoardLog, WandbLog
 from vclimb.training.run_metrics import RunMetrics
 from vclimb.training.scenarios import find_scenario
 from vclimb.training.stopping import StopRequest
@@ -109,8 +109,5 @@ def _logs(config: RunConfig, folder: RunFolder, processes: Processes, run_log: R
         logs.append(WandbLog(config.log.wandb, folder.path, config.to_table()))
     if run_log is not None:
         logs.append(run_log)
-    all_logs = Logs(logs)
-    try:
+    with closing(RunLog(*logs)) as all_logs:
         yield all_logs
-    finally:
-        all_logs.close()

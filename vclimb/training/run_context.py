@@ -10,6 +10,10 @@ from vclimb.memory.replay import ReplayMemory
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.methods.method import Method, TaskInfo
 from vclimb.pipeline.clips.dice import bits
+from vclimb.pipeline.clips.provider import ClipProvider
+from vclimb.pipeline.stream.batches import StreamSettings
+from vclimb.pipeline.stream.choose import Choice, open_stream
+from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.clocks import IdleClock, PhaseClock
 from vclimb.training.config import RunConfig
 from vclimb.training.learner import Learner
@@ -72,13 +76,13 @@ class RunContext:
         """Derive a seed for a task, and for further numbers that tell uses apart."""
         return int(bits(self.config.seed, task, *more)) >> 2
 
-    def progress(self, what: str, total: int) -> Callable[[int], None]:
-        """Make a function that counts clips as done, over all processes, and stops the run where that was requested.
+    def open_stream(self, provider: ClipProvider, settings: StreamSettings) -> tuple[ClipStream, Choice]:
+        """Open a clip stream with the decoder and workers of the run's settings."""
+        compute = self.config.compute
+        return open_stream(provider, self.data.codec, settings, self.processes.device, compute.decoder, compute.workers)
 
-        Args:
-            what: Name of the work.
-            total: Number of clips of all processes.
-        """
+    def progress(self, what: str, total: int) -> Callable[[int], None]:
+        """Make a function that counts clips as done, over all processes, and stops the run where that was requested."""
         done = 0
 
         def on_clips(clips: int) -> None:

@@ -59,19 +59,11 @@ class RunFolder:
         return (self.path / CONFIG).exists()
 
     def config(self) -> RunConfig:
-        """Read the settings of the run.
-
-        Raises:
-            SettingsError: there is no run, or its settings are damaged.
-        """
+        """Read the settings of the run, as `read_config` does."""
         return read_config(self.path / CONFIG)
 
     def metrics(self) -> RunMetrics | None:
-        """Read the metrics; None before the first task's end.
-
-        Raises:
-            DatasetError: the file is damaged.
-        """
+        """Read the metrics, as `RunMetrics.load` does; None before the first task's end."""
         try:
             return RunMetrics.load(self.path / METRICS)
         except FileNotFoundError:
@@ -137,11 +129,7 @@ class RunFolder:
             )
 
     def follow_files(self, config: RunConfig) -> None:
-        """Change the paths of the files that a run's settings name. The caller has compared their content.
-
-        Raises:
-            SettingsError: there is no run, or its settings are damaged.
-        """
+        """Change the paths of the files that a run's settings name. The caller has compared their content."""
         begun = self.config()
         model = begun.model.replaced(weights=config.model.weights)
         scenario = begun.scenario.replaced(file=config.scenario.file)
@@ -165,7 +153,5 @@ def file_digest(path: Any) -> str | None:
 
 
 def _is_same(setting: str, before: Any, now: Any) -> bool:
-    if before == now or setting not in FILES:
-        return bool(before == now)
-    content = file_digest(before)
-    return content is not None and content == file_digest(now)
+    content = file_digest(before) if setting in FILES else None
+    return bool(before == now) or (content is not None and content == file_digest(now))

@@ -14,7 +14,12 @@ from vclimb.training.events import Event
 
 
 class RunLog:
-    """Receives what happens in a run, and does nothing with it; other logs extend this one."""
+    """Passes on what happens in a run to other logs, which extend this class."""
+
+    _logs: Sequence[RunLog] = ()
+
+    def __init__(self, *logs: RunLog) -> None:
+        self._logs = logs
 
     def event(self, kind: str, **values: Any) -> None:
         """Record an event that happens now; `Event` lists kinds and values."""
@@ -22,29 +27,16 @@ class RunLog:
 
     def record(self, event: Event) -> None:
         """Take an event."""
-
-    def advance(self, what: str, done: int, total: int) -> None:
-        """Show how much of the current work is done. Called often and never written down."""
-
-    def close(self) -> None:
-        """Write what is still held back."""
-
-
-class Logs(RunLog):
-    """Several logs as one."""
-
-    def __init__(self, logs: Sequence[RunLog]) -> None:
-        self._logs = tuple(logs)
-
-    def record(self, event: Event) -> None:
         for log in self._logs:
             log.record(event)
 
     def advance(self, what: str, done: int, total: int) -> None:
+        """Show how much of the current work is done. Called often and never written down."""
         for log in self._logs:
             log.advance(what, done, total)
 
     def close(self) -> None:
+        """Write what is still held back."""
         for log in self._logs:
             log.close()
 

@@ -13,7 +13,6 @@ from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.stream.batches import StreamSettings
-from vclimb.pipeline.stream.choose import open_stream
 from vclimb.training.run_context import RunContext
 from vclimb.training.training_data import ChosenItems, TrainingItems
 
@@ -43,10 +42,7 @@ class RunTaskData:
             on_bad_frame="skip",
         )
         on_clips = run.progress("importance", len(self._items.new.items))
-        compute = config.compute
-        stream, _ = open_stream(
-            self._items.new, run.data.codec, settings, run.processes.device, compute.decoder, compute.workers
-        )
+        stream, _ = run.open_stream(self._items.new, settings)
         with stream:
             for batch in stream:
                 yield batch.frames, batch.labels

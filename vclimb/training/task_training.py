@@ -15,7 +15,6 @@ from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.stream.batches import StreamSettings
-from vclimb.pipeline.stream.choose import open_stream
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.clocks import IdleClock
 from vclimb.training.evaluation import selection_score
@@ -50,31 +49,29 @@ class TaskTraining:
         self._n_epochs = run.config.training.epochs_of(state.info.number)
         self._saved_at = time.monotonic()
 
-    def train(self, optimizer: dict[str, Any] | None) -> None:
+    def train(self, checkpoint: dict[str, Any] | None) -> None:
         """Train the epochs that are left.
 
         Args:
-            optimizer: State of the learner, where a checkpoint is resumed.
+            checkpoint: State of the learner, where the task is resumed within its training.
 
         Raises:
             KeyboardInterrupt: the run was asked to stop.
             VclimbError: training has diverged.
         """
-        run, state, compute = self._run, self._state, self._run.config.compute
+        run, state = self._run, self._state
         idle = state.idle = IdleClock(run.processes.device)
-        stream, choice = open_stream(
-            self._provider, run.data.codec, self._settings(), run.processes.device, compute.decoder, compute.workers
-        )
+        stream, choice = run.open_stream(self._provider, self._settings())
         run.log.event("decoder", task=state.info.number, decoder=choice.decoder, reason=choice.reason)
         with stream:
-            run.learner.begin_task()
-            if state.stream is not None and optimizer is not None:
-                run.learner.load_optimizer(optimizer)
+            run.learner.begin_task(checkpoint)
+            if state.stream is not None:
                 stream.load_state_dict({"epoch": state.stream["epoch"], "position": state.stream["position"]})
             while (epoch := stream.state_dict()["epoch"]) < self._n_epochs:
                 start, saving = time.perf_counter(), state.clock.seconds.get("checkpoint", 0.0)
                 losses = self._epoch(stream, idle)
-                run.learner.end_epoch()
+                # Each rank gathered batch statistics from its share of the clips. Rank 0's are kept, as DDP does.
+                run.processes.broadcast_tensors(run.learner.model.buffers())
                 seconds = time.perf_counter() - start - (state.clock.seconds.get("checkpoint", 0.0) - saving)
                 idle.end_epoch(seconds)
                 state.clock.add("train", seconds)
@@ -84,7 +81,7 @@ class TaskTraining:
             state.skipped += stream.skipped
         run.learner.end_task()
         if state.best is not None:
-            run.learner.load_model(state.best["network"])
+            run.learner.model.restore(state.best["network"]["model"])
 
     def _settings(self) -> StreamSettings:
         run, config = self._run, self._run.config

@@ -19,13 +19,7 @@ from vclimb.memory.replay import UpdateReport
 from vclimb.methods.method import TaskInfo
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.stream.clip_stream import ClipStream
-from vclimb.training.checkpoint import (
-    CheckpointError,
-    newest_checkpoint,
-    rng_state,
-    save_checkpoint,
-    set_rng_state,
-)
+from vclimb.training.checkpoint import CheckpointError, newest_checkpoint, rng_state, save_checkpoint, set_rng_state
 from vclimb.training.checks import check_settings
 from vclimb.training.evaluation import evaluate, forward_accuracies
 from vclimb.training.measurements import Measurements, memory_facts
@@ -207,7 +201,7 @@ class Trainer:
             if run.processes.is_first:  # a kill may have come before they were written
                 self._folder.write_metrics(self._measured.to_metrics(run))
             return None
-        run.learner.load_model(tree)
+        run.learner.model.restore(tree["model"])
         run.method.load_state_dict(tree["method"], run.learner.model)
         fields = ("phase", "stream", "replayed", "steps", "skipped", "best")
         state = TaskState(TaskInfo(tree["task"], classes_per_task), **{name: tree[name] for name in fields})
@@ -244,8 +238,8 @@ class Trainer:
             **run.learner.state_dict(with_optimizer=stream is not None),
         }
         step = {TRAIN: state.steps, MEMORY: _MAX_STEPS - 2, COMPLETE: _MAX_STEPS - 1}[phase]
-        kept = 1 if phase == COMPLETE else None
-        save_checkpoint(self._folder.checkpoints, state.info.number * _MAX_STEPS + step, tree, kept)
+        number = state.info.number * _MAX_STEPS + step
+        save_checkpoint(self._folder.checkpoints, number, tree, kept=1 if phase == COMPLETE else 2)
 
     def _phase(self, state: TaskState, name: str) -> AbstractContextManager[None]:
         """Measure a block as part of a phase. Stops before the block if the run was asked to stop."""
