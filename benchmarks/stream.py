@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from vclimb.benchmark.throughput import BenchTrainer, endless, repeated, take, timed, train_on
+from vclimb.benchmark.throughput import BenchTrainer, endless, take, timed, train_on
 from vclimb.model.registry import make_network
 from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.clips.augment import Augmentation
@@ -72,7 +73,7 @@ def measure(way: str, provider: InstanceProvider, trainer: BenchTrainer, args: a
     )
     with open_way(way, provider, settings, device) as stream:
         batches = endless(stream)
-        same_batch = repeated(next(batches))
+        same_batch = itertools.repeat(next(batches))
         train_on(trainer, same_batch, 10)
         train_on(trainer, batches, 5)
         alone, synthetic, fed, computing = [], [], [], []

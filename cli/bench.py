@@ -21,7 +21,10 @@ def command(
         int | None,
         typer.Option(help="Number of clips in a batch. Default: 64 on a GPU, else one for each core, at least 2."),
     ] = None,
-    model: Annotated[str, typer.Option(help="Name of a timm backbone; the weights are random.")] = "resnet34.tv_in1k",
+    network: Annotated[
+        str, typer.Option(help="Network, or a class as package.module:Class; the weights are random.")
+    ] = "tsn",
+    backbone: Annotated[str, typer.Option(help="Name of a timm model, for tsn and tsm.")] = "resnet34.tv_in1k",
     decoder: Annotated[
         list[str] | None,
         typer.Option(help="cpu, dali, or auto (all that this machine and data set allow). Repeatable. Default: auto."),
@@ -43,7 +46,8 @@ def command(
             clip_frames=clip_frames,
             size=size,
             batch_size=batch_size,
-            model=model,
+            network=network,
+            backbone=backbone,
             decoders=decoder or ["auto"],
             workers=workers,
             seconds=seconds,

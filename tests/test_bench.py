@@ -32,7 +32,7 @@ from vclimb.pipeline.stream.clip_stream import ClipStream
 
 MODEL = "test_resnet.r160_in1k"
 TINY = (
-    "--model",
+    "--backbone",
     MODEL,
     "--size",
     "32",
@@ -106,13 +106,19 @@ def test_every_decoder_is_reported_with_all_its_figures(jpeg_folder: Path) -> No
     dataset = StoredDataset.open(jpeg_folder)
     assert (report["dataset"], report["codec"], report["n_instances"]) == (dataset.name, "jpeg", 2)
     names = ("model", "size_pixels", "clip_frames", "batch_clips", "figure_seconds", "device")
-    assert [report[name] for name in names] == [MODEL, 32, 2, 2, 0.05, "cpu"]
+    assert [report[name] for name in names] == [f"tsn ({MODEL})", 32, 2, 2, 0.05, "cpu"]
     assert report["n_cores"] == len(os.sched_getaffinity(0))
+
+
+def test_any_network_is_measured(jpeg_folder: Path) -> None:
+    result = run(jpeg_folder, *TINY, "--network", "r2plus1d_18", "--decoder", "cpu", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["model"] == "r2plus1d_18"
 
 
 def test_figures_come_one_after_the_other_and_a_gpuless_batch_is_small(jpeg_folder: Path) -> None:
     figures: list[tuple[str, int, int]] = []
-    settings = BenchSettings(1, 32, None, MODEL, ("cpu",), 0, 0.01, "cpu")
+    settings = BenchSettings(1, 32, None, "tsn", MODEL, ("cpu",), 0, 0.01, "cpu")
     report = measure(StoredDataset.open(jpeg_folder), settings, lambda *figure: figures.append(figure))
     assert [(done, total) for _, done, total in figures] == [(done, 9) for done in range(9)]
     assert [figure for figure, _, _ in figures] == ["cpu: model alone", "cpu: data alone", "cpu: training fed"] * 3
@@ -193,14 +199,19 @@ BAD_VALUES = {
     "frames": (["--clip-frames", "0"], "frames 0 is out of range; allowed: 1 or more"),
     "size": (["--size", "4"], "size 4 is out of range; allowed: 8 to 1024 px"),
     "batch": (["--batch-size", "0"], "batch size 0 is out of range; allowed: 1 or more"),
-    "model": (["--model", "resnet0"], "model.backbone 'resnet0' is not known"),
-    "size of the model": (
-        ["--model", "vit_tiny_patch16_224"],
-        "model 'vit_tiny_patch16_224' does not train on (2, 2, 3, 32, 32) frames",
+    "network": (["--network", "tsm2"], "network 'tsm2' is not known; did you mean 'tsm'?"),
+    "frames of the network": (
+        ["--network", "r2plus1d_18", "--clip-frames", "1"],
+        "network r2plus1d_18 needs model.clip_frames 2 or more, not 1",
+    ),
+    "backbone": (["--backbone", "resnet0"], "model.backbone 'resnet0' is not known"),
+    "size of the backbone": (
+        ["--backbone", "vit_tiny_patch16_224"],
+        "network tsn (vit_tiny_patch16_224) does not train on (2, 2, 3, 32, 32) frames",
     ),
     "one pixel left": (
         ["--size", "8", "--clip-frames", "1", "--batch-size", "1"],
-        f"model {MODEL!r} does not train on (1, 1, 3, 8, 8) frames",
+        f"network tsn ({MODEL}) does not train on (1, 1, 3, 8, 8) frames",
     ),
 }
 

@@ -32,7 +32,8 @@ FLAGS = {
     "verify": "dataset --decode --no-decode --workers --json",
     "inspect": "dataset --contact-sheet --columns --json",
     "synth": "folder --classes --train --test --seed --json",
-    "bench": "dataset --clip-frames --size --batch-size --model --decoder --workers --seconds --device --json",
+    "bench": "dataset --clip-frames --size --batch-size --network --backbone --decoder --workers --seconds --device "
+    "--json",
     "train": "data --out -o --scenario --tasks --split --method --budget --frames --codec --tc --epochs --seed "
     "--weights --compile --preset --config --set --allow-missing --resume --dry-run --json",
     "show": "run --png --json",

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vclimb.pipeline.codecs import codecs, tiny_video
-from vclimb.pipeline.codecs.av1 import Av1
 from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.exemplar import parse_codec
+from vclimb.pipeline.codecs.video_codecs import Av1
 from vclimb.pipeline.errors import DatasetError, SettingsError
 
 

@@ -17,7 +17,7 @@ from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.arrays import Pixels
-from vclimb.pipeline.codecs import h264, jpeg, raw
+from vclimb.pipeline.codecs import jpeg, raw, video_codecs
 from vclimb.pipeline.codecs.exemplar import scaled_down
 from vclimb.pipeline.dataset.contact_sheet import (
     CELL_HEIGHT,
@@ -51,7 +51,7 @@ def exemplar(label: int, rank: int, n_frames: int, width: int = 64, height: int 
     pixels: Pixels = np.empty((n_frames, height, width, 3), np.uint8)
     for frame in range(n_frames):
         pixels[frame] = colour(label, rank, frame)
-    encoder, number = {"ppm": (raw.Raw(), 0), "jpeg": (jpeg.Jpeg(), 95), "h264": (h264.H264(), 4)}[codec]
+    encoder, number = {"ppm": (raw.Raw(), 0), "jpeg": (jpeg.Jpeg(), 95), "h264": (video_codecs.H264(), 4)}[codec]
     clip = encoder.encode(pixels, number)
     frames = 5 + 2 * np.arange(n_frames)
     return Exemplar(f"video {label}.{rank}", 4, 8 + 2 * n_frames, frames, clip, width, height)

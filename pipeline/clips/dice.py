@@ -58,11 +58,6 @@ def below(n: Integers, *key: Integers) -> npt.NDArray[np.int64]:
 
 
 def key_number(key: str, purpose: str) -> int:
-    """Hash a key to 64 bits, to draw from.
-
-    Args:
-        key: Any text.
-        purpose: At most 16 ASCII characters; two purposes never share their draws.
-    """
+    """Hash a key to 64 bits, to draw from. Two purposes, of at most 16 ASCII characters, never share their draws."""
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=purpose.encode("ascii"))
     return int.from_bytes(digest.digest(), "big")

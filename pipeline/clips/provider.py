@@ -40,11 +40,6 @@ class Items:
     widths: Indices
     heights: Indices
 
-    def __post_init__(self) -> None:
-        lengths = {len(self.keys), len(self.labels), len(self.n_frames), len(self.widths), len(self.heights)}
-        if len(lengths) != 1:
-            raise ValueError(f"items need arrays of one length, not of {sorted(lengths)}")
-
     def __len__(self) -> int:
         return len(self.keys)
 

@@ -35,15 +35,9 @@ def segment_centres(n_frames: Indices, count: int) -> Indices:
 
 
 def random_in_segments(n_frames: Indices, count: int, draws: npt.NDArray[np.float64]) -> Indices:
-    """Choose a random frame of each of `count` equal segments.
+    """Choose a random frame of each of `count` equal segments: (..., count), in non-decreasing order.
 
-    Args:
-        n_frames: (...) numbers of frames to choose from, each at least 1.
-        count: Number of segments, T.
-        draws: (..., T) uniform random numbers in [0, 1).
-
-    Returns:
-        (..., T) frame numbers in [0, n_frames), in non-decreasing order.
+    `n_frames` (...) are at least 1, and `draws` (..., count) are uniform random numbers in [0, 1).
     """
     n_frames = np.asarray(n_frames, np.int64)[..., None]
     segments = np.arange(count)
@@ -54,18 +48,10 @@ def random_in_segments(n_frames: Indices, count: int, draws: npt.NDArray[np.floa
 
 
 def dense_window(n_frames: Indices, count: int, stride: int, draws: npt.NDArray[np.float64]) -> Indices:
-    """Choose `count` frames, `stride` apart.
+    """Choose `count` frames, `stride` apart: (..., count) from n_frames (...).
 
-    An instance shorter than the window is repeated from its first frame.
-
-    Args:
-        n_frames: (...) numbers of frames to choose from.
-        count: Number of frames, T.
-        stride: Distance of neighbouring frames.
-        draws: (...) uniform random numbers in [0, 1) that place the window; 0.5 centres it.
-
-    Returns:
-        (..., T) frame numbers in [0, n_frames).
+    Uniform random numbers `draws` (...) in [0, 1) place the window; 0.5 centres it. An instance shorter than the window
+    is repeated from its first frame.
     """
     n_frames = np.asarray(n_frames, np.int64)
     free = np.maximum(n_frames - ((count - 1) * stride + 1), 0)

@@ -1,4 +1,4 @@
-"""Encoded frames to pixels and back: one file a codec, in both directions.
+"""Encoded frames to pixels and back: one class a codec, in both directions.
 
 A codec of your own is one file too, outside of this package: see `vclimb.pipeline.codecs.codec`.
 """

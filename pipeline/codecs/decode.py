@@ -12,13 +12,9 @@ from vclimb.pipeline.errors import DatasetError
 
 
 def decode_clip(clip: EncodedClip, width: int, height: int, where: Where) -> Pixels:
-    """Decode all frames of a clip: (T, height, width, 3) uint8 RGB. Safe to call from several threads.
+    """Decode all frames of a clip, stored at this size: (T, height, width, 3) uint8 RGB.
 
-    Args:
-        clip: Encoded frames.
-        width: Width of the stored frames in pixels.
-        height: Height of the stored frames in pixels.
-        where: Describes, for an error message, where the frame at a place of the clip is stored.
+    Safe to call from several threads. `where` names the place of a frame in an error.
 
     Raises:
         FrameDamagedError: A frame doesn't decode, or has another size.

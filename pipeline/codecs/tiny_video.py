@@ -124,7 +124,7 @@ class VideoCodec(PixelCodec):
         except SettingsError:
             raise
         except (av.error.FFmpegError, ValueError) as error:
-            _decoders.by_name.pop(self.decoder, None)
+            vars(_decoders).pop(self.decoder, None)
             reason = error.strerror if isinstance(error, av.error.FFmpegError) else error
             raise FrameDamagedError(f"{where(left[min(left)][0])}: {reason}") from None
         raise FrameDamagedError(f"{where(left[min(left)][0])}: it doesn't come out of the decoder")
@@ -145,7 +145,7 @@ class VideoCodec(PixelCodec):
 
     def _decoder(self) -> Any:
         """This thread's decoder, which neither hides damage nor uses other threads."""
-        decoder = _decoders.by_name.get(self.decoder)
+        decoder = vars(_decoders).get(self.decoder)
         if decoder is None:
             try:
                 decoder = av.CodecContext.create(self.decoder, "r")
@@ -153,18 +153,12 @@ class VideoCodec(PixelCodec):
                 raise SettingsError(f"{self.clip_codec} frames can't be decoded here: {self.lacking()}") from None
             decoder.thread_count = 1
             decoder.options = {"max_pixels": str(MAX_PIXELS), "err_detect": "crccheck+bitstream+buffer+explode"}
-            _decoders.by_name[self.decoder] = decoder
+            vars(_decoders)[self.decoder] = decoder
         return decoder
 
 
-class _Decoders(threading.local):
-    """The decoders of a thread, by FFmpeg's name: making a decoder costs as much as decoding a few frames."""
-
-    def __init__(self) -> None:
-        self.by_name: dict[str, Any] = {}
-
-
-_decoders = _Decoders()
+# The decoders of a thread, by FFmpeg's name: making a decoder costs as much as decoding a few frames.
+_decoders = threading.local()
 
 
 def pictures_of_units(stream: bytes, kind_of: Callable[[bytes], tuple[bool, bool]]) -> list[bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.codecs.encoded import EncodedClip
-from vclimb.pipeline.codecs.h264 import annexb
+from vclimb.pipeline.codecs.video_codecs import annexb
 from vclimb.pipeline.dataset.check import FrameIndex
 from vclimb.pipeline.dataset.settings import GOP_FRAMES
 from vclimb.pipeline.dataset.storage import LocalStorage, Storage

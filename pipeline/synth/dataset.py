@@ -164,17 +164,9 @@ def dataset_digest(digests: dict[Clip, str]) -> str:
 def write_dataset(
     out: Path, settings: SynthSettings, ffmpeg: Ffmpeg, n_workers: int, on_clip: Callable[[int, int], None]
 ) -> SynthSummary:
-    """Draw and encode what is missing of a data set.
+    """Draw and encode what is missing of a data set, `n_workers` clips at a time.
 
-    Args:
-        out: Folder of the data set.
-        settings: Settings that fix the frames.
-        ffmpeg: The ffmpeg that encodes the clips.
-        n_workers: Number of clips in work at a time.
-        on_clip: Called with (clips done, clips in all) at the start and after each clip.
-
-    Raises:
-        VclimbError: As `synth` raises.
+    `on_clip` is called with (clips done, clips in all) at the start and after each clip.
     """
     clips = settings.clips()
     with writable(out), held_folder(out):

@@ -24,20 +24,8 @@ CODECS: dict[str, dict[str, Any]] = {
 _TIMEOUT_SECONDS = 120
 
 
-def encode_argv(binary: str, target: Path, width: int, height: int, rate: int) -> list[str]:
-    """Build the ffmpeg command that encodes raw RGB frames from stdin. The same frames give the same bytes."""
-    frames = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=rate)
-    output = ffmpeg.output(
-        frames.filter("scale", flags="bicubic+accurate_rnd+full_chroma_int").filter("format", "yuv420p"),
-        f"file:{target}",
-        **CODECS[target.suffix.removeprefix(".")],
-        **{"f": target.suffix.removeprefix("."), "fflags": "+bitexact", "flags:v": "+bitexact", "threads": 1},
-    ).global_args("-v", "error", "-filter_complex_threads", "1")
-    return [str(word) for word in ffmpeg.compile(output, cmd=binary, overwrite_output=True)]
-
-
 def encode_clip(binary: Ffmpeg, frames: Frames, rate: int, target: Path) -> None:
-    """Write a video file and sync it to disk.
+    """Write a video file and sync it to disk. The same frames give the same bytes.
 
     Args:
         binary: The ffmpeg to run.
@@ -50,9 +38,17 @@ def encode_clip(binary: Ffmpeg, frames: Frames, rate: int, target: Path) -> None
         FfmpegMissingError: This ffmpeg lacks the encoder.
     """
     height, width = frames.shape[1:3]
+    container = target.suffix.removeprefix(".")
+    stream = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=rate)
+    output = ffmpeg.output(
+        stream.filter("scale", flags="bicubic+accurate_rnd+full_chroma_int").filter("format", "yuv420p"),
+        f"file:{target}",
+        **CODECS[container],
+        **{"f": container, "fflags": "+bitexact", "flags:v": "+bitexact", "threads": 1},
+    ).global_args("-v", "error", "-filter_complex_threads", "1")
     # In another process group, ffmpeg gets no Ctrl-C. It ends with its input: with the clip, or with this process.
     with subprocess.Popen(
-        encode_argv(binary.path, target, width, height, rate),
+        [str(word) for word in ffmpeg.compile(output, cmd=binary.path, overwrite_output=True)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -68,9 +64,9 @@ def encode_clip(binary: Ffmpeg, frames: Frames, rate: int, target: Path) -> None
         tail = complaint[-STDERR_TAIL_BYTES:].decode("utf-8", "replace").strip()
         if os.strerror(errno.ENOSPC) in tail:
             raise TargetError(f"no space left on the disk of {target}; free some and run the same command again")
-        encoder = CODECS[target.suffix.removeprefix(".")]["c:v"]
+        encoder, reason = CODECS[container]["c:v"], tail or f"exit status {process.returncode}"
         raise FfmpegMissingError(
-            f"{binary} can't encode {target.name} with {encoder} ({tail or f'exit status {process.returncode}'}); "
+            f"{binary} can't encode {target.name} with {encoder} ({reason}); "
             "install a full build of ffmpeg, or set VCLIMB_FFMPEG to one"
         )
     sync(target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,12 +32,8 @@ class RandomNumbers:
 
     def among(self, *ranges: range) -> int:
         """Draw a number from the union of ranges that don't overlap."""
-        place = self.below(sum(map(len, ranges)))
-        for numbers in ranges:
-            if place < len(numbers):
-                return numbers[place]
-            place -= len(numbers)
-        raise AssertionError("the place lies in one of the ranges")
+        numbers = [*itertools.chain(*ranges)]
+        return numbers[self.below(len(numbers))]
 
     def array(self, limit: int, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
         """Draw numbers from 0 to `limit - 1` as an int32 array."""

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 
 import torch
 
 from vclimb.benchmark.report import BenchFigures, BenchReport, BenchRound
-from vclimb.benchmark.throughput import BenchTrainer, endless, repeated, synchronise, take, timed, train_on
+from vclimb.benchmark.throughput import BenchTrainer, endless, synchronise, take, timed, train_on
 from vclimb.model.registry import make_network
 from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.clips.augment import Augmentation
@@ -42,23 +42,13 @@ OnFigure = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """Settings of a benchmark; see `bench`.
-
-    Attributes:
-        clip_frames: Number of frames in a clip.
-        size: Side of the square frames in pixels.
-        batch_size: Number of clips in a batch; None: 64 on a GPU, else one for each core and at least 2.
-        model: Name of a timm backbone.
-        decoders: Names of `choose.DECODERS`.
-        workers: Number of worker processes, or of DALI's threads; None: as many as training uses.
-        seconds: Time for each figure in seconds.
-        device: `auto`, `cuda` or `cpu`.
-    """
+    """The arguments of `bench`."""
 
     clip_frames: int
     size: int
     batch_size: int | None
-    model: str
+    network: str
+    backbone: str
     decoders: tuple[str, ...]
     workers: int | None
     seconds: float
@@ -73,6 +63,11 @@ class BenchSettings:
             raise SettingsError(f"device {self.device!r} is not known; allowed: {', '.join(DEVICES)}")
         if unknown := set(self.decoders) - set(DECODERS):
             raise SettingsError(f"decoder {sorted(unknown)[0]!r} is not known; allowed: {', '.join(DECODERS)}")
+
+    @property
+    def model_name(self) -> str:
+        """Name of the network, and of the backbone where it takes one."""
+        return f"{self.network} ({self.backbone})" if self.network in ("tsn", "tsm") else self.network
 
     @property
     def gulp_batches(self) -> int:
@@ -101,7 +96,8 @@ def bench(
     clip_frames: int = 8,
     size: int = 224,
     batch_size: int | None = None,
-    model: str = "resnet34.tv_in1k",
+    network: str = "tsn",
+    backbone: str = "resnet34.tv_in1k",
     decoders: Sequence[str] = ("auto",),
     workers: int | None = None,
     seconds: float = 5.0,
@@ -117,7 +113,9 @@ def bench(
         clip_frames: Number of frames in a clip, T.
         size: Side of the square frames in pixels.
         batch_size: Number of clips in a batch. None: 64 on a GPU, else one for each core and at least 2.
-        model: Name of a timm backbone; the weights are random.
+        network: Network by its name (`vclimb.list_networks()`), or a class as `package.module:Class`. Its weights are
+            random.
+        backbone: Name of a timm model, for the networks `tsn` and `tsm`; others ignore it.
         decoders: `cpu`, `dali`, or `auto` for all decoders that this machine and data set allow.
         workers: Number of worker processes, or of DALI's threads. None: as many as training uses.
         seconds: Time for each figure in seconds, spread over three rounds of at least one step.
@@ -129,7 +127,9 @@ def bench(
         SettingsError: A setting is out of range, a decoder or device is not available, or the model can't be made or
             doesn't train on such batches.
     """
-    settings = BenchSettings(clip_frames, size, batch_size, model, tuple(decoders), workers, seconds, device)
+    settings = BenchSettings(
+        clip_frames, size, batch_size, network, backbone, tuple(decoders), workers, seconds, device
+    )
     with progress_bar("figures", progress) as bar:
         task = bar.add_task("opening", total=None, note="")
         dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
@@ -151,7 +151,7 @@ def measure(dataset: StoredDataset, settings: BenchSettings, on_figure: OnFigure
 
     with open_stream(provider, codec, replace(clips, on_bad_frame="skip"), device, "cpu", 0)[0] as stream:
         batch = next(iter(stream))
-    trainer = _make_trainer(settings.model, len(dataset.classes), batch, device)
+    trainer = _make_trainer(settings, len(dataset.classes), batch, device)
     results: dict[str, BenchFigures] = {}
     failed: dict[str, str] = {}
     for number, decoder in enumerate(decoders):
@@ -171,7 +171,7 @@ def measure(dataset: StoredDataset, settings: BenchSettings, on_figure: OnFigure
         n_instances=len(dataset.instances),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         n_cores=available_cores(),
-        model=settings.model,
+        model=settings.model_name,
         batch_clips=clips.batch_size,
         clip_frames=settings.clip_frames,
         size_pixels=settings.size,
@@ -206,27 +206,34 @@ def usable_decoders(requested: tuple[str, ...], codec: str, device: torch.device
 def rate(step: Callable[[], int], seconds: float, device: torch.device) -> float:
     """Measure clips a second of a step, which returns its number of clips, repeated until the seconds are over."""
 
-    def repeat() -> int:
+    def repeat_step() -> int:
         end = time.perf_counter() + seconds
         clips = step()
         while time.perf_counter() < end:
             clips += step()
         return clips
 
-    return timed(repeat, device)
+    return timed(repeat_step, device)
 
 
-def _make_trainer(backbone: str, n_classes: int, batch: ClipBatch, device: torch.device) -> BenchTrainer:
+def _make_trainer(settings: BenchSettings, n_classes: int, batch: ClipBatch, device: torch.device) -> BenchTrainer:
     """Make the model, and train one step on a batch."""
-    model = make_network(ModelConfig(backbone=backbone, weights="none"), n_classes)
+    config = ModelConfig(
+        network=settings.network,
+        backbone=settings.backbone,
+        weights="none",
+        clip_frames=settings.clip_frames,
+        size=settings.size,
+    )
+    model = make_network(config, n_classes)
     try:
         trainer = BenchTrainer(model, device)
-        train_on(trainer, repeated(batch), 1)
+        train_on(trainer, repeat(batch), 1)
         synchronise(device)
-    except (RuntimeError, ValueError, AssertionError) as error:  # errors of backbones that don't take such frames
+    except (RuntimeError, ValueError, AssertionError) as error:  # errors of networks that don't take such frames
         raise SettingsError(
-            f"model {backbone!r} does not train on {tuple(batch.frames.shape)} frames (clips, frames, channels, "
-            f"pixels): {_explained(error, len(batch.keys))}; another --size, --batch-size or --model may do"
+            f"network {settings.model_name} does not train on {tuple(batch.frames.shape)} frames (clips, frames, "
+            f"channels, pixels): {_explained(error, len(batch.keys))}; another --size, --batch-size or network may do"
         ) from None
     return trainer
 
@@ -241,7 +248,7 @@ def _measure_decoder(
     """
     seconds, device = settings.seconds / _ROUNDS, trainer.device
     batches = endless(stream)
-    train_model = partial(train_on, trainer, repeated(batch), 1)
+    train_model = partial(train_on, trainer, repeat(batch), 1)
     take_batches = partial(take, batches, settings.gulp_batches)
     train_fed = partial(train_on, trainer, batches, 1)
     rounds = []

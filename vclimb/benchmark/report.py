@@ -29,11 +29,7 @@ class BenchRound:
 
 @dataclass(frozen=True)
 class BenchFigures:
-    """Rounds of one decoder, and their medians.
-
-    Attributes:
-        rounds: Figures of each round.
-    """
+    """Rounds of one decoder, and their medians."""
 
     rounds: tuple[BenchRound, ...]
 
@@ -87,7 +83,7 @@ class BenchReport:
         n_instances: Number of instances in the data set.
         device: Name of the GPU, or `cpu`.
         n_cores: Number of cores that this process may use.
-        model: Name of the timm backbone.
+        model: Name of the network, and of the backbone where it takes one.
         batch_clips: Number of clips in a batch.
         clip_frames: Number of frames in a clip.
         size_pixels: Side of the square frames in pixels.

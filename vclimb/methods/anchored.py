@@ -96,11 +96,7 @@ def mean_over_processes(importance: ImportanceSum, data: TaskData) -> Parameters
 
 
 def whole_batch_gradients(gradients: Parameters, data: TaskData) -> Parameters:
-    """Combine the gradients of all processes to those of the whole batches' mean losses.
-
-    Args:
-        gradients: Gradients of the mean loss over this process' share of each batch, summed over batches.
-    """
+    """Average gradients over processes: each has those of the mean loss over its share of each batch."""
     device = next(iter(gradients.values())).device
     n_processes = data.sum_over_processes(torch.ones((), device=device))
     return {name: total / n_processes for name, total in _sum_over_processes(gradients, data).items()}

@@ -46,12 +46,7 @@ class BiasCorrection:
         return sum(self.n_classes[:-1])
 
     def next_task(self, n_new: int, keep: bool = False) -> BiasCorrection:
-        """Add a task of `n_new` classes, and correct no task.
-
-        Args:
-            n_new: Number of classes of the new task.
-            keep: Whether earlier tasks stay corrected, as in the benchmark's code.
-        """
+        """Add a task of `n_new` classes; earlier tasks stay corrected with `keep` alone, as in the benchmark's code."""
         tasks = len(self.n_classes)
         scales, offsets = (self.scales, self.offsets) if keep else ((1.0,) * tasks, (0.0,) * tasks)
         return BiasCorrection((*self.n_classes, n_new), (*scales, 1.0), (*offsets, 0.0))

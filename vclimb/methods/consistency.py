@@ -19,11 +19,9 @@ Classification = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the softmax cross-entropy, a float32 scalar: the mean over samples, 0 for an empty batch.
+    """Compute the softmax cross-entropy of logits (B, C) and labels (B,) int64.
 
-    Args:
-        logits: (B, C) logits.
-        labels: (B,) int64 label ids.
+    The result is a float32 scalar: the mean over samples, 0 for an empty batch.
     """
     return nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / max(len(logits), 1)
 

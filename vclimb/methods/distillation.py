@@ -1,7 +1,8 @@
 """Distillation losses of LwF, iCaRL and BiC: a model is kept near its outputs before the task.
 
 Losses are float32 scalars, means over the batch's samples (0 for an empty batch), whatever the dtype of the logits.
-The old classes are the first columns of the logits. The old model's outputs have no gradient.
+The model's logits are (B, C), those of the model before the task (B, n_old). The old classes are the first columns of
+the model's logits. The old model's outputs have no gradient. Labels are (B,) int64.
 
 Sources: LwF: Li and Hoiem, "Learning without forgetting", ECCV 2016, section 3. iCaRL: Rebuffi et al., CVPR 2017,
 algorithm 3. BiC: Wu et al., "Large scale incremental learning", CVPR 2019, equations 1 to 3.
@@ -23,11 +24,6 @@ def lwf_distillation(logits: Tensor, old_logits: Tensor, temperature: float = TE
     nor the benchmark's code has it. Where the models agree, the value is the entropy of the old probabilities, not 0,
     and its gradient is 0. The benchmark's LwF detaches this loss, so that it only changes the logged number; that is
     `lwf_distillation(...).detach()`.
-
-    Args:
-        logits: (B, C) logits of the model.
-        old_logits: (B, n_old) logits of the model before this task, n_old <= C.
-        temperature: Temperature, above 0.
     """
     n_old = old_logits.shape[1]
     targets = (old_logits.detach().float() / temperature).softmax(1)
@@ -38,12 +34,8 @@ def lwf_distillation(logits: Tensor, old_logits: Tensor, temperature: float = TE
 def icarl_classification(logits: Tensor, labels: Tensor, n_old: int = 0) -> Tensor:
     """Compute the classification part of algorithm 3: binary cross-entropy of the new classes' sigmoids, summed.
 
-    The benchmark's code has a softmax cross-entropy over all classes in its place.
-
-    Args:
-        logits: (B, C) logits.
-        labels: (B,) int64 label ids; a sample of an old class is a negative of all new classes.
-        n_old: Number of old classes.
+    A sample of one of the `n_old` old classes is a negative of all new classes. The benchmark's code has a softmax
+    cross-entropy over all classes in place of this loss.
     """
     targets = torch.zeros(logits.shape, device=logits.device).scatter_(1, labels[:, None], 1)
     return _binary_cross_entropy(logits[:, n_old:], targets[:, n_old:])
@@ -54,10 +46,6 @@ def icarl_distillation(logits: Tensor, old_logits: Tensor) -> Tensor:
 
     Every sample takes part, exemplars too: their true labels are not used. The benchmark's code computes the same.
     Where the models agree, the gradient is 0.
-
-    Args:
-        logits: (B, C) logits of the model.
-        old_logits: (B, n_old) logits of the model before this task, n_old <= C.
     """
     return _binary_cross_entropy(logits[:, : old_logits.shape[1]], old_logits.detach().float().sigmoid())
 
@@ -72,8 +60,8 @@ def bic_loss(
     Args:
         classification: Softmax cross-entropy over all classes (equation 2), a scalar, with or without temporal
             consistency.
-        logits: (B, C) logits of the model.
-        old_logits: (B, n_old) logits of the model before this task, with corrected bias; None in the first task.
+        logits: (B, C) logits.
+        old_logits: (B, n_old) old logits with corrected bias; None in the first task.
         temperature: Temperature of the distillation (equation 1).
     """
     if old_logits is None:

@@ -203,11 +203,9 @@ class Method(Generic[ConfigT_co]):
         """
 
     def classification(self, outputs: StepOutputs, labels: Tensor, loss: Classification = cross_entropy) -> Tensor:
-        """Compute a classification loss, with temporal consistency where it is on.
+        """Compute a classification loss with labels (B,), with temporal consistency where it is on.
 
         Args:
-            outputs: The model's outputs for a batch.
-            labels: (B,) label ids of the batch.
             loss: Loss of one view of the clips.
         """
         if outputs.down_sampled is None:

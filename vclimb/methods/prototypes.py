@@ -35,12 +35,7 @@ class ClassMeans:
         self.counts = torch.zeros(n_classes, dtype=torch.int64, device=device)
 
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Add a batch, which may be empty.
-
-        Args:
-            features: (B, D) floating-point features of any length.
-            labels: (B,) integer label ids.
-        """
+        """Add a batch, which may be empty: features (B, D) of any length, and label ids (B,)."""
         labels = labels.to(self.counts.device, torch.int64)
         unit = nn.functional.normalize(features.detach().to(self.sums), dim=1)
         self.sums.index_add_(0, labels, unit)
@@ -78,12 +73,10 @@ class NearestMean:
     present: Tensor
 
     def scores(self, features: Tensor) -> Tensor:
-        """Compute scores (B, n_classes) float32: minus the squared distance to each mean, -inf without a mean.
+        """Compute scores (B, n_classes) float32 of features (B, D) of any length.
 
-        The first of equally near classes has the first of the highest scores.
-
-        Args:
-            features: (B, D) floating-point features of any length.
+        A score is minus the squared distance to a class's mean, or -inf without a mean. The first of equally near
+        classes has the first of the highest scores.
         """
         with torch.autocast(features.device.type, enabled=False):  # bfloat16 lacks the digits in which distances differ
             unit = nn.functional.normalize(features.float(), dim=1)

@@ -78,11 +78,6 @@ class Outputs:
     features: Tensor
     logits: Tensor
 
-    def __post_init__(self) -> None:
-        lengths = {len(self.items), len(self.labels), len(self.features), len(self.logits)}
-        if len(lengths) != 1:
-            raise ValueError(f"outputs need one length, not {sorted(lengths)}")
-
     def unique(self) -> Outputs:
         """Keep each item once, in the order of items: a skipped clip was replaced by another item's."""
         items, first = np.unique(self.items, return_index=True)

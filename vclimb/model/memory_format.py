@@ -15,24 +15,17 @@ from torch import Tensor
 
 
 def layout_for(clips: Tensor, whole: bool) -> Tensor:
-    """Choose the memory layout of a training batch. The values are unchanged.
+    """Choose the memory layout of a training batch (B, T, 3, H, W) of a stream. The values are unchanged.
 
-    Args:
-        clips: (B, T, 3, H, W) clips with their channels together, as a stream yields them.
-        whole: Whether the batch has as many clips as all batches but the last.
+    A batch is whole if it has as many clips as all batches but the last.
     """
     return clips if whole or not plans_each_size(clips.device) else clips.contiguous()
 
 
 def pad_batch(clips: Tensor, size: int) -> Tensor:
-    """Append blank clips to a last batch, so that it has the size of the other batches.
+    """Append blank clips to a last batch (B, T, 3, H, W), so that it has the size of the other batches.
 
-    Args:
-        clips: (B, T, 3, H, W) clips.
-        size: Number of clips of the other batches, B or more.
-
-    Returns:
-        (`size`, T, 3, H, W) clips in the same layout. Ignore the outputs for all but the first B.
+    The layout is unchanged. Ignore the outputs for all but the first B clips.
     """
     return cat_clips(clips, clips.new_zeros(size - len(clips), *clips.shape[1:])) if len(clips) < size else clips
 
@@ -43,12 +36,7 @@ def plans_each_size(device: torch.device) -> bool:
 
 
 def cat_clips(first: Tensor, second: Tensor) -> Tensor:
-    """Concatenate clips in the first one's layout; `torch.cat` alone would separate the channels.
-
-    Args:
-        first: (B, T, 3, H, W) clips.
-        second: (B', T, 3, H, W) clips.
-    """
+    """Concatenate clips (B, T, 3, H, W) in the first one's layout; `torch.cat` alone would separate the channels."""
     if first.is_contiguous():
         return torch.cat([first, second])
     return torch.cat([clips.permute(0, 1, 3, 4, 2) for clips in (first, second)]).permute(0, 1, 4, 2, 3)
