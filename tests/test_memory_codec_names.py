@@ -10,7 +10,7 @@ from codec_contract import decoded, lossless_source, textured, where
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vclimb.pipeline.codecs import codecs, tiny_video
+from vclimb.pipeline.codecs import codecs
 from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.exemplar import parse_codec
@@ -121,7 +121,6 @@ def test_a_codec_that_the_packages_lack_is_refused_at_once(monkeypatch: pytest.M
 def test_a_missing_decoder_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     source = lossless_source(textured(2, 48, 32))
     av1, jxl = (parse_codec(spec).encode(source) for spec in ("av1", "jxl"))
-    monkeypatch.setattr(tiny_video._decoders, "by_name", {})
     monkeypatch.setattr(Av1, "decoder", "no-such-decoder")
     with pytest.raises(SettingsError, match=r"av1 frames can't be decoded here: PyAV .* has no no-such-decoder"):
         decoded(av1)
