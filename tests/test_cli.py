@@ -100,7 +100,7 @@ def test_ctrl_c_while_the_command_is_still_loading_is_no_traceback() -> None:
         "import signal, sys\n"
         "class Pressed:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'vclimb.pipeline.dataset.dataset':\n"
+        "        if name == 'vclimb.pipeline.errors':\n"
         "            signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Pressed())\n"
         "from vclimb.cli.__main__ import main\n"
