@@ -67,14 +67,8 @@ def export(
 
     The same data set, options and seed always give the same file.
     """
-    flags: dict[str, Any] = {
-        "tasks": tasks,
-        "base": base,
-        "step": step,
-        "seed": seed,
-        "split": split,
-        "test_share": test_share,
-    }
+    flags: dict[str, Any] = {"tasks": tasks, "base": base, "step": step}
+    flags |= {"seed": seed, "split": split, "test_share": test_share}
     given = {name: value for name, value in flags.items() if value is not None}
 
     def work() -> vclimb.ScenarioReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.sources.splits import SPLITS
@@ -88,13 +89,7 @@ def class_order(classes: Collection[str], seed: int) -> list[str]:
 
 
 def deal_classes(name: str, splits: Splits, plan: TaskPlan, origin: str = "") -> TaskSequence:
-    """Deal the classes of instances out to tasks.
-
-    Args:
-        name: Name of the scenario.
-        splits: Instances of `train`, and of `val` or `test` or both. Each task keeps their order.
-        plan: Numbers of classes in the tasks.
-        origin: Description of how the scenario was made.
+    """Deal the classes of instances out to tasks, which keep the order of the instances.
 
     Raises:
         ScenarioError: The plan doesn't fit the classes, or a class has no training instance.
@@ -102,20 +97,16 @@ def deal_classes(name: str, splits: Splits, plan: TaskPlan, origin: str = "") ->
     ordered = class_order({instance.label for split in SPLITS for instance in splits.get(split, ())}, plan.seed)
     if not ordered:
         raise ScenarioError(f"{name!r} has no labelled instances: there is nothing to make a scenario of")
-    task_of: dict[str, int] = {}
-    classes: list[tuple[str, ...]] = []
-    for number, size in enumerate(plan.sizes(len(ordered))):
-        classes.append(tuple(ordered[len(task_of) : len(task_of) + size]))
-        task_of |= dict.fromkeys(classes[-1], number)
-    dealt: dict[str, list[list[ScenarioInstance]]] = {split: [[] for _ in classes] for split in SPLITS}
-    for split in SPLITS:
-        for instance in splits.get(split, ()):
-            dealt[split][task_of[instance.label]].append(instance)
-    tasks = tuple(
-        Task(task_classes, **{split: tuple(dealt[split][number]) for split in SPLITS})
-        for number, task_classes in enumerate(classes)
-    )
-    return TaskSequence(name, tasks, origin)
+    names, tasks = iter(ordered), []
+    for size in plan.sizes(len(ordered)):
+        classes = tuple(islice(names, size))
+        members = frozenset(classes)
+        parts = {
+            split: tuple(instance for instance in splits.get(split, ()) if instance.label in members)
+            for split in SPLITS
+        }
+        tasks.append(Task(classes, **parts))
+    return TaskSequence(name, tuple(tasks), origin)
 
 
 def tasks_of_dataset(

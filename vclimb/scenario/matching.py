@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, StoredVideo
 from vclimb.pipeline.sources.keys import make_key
@@ -126,9 +125,14 @@ class MatchedScenario:
         for number, task in enumerate(self.tasks, 1):
             trained = {instance.label for instance in task.train}
             if bare := [label for label in task.classes if label not in trained]:
+                losses = [
+                    lost
+                    for lost in self.left_out
+                    if (lost.task, lost.split, lost.instance.label) == (number - 1, "train", bare[0])
+                ]
                 raise ScenarioError(
                     f"class {bare[0]!r} of task {number} has no training instance left (so have {len(bare)} of "
-                    f"{len(task.classes)}): {describe_left_out(self._losses(number - 1, bare[0]))}; prepare its "
+                    f"{len(task.classes)}): {describe_left_out(losses)}; prepare its "
                     "videos, or make a scenario without it"
                 )
             if not task.split(evaluation):
@@ -136,12 +140,6 @@ class MatchedScenario:
                     f"task {number} of scenario {name!r} has no {evaluation} instance left; prepare its videos, or "
                     "make a scenario without it"
                 )
-
-    def _losses(self, task: int, label: str) -> list[LeftOut]:
-        """List the training instances of a class that the data set lacks."""
-        return [
-            lost for lost in self.left_out if (lost.task, lost.split, lost.instance.label) == (task, "train", label)
-        ]
 
 
 def match(scenario: TaskSequence, dataset: StoredDataset, allow_missing: bool = False) -> MatchedScenario:
@@ -249,19 +247,15 @@ class _Finder:
             if reason := self._broken.get(instance.video):
                 return "broken", reason, (0, 0)
             return "missing", f"no video {instance.video!r} is in data set {self._name}", (0, 0)
-        start, end = _frame_range(span, video.fps_fraction, video.n_frames)
+        start, end = 0, video.n_frames
+        if isinstance(span, Frames):
+            start, end = span.start, span.end
+        elif span is not None:
+            start, end = frame_range(Instance("", None, span.start, span.end), video.fps_fraction, video.n_frames)
         if start >= end or (isinstance(span, Frames) and span.end > video.n_frames):
             reason = f"{span} of {video.key!r} lies outside its {video.n_frames} stored frames ({video.seconds:.3f} s)"
             return "outside", reason, (0, 0)
         return "", "", (start, end)
-
-
-def _frame_range(span: Seconds | Frames | None, fps: Fraction, n_frames: int) -> tuple[int, int]:
-    if span is None:
-        return 0, n_frames
-    if isinstance(span, Frames):
-        return span.start, span.end
-    return frame_range(Instance("", None, span.start, span.end), fps, n_frames)
 
 
 def _last(path: str) -> str:

@@ -143,15 +143,11 @@ class Study:
     ) -> Estimate:
         """Estimate the time and the memories of the runs that are not complete yet. Nothing is trained or written.
 
+        Arguments that `run` takes too mean the same.
+
         Args:
-            data: Prepared data set: a path, a URL, or an open data set.
-            out: Folder of the study, which may not exist yet.
-            jobs: Number of runs at a time; None: one for each GPU.
-            gpus: GPUs to spread runs over, as `run` takes them.
             rate: Training clips a second of one run, as `vclimb.bench` measures; None: measured on complete runs of
                 the study, or assumed.
-            retry_failed: Whether runs that failed before are tried again.
-            progress: Whether progress is shown on stderr. None: if stderr is a terminal or a notebook.
 
         Raises:
             VclimbError: A cell couldn't be run, or the folder holds runs of other data.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from vclimb.settings import Settings, Table, flat, from_table, merged, read_tabl
 from vclimb.study.axes import axis_values, nested_setting, setting_name
 from vclimb.study.cells import Cell, distinct, settings_of
 from vclimb.study.constraints import BUDGET, Constraints, TotalsOf
-from vclimb.study.presets import PRESETS, preset_table
+from vclimb.study.presets import PRESETS
 
 MAX_CELLS = 10_000
 
@@ -65,7 +66,8 @@ class StudyDefinition(Settings):
         """
         if "preset" not in table:
             return from_table(cls, {"name": name, **table})
-        preset = preset_table(str(table["preset"]))
+        if (preset := PRESETS.get(chosen := str(table["preset"]))) is None:
+            raise SettingsError(f"preset {chosen!r} is not known; {suggestion(chosen, PRESETS)}")
         changes = {part: value for part, value in table.items() if part != "preset"}
         preset = {**preset, "base": _without_task_counts(preset["base"], changes.get("base"))}
         return from_table(cls, {"name": name, **merged(_without_replaced_budgets(preset, changes), changes)})
@@ -96,7 +98,7 @@ class StudyDefinition(Settings):
             "the setting memory.budget": BUDGET in flat(settings),
         }
         is_replaced = any(places.values())
-        _check_given_once({**places, "[[cells]]": is_replaced and self._cells_have_budgets})
+        _check_given_once({**places, "[[cells]]": is_replaced and any(BUDGET in cell for cell in self.cells)})
         base, kept_axes, constraints = _without_task_counts(self.base, settings), self.axes, self.constraints.to_table()
         if is_replaced:
             kept_axes = {name: values for name, values in kept_axes.items() if name != BUDGET}
@@ -107,11 +109,6 @@ class StudyDefinition(Settings):
             constraints["equal"] = list(equal)
         table = {"base": merged(base, settings), "axes": {**kept_axes, **new_axes}, "constraints": constraints}
         return from_table(type(self), {**self.to_table(), **table})
-
-    @property
-    def _cells_have_budgets(self) -> bool:
-        """Whether a single cell has its own budget."""
-        return any(BUDGET in cell for cell in self.cells)
 
     def expand(self, data: str, totals: TotalsOf | None = None) -> list[Cell]:
         """Make the cells. Settings that mean the same run make one cell.
@@ -125,8 +122,9 @@ class StudyDefinition(Settings):
                 constraint keeps them equal.
         """
         shared = {"[constraints] budgets": bool(self.constraints.budgets)}
+        cells_have_budgets = any(BUDGET in cell for cell in self.cells)
         _check_given_once({**shared, "[base] memory.budget": BUDGET in flat(self.base)})
-        _check_given_once({**shared, "the axis budget": BUDGET in self.axes, "[[cells]]": self._cells_have_budgets})
+        _check_given_once({**shared, "the axis budget": BUDGET in self.axes, "[[cells]]": cells_have_budgets})
         self._check_size()
         cells: list[Cell] = []
         for single in self.cells or ({},):
@@ -146,8 +144,7 @@ class StudyDefinition(Settings):
 
     def _check_size(self) -> None:
         n_cells = max(1, len(self.cells)) * max(1, len(self.constraints.budgets))
-        for values in self.axes.values():
-            n_cells *= len(values)
+        n_cells *= prod(len(values) for values in self.axes.values())
         if n_cells > MAX_CELLS:
             raise SettingsError(f"the study has {n_cells:,} cells; allowed: {MAX_CELLS:,}. Leave out values of an axis")
         if not self.axes and not self.cells:
@@ -214,11 +211,7 @@ def _without(table: Mapping[str, Any], *names: str) -> Table:
 
 
 def _check_given_once(places: Mapping[str, bool]) -> None:
-    """Refuse budgets in two places, of which one would silently be unused.
-
-    Raises:
-        SettingsError: Two places give budgets.
-    """
+    """Refuse budgets in two places, of which one would silently be unused."""
     given = [place for place, is_given in places.items() if is_given]
     if len(given) > 1:
         raise SettingsError(f"budgets are given twice, by {' and by '.join(given)}; leave all but one of them out")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,11 +99,7 @@ class StudyFolder:
                 self._is_held = False
 
     def check_data(self, name: str, digest: str) -> None:
-        """Check that all runs of the study are of one data set, wherever it lies. Nothing is written.
-
-        Args:
-            name: Name of the data set.
-            digest: Digest of the data set's videos and instances.
+        """Check that all runs of the study are of one data set, given its name and digest. Nothing is written.
 
         Raises:
             TargetError: The runs are of another data set.
@@ -146,10 +142,6 @@ class StudyFolder:
         """Whether a run is complete."""
         metrics = _read_json(self.run(run_id) / METRICS)
         return isinstance(metrics, dict) and metrics.get("complete") is True
-
-    def complete(self, run_ids: Iterable[str]) -> set[str]:
-        """Find the complete runs among some."""
-        return {run_id for run_id in run_ids if self.is_complete(run_id)}
 
     def is_running(self, run_id: str) -> bool:
         """Whether a process trains in a run's folder."""

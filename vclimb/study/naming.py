@@ -38,19 +38,12 @@ def head(setting: str) -> str:
 
 def short(setting: str, value: Any) -> str:
     """Word a setting and its value in short."""
-    if value is None:
-        return f"{title(setting)} -"
-    if setting == "method.name" or setting in ("memory.budget", "memory.codec"):
+    if setting == "consistency.weight" and value is not None:
+        return f"TC {value_text(value)}" if value else "no TC"
+    if setting in ("method.name", "memory.budget", "memory.codec") and value is not None:
         return str(value)
-    if setting == "memory.frames":
-        return "K all" if value == "all" else f"K {value}"
-    if setting == "consistency.weight":
-        return f"TC {value:g}" if isinstance(value, int | float) and value else "no TC"
-    if setting == "consistency.frames":
-        return f"TC K {value}"
-    if isinstance(value, float):
-        return f"{title(setting)} {value:g}"
-    return f"{title(setting)} {value}"
+    is_number_of_frames = setting in ("memory.frames", "consistency.frames") and value is not None
+    return f"{head(setting) if is_number_of_frames else title(setting)} {value_text(value)}"
 
 
 def value_text(value: Any) -> str:
@@ -64,9 +57,9 @@ def varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """List the settings that differ between cells, from the most to the least common ones in studies."""
     names = list(dict.fromkeys(name for table in settings for name in table))
     differing = [name for name in names if len({repr(table.get(name)) for table in settings}) > 1]
-    order = [*_TITLES]
     differing = [name for name in differing if not changes_no_result(name) and name != SEED]
-    return sorted(differing, key=lambda name: (order.index(name) if name in order else len(order), name))
+    order = {name: place for place, name in enumerate(_TITLES)}
+    return sorted(differing, key=lambda name: (order.get(name, len(order)), name))
 
 
 def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from vclimb.pipeline.errors import SettingsError
-from vclimb.pipeline.suggestion import suggestion
 from vclimb.settings import Table
 
 # Without rebalancing, coarse exemplars would use less of an equal budget.
@@ -56,14 +54,3 @@ PRESETS: dict[str, Table] = {
     },
 }
 """Contents of studies' files, by name."""
-
-
-def preset_table(name: str) -> Table:
-    """Look up the content of a preset.
-
-    Raises:
-        SettingsError: There is no preset of that name.
-    """
-    if name not in PRESETS:
-        raise SettingsError(f"preset {name!r} is not known; {suggestion(name, PRESETS)}")
-    return PRESETS[name]

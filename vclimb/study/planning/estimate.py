@@ -121,27 +121,15 @@ def estimate(
     retry_failed: bool = False,
     progress: bool | None = None,
 ) -> Estimate:
-    """Estimate a study; nothing is trained or written.
-
-    Args:
-        cells: Cells of the study.
-        scenarios: Scenarios on the data set of the study.
-        folder: Folder of the study, which may not exist.
-        jobs: Number of runs at a time.
-        rate: Training clips a second of one run; None: measured on complete runs of the study, or assumed.
-        retry_failed: Whether runs that failed are tried again, and so take time.
-        progress: Whether progress is shown, as `is_shown` takes it.
-
-    Raises:
-        VclimbError: A cell couldn't be run.
-    """
+    """Estimate a study, as `Study.estimate` describes."""
     failed = folder.failures()
     planner, plans = RunPlanner(scenarios), dict[str, RunPlan]()
     states, clips, memories = [], [], []
     with progress_bar("runs", progress) as bar:
         for cell in bar.track(cells, description="planning"):
             plan = _plan(cell.config, planner, plans)
-            clips.append(plan.training_clips * _passes(cell.config))
+            passes = 2 if 0 < cell.config.consistency.weight < 1 else 1  # a clip, and the same down-sampled
+            clips.append(plan.training_clips * passes)
             memories.append(plan.tasks[-1].memory)
             states.append(_state(cell.run_id, folder, cell.run_id in failed))
     measured = _seconds_per_clip(cells, clips, folder)
@@ -165,11 +153,6 @@ def _state(run_id: str, folder: StudyFolder, has_failed: bool) -> str:
     if has_failed:
         return "failed"
     return "begun" if folder.run(run_id).exists() else "to do"
-
-
-def _passes(config: RunConfig) -> int:
-    """Number of times that a clip is trained on."""
-    return 2 if 0 < config.consistency.weight < 1 else 1
 
 
 def _plan(config: RunConfig, planner: RunPlanner, plans: dict[str, RunPlan]) -> RunPlan:

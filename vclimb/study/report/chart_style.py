@@ -34,11 +34,7 @@ _IS_LABELLED = (
     " || indexof([1, 2, 5], round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))) >= 0"
 )
 _LABELS = {
-    "bytes": (
-        "datum.value >= 999.5e6 ? format(datum.value / 1e9, '.3~f') + ' GB'"
-        " : datum.value >= 999.5e3 ? format(datum.value / 1e6, '.3~f') + ' MB'"
-        " : datum.value >= 999.5 ? format(datum.value / 1e3, '.3~f') + ' kB' : format(datum.value, '.3~f') + ' B'"
-    ),
+    "bytes": "replace(format(datum.value, '.3~s'), /([kMG])?$/, ' $1') + 'B'",
     "count": "format(datum.value, ',.3~f')",
 }
 

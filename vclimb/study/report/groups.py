@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,8 +146,8 @@ class ReportLayout:
         replaying = [group for group in groups if group.has_memory]
         names = varied([group.settings for group in replaying])
         series = _series(names, replaying)
-        places = {name: _places(name, replaying) for name in names}
-        replaying.sort(key=lambda group: [places[name][value_text(group.settings.get(name))] for name in names])
+        orders = {name: _ordered_values(name, replaying) for name in names}
+        replaying.sort(key=lambda group: [orders[name].index(group.settings.get(name)) for name in names])
         return cls(
             groups=tuple(replaying),
             references=tuple(group for group in groups if not group.has_memory),
@@ -163,28 +162,16 @@ class ReportLayout:
         """Names of the lines; one empty name where no setting varies."""
         if self.series is None:
             return [""]
-        return [short(self.series, value) for value in _ordered_values(self.series, self.groups)]
+        return list(dict.fromkeys(short(self.series, value) for value in _ordered_values(self.series, self.groups)))
 
     @cached_property
     def panel_names(self) -> list[str]:
         """Names of the panels; one empty name where only the series and the budget vary."""
         return list(dict.fromkeys(self.panel_of(group) for group in self.groups)) or [""]
 
-    @cached_property
-    def _number_of_series(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.series_values)}
-
-    @cached_property
-    def _groups_of_budget(self) -> dict[str, list[Group]]:
-        groups: dict[str, list[Group]] = defaultdict(list)
-        for group in self.groups:
-            groups[group.budget].append(group)
-        return dict(groups)
-
     def series_of(self, group: Group) -> int:
         """Look up the number of a group's line."""
-        name = short(self.series, group.settings.get(self.series)) if self.series else ""
-        return self._number_of_series[name]
+        return self.series_values.index(short(self.series, group.settings.get(self.series)) if self.series else "")
 
     def panel_of(self, group: Group) -> str:
         """Name a group's panel."""
@@ -204,7 +191,7 @@ class ReportLayout:
 
     def at_budget(self, budget: str) -> list[Group]:
         """Select the groups of one budget."""
-        return self._groups_of_budget.get(budget, [])
+        return [group for group in self.groups if group.budget == budget]
 
     @cached_property
     def front(self) -> list[Group]:
@@ -244,16 +231,8 @@ def _series(names: Sequence[str], groups: Sequence[Group]) -> str | None:
 
 def _ordered_values(name: str, groups: Iterable[Group]) -> list[Any]:
     """List a setting's values: numbers by size, then `all`, other values as they come."""
-    values = list({value_text(group.settings.get(name)): group.settings.get(name) for group in groups}.values())
+    values = list({repr(value): value for group in groups for value in [group.settings.get(name)]}.values())
     if name == BUDGET:
         return sorted(values, key=lambda value: budget_order(str(value)))
-    if any(isinstance(value, int | float) for value in values):
-        return sorted(
-            values,
-            key=lambda value: (0, value) if isinstance(value, int | float) else (1 if value == "all" else 2, 0),
-        )
-    return values
-
-
-def _places(name: str, groups: Iterable[Group]) -> dict[str, int]:
-    return {value_text(value): place for place, value in enumerate(_ordered_values(name, groups))}
+    numbers = sorted(value for value in values if isinstance(value, int | float))
+    return [*numbers, *(value for value in values if value not in numbers)]

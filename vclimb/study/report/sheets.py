@@ -39,21 +39,18 @@ class Sheet:
 def contact_sheets(layout: ReportLayout) -> list[Sheet]:
     """Show what the smallest and the best memories keep, of those whose files are at hand."""
     groups = [group for group in layout.groups if group.bytes.mean > 0 and group.frames.mean > 0]
-    if not groups:
-        return []
-    at_hand = [group for group in groups if _run_with_memory(group) is not None]
+    at_hand = {id(group): run for group in groups if (run := _run_with_memory(group)) is not None}
+    shown = [group for group in groups if id(group) in at_hand]
     sheets = []
-    for title, wanted, shown in (
-        ("The smallest memory", _smallest(groups), _smallest(at_hand)),
-        ("The best memory", best(groups), best(at_hand)),
-    ):
-        wanted_name = layout.name(wanted) if wanted else ""
-        if shown is None:
-            reason = "its run folder has no memory.zarr, as where only metrics were copied"
-            sheets.append(Sheet(title, wanted_name, "", reason))
+    for title, choose in (("The smallest memory", _smallest), ("The best memory", best)):
+        if (wanted := choose(groups)) is None:
             continue
-        note = "" if shown is wanted else f"of those whose memory.zarr is at hand; {wanted_name} isn't"
-        sheets.append(_sheet(title, layout.name(shown), shown, note))
+        if (group := choose(shown)) is None:
+            reason = "its run folder has no memory.zarr, as where only metrics were copied"
+            sheets.append(Sheet(title, layout.name(wanted), "", reason))
+        else:
+            note = "" if group is wanted else f"of those whose memory.zarr is at hand; {layout.name(wanted)} isn't"
+            sheets.append(Sheet(title, layout.name(group), *_picture(at_hand[id(group)], note)))
     return sheets
 
 
@@ -65,17 +62,15 @@ def _run_with_memory(group: Group) -> RunResult | None:
     return next((run for run in group.runs if (run.path / MEMORY / INDEX_FILE).exists()), None)
 
 
-def _sheet(title: str, name: str, group: Group, note: str) -> Sheet:
-    run = _run_with_memory(group)
-    assert run is not None, "groups without a memory are left out before"
+def _picture(run: RunResult, note: str) -> tuple[str, str]:
+    """Draw the memory of a run as a `data:` address, with a note; the address is empty where it can't be read."""
     try:
         # Loads torch, which a report without memories at hand does without.
         from vclimb.memory.sheet import memory_sheet
 
-        picture = memory_sheet(*open_and_measure(run.path / MEMORY), _MAX_CLASSES).picture
+        return _data_address(memory_sheet(*open_and_measure(run.path / MEMORY), _MAX_CLASSES).picture), note
     except (VclimbError, OSError) as error:
-        return Sheet(title, name, "", f"it can't be read: {error}")
-    return Sheet(title, name, _data_address(picture), note)
+        return "", f"it can't be read: {error}"
 
 
 def _data_address(picture: Image.Image) -> str:

@@ -49,19 +49,15 @@ class EventTail:
 
 def _share(event: dict[str, Any]) -> float:
     """Share of a run that is done when it writes an event; 0 for events that don't tell."""
+    if event.get("event") == "complete":
+        return 1.0
     try:
-        kind, n_tasks = event["event"], float(event.get("n_tasks") or 0)
-        if kind == "complete":
-            return 1.0
-        if kind == "task":
-            return float(event["task"]) / n_tasks
-        if kind == "epoch":
-            return (float(event["task"]) + _TRAINING * (float(event["epoch"]) + 1) / float(event["epochs"])) / n_tasks
-        if kind == "evaluated":
-            return (float(event["task"]) + 1) / n_tasks
+        done = {"task": 0.0, "evaluated": 1.0, "epoch": 0.0}[event["event"]]
+        if event["event"] == "epoch":
+            done = _TRAINING * (event["epoch"] + 1) / event["epochs"]
+        return float((event["task"] + done) / event["n_tasks"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        pass
-    return 0.0
+        return 0.0
 
 
 class TimeLeft:

@@ -28,11 +28,7 @@ class Places:
 
     @classmethod
     def find(cls, jobs: int | None = None, gpus: str | Sequence[int | str] = "auto") -> Self:
-        """Find the places.
-
-        Args:
-            jobs: Number of runs at a time; None: one for each GPU, or one.
-            gpus: GPUs to use, as `find_gpus` takes them.
+        """Find the places: `jobs` of them, or one for each of the GPUs that `find_gpus` finds, or one.
 
         Raises:
             SettingsError: A GPU isn't visible, or `jobs` is below 1.
@@ -46,9 +42,6 @@ class Places:
     def cores(self) -> int:
         """Number of processor cores for each run."""
         return max(1, available_cores() // self.jobs)
-
-    def __str__(self) -> str:
-        return f"{self.jobs} at a time on {f'{len(self.gpus)} GPUs' if self.gpus else 'the CPU'}"
 
 
 def find_gpus(gpus: str | Sequence[int | str] = "auto") -> tuple[str, ...]:

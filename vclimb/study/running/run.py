@@ -30,21 +30,9 @@ def run_cells(
     retry_failed: bool = False,
     progress: bool | None = None,
 ) -> StudyResult:
-    """Compute the runs that are not complete yet. A complete run is never computed again.
-
-    Args:
-        cells: Cells of the study.
-        folder: Folder of the study, which this process holds.
-        executor: Executor that places the runs.
-        places: Share of the machine for each run. A run that is given a GPU fails if it can't use it.
-        retry_failed: Whether to try runs again that failed before.
-        progress: Whether progress is shown, as `StudyProgress` takes it.
-
-    Raises:
-        KeyboardInterrupt: The study was asked to stop. Its runs stopped at checkpoints, from which the next call goes
-            on.
-    """
-    complete, failures = folder.complete(cell.run_id for cell in cells), folder.failures()
+    """Compute the runs that are not complete yet, as `Study.run` describes. This process holds the folder."""
+    complete = {cell.run_id for cell in cells if folder.is_complete(cell.run_id)}
+    failures = folder.failures()
     for run_id in complete & failures.keys():  # the study was killed before it could remove the record
         folder.forget_failure(run_id)
     left = [cell for cell in cells if cell.run_id not in complete]
