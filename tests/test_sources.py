@@ -112,9 +112,7 @@ class TestFolder(LayoutContract):
 class TestReadSource:
     def test_an_unknown_layout_is_named_with_the_allowed_ones(self, tmp_path: Path) -> None:
         message = error_of(tmp_path, "ucf-101")
-        assert message == (
-            f"layout 'ucf-101' is not known; allowed: auto, {', '.join(LAYOUTS)}; did you mean 'ucf101'?"
-        )
+        assert message == (f"layout 'ucf-101' is not known; did you mean 'ucf101'? allowed: auto, {', '.join(LAYOUTS)}")
 
     def test_a_source_that_is_no_folder(self, tmp_path: Path) -> None:
         assert "is not there" in error_of(tmp_path / "nowhere")

@@ -5,17 +5,19 @@ To add a layout, write a file that defines `LAYOUT` and enter it here.
 
 from __future__ import annotations
 
-import difflib
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vclimb.pipeline.errors import SourceError
 from vclimb.pipeline.sources import activitynet, folder, hmdb51, kinetics, ssv2, ucf101, user_table
-from vclimb.pipeline.sources.detect import detect
+from vclimb.pipeline.sources.annotations import TABLE_SUFFIXES, peek_table_columns
 from vclimb.pipeline.sources.layout import Layout, SourceRequest
-from vclimb.pipeline.sources.table import SourceTable
+from vclimb.pipeline.sources.table import SourceTable, printable_path
+from vclimb.pipeline.sources.tree import scan_videos
+from vclimb.pipeline.suggestion import suggestion
 
 LAYOUTS: dict[str, Layout] = {
     module.LAYOUT.name: module.LAYOUT for module in (folder, user_table, ucf101, hmdb51, kinetics, activitynet, ssv2)
@@ -33,23 +35,12 @@ def read_source(
     columns: Mapping[str, str] | None = None,
     allow_outside: bool = False,
 ) -> SourceTable:
-    """Read the videos and labels of a source. No video is opened.
+    """Read the videos and labels of a source, as the arguments of `vclimb.prepare` describe it. No video is opened.
 
-    Args:
-        source: Folder of the videos; for the layout `table` also the table itself.
-        layout: A name of `LAYOUTS`, or `auto` to detect the layout.
-        annotations: Annotation files, or folders that hold them, where they don't lie in the source.
-        columns: For tables, names of our columns to names of theirs (`{"label": "class"}`).
-        allow_outside: Whether a table may name files outside the source.
-
-    Raises:
-        SourceError: The source can't be read in this layout. The message says what was expected and what is there.
+    Raises a SourceError where the source can't be read in this layout: what was expected, and what is there.
     """
     if layout != AUTO and layout not in LAYOUTS:
-        allowed = [AUTO, *LAYOUTS]
-        near = difflib.get_close_matches(layout, allowed, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise SourceError(f"layout {layout!r} is not known; allowed: {', '.join(allowed)}{hint}")
+        raise SourceError(f"layout {layout!r} is not known; {suggestion(layout, [AUTO, *LAYOUTS])}")
     request = SourceRequest(
         source=_existing_source(source),
         annotations=tuple(_existing_annotation(path, source) for path in annotations),
@@ -57,10 +48,17 @@ def read_source(
         allow_outside=allow_outside,
     )
     if layout == AUTO:
-        detected, notes = detect(request, LAYOUTS)
+        detected, notes = _detect(request)
         table = detected.read(request)
         return replace(table, notes=(*notes, *table.notes))
-    if not os.path.isdir(request.source) and layout != user_table.NAME:
+    if layout == user_table.NAME:
+        return user_table.read(request)
+    if columns:
+        pairs = ", ".join(f"{ours}={theirs}" for ours, theirs in columns.items())
+        raise SourceError(
+            f"layout {layout!r} takes no column names, but {pairs} was given; leave it out, or use --layout table"
+        )
+    if not os.path.isdir(request.source):
         raise SourceError(f"source {str(source)!r} is not a folder; the layout {layout!r} needs one")
     return LAYOUTS[layout].read(request)
 
@@ -79,3 +77,57 @@ def _existing_annotation(path: Path, source: Path) -> Path:
         return path.absolute()
     hint = f"; did you mean {str(source / path)!r}?" if os.path.exists(source / path) else ""
     raise SourceError(f"annotations {str(path)!r} are not there{hint}")
+
+
+def _detect(request: SourceRequest) -> tuple[Layout, list[str]]:
+    """Return the only layout that recognises the source, and notes about the evidence.
+
+    Class folders are the weakest evidence: they count only where there is no other.
+    """
+    if request.columns:
+        return user_table.LAYOUT, ["layout auto: found column names (--columns), so reading as table"]
+    candidates = [user_table.LAYOUT] if os.path.isfile(request.source) else LAYOUTS.values()
+    marks = {layout.name: mark for layout in candidates if (mark := layout.recognise(request)) is not None}
+    if len(marks) > 1:
+        marks.pop(folder.NAME, None)
+    if len(marks) == 1:
+        name, mark = marks.popitem()
+        notes = [f"layout auto: found {mark}, so reading as {name}"]
+        return LAYOUTS[name], notes + (_notes_on_tables(request) if name == folder.NAME else [])
+    if marks:
+        ways = "; ".join(f"{mark}: {name}" for name, mark in marks.items())
+        raise SourceError(f"{str(request.source)!r} may be read in several ways ({ways}); choose one by --layout")
+    raise _nothing_recognised(request)
+
+
+def _nothing_recognised(request: SourceRequest) -> SourceError:
+    if not os.path.isdir(request.source):
+        return SourceError(
+            f"{str(request.source)!r} is neither a folder nor a table; give the folder that holds the videos, "
+            f"or a table ({', '.join(TABLE_SUFFIXES)})"
+        )
+    if not request.annotations:
+        scan_videos(request.source)
+    tables = _tables(request)
+    hint = f"; to read {tables[0][0]}: --layout table --annotations FILE --columns label=NAME" if tables else ""
+    looked_for = "; ".join(f"{layout.looks_for} ({name})" for name, layout in LAYOUTS.items())
+    return SourceError(
+        f"no layout is recognised in {request.places()}; name one by --layout{hint}. Looked for: {looked_for}"
+    )
+
+
+def _notes_on_tables(request: SourceRequest) -> list[str]:
+    return [
+        f"{what} lies there too and is not read; if it lists the videos: "
+        f"--layout table --annotations {shlex.quote(printable_path(str(file)))} [--columns label=NAME]"
+        for what, file in _tables(request)
+    ]
+
+
+def _tables(request: SourceRequest) -> list[tuple[str, Path]]:
+    """The tables among the annotation files: the name with the columns, and the path of each."""
+    tables = []
+    for file in request.annotation_files(TABLE_SUFFIXES):
+        names = ", ".join(peek_table_columns(file))
+        tables.append((file.name + (f" (columns: {names})" if names else ""), file))
+    return tables

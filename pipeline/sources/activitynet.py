@@ -9,12 +9,11 @@ from typing import Any
 from vclimb.pipeline.errors import SourceError
 from vclimb.pipeline.sources.annotations import (
     expect,
-    parse_json,
     parse_label,
     parse_seconds,
     parse_video_id,
     peek_has,
-    read_text,
+    read_json,
 )
 from vclimb.pipeline.sources.builder import TableBuilder
 from vclimb.pipeline.sources.keys import make_key
@@ -38,17 +37,12 @@ def read(request: SourceRequest) -> SourceTable:
 
     Keys are `v_<id>`, and groups are the ids. A segment that ends after its video is kept. An empty segment, as the
     real set has some, is left out with a note.
-
-    Raises:
-        SourceError: There is no json file or more than one, it is malformed, or no listed video is on disk.
     """
-    request.refuse_columns(NAME)
     file = _the_json_file(request)
     database = _read_database(file)
     tree = scan_videos(request.source)
-    tree.require_videos()
-    files, further = tree.by_stem()
-    builder = TableBuilder(NAME, request.source)
+    files = tree.by_stem()
+    builder = TableBuilder(NAME, request.source, tree)
     unlabelled: dict[str, int] = {}
     empty: list[str] = []
     for video_id, entry in database.items():
@@ -72,7 +66,7 @@ def read(request: SourceRequest) -> SourceTable:
         else:
             for instance in usable:
                 builder.add(path, make_key(name), instance, group=video_id)
-    builder.require_found(str(file), tree.videos[0])
+    builder.require_found(str(file))
     for subset, number in unlabelled.items():
         builder.notes.append(f"{count(number, 'video')} of the subset {subset!r} without annotations left out")
     if empty:
@@ -81,10 +75,8 @@ def read(request: SourceRequest) -> SourceTable:
             f"{some_of(dict.fromkeys(empty))}"
         )
     known = {name for video_id in database for name in (f"v_{video_id}", video_id)}
-    further += [files[video_id] for video_id in database if video_id in files and f"v_{video_id}" in files]
+    tree.further += [files[video_id] for video_id in database if video_id in files and f"v_{video_id}" in files]
     builder.note_some([path for stem, path in files.items() if stem not in known], "video", "not in the json ignored")
-    builder.note_some(further, "video", "with the name of another one ignored")
-    builder.take_notes_of(tree)
     return builder.build()
 
 
@@ -105,7 +97,7 @@ def _the_json_file(request: SourceRequest) -> Path:
 
 
 def _read_database(file: Path) -> dict[str, Any]:
-    content = expect(parse_json(read_text(file), str(file)), dict, str(file), "the content")
+    content = read_json(file, dict)
     if "database" not in content:
         raise SourceError(f'{file}: no "database" in it, so it is not the json of ActivityNet')
     return expect(content["database"], dict, str(file), '"database"')

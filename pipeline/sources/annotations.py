@@ -1,4 +1,7 @@
-"""Reading annotation files: text, JSON and CSV, with each defect explained by file and row."""
+"""Reading annotation files: text, JSON and CSV, and the tables of users.
+
+Every defect raises a `SourceError` that names file and row, the value, and what was expected.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,24 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow
+import pyarrow.parquet
+
 from vclimb.pipeline.errors import SourceError
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PEEK_BYTES = 1 << 16
 
 Kind = TypeVar("Kind")
 
 
 def read_text(path: Path) -> str:
-    """Read a whole file as UTF-8, with or without byte order mark.
-
-    Raises:
-        SourceError: The file can't be read, or is not UTF-8.
-    """
+    """Read a whole file as UTF-8, with or without byte order mark."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -39,11 +43,7 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Parse a JSON value.
-
-    Raises:
-        SourceError: The text is not JSON, is nested too deeply, or has a number that is too long.
-    """
+    """Parse a JSON value."""
     try:
         value = json.loads(text)
         if "\\u" in text:  # only an escape can give half a surrogate pair
@@ -55,12 +55,13 @@ def parse_json(text: str, where: str) -> Any:
     return value
 
 
-def read_csv(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Read the columns and rows of a CSV file that begins with a header. Rows are numbered by line: the header is 1.
+def read_json(path: Path, kind: type[Kind]) -> Kind:
+    """Read a JSON file whose value is of a kind."""
+    return expect(parse_json(read_text(path), str(path)), kind, str(path), "the content")
 
-    Raises:
-        SourceError: The file is empty, no CSV, repeats a column, or has a row with another number of fields.
-    """
+
+def read_csv(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Read the columns and rows of a CSV file that begins with a header. Rows are numbered by line: the header is 1."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
     begins = 1
@@ -107,11 +108,7 @@ def peek_has(path: Path, word: bytes, limit_bytes: int = 1 << 20) -> bool:
 
 
 def expect(value: object, kind: type[Kind], where: str, what: str) -> Kind:
-    """Return a JSON value that must be of a kind.
-
-    Raises:
-        SourceError: The value is of another kind.
-    """
+    """Return a JSON value that must be of a kind."""
     if not isinstance(value, kind):
         raise SourceError(f"{where}: {what} must be {_KINDS[kind]}, not {_shown(value)}")
     return value
@@ -120,18 +117,8 @@ def expect(value: object, kind: type[Kind], where: str, what: str) -> Kind:
 _KINDS: dict[type, str] = {dict: "an object {...}", list: "a list [...]", str: "a text"}
 
 
-def require_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise a SourceError unless all needed columns are there."""
-    if absent := [name for name in needed if name not in columns]:
-        raise SourceError(f"{path}: no column {', '.join(absent)}; the columns are: {', '.join(columns)}")
-
-
 def parse_label(value: object, where: str) -> str:
-    """Parse a class name; white space around it is removed.
-
-    Raises:
-        SourceError: The name is empty or not a text.
-    """
+    """Parse a class name; white space around it is removed."""
     label = expect(value, str, where, "the label").strip()
     if not label:
         raise SourceError(f"{where}: the label is empty; name the class, or leave the row out")
@@ -139,11 +126,7 @@ def parse_label(value: object, where: str) -> str:
 
 
 def parse_seconds(value: object, where: str, name: str) -> float | None:
-    """Parse a time in seconds; None where the field is empty.
-
-    Raises:
-        SourceError: The time is not a finite number.
-    """
+    """Parse a time in seconds; None where the field is empty."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
@@ -156,11 +139,7 @@ def parse_seconds(value: object, where: str, name: str) -> float | None:
 
 
 def parse_range(start: object, end: object, where: str, names: tuple[str, str]) -> tuple[float | None, float | None]:
-    """Parse start and end in seconds, each None where the field is empty.
-
-    Raises:
-        SourceError: A time is not a number or is negative, or the start is not before the end.
-    """
+    """Parse start and end in seconds, each None where the field is empty."""
     start_seconds, end_seconds = parse_seconds(start, where, names[0]), parse_seconds(end, where, names[1])
     for name, seconds in zip(names, (start_seconds, end_seconds), strict=True):
         if seconds is not None and seconds < 0:
@@ -171,11 +150,7 @@ def parse_range(start: object, end: object, where: str, names: tuple[str, str]) 
 
 
 def parse_video_id(value: object, where: str, name: str) -> str:
-    """Parse a video's id, which is a file name and no path.
-
-    Raises:
-        SourceError: The id is empty, or holds characters with which a path could leave its folder.
-    """
+    """Parse a video's id, which is a file name and no path."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else expect(value, str, where, name)
     text = text.strip()
     if not text or text in (".", "..") or any(char in text for char in "/\\\0"):
@@ -185,3 +160,49 @@ def parse_video_id(value: object, where: str, name: str) -> str:
 
 def _shown(value: object) -> str:
     return "null" if value is None else repr(value)[:60]
+
+
+def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], list[tuple[str, dict[str, object]]]]:
+    """Read the names of all columns, and the wanted columns of each row with its place (file and row) for errors.
+
+    Rows of csv, tsv and jsonl are numbered by line, so the first row below a header is 2. Rows of parquet count from 1.
+    """
+    suffix = file.suffix.lower()
+    if suffix in _DELIMITERS:
+        columns, rows = read_csv(file, _DELIMITERS[suffix])
+        return columns, [(f"{file} row {number}", dict(row)) for number, row in rows]
+    if suffix == ".jsonl":
+        return _read_jsonl(file)
+    if suffix == ".parquet":
+        return _read_parquet(file, wanted)
+    raise SourceError(f"{file}: suffix {file.suffix!r} is not that of a table; allowed: {', '.join(TABLE_SUFFIXES)}")
+
+
+def peek_table_columns(file: Path) -> list[str]:
+    """Read the columns of a csv or tsv file from its first line; an empty list for other files."""
+    suffix = file.suffix.lower()
+    return peek_columns(file, _DELIMITERS[suffix]) if suffix in _DELIMITERS else []
+
+
+def _read_jsonl(file: Path) -> tuple[list[str], list[tuple[str, dict[str, object]]]]:
+    columns: dict[str, None] = {}
+    rows: list[tuple[str, dict[str, object]]] = []
+    for where, line in read_lines(file):
+        row = expect(parse_json(line, where), dict, where, "a line")
+        columns.update(dict.fromkeys(row))
+        rows.append((where, row))
+    if not rows:
+        raise SourceError(f"{file}: empty; each line must be an object such as {{'path': ..., 'label': ...}}")
+    return list(columns), rows
+
+
+def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[tuple[str, dict[str, object]]]]:
+    try:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            columns = list(parquet.schema_arrow.names)
+            used = [name for name in columns if name in wanted]
+            values = parquet.read(columns=used).to_pydict()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"{file}: not a parquet file that can be read ({str(error)[:200]})") from None
+    rows = [dict(zip(used, row, strict=True)) for row in zip(*(values[name] for name in used), strict=True)]
+    return columns, [(f"{file} row {number}", row) for number, row in enumerate(rows, start=1)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vclimb.pipeline.errors import SourceError
 from vclimb.pipeline.sources.table import Instance, Missing, SourceTable, SourceVideo, by_class_and_key
-from vclimb.pipeline.sources.tree import VideoTree, count, some_of
+from vclimb.pipeline.sources.tree import VideoTree, count, note_some
 
 
 @dataclass
@@ -17,23 +17,17 @@ class _Draft:
     instances: dict[Instance, None] = field(default_factory=dict)
 
 
+@dataclass
 class TableBuilder:
-    """Builder of a `SourceTable`, one instance at a time. `build` sorts, and drops and notes repeated instances.
+    """Builder of a `SourceTable`, one instance at a time. `build` sorts, and drops and notes repeated instances."""
 
-    Attributes:
-        layout: Name of the layout.
-        root: Folder that all paths are relative to.
-        missing: Path of each listed video that can't be used to the reason.
-        notes: Sentences for the user.
-    """
-
-    def __init__(self, layout: str, root: Path) -> None:
-        self.layout = layout
-        self.root = root
-        self.missing: dict[str, str] = {}
-        self.notes: list[str] = []
-        self._drafts: dict[str, _Draft] = {}
-        self._repeated: dict[str, None] = {}
+    layout: str  # Name of the layout.
+    root: Path  # Folder that all paths are relative to.
+    tree: VideoTree | None = None  # Files that a walk found, whose notes `build` adds.
+    missing: dict[str, str] = field(default_factory=dict)  # Path of each listed video that can't be used to the reason.
+    notes: list[str] = field(default_factory=list)  # Sentences for the user.
+    _drafts: dict[str, _Draft] = field(default_factory=dict)
+    _repeated: dict[str, None] = field(default_factory=dict)
 
     def __contains__(self, path: str) -> bool:
         return path in self._drafts
@@ -49,33 +43,18 @@ class TableBuilder:
         """Add a video that is listed and can't be used."""
         self.missing.setdefault(path, reason)
 
-    def take_notes_of(self, tree: VideoTree) -> None:
-        """Add notes about files that a walk ignored, and the folders that it could not read."""
-        self.notes += tree.notes()
-        for folder in tree.unreadable:
-            self.miss(folder.path, folder.reason)
-
     def note_some(self, names: list[str], noun: str, why: str) -> None:
-        """Add a note about several names (`3 videos <why>: a, b, c`), if there are any."""
-        if names:
-            self.notes.append(f"{count(len(names), noun)} {why}: {some_of(names)}")
+        """Add a note about several names, if there are any."""
+        self.notes += note_some(names, noun, why)
 
-    def require_found(self, listed_in: str, video_there: str | None = None) -> None:
-        """Check that annotations list a video that is on disk.
-
-        Args:
-            listed_in: Names of the annotation files, for the error.
-            video_there: Any video on disk, which shows in the error how names differ.
-
-        Raises:
-            SourceError: Annotations list no video, or none that is on disk.
-        """
+    def require_found(self, listed_in: str) -> None:
+        """Raise a SourceError, which names the annotation files, unless they list a video that is on disk."""
         if self._drafts:
             return
         listed = next(iter(self.missing), None)
         if listed is None:
             raise SourceError(f"{listed_in}: lists no labelled video (layout {self.layout!r})")
-        there = f"; a video that is there: {video_there!r}" if video_there else ""
+        there = f"; a video that is there: {self.tree.videos[0]!r}" if self.tree else ""
         raise SourceError(
             f"{listed_in}: none of the {count(len(self.missing), 'listed video')} can be used; the first: "
             f"{listed!r} ({self.missing[listed]}) in {str(self.root)!r}{there}"
@@ -83,6 +62,10 @@ class TableBuilder:
 
     def build(self) -> SourceTable:
         """Return the table of all instances added."""
+        if self.tree is not None:
+            self.notes += self.tree.notes()
+            for folder in self.tree.unreadable:
+                self.miss(folder.path, folder.reason)
         self.note_some(
             list(self._repeated), "video", "listed more than once with the same label and times (counts once)"
         )

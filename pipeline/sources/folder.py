@@ -26,14 +26,9 @@ def read(request: SourceRequest) -> SourceTable:
     """Read every video below a class folder; the folder's name is the label.
 
     The first level of folders are splits if each of them that holds videos is named like a split.
-
-    Raises:
-        SourceError: There are no videos, or none in a class folder.
     """
     request.refuse_annotations(NAME)
-    request.refuse_columns(NAME)
     tree = scan_videos(request.source)
-    tree.require_videos()
     tops = sorted({path.partition("/")[0] for path in tree.videos if "/" in path})
     has_splits = bool(tops) and all(split_named(top) for top in tops)
     class_level = 1 if has_splits else 0
@@ -45,7 +40,7 @@ def read(request: SourceRequest) -> SourceTable:
             f"the layout {NAME!r} is {_TREE}; for labels that stand in a file, use --layout table"
         )
 
-    builder = TableBuilder(NAME, request.source)
+    builder = TableBuilder(NAME, request.source, tree)
     keys = keys_of_paths(labelled)
     classes: set[str] = set()
     for path in labelled:
@@ -68,7 +63,6 @@ def read(request: SourceRequest) -> SourceTable:
             f"all videos are of one class, {min(classes)!r}; if its {len(subfolders)} subfolders are the classes, "
             "give that folder as the source"
         )
-    builder.take_notes_of(tree)
     return builder.build()
 
 

@@ -27,9 +27,6 @@ def make_key(name: str) -> str:
 
     A name that is a valid key is kept. In other names, each run of other characters becomes `_`, and `~` and 16 digits
     of the name's SHA-256 are added, so that two names never share a key.
-
-    Args:
-        name: Any file name or path, with `/` between folders.
     """
     parts = [part.lstrip("-") or "_" for part in _UNSAFE.sub("_", name).split("/") if part]
     if len(parts) > 1 and _META_FOLDER.fullmatch(parts[0]):
@@ -61,15 +58,11 @@ def twin_key(path: str) -> str:
 
 
 def keys_of_paths(paths: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
-    """The keys of several paths.
+    """The keys of several paths of one root. None of them is among the keys in `taken`.
 
     No pure function gives both `walk/a.avi` and `walk/a.mp4` a key without suffix, so among such twins the first in
     sorted order gets `key_of_path` and the others `twin_key`. A twin that is added later may therefore change the key
     of a path, but never the name of a stored video, since stored videos are known by their paths.
-
-    Args:
-        paths: Paths relative to one root; may repeat.
-        taken: Keys in use already.
     """
     keys: dict[str, str] = {}
     used = set(taken)

@@ -13,7 +13,6 @@ from vclimb.pipeline.sources.annotations import (
     parse_video_id,
     peek_columns,
     read_csv,
-    require_columns,
 )
 from vclimb.pipeline.sources.builder import TableBuilder
 from vclimb.pipeline.sources.keys import make_key
@@ -55,11 +54,7 @@ def read(request: SourceRequest) -> SourceTable:
 
     A file whose name holds the times is the clip. A file named by its id alone is the whole video, and the instance is
     a segment of it. Files are found by name, in any folder. Keys are file stems; the group is the id.
-
-    Raises:
-        SourceError: There is no csv file or no listed video, or a csv is malformed or has no labels.
     """
-    request.refuse_columns(NAME)
     csv_files = _find_csv_files(request)
     request.refuse_unused_annotations(csv_files, f"csv files with the columns {', '.join(_COLUMNS)} and label")
     if not csv_files:
@@ -68,9 +63,8 @@ def read(request: SourceRequest) -> SourceTable:
             "give the official csv files by --annotations"
         )
     tree = scan_videos(request.source)
-    tree.require_videos()
-    files, further = tree.by_stem()
-    builder = TableBuilder(NAME, request.source)
+    files = tree.by_stem()
+    builder = TableBuilder(NAME, request.source, tree)
     builder.notes.append(f"read the clips that {', '.join(file.name for file in csv_files)} list")
     without_split = 0
     for file in csv_files:
@@ -85,16 +79,13 @@ def read(request: SourceRequest) -> SourceTable:
                 builder.miss(stems[0], f"listed in {file.name}, but not on disk")
             else:
                 builder.add(path, make_key(stem_of(path)), instance, group=clip.youtube_id)
-    builder.require_found(", ".join(file.name for file in csv_files), tree.videos[0])
+    builder.require_found(", ".join(file.name for file in csv_files))
     if without_split:
         builder.notes.append(
             f"{without_split:,} clips without split: neither a column 'split' nor the name of their csv tells it"
         )
-    further_stems = set(further)
-    unlisted = [path for path in tree.videos if path not in builder and path not in further_stems]
+    unlisted = [path for path in files.values() if path not in builder]
     builder.note_some(unlisted, "video", "in none of the csv files ignored")
-    builder.note_some(further, "video", "with the name of another one ignored")
-    builder.take_notes_of(tree)
     return builder.build()
 
 
@@ -105,7 +96,8 @@ def _find_csv_files(request: SourceRequest) -> list[Path]:
 
 def _read_clips(file: Path) -> Iterator[_Clip]:
     columns, rows = read_csv(file)
-    require_columns(file, columns, _COLUMNS)
+    if absent := [name for name in _COLUMNS if name not in columns]:
+        raise SourceError(f"{file}: no column {', '.join(absent)}; the columns are: {', '.join(columns)}")
     if "label" not in columns:
         raise SourceError(
             f"{file}: no column label (the columns are: {', '.join(columns)}); the test sets of Kinetics have no "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,32 +14,29 @@ from vclimb.pipeline.sources.table import SourceTable
 
 @dataclass(frozen=True)
 class SourceRequest:
-    """Arguments of `read_source`, with absolute paths.
+    """Arguments of `read_source`, with absolute paths."""
 
-    Attributes:
-        source: Folder with the videos; for the layout `table` also the table itself.
-        annotations: Annotation files, or folders that hold them. Empty: they lie in the source.
-        columns: Names of our columns to names of the columns in the user's table.
-        allow_outside: Whether a table may name files outside the source.
-    """
-
-    source: Path
-    annotations: tuple[Path, ...] = ()
+    source: Path  # Folder with the videos; for the layout `table` also the table itself.
+    annotations: tuple[Path, ...] = ()  # Annotation files, or folders that hold them. Empty: they lie in the source.
+    # Names of our columns to names of the columns in the user's table.
     columns: Mapping[str, str] = field(default_factory=dict)
-    allow_outside: bool = False
+    allow_outside: bool = False  # Whether a table may name files outside the source.
 
     def annotation_files(self, suffixes: Sequence[str], subfolders: Sequence[str] = ()) -> list[Path]:
-        """List the files that may hold annotations, sorted: the user's, or those in the source.
+        """List the files with some suffixes that may hold annotations, sorted: the user's, or those in the source.
 
-        Args:
-            suffixes: Suffixes in lower case, with dot.
-            subfolders: Folders of the source, beside its top, where this layout's annotations usually lie.
+        `subfolders` are folders of the source, beside its top, where this layout's annotations usually lie.
         """
         files: set[str] = set()
         for place in self.annotations or (self.source, *(self.source / name for name in subfolders)):
             files.update(_files_in(place) if os.path.isdir(place) else [str(place)])
         fitting = (file for file in files if os.path.splitext(file)[1].lower() in suffixes)
         return sorted(Path(file) for file in fitting if os.path.isfile(file))
+
+    def named_files(self, pattern: re.Pattern[str], subfolders: Sequence[str] = ()) -> list[tuple[re.Match[str], Path]]:
+        """List the text and JSON files among `annotation_files` whose names match, each with its match."""
+        files = self.annotation_files((".txt", ".json"), subfolders)
+        return [(match, file) for file in files if (match := pattern.fullmatch(file.name))]
 
     def places(self, subfolders: Sequence[str] = ()) -> str:
         """Name the places where `annotation_files` looks, for messages."""
@@ -60,14 +58,6 @@ class SourceRequest:
                 "leave it out, or name the layout that it belongs to (--layout)"
             )
 
-    def refuse_columns(self, layout: str) -> None:
-        """Raise a SourceError if the user named columns for a layout that isn't a table."""
-        if self.columns:
-            pairs = ", ".join(f"{ours}={theirs}" for ours, theirs in self.columns.items())
-            raise SourceError(
-                f"layout {layout!r} takes no column names, but {pairs} was given; leave it out, or use --layout table"
-            )
-
 
 def _files_in(folder: Path) -> list[str]:
     try:
@@ -79,17 +69,11 @@ def _files_in(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """One arrangement of videos and labels on disk.
+    """One arrangement of videos and labels on disk."""
 
-    Attributes:
-        name: Name of the layout for `--layout`.
-        looks_for: Description of the files that `recognise` looks for.
-        recognise: Function that describes the evidence that a source has this layout, or returns None. It reads little,
-            and never raises for malformed content.
-        read: Function that reads the whole table.
-    """
-
-    name: str
-    looks_for: str
+    name: str  # Name of the layout for `--layout`.
+    looks_for: str  # Description of the files that `recognise` looks for.
+    # Function that describes the evidence that a source has this layout, or returns None. It reads little, and never
+    # raises for malformed content.
     recognise: Callable[[SourceRequest], str | None]
-    read: Callable[[SourceRequest], SourceTable]
+    read: Callable[[SourceRequest], SourceTable]  # Function that reads the table; malformed content is a SourceError.

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Sequence
+from pathlib import Path
 
 from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.builder import TableBuilder
+from vclimb.pipeline.sources.layout import SourceRequest
 
 SPLITS = ("train", "val", "test")
 _SPELLINGS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validate": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 
 
@@ -32,15 +30,7 @@ def split_in_file_name(stem: str) -> str | None:
 
 
 def parse_split(text: str, where: str) -> str | None:
-    """Parse a field of an annotation file that names a split; None where the field is empty.
-
-    Args:
-        text: Content of the field.
-        where: File and row, for the error.
-
-    Raises:
-        SourceError: The field names no split.
-    """
+    """Parse the field at `where` (file and row) that names a split; None where the field is empty."""
     if not text.strip():
         return None
     if (split := split_named(text)) is None:
@@ -48,10 +38,27 @@ def parse_split(text: str, where: str) -> str | None:
     return split
 
 
-def choose_split_number(numbers: Collection[int]) -> tuple[int, str | None]:
-    """Choose the lowest of a data set's numbered splits; return it with a note if there are others."""
-    chosen = min(numbers)
-    if len(numbers) == 1:
-        return chosen, None
-    listed = ", ".join(str(number) for number in sorted(numbers))
-    return chosen, f"found splits {listed}: using split {chosen} (give the files of another by --annotations)"
+def official_split_files(
+    request: SourceRequest, builder: TableBuilder, pattern: re.Pattern[str], subfolders: Sequence[str], expected: str
+) -> tuple[int, list[tuple[str, Path]]]:
+    """Find the files of a data set's numbered splits, and choose the split of the lowest number.
+
+    The names of the files match `pattern`, with the groups `name` and `number`; errors describe them by `expected`.
+
+    Returns:
+        The number, and the name and path of each of its files. No files: the source has no splits.
+    """
+    files = request.named_files(pattern, subfolders)
+    request.refuse_unused_annotations([file for _, file in files], expected)
+    if not files and request.annotations:
+        raise SourceError(f"no {expected} in {request.places()}")
+    numbers = sorted({int(match["number"]) for match, _ in files})
+    if not files:
+        builder.notes.append(f"no {expected} in {request.places(subfolders)}: no splits")
+        return 0, []
+    if len(numbers) > 1:
+        listed = ", ".join(map(str, numbers))
+        builder.notes.append(
+            f"found splits {listed}: using split {numbers[0]} (give the files of another by --annotations)"
+        )
+    return numbers[0], [(match["name"], file) for match, file in files if int(match["number"]) == numbers[0]]

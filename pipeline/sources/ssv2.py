@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from vclimb.pipeline.errors import SourceError
-from vclimb.pipeline.sources.annotations import expect, parse_json, parse_label, parse_video_id, peek_has, read_text
+from vclimb.pipeline.sources.annotations import expect, parse_label, parse_video_id, peek_has, read_json
 from vclimb.pipeline.sources.builder import TableBuilder
 from vclimb.pipeline.sources.keys import make_key
 from vclimb.pipeline.sources.layout import Layout, SourceRequest
@@ -32,11 +32,7 @@ def read(request: SourceRequest) -> SourceTable:
     """Read the videos `<id>.webm` (or of another suffix), in any folder. Keys are the ids.
 
     The class is the template without its brackets: `Putting something onto something`.
-
-    Raises:
-        SourceError: There is no train or validation json, a json is malformed, or no listed video is on disk.
     """
-    request.refuse_columns(NAME)
     json_files: dict[str, Path] = {}
     for part, file in _find_json_files(request):
         if part in json_files:
@@ -51,17 +47,18 @@ def read(request: SourceRequest) -> SourceTable:
             f"{request.places(_JSON_FOLDERS)}; give them by --annotations"
         )
     tree = scan_videos(request.source)
-    tree.require_videos()
-    files, further = tree.by_stem()
-    templates = _read_templates(json_files[_LABELS]) if _LABELS in json_files else None
-    builder = TableBuilder(NAME, request.source)
+    files = tree.by_stem()
+    templates = None
+    if _LABELS in json_files:
+        templates = {class_of_template(template) for template in read_json(json_files[_LABELS], dict)}
+    builder = TableBuilder(NAME, request.source, tree)
     listed: dict[str, str] = {}
     unlabelled = 0
     for part in ("train", "val", "test"):
         if part not in json_files:
             continue
         file = json_files[part]
-        for number, item in enumerate(expect(parse_json(read_text(file), str(file)), list, str(file), "the content")):
+        for number, item in enumerate(read_json(file, list)):
             where = f"{file} item {number + 1}"
             fields = expect(item, dict, where, "an item")
             video_id = parse_video_id(fields.get("id"), where, "the id")
@@ -78,13 +75,11 @@ def read(request: SourceRequest) -> SourceTable:
                 builder.add(files[video_id], make_key(video_id), Instance(label, part))
             else:
                 builder.miss(video_id, f"listed in {file.name}, but not on disk")
-    builder.require_found(", ".join(file.name for file in json_files.values()), tree.videos[0])
+    builder.require_found(", ".join(file.name for file in json_files.values()))
     if unlabelled:
         builder.notes.append(f"{count(unlabelled, 'video')} of {json_files['test'].name} left out for want of labels")
     unlisted = [path for stem, path in files.items() if stem not in listed]
     builder.note_some(unlisted, "video", "in none of the json files ignored")
-    builder.note_some(further, "video", "with the name of another one ignored")
-    builder.take_notes_of(tree)
     return builder.build()
 
 
@@ -95,14 +90,8 @@ def class_of_template(template: str) -> str:
 
 def _find_json_files(request: SourceRequest) -> list[tuple[str, Path]]:
     """The json files, each with its part: `labels`, `train`, `val` or `test`."""
-    files = request.annotation_files((".json",), _JSON_FOLDERS)
-    matches = ((_FILE_NAME.fullmatch(file.name), file) for file in files)
-    return [(split_named(match[1]) or _LABELS, file) for match, file in matches if match]
-
-
-def _read_templates(file: Path) -> set[str]:
-    content = parse_json(read_text(file), str(file))
-    return {class_of_template(template) for template in expect(content, dict, str(file), "the content")}
+    files = request.named_files(_FILE_NAME, _JSON_FOLDERS)
+    return [(split_named(match[1]) or _LABELS, file) for match, file in files]
 
 
 LAYOUT = Layout(NAME, "train.json and validation.json of Something-Something v2", recognise, read)

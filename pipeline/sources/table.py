@@ -10,68 +10,41 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Instance:
-    """A labelled segment of a video.
+    """A labelled segment of a video."""
 
-    Attributes:
-        label: Class name as the source spells it.
-        split: `train`, `val` or `test`. None: the source has no splits.
-        start_seconds: Start in the source video. None: its first frame.
-        end_seconds: End in the source video, exclusive. None: its last frame.
-    """
-
-    label: str
-    split: str | None = None
-    start_seconds: float | None = None
-    end_seconds: float | None = None
+    label: str  # Class name as the source spells it.
+    split: str | None = None  # `train`, `val` or `test`. None: the source has no splits.
+    start_seconds: float | None = None  # Start in the source video. None: its first frame.
+    end_seconds: float | None = None  # End in the source video, exclusive. None: its last frame.
 
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """One file of the source and its instances. A file is stored once, however many instances it has.
+    """One file of the source and its instances. A file is stored once, however many instances it has."""
 
-    Attributes:
-        path: Path relative to the table's root. It may hold any bytes that the file system allows (surrogateescape).
-        key: Name of the video in the shards, made by `keys.make_key`; unique in a table.
-        instances: Labelled segments of the video.
-        group: Name shared by videos that were cut from one recording. None: unknown.
-    """
-
-    path: str
-    key: str
-    instances: tuple[Instance, ...]
-    group: str | None = None
+    path: str  # Path relative to the table's root. It may hold any bytes that the file system allows (surrogateescape).
+    key: str  # Name of the video in the shards, made by `keys.make_key`; unique in a table.
+    instances: tuple[Instance, ...]  # Labelled segments of the video.
+    group: str | None = None  # Name shared by videos that were cut from one recording. None: unknown.
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A video that an annotation file lists and that is not on disk, or can't be used as listed.
+    """A video that an annotation file lists and that is not on disk, or can't be used as listed."""
 
-    Attributes:
-        path: Path or name of the video as listed.
-        reason: Reason why the video can't be used.
-    """
-
-    path: str
-    reason: str
+    path: str  # Path or name of the video as listed.
+    reason: str  # Reason why the video can't be used.
 
 
 @dataclass(frozen=True)
 class SourceTable:
-    """All videos of a source, sorted by (first label, key), so that a class lies together on disk.
+    """All videos of a source, sorted by (first label, key), so that a class lies together on disk."""
 
-    Attributes:
-        layout: Name of the layout.
-        root: Absolute folder that all paths are relative to.
-        videos: Videos, unique by key and by path.
-        missing: Listed videos that can't be used. Kinetics and ActivityNet normally have some.
-        notes: Sentences for the user about guesses and ignored files.
-    """
-
-    layout: str
-    root: Path
-    videos: tuple[SourceVideo, ...]
-    missing: tuple[Missing, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    layout: str  # Name of the layout.
+    root: Path  # Absolute folder that all paths are relative to.
+    videos: tuple[SourceVideo, ...]  # Videos, unique by key and by path.
+    missing: tuple[Missing, ...] = ()  # Listed videos that can't be used. Kinetics and ActivityNet normally have some.
+    notes: tuple[str, ...] = field(default=())  # Sentences for the user about guesses and ignored files.
 
     def __post_init__(self) -> None:
         for what, names in (("key", [v.key for v in self.videos]), ("path", [v.path for v in self.videos])):

@@ -19,54 +19,34 @@ VIDEO_SUFFIXES = (
 
 @dataclass
 class VideoTree:
-    """The video files below a folder.
+    """The video files below a folder."""
 
-    Attributes:
-        root: Absolute folder.
-        videos: Paths relative to the root, sorted. They include broken links, which a later stage explains.
-        other_suffixes: Number of other files by suffix, in lower case.
-        unreadable: Folders that could not be listed, or that link back to a folder above.
-    """
-
-    root: Path
+    root: Path  # Absolute folder.
+    # Paths relative to the root, sorted. They include broken links, which a later stage explains.
     videos: list[str] = field(default_factory=list)
-    other_suffixes: Counter[str] = field(default_factory=Counter)
+    other_suffixes: Counter[str] = field(default_factory=Counter)  # Number of other files by suffix, in lower case.
+    # Folders that could not be listed, or that link back to a folder above.
     unreadable: list[Missing] = field(default_factory=list)
+    further: list[str] = field(default_factory=list)  # Paths that `by_stem` left out.
 
     def notes(self) -> list[str]:
         """Sentences about ignored files."""
-        if not self.other_suffixes:
-            return []
-        total = sum(self.other_suffixes.values())
-        return [f"ignored {count(total, 'file')} with other suffixes: {self._others()}"]
+        notes = note_some(self.further, "video", "with the name of another one ignored")
+        if self.other_suffixes:
+            total = sum(self.other_suffixes.values())
+            notes.append(f"ignored {count(total, 'file')} with other suffixes: {self.others()}")
+        return notes
 
-    def by_stem(self) -> tuple[dict[str, str], list[str]]:
-        """The first path of each file stem, and the paths of further files with the same stem."""
+    def by_stem(self) -> dict[str, str]:
+        """The first path of each file stem. `further` keeps the other paths."""
         first: dict[str, str] = {}
-        further: list[str] = []
         for path in self.videos:
-            stem = stem_of(path)
-            if stem in first:
-                further.append(path)
-            else:
-                first[stem] = path
-        return first, further
+            if first.setdefault(stem_of(path), path) != path:
+                self.further.append(path)
+        return first
 
-    def require_videos(self) -> None:
-        """Check that there is a video.
-
-        Raises:
-            SourceError: There is none. The message lists the suffixes of videos and of the files there.
-        """
-        if self.videos:
-            return
-        looked_for = " ".join(VIDEO_SUFFIXES)
-        there = f"the files there are {self._others()}" if self.other_suffixes else "there are no files"
-        if self.unreadable:
-            there += f"; {self.unreadable[0].path!r}: {self.unreadable[0].reason}"
-        raise SourceError(f"no videos below {str(self.root)!r}: looked for {looked_for}; {there}")
-
-    def _others(self) -> str:
+    def others(self) -> str:
+        """The most common suffixes of other files, with their numbers."""
         most = self.other_suffixes.most_common(8)
         shown = [f"{printable_path(suffix) or 'no suffix'} ({number})" for suffix, number in most]
         return ", ".join(shown) + (", ..." if len(self.other_suffixes) > len(most) else "")
@@ -75,9 +55,8 @@ class VideoTree:
 def scan_videos(root: Path, under: str = "") -> VideoTree:
     """Find all videos below a folder, at any depth. Hidden files and folders are ignored, links are followed.
 
-    Args:
-        root: Absolute folder that the paths are relative to.
-        under: Folder of the root to search. Empty: the whole root.
+    Paths are relative to `root`, of which only the folder `under` is searched. Raises a SourceError where there is no
+    video; the message lists the suffixes of videos and of the files there.
     """
     tree = VideoTree(root)
     for path, is_video in _walk(root, under, tree.unreadable):
@@ -85,6 +64,11 @@ def scan_videos(root: Path, under: str = "") -> VideoTree:
             tree.videos.append(path)
         else:
             tree.other_suffixes[os.path.splitext(path)[1].lower()] += 1
+    if not tree.videos:
+        there = f"the files there are {tree.others()}" if tree.other_suffixes else "there are no files"
+        if tree.unreadable:
+            there += f"; {tree.unreadable[0].path!r}: {tree.unreadable[0].reason}"
+        raise SourceError(f"no videos below {str(root)!r}: looked for {' '.join(VIDEO_SUFFIXES)}; {there}")
     tree.videos.sort()
     return tree
 
@@ -123,6 +107,11 @@ def some_of(names: Iterable[str], limit: int = 3) -> str:
     everything: Sequence[str] = list(names)
     shown = ", ".join(printable_path(name) for name in everything[:limit])
     return shown + (f" and {len(everything) - limit:,} more" if len(everything) > limit else "")
+
+
+def note_some(names: list[str], noun: str, why: str) -> list[str]:
+    """A note about several names, such as `3 videos <why>: a, b, c`; an empty list where there are none."""
+    return [f"{count(len(names), noun)} {why}: {some_of(names)}"] if names else []
 
 
 def _walk(root: Path, under: str, unreadable: list[Missing]) -> Iterator[tuple[str, bool]]:

@@ -11,14 +11,14 @@ from vclimb.pipeline.sources.annotations import read_lines
 from vclimb.pipeline.sources.builder import TableBuilder
 from vclimb.pipeline.sources.keys import make_key
 from vclimb.pipeline.sources.layout import Layout, SourceRequest
-from vclimb.pipeline.sources.splits import choose_split_number
+from vclimb.pipeline.sources.splits import official_split_files
 from vclimb.pipeline.sources.table import Instance, SourceTable
 from vclimb.pipeline.sources.tree import count, first_video, folders_in, scan_videos, some_of, stem_of
 
 NAME = "ucf101"
 _LIST_FOLDER = "ucfTrainTestlist"
 _VIDEO_FOLDERS = ("UCF-101", "UCF101", "videos")
-_LIST_NAME = re.compile(r"(train|test)list(\d+)\.txt")
+_LIST_NAME = re.compile(r"(?P<name>train|test)list(?P<number>\d+)\.txt")
 _LINE = re.compile(r"(?P<label>[^/\\.][^/\\]*)/(?P<file>v_[^/\\]+\.\w+)(?:\s+\d+)?")
 _STEM = re.compile(r"(?P<group>v_(?P<label>\w+)_g\d+)_c\d+")
 _PROBED_FOLDERS = 8
@@ -26,8 +26,8 @@ _PROBED_FOLDERS = 8
 
 def recognise(request: SourceRequest) -> str | None:
     """Recognise train and test lists, or class folders of videos named as in UCF101."""
-    if lists := _find_lists(request):
-        return f"UCF101 lists ({lists[0].name}, ...)"
+    if lists := request.named_files(_LIST_NAME, (_LIST_FOLDER,)):
+        return f"UCF101 lists ({lists[0][1].name}, ...)"
     if request.annotations:
         return None
     top = request.source / _video_folder(request.source)
@@ -40,16 +40,11 @@ def read(request: SourceRequest) -> SourceTable:
     """Read the videos with the splits of the pair of lists with the lowest number.
 
     Keys are file stems (`v_Surfing_g01_c01`). The group is the recording that clips were cut from (`v_Surfing_g01`).
-
-    Raises:
-        SourceError: There are no videos, or the lists are malformed or not a pair.
     """
-    request.refuse_columns(NAME)
     tree = scan_videos(request.source, _video_folder(request.source))
-    tree.require_videos()
-    builder = TableBuilder(NAME, request.source)
+    builder = TableBuilder(NAME, request.source, tree)
     listed = _read_lists(request, builder)
-    files, further = tree.by_stem()
+    files = tree.by_stem()
     unnamed = [path for stem, path in files.items() if not _STEM.fullmatch(stem)]
     unlisted: list[str] = []
     for stem, path in files.items():
@@ -62,8 +57,6 @@ def read(request: SourceRequest) -> SourceTable:
     for stem, (_, _, line) in listed.items():
         if stem not in files:
             builder.miss(line, "in the official lists, but not on disk")
-    if not listed:
-        builder.notes.append(f"no trainlist01.txt and testlist01.txt in {request.places((_LIST_FOLDER,))}: no splits")
     if len(unnamed) == len(files):
         raise SourceError(
             f"none of the {count(len(files), 'video')} in {str(request.source)!r} is named as in UCF101 "
@@ -71,8 +64,6 @@ def read(request: SourceRequest) -> SourceTable:
         )
     builder.note_some(unlisted, "video", "in none of the lists, kept without split")
     builder.note_some(unnamed, "video", "not named as in UCF101 (v_Class_g01_c01) ignored")
-    builder.note_some(further, "video", "with the name of another one ignored")
-    builder.take_notes_of(tree)
     return builder.build()
 
 
@@ -80,30 +71,19 @@ def _video_folder(source: Path) -> str:
     return next((name for name in _VIDEO_FOLDERS if os.path.isdir(source / name)), "")
 
 
-def _find_lists(request: SourceRequest) -> list[Path]:
-    return [file for file in request.annotation_files((".txt",), (_LIST_FOLDER,)) if _LIST_NAME.fullmatch(file.name)]
-
-
 def _read_lists(request: SourceRequest, builder: TableBuilder) -> dict[str, tuple[str, str, str]]:
     """Read label, split and listed path of each stem; empty if there are no lists."""
-    files = _find_lists(request)
-    request.refuse_unused_annotations(files, "trainlist01.txt and testlist01.txt")
-    if not files:
-        if request.annotations:
-            raise SourceError(f"no trainlist01.txt and testlist01.txt in {request.places()}")
-        return {}
-    by_number: dict[int, dict[str, Path]] = {}
-    for file in files:
-        if match := _LIST_NAME.fullmatch(file.name):
-            by_number.setdefault(int(match[2]), {})[match[1]] = file
-    number, note = choose_split_number(by_number)
-    builder.notes += [note] if note else []
+    number, files = official_split_files(
+        request, builder, _LIST_NAME, (_LIST_FOLDER,), "trainlist01.txt and testlist01.txt"
+    )
+    lists = dict(files)
     listed: dict[str, tuple[str, str, str]] = {}
-    for split in ("train", "test"):
-        if split not in by_number[number]:
-            there = next(iter(by_number[number].values()))
-            raise SourceError(f"{there} is there, but {split}list{number:02d}.txt is not; both are needed for splits")
-        for where, line in read_lines(by_number[number][split]):
+    for split in ("train", "test") if lists else ():
+        if split not in lists:
+            raise SourceError(
+                f"{files[0][1]} is there, but {split}list{number:02d}.txt is not; both are needed for splits"
+            )
+        for where, line in read_lines(lists[split]):
             if (match := _LINE.fullmatch(line)) is None:
                 raise SourceError(f"{where}: {line[:80]!r} is not of the form Class/v_Class_g01_c01.avi")
             stem = stem_of(match["file"])

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vclimb.pipeline.errors import SourceError
-from vclimb.pipeline.sources.annotations import expect, parse_label, parse_range
+from vclimb.pipeline.sources.annotations import (
+    TABLE_SUFFIXES,
+    expect,
+    parse_label,
+    parse_range,
+    peek_table_columns,
+    read_rows,
+)
 from vclimb.pipeline.sources.builder import TableBuilder
 from vclimb.pipeline.sources.keys import is_key, keys_of_paths, make_key
 from vclimb.pipeline.sources.layout import Layout, SourceRequest
-from vclimb.pipeline.sources.listed_files import ListedFiles
-from vclimb.pipeline.sources.rows import TABLE_SUFFIXES, peek_table_columns, read_rows
 from vclimb.pipeline.sources.splits import parse_split
 from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.suggestion import suggestion
 
 NAME = "table"
 REQUIRED_COLUMNS = ("path", "label")
@@ -24,15 +30,6 @@ OPTIONAL_COLUMNS = ("split", "group", "key", "t_start", "t_end")
 _COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
 _USUAL_STEM = "videos"
 _USUAL_NAMES = ", ".join(f"{_USUAL_STEM}{suffix}" for suffix in TABLE_SUFFIXES)
-
-
-@dataclass(frozen=True)
-class _Row:
-    where: str
-    listed: str
-    instance: Instance
-    group: str | None
-    key: str | None
 
 
 @dataclass
@@ -54,7 +51,8 @@ def recognise(request: SourceRequest) -> str | None:
         return f"a table ({request.source.name})" if request.source.suffix.lower() in TABLE_SUFFIXES else None
     files = request.annotation_files(TABLE_SUFFIXES)
     if request.annotations:
-        files = [file for file in files if file.suffix.lower() != ".csv" or _has_our_columns(file)]
+        ours = set(REQUIRED_COLUMNS)
+        files = [file for file in files if file.suffix.lower() != ".csv" or ours <= set(peek_table_columns(file))]
     else:
         files = [file for file in files if file.stem.lower() == _USUAL_STEM]
     return f"a table ({', '.join(file.name for file in files)})" if files else None
@@ -64,11 +62,8 @@ def read(request: SourceRequest) -> SourceTable:
     """Read the videos that the table lists; rows with the same path are instances of one video.
 
     Columns: `path` (relative to the source folder, or to the table's folder if the table is the source), `label`, and
-    optionally `split`, `group`, `key`, `t_start` and `t_end` (seconds). A valid key in the table is kept.
-
-    Raises:
-        SourceError: There is no table, or more than one; a column is missing; a row is malformed or contradicts
-            another; a path leads outside; none of the files is on disk.
+    optionally `split`, `group`, `key`, `t_start` and `t_end` (seconds). A valid key in the table is kept. Rows that are
+    malformed or contradict another, and paths that lead outside, are errors.
     """
     file, root = _locate(request)
     theirs = {ours: request.columns.get(ours, ours) for ours in _COLUMNS}
@@ -77,15 +72,17 @@ def read(request: SourceRequest) -> SourceTable:
     files = ListedFiles(root, request.allow_outside)
     videos: dict[str, _Video] = {}
     for where, fields in raw_rows:
-        row = _parse_row(where, {ours: fields.get(name) for ours, name in theirs.items()})
-        path, problem = files.find(row.listed, row.where)
-        video = videos.setdefault(path, _Video(row.where, problem, []))
-        video.instances.append(row.instance)
-        for name, value in (("group", row.group), ("key", row.key)):
+        row = {ours: fields.get(name) for ours, name in theirs.items()}
+        listed, instance = _parse_row(where, row)
+        path, problem = files.find(listed, where)
+        video = videos.setdefault(path, _Video(where, problem, []))
+        video.instances.append(instance)
+        for name in ("group", "key"):
+            value = _text(row.get(name), where, name)
             before = getattr(video, name)
             if before is not None and value is not None and before != value:
                 raise SourceError(
-                    f"{row.where}: {name} {value!r} of {row.listed!r} is not the {before!r} that its first row has "
+                    f"{where}: {name} {value!r} of {listed!r} is not the {before!r} that its first row has "
                     f"({video.first_row}); all rows of a path must agree"
                 )
             setattr(video, name, value if before is None else before)
@@ -101,10 +98,6 @@ def read(request: SourceRequest) -> SourceTable:
             builder.add(path, keys[path], instance, group=video.group)
     builder.require_found(str(file))
     return builder.build()
-
-
-def _has_our_columns(file: Path) -> bool:
-    return set(REQUIRED_COLUMNS) <= set(peek_table_columns(file))
 
 
 def _locate(request: SourceRequest) -> tuple[Path, Path]:
@@ -129,11 +122,8 @@ def _choose_columns(file: Path, columns: Sequence[str], renamed: Mapping[str, st
     present = ", ".join(columns)
     for ours, theirs in renamed.items():
         if ours not in _COLUMNS:
-            near = difflib.get_close_matches(ours, _COLUMNS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise SourceError(
-                f"--columns {ours}={theirs}: {ours!r} is none of our columns ({', '.join(_COLUMNS)}){hint}"
-            )
+            hint = suggestion(ours, _COLUMNS)
+            raise SourceError(f"--columns {ours}={theirs}: {ours!r} is none of our columns; {hint}")
         if theirs not in columns:
             raise SourceError(f"{file}: --columns {ours}={theirs}: no column {theirs!r}; the columns are: {present}")
     chosen = {ours: renamed.get(ours, ours) for ours in _COLUMNS if renamed.get(ours, ours) in columns}
@@ -145,15 +135,14 @@ def _choose_columns(file: Path, columns: Sequence[str], renamed: Mapping[str, st
     return chosen
 
 
-def _parse_row(where: str, fields: Mapping[str, object]) -> _Row:
+def _parse_row(where: str, fields: Mapping[str, object]) -> tuple[str, Instance]:
     listed = _text(fields["path"], where, "path", strip=False)
     if listed is None:
         raise SourceError(f"{where}: the path is empty")
     label = parse_label(_text(fields["label"], where, "label") or "", where)
     split = parse_split(_text(fields.get("split"), where, "split") or "", where)
     start, end = parse_range(fields.get("t_start"), fields.get("t_end"), where, ("t_start", "t_end"))
-    group, key = (_text(fields.get(name), where, name) for name in ("group", "key"))
-    return _Row(where, listed, Instance(label, split, start, end), group, key)
+    return listed, Instance(label, split, start, end)
 
 
 def _text(value: object, where: str, name: str, strip: bool = True) -> str | None:
@@ -197,6 +186,59 @@ def _note_on_columns(file: Path, chosen: Mapping[str, str], columns: Sequence[st
     used = ", ".join(ours if ours == theirs else f"{ours}={theirs}" for ours, theirs in chosen.items())
     unused = ", ".join(name for name in columns if name not in chosen.values())
     return f"read {file.name}: {used}" + (f"; columns not used: {unused}" if unused else "")
+
+
+class ListedFiles:
+    """Finder of the files of a table.
+
+    `root` is the absolute folder that relative paths start from, without symbolic links in its path. Paths may leave
+    it only where `allow_outside`.
+    """
+
+    def __init__(self, root: Path, allow_outside: bool) -> None:
+        self._root = str(root)
+        self._prefix = self._root.rstrip("/") + "/"
+        self._allow_outside = allow_outside
+        self._real_folders: dict[str, str] = {}  # a table names few folders and many files
+
+    def find(self, listed: str, where: str) -> tuple[str, str | None]:
+        """Find the file listed at `where` (file and row of the table).
+
+        Returns:
+            The file's path, relative to the root if it lies there, and the reason why it can't be used, or None.
+
+        Raises:
+            SourceError: The path leads outside the root: it is absolute, has `..`, or passes a link.
+        """
+        if "\0" in listed:
+            raise SourceError(f"{where}: path {listed!r} holds a zero byte")
+        absolute = os.path.normpath(os.path.join(self._root, listed))
+        folder, name = os.path.split(absolute)
+        try:
+            mode = os.lstat(absolute).st_mode
+            problem = None
+        except OSError as error:
+            mode = 0
+            gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+            problem = "listed, but not on disk" if gone else f"listed, but {error.strerror}"
+        if (real_folder := self._real_folders.get(folder)) is None:
+            real_folder = self._real_folders[folder] = os.path.realpath(folder)
+        real = os.path.realpath(absolute) if stat.S_ISLNK(mode) else os.path.join(real_folder, name)
+        if stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and os.path.isdir(real)):
+            problem = "listed, but it is a folder"
+        if not self._is_inside(real) and not self._allow_outside:
+            reached = "" if real == absolute else f" (it leads to {real!r})"
+            raise SourceError(
+                f"{where}: path {listed!r} lies outside of {self._root!r}{reached}; "
+                "if that is meant, allow it by --allow-outside"
+            )
+        for path in (absolute, os.path.join(real_folder, name)):  # the second where the root was named through a link
+            if self._is_inside(path):
+                return path[len(self._prefix) :] or ".", problem
+        return os.path.normpath(listed), problem
+
+    def _is_inside(self, path: str) -> bool:
+        return path == self._root or path.startswith(self._prefix)
 
 
 LAYOUT = Layout(NAME, f"a table named {_USUAL_NAMES}", recognise, read)
