@@ -27,6 +27,8 @@ def make_backbone(name: str, weights: str, make: Callable[[bool], nn.Module]) ->
         backbone = make(weights == "pretrained")
         if weights not in ("pretrained", "none"):
             _load(backbone, weights)
+    except SettingsError:
+        raise
     except (RuntimeError, OSError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
         reason = textwrap.shorten(str(error), 300)
         hint = "; without a network, give the path of their file, or none" if weights == "pretrained" else ""
