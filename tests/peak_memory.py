@@ -23,6 +23,7 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> PeakMemory:
+        self._before = set(psutil.Process().children())  # such as the fork server of another test's stream
         self._thread.start()
         return self
 
@@ -32,10 +33,9 @@ class PeakMemory:
 
     def _watch(self) -> None:
         command = psutil.Process().cmdline()
-        before = set(psutil.Process().children())  # such as the fork server of another test's stream
         while not self._done.wait(0.05):
             with contextlib.suppress(psutil.Error):
-                for worker in set(psutil.Process().children()) - before:
+                for worker in set(psutil.Process().children()) - self._before:
                     family = [worker, *worker.children(recursive=True)]
                     self.bytes = max(self.bytes, sum(_peak_bytes(process, command) for process in family))
 
