@@ -75,14 +75,8 @@ def _print(figures: vclimb.DatasetStatistics) -> None:
     for name in ("videos", "instances", "frames", "seconds", "MB"):
         table.add_column(name, justify="right")
     for row in figures.classes[:_SHOWN_CLASSES]:
-        table.add_row(
-            plain(row.label),
-            str(row.videos),
-            str(row.instances),
-            f"{row.frames:,}",
-            f"{row.seconds:,.1f}",
-            f"{row.bytes / 1e6:,.1f}",
-        )
+        numbers = (f"{row.videos}", f"{row.instances}", f"{row.frames:,}", f"{row.seconds:,.1f}")
+        table.add_row(plain(row.label), *numbers, f"{row.bytes / 1e6:,.1f}")
     out.print(table)
     if (more := len(figures.classes) - _SHOWN_CLASSES) > 0:
         out.print(f"... and {more} more classes (--json lists all)")

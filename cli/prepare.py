@@ -101,24 +101,22 @@ def command(
 
 
 def _print_summary(summary: vclimb.PrepareSummary) -> None:
-    """Print the numbers of prepared, skipped and failed videos, and the data set's size."""
     totals = summary.totals
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", style="bold")
     grid.add_column()
+    failed = f"failed: see {plain(str(summary.out / 'errors.jsonl'))}"
     grid.add_row(str(summary.prepared), "videos prepared")
-    if summary.already_there:
-        grid.add_row(str(summary.already_there), "there already")
-    if summary.failed_now:
-        grid.add_row(f"[red]{len(summary.failed_now)}[/]", f"failed: see {plain(str(summary.out / 'errors.jsonl'))}")
-    if summary.failed_before:
-        grid.add_row(str(summary.failed_before), "failed in an earlier run; --retry-failed takes them again")
-    if summary.missing:
-        grid.add_row(str(summary.missing), "listed by the source but not on disk (in errors.jsonl)")
-    if summary.changed:
-        grid.add_row(str(len(summary.changed)), "source files changed since; kept as prepared (a new --out takes them)")
-    if summary.gone:
-        grid.add_row(str(summary.gone), "no longer in the source; kept")
+    for number, what in (
+        (summary.already_there, "there already"),
+        (len(summary.failed_now), failed),
+        (summary.failed_before, "failed in an earlier run; --retry-failed takes them again"),
+        (summary.missing, "listed by the source but not on disk (in errors.jsonl)"),
+        (len(summary.changed), "source files changed since; kept as prepared (a new --out takes them)"),
+        (summary.gone, "no longer in the source; kept"),
+    ):
+        if number:
+            grid.add_row(f"[red]{number}[/]" if what == failed else str(number), what)
     out.print(grid)
     for error in summary.failed_now[:_SHOWN_FAILURES]:
         out.print(f"  [red]{plain(error.path)}[/]: {plain(error.stage)}: {plain(error.reason)}")
@@ -135,15 +133,10 @@ def _print_summary(summary: vclimb.PrepareSummary) -> None:
 
 
 def _parse_columns(pairs: list[str]) -> dict[str, str]:
-    """Read `label=class` pairs as a mapping.
-
-    Raises:
-        SettingsError: A pair has no `=`.
-    """
     columns = {}
     for pair in pairs:
-        ours, equals, theirs = pair.partition("=")
-        if not equals or not ours or not theirs:
+        ours, _, theirs = pair.partition("=")
+        if not ours or not theirs:
             raise vclimb.SettingsError(f"--columns {pair!r} is not understood; write OURS=THEIRS, e.g. label=class")
         columns[ours] = theirs
     return columns
