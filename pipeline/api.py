@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from vclimb.pipeline.dataset.contact_sheet import write_contact_sheet
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings, default_quality, parse_rate
+from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings, parse_rate
 from vclimb.pipeline.dataset.statistics import DatasetStatistics, dataset_statistics
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources import AUTO, read_source
 from vclimb.pipeline.system.cores import require_workers
 from vclimb.pipeline.transcode.executors.executor import EXECUTORS, Executor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg, require_encoder
-from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary, prepare_table
+from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun, PrepareSummary
 from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.verify import VerifyReport, verify
 
@@ -184,9 +184,11 @@ def prepare(
         TargetError: The target is full, read-only, in use, or not a data set. Published shards stay.
         FfmpegMissingError: No ffmpeg with the codec's encoder was found.
     """
+    if quality is None:
+        quality = CODECS[codec].default if codec in CODECS else 0  # `EncodeSettings` refuses an unknown codec
     settings = EncodeSettings(
         codec=codec,
-        quality=default_quality(codec) if quality is None else quality,
+        quality=quality,
         short_side=short_side,
         fps=parse_rate(fps),
         max_frames=max_frames,
@@ -208,7 +210,7 @@ def prepare(
         for note in table.notes:
             shown.note(note)
         shown.note(f"{len(table.videos)} videos in {table.root}, layout {table.layout}; using {ffmpeg}")
-        summary = prepare_table(table, Path(out), settings, options, ffmpeg, placement, shown)
+        summary = PrepareRun(table, Path(out), settings, options, ffmpeg, placement, shown).run()
     dataset = Dataset.open(summary.out)
     dataset.summary = summary
     return dataset

@@ -22,7 +22,7 @@ from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideo, by
 from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
-from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary, prepare_table
+from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun, PrepareSummary
 from vclimb.pipeline.transcode.progress import PrepareProgress
 
 # Set in the environment of every process that a run of the tests starts, so that processes left behind are found.
@@ -85,7 +85,7 @@ def prepare_videos(
     options = {name: value for name, value in settings.items() if name in names}
     encode = {name: value for name, value in settings.items() if name not in names}
     encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")].default)
-    return prepare_table(
+    return PrepareRun(
         table_of(folder),
         out,
         EncodeSettings(**encode),
@@ -93,7 +93,7 @@ def prepare_videos(
         ffmpeg or find_ffmpeg(),
         executor or LocalExecutor(2),
         PrepareProgress(False),
-    )
+    ).run()
 
 
 @pytest.fixture(scope="session")

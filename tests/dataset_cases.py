@@ -25,8 +25,7 @@ from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance, SourceTable
 from vclimb.pipeline.transcode.executors.executor import Executor, MapExecutor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
-from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareSummary
-from vclimb.pipeline.transcode.prepare import prepare_table as prepare_with
+from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun, PrepareSummary
 from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.verify import verify
 
@@ -52,7 +51,7 @@ def prepare_table(
     encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")].default)
     progress = PrepareProgress(False)
     executor = executor or InlineExecutor()
-    return prepare_with(table, out, EncodeSettings(**encode), options, find_ffmpeg(), executor, progress)
+    return PrepareRun(table, out, EncodeSettings(**encode), options, find_ffmpeg(), executor, progress).run()
 
 
 def make_source(folder: Path, classes: int, videos_per_class: int, frames: int = 10) -> Path:

@@ -11,10 +11,9 @@ import pytest
 from dataset_cases import InlineExecutor, digests, make_source
 
 import vclimb
-from vclimb.pipeline.transcode.executors.executor import EXECUTORS
+from vclimb.pipeline.transcode.executors.executor import EXECUTORS, make_shard
 from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.jobs import ShardJob
-from vclimb.pipeline.transcode.make_shard import make_shard
 
 ELSEWHERE = '''
 import pickle

@@ -29,6 +29,7 @@ from dataset_cases import (
 from video_cases import make_video
 
 from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.transcode.plan import PLAN
 from vclimb.pipeline.transcode.target import WORK
 
 SHARD_SIZE = "20KB"
@@ -205,7 +206,7 @@ def test_stopped_run_ends_at_once_and_continues(
     assert stderr.splitlines()[-1] == "stopped. Finished videos are kept: run the same command again to go on."
     assert run.wait_until_alone() == []
     left = sorted(path.name for path in (out / WORK).iterdir())
-    assert "plan.jsonl" in left
+    assert PLAN in left
     assert not [name for name in left if name.startswith("drafts")]
 
     assert vclimb_json(*arguments)["totals"]["videos"] == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import math
 import tarfile
 import tempfile
@@ -16,6 +17,7 @@ import pytest
 import webdataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from vclimb.pipeline.codecs.encoded import MAX_SIDE, MIN_SIDE
 from vclimb.pipeline.dataset.rows import FailedVideo
@@ -191,7 +193,7 @@ def test_rates_of_decimals_are_near_and_none_is_none() -> None:
 @quickly
 @given(encode_settings(), encode_settings())
 def test_settings_survive_json_and_tell_their_differences(ours: EncodeSettings, theirs: EncodeSettings) -> None:
-    assert EncodeSettings.from_json(ours.to_json()) == ours
+    assert TypeAdapter(EncodeSettings).validate_json(json.dumps(ours.to_json())) == ours
     assert ours.difference(ours) == []
     assert (ours.digest() == theirs.digest()) == (ours == theirs) == (ours.difference(theirs) == [])
     for line in ours.difference(theirs):
@@ -268,11 +270,11 @@ def test_what_is_written_to_a_shard_is_read_back(videos: list[tuple[str, bytes, 
         table = np.load(frames)
         assert table.dtype == np.int64
         first = 0
-        for (_, mp4, _, sizes), place in zip(videos, placed, strict=True):
-            assert whole[place.offset : place.offset + len(mp4)] == mp4
-            assert place.first_frame == first
+        for (_, mp4, _, sizes), (offset, first_frame) in zip(videos, placed, strict=True):
+            assert whole[offset : offset + len(mp4)] == mp4
+            assert first_frame == first
             rows = table[first : first + len(sizes)]
-            assert (rows[:, 0] - place.offset).tolist() == [sum(sizes[:i]) for i in range(len(sizes))]
+            assert (rows[:, 0] - offset).tolist() == [sum(sizes[:i]) for i in range(len(sizes))]
             assert rows[:, 1].tolist() == sizes
             assert rows[:, 2].tolist() == [7 * i for i in range(len(sizes))]
             first += len(sizes)

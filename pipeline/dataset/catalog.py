@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, FailedVideo, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
@@ -25,63 +26,32 @@ from vclimb.pipeline.system.durable import replace_file
 
 FORMAT_VERSION = 1
 HEADER, VIDEOS, INSTANCES, ERRORS = "dataset.json", "videos.parquet", "instances.parquet", "errors.jsonl"
+_VIDEOS = TypeAdapter(list[StoredVideo])
+_SETTINGS = TypeAdapter(EncodeSettings)
 
 
 @dataclass
 class ShardRecord:
-    """The catalog rows of one published shard.
+    """The catalog rows of one published shard."""
 
-    Attributes:
-        number: Number of the shard.
-        files: Files of the shard. None: none of its videos could be stored, so there are no files.
-        videos: Stored videos, in the shard's order.
-        instances: Instances, in the videos' order.
-        errors: Videos and instances that could not be stored.
-    """
-
-    number: int
-    files: ShardFiles | None
-    videos: list[StoredVideo] = field(default_factory=list)
-    instances: list[StoredInstance] = field(default_factory=list)
-    errors: list[FailedVideo] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON values; `from_json` reads it back."""
-        return {**asdict(self), "videos": [video.to_row() for video in self.videos]}
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> ShardRecord:
-        """The record that `to_json` wrote."""
-        return cls(
-            number=row["number"],
-            files=ShardFiles(**row["files"]) if row["files"] else None,
-            videos=[StoredVideo.from_row(video) for video in row["videos"]],
-            instances=[StoredInstance(**instance) for instance in row["instances"]],
-            errors=[FailedVideo(**error) for error in row["errors"]],
-        )
+    number: int  # Number of the shard.
+    files: ShardFiles | None  # Files of the shard. None: none of its videos could be stored, so there are no files.
+    videos: list[StoredVideo] = field(default_factory=list)  # Stored videos, in the shard's order.
+    instances: list[StoredInstance] = field(default_factory=list)  # Instances, in the videos' order.
+    errors: list[FailedVideo] = field(default_factory=list)  # Videos and instances that could not be stored.
 
 
 @dataclass
 class Catalog:
-    """All that is known of a data set.
+    """All that is known of a data set."""
 
-    Attributes:
-        name: Stem of the shards' file names.
-        settings: Settings that all videos are stored with.
-        ffmpeg: Versions of ffmpeg that wrote the data set.
-        shards: Shard number to the shard's files.
-        videos: Stored videos, in the shards' order.
-        instances: Instances, in the videos' order.
-        errors: Videos and instances that could not be stored, by path.
-    """
-
-    name: str
-    settings: EncodeSettings
-    ffmpeg: list[str]
-    shards: dict[int, ShardFiles] = field(default_factory=dict)
-    videos: list[StoredVideo] = field(default_factory=list)
-    instances: list[StoredInstance] = field(default_factory=list)
-    errors: list[FailedVideo] = field(default_factory=list)
+    name: str  # Stem of the shards' file names.
+    settings: EncodeSettings  # Settings that all videos are stored with.
+    ffmpeg: list[str]  # Versions of ffmpeg that wrote the data set.
+    shards: dict[int, ShardFiles] = field(default_factory=dict)  # Shard number to the shard's files.
+    videos: list[StoredVideo] = field(default_factory=list)  # Stored videos, in the shards' order.
+    instances: list[StoredInstance] = field(default_factory=list)  # Instances, in the videos' order.
+    errors: list[FailedVideo] = field(default_factory=list)  # Videos and instances that could not be stored, by path.
 
     def add(self, record: ShardRecord) -> None:
         """Add a shard's record. Of a shard that is already there, only new errors count; `write` drops repeats."""
@@ -113,11 +83,13 @@ class Catalog:
 
     def write(self, folder: Path) -> None:
         """Write the four files; dataset.json, which holds the others' digests, comes last."""
-        videos = _parquet([video.to_row() for video in self.videos], VIDEO_SCHEMA)
-        instances = _parquet([asdict(instance) for instance in self.instances], INSTANCE_SCHEMA)
         self.errors = sorted(dict.fromkeys(self.errors), key=lambda error: (error.path, error.stage, error.reason))
         rows = [json.dumps(asdict(error), ensure_ascii=False, sort_keys=True) + "\n" for error in self.errors]
-        errors = "".join(rows).encode()
+        files = {
+            VIDEOS: _parquet([video.to_row() for video in self.videos], VIDEO_SCHEMA),
+            INSTANCES: _parquet([asdict(instance) for instance in self.instances], INSTANCE_SCHEMA),
+            ERRORS: "".join(rows).encode(),
+        }
         header = {
             "name": self.name,
             "format_version": FORMAT_VERSION,
@@ -126,16 +98,12 @@ class Catalog:
             "ffmpeg": sorted(self.ffmpeg),
             "classes": self.classes,
             "totals": self.totals(),
-            "files": {
-                name: hashlib.sha256(data).hexdigest()
-                for name, data in ((VIDEOS, videos), (INSTANCES, instances), (ERRORS, errors))
-            },
-            "shards": [{"number": number, **asdict(files)} for number, files in sorted(self.shards.items())],
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            "shards": [{"number": number, **asdict(shard)} for number, shard in sorted(self.shards.items())],
         }
-        replace_file(folder / VIDEOS, videos)
-        replace_file(folder / INSTANCES, instances)
-        replace_file(folder / ERRORS, errors)
         header["sha256"] = _header_sha256(header)
+        for name, data in files.items():
+            replace_file(folder / name, data)
         replace_file(folder / HEADER, (json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode())
 
     @classmethod
@@ -150,14 +118,14 @@ class Catalog:
         """
         header = read_header(storage)
         try:
-            shards = {row["number"]: _files_of(row) for row in header["shards"]}
+            shards = {row.pop("number"): ShardFiles(**row) for row in header["shards"]}
             rows = _rows(storage.read(VIDEOS), VIDEO_SCHEMA)
-            videos = [StoredVideo.from_row(row) for row in rows if row["shard"] in shards]
+            videos = _VIDEOS.validate_python([row for row in rows if row["shard"] in shards])
             keys = {video.key for video in videos}
             instances = _rows(storage.read(INSTANCES), INSTANCE_SCHEMA)
             return cls(
                 name=header["name"],
-                settings=EncodeSettings.from_json(header["settings"]),
+                settings=_SETTINGS.validate_python(header["settings"]),
                 ffmpeg=header["ffmpeg"],
                 shards=shards,
                 videos=videos,
@@ -197,10 +165,6 @@ def read_header(storage: Storage) -> dict[str, Any]:
 def _header_sha256(header: dict[str, Any]) -> str:
     """SHA-256 of the content of dataset.json without the digest itself, as canonical JSON."""
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
-
-
-def _files_of(row: dict[str, Any]) -> ShardFiles:
-    return ShardFiles(**{name: value for name, value in row.items() if name != "number"})
 
 
 def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:

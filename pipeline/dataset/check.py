@@ -38,9 +38,6 @@ class FileSlice(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def tell(self) -> int:
-        return self._position
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = min(max(base + offset, 0), self._size)
@@ -63,8 +60,7 @@ class FileSlice(io.RawIOBase):
 def frame_ranges(video: str | FileSlice) -> FrameRanges:
     """Byte range in the file of each frame of a stored video, in presentation order. Nothing is decoded.
 
-    Raises:
-        VideoError: The container can't be read, holds no frames, or its frames aren't evenly spaced in time.
+    Raises a VideoError where the container can't be read, holds no frames, or has unevenly spaced frames.
     """
     try:
         with av.open(video, "r") as container:
@@ -130,11 +126,7 @@ def bad_h264_frames(video: str | FileSlice, ranges: FrameRanges, width: int, hei
 
 
 def check_decodes(path: Path, ranges: FrameRanges, codec: str, width: int, height: int) -> None:
-    """Decode every frame of a video file that was just stored.
-
-    Raises:
-        VideoError: A frame doesn't decode; the message names the first one.
-    """
+    """Decode every frame of a video file that was just stored. Raises a VideoError that names the first bad frame."""
     if codec == "jpeg":
         bad = bad_jpeg_frames(path, ranges, width, height)
     else:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vclimb.pipeline.arrays import Pixels
-from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
+from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.durable import replace_file
 
@@ -153,9 +153,7 @@ def contact_sheet(dataset: StoredDataset, columns: int = 8, max_rows: int = MAX_
     Raises:
         FrameDamagedError: A frame of the sheet doesn't decode.
     """
-    by_class: dict[str, list[StoredInstance]] = {label: [] for label in dataset.classes}
-    for instance in dataset.instances:
-        by_class[instance.label].append(instance)
+    by_class = dataset.by_class()
     rows = []
     for label in evenly(dataset.classes, max_rows):
         shown = evenly(by_class[label], columns)

@@ -13,7 +13,6 @@ from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.check import FileSlice, FrameRanges
 from vclimb.pipeline.dataset.frame_index import FrameIndices, VideoRows
 from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
-from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import shard_paths
 from vclimb.pipeline.dataset.storage import LocalStorage, Storage, open_storage
 from vclimb.pipeline.errors import DatasetError
@@ -27,6 +26,9 @@ class StoredDataset:
     Attributes:
         storage: Files of the data set.
         catalog: Content of the catalog.
+        name: Name of the data set, and stem of the shards' file names.
+        settings: Settings that all videos are stored with.
+        classes: Class names in alphabetical order.
         frame_indices: Frame indices of the shards.
         videos: Stored videos, in the shards' order.
         instances: Labelled instances, in the videos' order.
@@ -36,6 +38,7 @@ class StoredDataset:
     def __init__(self, storage: Storage, catalog: Catalog) -> None:
         self.storage = storage
         self.catalog = catalog
+        self.name, self.settings, self.classes = catalog.name, catalog.settings, catalog.classes
         stems = {number: files.tar.removesuffix(".tar") for number, files in catalog.shards.items()}
         self.frame_indices = FrameIndices(storage, stems)
         self.videos: tuple[StoredVideo, ...] = tuple(catalog.videos)
@@ -54,27 +57,17 @@ class StoredDataset:
 
     @property
     def folder(self) -> Path:
-        """Folder of the data set.
-
-        Raises:
-            DatasetError: The data set is read from a URL.
-        """
+        """Folder of the data set. Raises a DatasetError where the data set is read from a URL."""
         if not isinstance(self.storage, LocalStorage):
             raise DatasetError(f"{self.storage} is not on this machine; copy it to a local folder for this")
         return self.storage.folder
 
-    @property
-    def name(self) -> str:
-        return self.catalog.name
-
-    @property
-    def settings(self) -> EncodeSettings:
-        return self.catalog.settings
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names in alphabetical order."""
-        return self.catalog.classes
+    def by_class(self) -> dict[str, list[StoredInstance]]:
+        """The instances of each class, by its name in alphabetical order."""
+        instances: dict[str, list[StoredInstance]] = {label: [] for label in self.classes}
+        for instance in self.instances:
+            instances[instance.label].append(instance)
+        return instances
 
     def shard_paths(self, number: int) -> tuple[Path, Path, Path]:
         """Paths of a shard's tar, DALI index and frame index."""
@@ -123,9 +116,7 @@ def _refuse_other_frames(video: StoredVideo, frame: int) -> None:
 def as_webdataset(folder: Path | str, **options: Any) -> Any:
     """Open the shards as a `webdataset.WebDataset` of samples `{__key__, mp4: bytes, json: bytes}`, in order.
 
-    Args:
-        folder: A prepared data set.
-        options: Arguments of `webdataset.WebDataset`.
+    `options` are arguments of `webdataset.WebDataset`.
     """
     import webdataset
 

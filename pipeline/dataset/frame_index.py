@@ -19,27 +19,18 @@ from vclimb.pipeline.errors import DatasetError, FrameDamagedError
 
 
 class VideoRows(NamedTuple):
-    """Rows of a frame index that belong to one video.
+    """Rows of a frame index that belong to one video."""
 
-    Attributes:
-        key: Name of the video in the shards.
-        codec: `jpeg` or `h264`.
-        shard: Number of the shard.
-        first: Row of the video's first frame.
-    """
-
-    key: str
-    codec: str
-    shard: int
-    first: int
+    key: str  # Name of the video in the shards.
+    codec: str  # `jpeg` or `h264`.
+    shard: int  # Number of the shard.
+    first: int  # Row of the video's first frame.
 
 
 class FrameIndices:
     """Frame indices by shard number, loaded when they are first used; small enough to send to worker processes.
 
-    Args:
-        storage: Storage of the data set.
-        stems: Shard number to the shard's file name without a suffix.
+    `stems` maps the number of a shard to its file name without a suffix.
     """
 
     def __init__(self, storage: Storage, stems: Mapping[int, str]) -> None:
@@ -48,11 +39,7 @@ class FrameIndices:
         self._tables: dict[int, FrameIndex] = {}
 
     def stem(self, shard: int) -> str:
-        """File name of a shard, without a suffix.
-
-        Raises:
-            DatasetError: There is no such shard.
-        """
+        """File name of a shard, without a suffix. Raises a DatasetError where there is no such shard."""
         if shard not in self._stems:
             raise DatasetError(f"{self.storage} has no shard {shard}; it has {sorted(self._stems)}")
         return self._stems[shard]
@@ -60,8 +47,7 @@ class FrameIndices:
     def table(self, shard: int) -> FrameIndex:
         """(frames of the shard, 3) int64: byte offset in the shard's tar, size and CRC-32 of each frame.
 
-        Raises:
-            DatasetError: The frame index is missing or damaged.
+        Raises a DatasetError where the frame index is missing or damaged.
         """
         if (known := self._tables.get(shard)) is not None:
             return known
@@ -88,10 +74,8 @@ class FrameIndices:
     def read_clip(self, video: VideoRows, frames: Indices) -> EncodedClip:
         """The bytes of a video's frames (T,), each unit once.
 
-        Of an H.264 video these are whole groups of pictures, up to the last frame that is needed of each.
-
-        Raises:
-            FrameDamagedError: The bytes are not the ones that were stored; names key, shard and offset.
+        Of an H.264 video these are whole groups of pictures, up to the last frame that is needed of each. Raises a
+        FrameDamagedError, which names key, shard and offset, where the bytes are not the ones that were stored.
         """
         if video.codec != "h264":
             distinct, unit = np.unique(frames, return_inverse=True)

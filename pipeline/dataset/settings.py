@@ -17,21 +17,13 @@ GOP_FRAMES = 12
 
 @dataclass(frozen=True)
 class VideoCodec:
-    """A codec of stored videos.
+    """A codec of stored videos."""
 
-    Attributes:
-        encoder: ffmpeg's name of the encoder.
-        best: Lowest quality number.
-        default: Quality number where none is given.
-        worst: Highest quality number.
-        multiple: Number of which both sides in pixels are multiples.
-    """
-
-    encoder: str
-    best: int
-    default: int
-    worst: int
-    multiple: int
+    encoder: str  # ffmpeg's name of the encoder.
+    best: int  # Lowest quality number.
+    default: int  # Quality number where none is given.
+    worst: int  # Highest quality number.
+    multiple: int  # Number of which both sides in pixels are multiples.
 
 
 CODECS = {"jpeg": VideoCodec("mjpeg", 2, 5, 31, 2), "h264": VideoCodec("libx264", 0, 23, 51, 16)}
@@ -39,23 +31,14 @@ CODECS = {"jpeg": VideoCodec("mjpeg", 2, 5, 31, 2), "h264": VideoCodec("libx264"
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """Settings that decide how every video of a data set is stored. All videos of a data set share them.
+    """Settings that decide how every video of a data set is stored. All videos of a data set share them."""
 
-    Attributes:
-        codec: `jpeg` (motion JPEG, every frame stands alone) or `h264` (12-frame closed groups).
-        quality: Quality on ffmpeg's scale: 2 (best) to 31 for JPEG, CRF 0 (lossless) to 51 for H.264.
-        short_side: Short side in pixels that larger videos are scaled down to.
-        fps: Frames a second. None: each source frame, at the source's average rate.
-        max_frames: Greatest number of frames stored of a video. None: all.
-        keep_truncated: Whether to store what decodes of a damaged video rather than list it as failed.
-    """
-
-    codec: str = "jpeg"
-    quality: int = 5
-    short_side: int = 256
-    fps: Fraction | None = None
-    max_frames: int | None = None
-    keep_truncated: bool = False
+    codec: str = "jpeg"  # `jpeg` (motion JPEG, every frame stands alone) or `h264` (12-frame closed groups).
+    quality: int = 5  # Quality on ffmpeg's scale: 2 (best) to 31 for JPEG, CRF 0 (lossless) to 51 for H.264.
+    short_side: int = 256  # Short side in pixels that larger videos are scaled down to.
+    fps: Fraction | None = None  # Frames a second. None: each source frame, at the source's average rate.
+    max_frames: int | None = None  # Greatest number of frames stored of a video. None: all.
+    keep_truncated: bool = False  # Whether to store what decodes of a damaged video rather than list it as failed.
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
@@ -72,13 +55,8 @@ class EncodeSettings:
             raise SettingsError(f"max frames {self.max_frames} is out of range; allowed: 1 or more")
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values; `from_json` reads them back."""
+        """The settings as plain JSON values."""
         return {**asdict(self), "fps": None if self.fps is None else str(self.fps)}
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> EncodeSettings:
-        """The settings that `to_json` wrote."""
-        return cls(**{**row, "fps": None if row["fps"] is None else Fraction(row["fps"])})
 
     def digest(self) -> str:
         """SHA-256 of the settings as canonical JSON."""
@@ -90,17 +68,8 @@ class EncodeSettings:
         return [f"{name}: {before[name]} before, {now[name]} now" for name in before if before[name] != now[name]]
 
 
-def default_quality(codec: str) -> int:
-    """The quality of a codec where none is given; 0 for an unknown codec, which `EncodeSettings` refuses."""
-    return CODECS[codec].default if codec in CODECS else 0
-
-
 def parse_rate(rate: str | float | Fraction | None) -> Fraction | None:
-    """Frames a second as an exact fraction.
-
-    Raises:
-        SettingsError: `rate` is neither a number nor a fraction such as `30000/1001`.
-    """
+    """Frames a second as an exact fraction. Raises a SettingsError unless given a number or a fraction as text."""
     if rate is None:
         return None
     try:

@@ -8,30 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """Statistics of one class.
+    """Statistics of one class."""
 
-    Attributes:
-        label: Class name.
-        videos: Number of videos.
-        instances: Number of instances.
-        splits: Split to the number of instances; `none` where the source has no splits.
-        frames: Number of frames of all videos.
-        seconds: Duration of all videos.
-        bytes: Size of all videos.
-    """
-
-    label: str
-    videos: int
-    instances: int
-    splits: dict[str, int]
-    frames: int
-    seconds: float
-    bytes: int
+    label: str  # Class name.
+    videos: int  # Number of videos.
+    instances: int  # Number of instances.
+    splits: dict[str, int]  # Split to the number of instances; `none` where the source has no splits.
+    frames: int  # Number of frames of all videos.
+    seconds: float  # Duration of all videos.
+    bytes: int  # Size of all videos.
 
 
 @dataclass(frozen=True)
@@ -86,12 +76,12 @@ def dataset_statistics(dataset: StoredDataset) -> DatasetStatistics:
         frames=_spread(frames),
         fps=dict(Counter(f"{float(video.fps_fraction):.4g}" for video in videos).most_common()),
         sizes=dict(Counter(f"{video.width}x{video.height}" for video in videos).most_common()),
-        splits=_splits(dataset),
+        splits=dict(Counter(instance.split or "none" for instance in dataset.instances).most_common()),
         bytes_per_second=totals["bytes"] / max(totals["seconds"], 1e-9),
         bytes_per_frame=totals["bytes"] / max(totals["frames"], 1),
         compression=totals["source_bytes"] / max(totals["bytes"], 1),
         errors=dict(Counter(error.stage for error in dataset.catalog.errors).most_common()),
-        classes=_classes(dataset),
+        classes=[_class_statistics(dataset, *members) for members in dataset.by_class().items()],
     )
 
 
@@ -101,30 +91,14 @@ def _spread(values: list[float] | list[int]) -> tuple[float, float, float]:
     return float(min(values)), float(np.median(values)), float(max(values))
 
 
-def _splits(dataset: StoredDataset) -> dict[str, int]:
-    return dict(Counter(instance.split or "none" for instance in dataset.instances).most_common())
-
-
-def _classes(dataset: StoredDataset) -> list[ClassStatistics]:
-    keys: dict[str, dict[str, None]] = {label: {} for label in dataset.classes}
-    instances: Counter[str] = Counter()
-    splits: dict[str, Counter[str]] = {label: Counter() for label in dataset.classes}
-    for instance in dataset.instances:
-        keys[instance.label][instance.key] = None
-        instances[instance.label] += 1
-        splits[instance.label][instance.split or "none"] += 1
-    rows = []
-    for label, members in keys.items():
-        videos = [dataset.by_key[key] for key in members]
-        rows.append(
-            ClassStatistics(
-                label=label,
-                videos=len(videos),
-                instances=instances[label],
-                splits=dict(splits[label]),
-                frames=sum(video.n_frames for video in videos),
-                seconds=round(sum(video.seconds for video in videos), 3),
-                bytes=sum(video.bytes for video in videos),
-            )
-        )
-    return rows
+def _class_statistics(dataset: StoredDataset, label: str, instances: list[StoredInstance]) -> ClassStatistics:
+    videos = [dataset.by_key[key] for key in {instance.key: None for instance in instances}]
+    return ClassStatistics(
+        label=label,
+        videos=len(videos),
+        instances=len(instances),
+        splits=dict(Counter(instance.split or "none" for instance in instances)),
+        frames=sum(video.n_frames for video in videos),
+        seconds=round(sum(video.seconds for video in videos), 3),
+        bytes=sum(video.bytes for video in videos),
+    )

@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from vclimb.pipeline.errors import DatasetError
 
@@ -20,13 +20,9 @@ MAX_GAP_SHARE = 0.1
 
 
 class Storage(Protocol):
-    """Read access to the files of a data set. Safe to use from several threads.
+    """Read access to the files of a data set. Safe to use from several threads."""
 
-    Attributes:
-        bytes_read: Number of bytes read from the disk or the network so far.
-    """
-
-    bytes_read: int
+    bytes_read: int  # Number of bytes read from the disk or the network so far.
 
     def read(self, name: str) -> bytes:
         """Read a whole file. Raises FileNotFoundError."""
@@ -90,11 +86,8 @@ class LocalStorage:
                 os.close(file)
             self._files.clear()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["folder"])  # type: ignore[misc] # file handles don't travel between processes
+    def __reduce__(self) -> tuple[type[LocalStorage], tuple[Path]]:
+        return LocalStorage, (self.folder,)  # file handles don't travel between processes
 
 
 class RemoteStorage:
@@ -167,11 +160,8 @@ class RemoteStorage:
             self._cache.clear()
             self._cached_bytes = 0
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "cache_bytes": self._cache_bytes}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc] # locks and cached bytes don't travel between processes
+    def __reduce__(self) -> tuple[type[RemoteStorage], tuple[str, int]]:
+        return RemoteStorage, (self.url, self._cache_bytes)  # locks and cached bytes don't travel between processes
 
 
 def merge_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

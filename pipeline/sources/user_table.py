@@ -192,7 +192,7 @@ class ListedFiles:
     """Finder of the files of a table.
 
     `root` is the absolute folder that relative paths start from, without symbolic links in its path. Paths may leave
-    it only where `allow_outside`.
+    it only with `allow_outside`.
     """
 
     def __init__(self, root: Path, allow_outside: bool) -> None:

@@ -13,11 +13,7 @@ def available_cores() -> int:
 
 
 def require_workers(workers: int | None) -> int:
-    """A number of worker processes: `workers`, or one for each core where that is None.
-
-    Raises:
-        SettingsError: `workers` is less than 1.
-    """
+    """`workers`, or one for each core where that is None. Raises a SettingsError where `workers` is less than 1."""
     if workers is not None and workers < 1:
         raise SettingsError(f"workers {workers} is out of range; allowed: 1 or more")
     return workers or available_cores()
@@ -26,8 +22,6 @@ def require_workers(workers: int | None) -> int:
 def cores_of_rank(world_size: int, n_gpus: int) -> int:
     """Number of cores for one training process: the ranks of a machine share its cores.
 
-    Args:
-        world_size: Number of training processes on all machines.
-        n_gpus: Number of GPUs of this machine. 0: all training processes run on this machine.
+    `n_gpus` is the number of GPUs of this machine; where it is 0, all training processes run on this machine.
     """
     return max(1, available_cores() // (min(world_size, n_gpus) if n_gpus else world_size))

@@ -34,16 +34,8 @@ def writable(folder: Path) -> Iterator[None]:
 def lock_folder(folder: Path, busy: str = _BUSY) -> int:
     """Make a folder and lock it for this process. The kernel ends the lock with the process, however that ends.
 
-    Args:
-        folder: Folder to lock.
-        busy: Beginning of the error where another process holds the lock.
-
-    Returns:
-        A handle for `unlock_folder`.
-
-    Raises:
-        TargetBusyError: Another process holds the lock.
-        TargetError: The folder can't be made or opened.
+    Returns a handle for `unlock_folder`. Raises a TargetBusyError that begins with `busy` where another process holds
+    the lock, and a TargetError where the folder can't be made or opened.
     """
     with writable(folder):
         try:

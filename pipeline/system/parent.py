@@ -18,11 +18,7 @@ STOPPED = 128 + signal.SIGTERM
 def die_with_parent(signal_number: int = signal.SIGTERM, parent: int | None = None) -> None:
     """Ask the kernel to signal this process when its parent's thread that started it ends. Linux only.
 
-    It may be called between fork and exec.
-
-    Args:
-        signal_number: Signal that this process gets.
-        parent: Process id of the parent. If that process has ended by now, this one exits. None: not checked.
+    It may be called between fork and exec. If the process `parent`, where given, has ended by now, this one exits.
     """
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)

@@ -33,85 +33,95 @@ _CHECK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Call(Generic[Key, Result]):
-    """A function call for a worker.
+    """A function call for a worker."""
 
-    Attributes:
-        key: Name of the call for the caller.
-        function: Module-level function, since it is pickled.
-        arguments: Positional arguments.
-        timeout_seconds: Time after which the worker is killed. None: no limit.
-    """
-
-    key: Key
-    function: Callable[..., Result]
-    arguments: tuple[Any, ...]
-    timeout_seconds: float | None = None
+    key: Key  # Name of the call for the caller.
+    function: Callable[..., Result]  # Module-level function, since it is pickled.
+    arguments: tuple[Any, ...]  # Positional arguments.
+    timeout_seconds: float | None = None  # Time after which the worker is killed. None: no limit.
 
 
 @dataclass(frozen=True)
 class LostCall:
-    """A call without a result.
+    """A call without a result."""
 
-    Attributes:
-        timed_out: Whether the worker was killed because the call's time was over; otherwise the worker died.
-        reason: How the worker ended.
+    timed_out: bool  # Whether the worker was killed because the call's time was over; otherwise the worker died.
+    reason: str  # How the worker ended.
+
+
+class WorkerPool:
+    """Worker processes that are started by the first calls, reused by later ones, and stopped by `close`.
+
+    At most `workers` processes run at a time. Each runs `initialize` with its arguments first.
     """
 
-    timed_out: bool
-    reason: str
+    def __init__(
+        self, workers: int, initialize: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+    ) -> None:
+        self.workers = workers
+        self._initialize = (initialize, arguments)
+        self._pool: ProcessPool | None = None
+        self._size = 0
 
+    def run(
+        self, calls: deque[Call[Key, Result]]
+    ) -> Generator[tuple[Call[Key, Result], Result | LostCall], None, None]:
+        """Run calls, to which the caller may add while it takes results. Closing the generator stops the workers.
 
-def run_calls(
-    calls: deque[Call[Key, Result]],
-    workers: int,
-    initialize: Callable[..., None] | None = None,
-    arguments: tuple[Any, ...] = (),
-) -> Generator[tuple[Call[Key, Result], Result | LostCall], None, None]:
-    """Run calls in worker processes; close the generator to stop the workers at once.
+        Yields:
+            Each call with its result, in any order.
 
-    Args:
-        calls: Calls in order. The caller may add calls while it takes results.
-        workers: Greatest number of processes.
-        initialize: Function that each worker runs first.
-        arguments: Arguments of `initialize`.
+        Raises:
+            WorkersStoppedError: The workers were ended from outside, such as by a scheduler's SIGTERM.
+            Exception: Any exception that a call raised.
+        """
+        if not calls:
+            return
+        try:
+            pool = self._started(min(self.workers, len(calls)))
+            pending: dict[Future[Result], Call[Key, Result]] = {}
+            while calls or pending:
+                while calls and len(pending) < self.workers * _IN_FLIGHT_PER_WORKER:
+                    call = calls.popleft()
+                    try:
+                        scheduled: Future[Result] = pool.schedule(
+                            call.function, args=call.arguments, timeout=call.timeout_seconds
+                        )
+                    except RuntimeError:  # the pool broke since the last check
+                        raise WorkersStoppedError from None
+                    pending[scheduled] = call
+                for future in _wait_for_any(pool, pending):
+                    call, outcome = pending.pop(future), _result(future)
+                    yield call, outcome
+        except BaseException:
+            self.close()
+            raise
 
-    Yields:
-        Each call with its result, in any order.
+    def _started(self, size: int) -> ProcessPool:
+        """The running pool, or a new one where that has less than `size` workers."""
+        if self._pool is None or self._size < size:
+            self.close()
+            self._other_children = {child.pid for child in multiprocessing.active_children()}
+            self._ready, self._report = spawn_context.Pipe(duplex=False)
+            initargs = (self._report, *self._initialize)
+            self._pool = ProcessPool(size, initializer=_start_worker, initargs=initargs, context=spawn_context)
+            self._size = size
+            with interrupts_held():
+                _ = self._pool.active  # starts the workers, and the threads that start further ones
+        return self._pool
 
-    Raises:
-        WorkersStoppedError: The workers were ended from outside, such as by a scheduler's SIGTERM.
-        Exception: Any exception that a call raised.
-    """
-    if not calls:
-        return
-    ready, report = spawn_context.Pipe(duplex=False)
-    other_children = {child.pid for child in multiprocessing.active_children()}
-    pool = ProcessPool(
-        min(workers, len(calls)),
-        initializer=_start_worker,
-        initargs=(report, initialize, arguments),
-        context=spawn_context,
-    )
-    try:
-        with interrupts_held():
-            _ = pool.active  # starts the workers, and the threads that start further ones
-        pending: dict[Future[Result], Call[Key, Result]] = {}
-        while calls or pending:
-            while calls and len(pending) < workers * _IN_FLIGHT_PER_WORKER:
-                call = calls.popleft()
-                pending[_schedule(pool, call)] = call
-            for future in _wait_for_any(pool, pending):
-                call, outcome = pending.pop(future), _result(future)
-                yield call, outcome
-        pool.close()  # type: ignore[no-untyped-call]
-    except BaseException:
-        pool.stop()  # type: ignore[no-untyped-call]
-        raise
-    finally:
-        _wait_for_starting(ready, other_children)
-        pool.join()
-        ready.close()
-        report.close()
+    def close(self) -> None:
+        """Stop the workers at once. Later calls start new ones."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        try:
+            pool.stop()  # type: ignore[no-untyped-call]
+        finally:
+            _wait_for_starting(self._ready, self._other_children)
+            pool.join()
+            self._ready.close()
+            self._report.close()
 
 
 def _start_worker(report: Connection, initialize: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
@@ -123,14 +133,6 @@ def _start_worker(report: Connection, initialize: Callable[..., None] | None, ar
     if initialize is not None:
         initialize(*arguments)
     report.send(os.getpid())
-
-
-def _schedule(pool: ProcessPool, call: Call[Key, Result]) -> Future[Result]:
-    try:
-        future: Future[Result] = pool.schedule(call.function, args=call.arguments, timeout=call.timeout_seconds)
-    except RuntimeError:  # the pool broke since the last check
-        raise WorkersStoppedError from None
-    return future
 
 
 def _wait_for_any(pool: ProcessPool, pending: dict[Future[Result], Call[Key, Result]]) -> set[Future[Result]]:

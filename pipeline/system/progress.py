@@ -12,24 +12,17 @@ stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def is_shown(progress: bool | None) -> bool:
-    """Decide whether a call shows its progress.
+    """Decide whether a call shows its progress, which `False` prevents.
 
-    Args:
-        progress: `False`: never. `True` or `None`: where stderr is a terminal, or in Jupyter. Other places, such as a
-            log file, would get a line for each update.
+    Else it is shown where stderr is a terminal, or in Jupyter: a log file would get a line for each update.
     """
     return progress is not False and (stderr.is_terminal or stderr.is_jupyter)
 
 
 def progress_bar(unit: str, progress: bool | None = None) -> Progress:
-    """Make a progress bar that shows done, total and the time left.
+    """Make a progress bar that shows done, total, the unit that is counted, such as `videos`, and the time left.
 
-    Args:
-        unit: Name of what is counted, such as `videos`.
-        progress: as `is_shown` takes it.
-
-    Returns:
-        a bar whose tasks need the field `note`, a short text that may be empty.
+    Its tasks need the field `note`, a short text that may be empty.
     """
     return Progress(
         SpinnerColumn(),

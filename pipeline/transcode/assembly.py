@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredInstance, StoredVideo
@@ -27,6 +28,7 @@ from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.plan import PlannedVideo
 
 RECORDS = "records"
+_RECORD = TypeAdapter(ShardRecord)
 _PLACE = ("shard", "offset", "first_frame")
 # Absorbs the rounding error of seconds times frames a second.
 _FRAME_EPSILON = 1e-6
@@ -89,14 +91,13 @@ class ShardAssembly:
             **stored,
         )
         frame_index = np.load(part.with_suffix(".frames.npy"))
-        placed = self._open().add(video.key, part.with_suffix(".mp4"), sample_json(video, instances), frame_index)
-        self._record.videos.append(replace(video, offset=placed.offset, first_frame=placed.first_frame))
-        self._record.instances += instances
-
-    def _open(self) -> ShardWriter:
         if self._writer is None:
             self._writer = ShardWriter(self.job.scratch, self.job.stem)
-        return self._writer
+        offset, first_frame = self._writer.add(
+            video.key, part.with_suffix(".mp4"), sample_json(video, instances), frame_index
+        )
+        self._record.videos.append(replace(video, offset=offset, first_frame=first_frame))
+        self._record.instances += instances
 
     def _instances(self, planned: PlannedVideo, fps: Fraction, n_frames: int, path: str) -> list[StoredInstance]:
         instances = []
@@ -118,7 +119,7 @@ class ShardAssembly:
         if self._writer is not None:
             self._record.files = self._writer.finish()
             publish(job.scratch, job.target, job.stem)
-        replace_file(_record_path(job), json.dumps(self._record.to_json()).encode())
+        replace_file(_record_path(job), _RECORD.dump_json(self._record))
         shutil.rmtree(job.part(0).parent)
         return self._record
 
@@ -161,11 +162,11 @@ def _record_path(job: ShardJob) -> Path:
 def read_record(job: ShardJob) -> ShardRecord | None:
     """The record of a job's shard; None if the shard is not published."""
     try:
-        return ShardRecord.from_json(json.loads(_record_path(job).read_bytes()))
+        return _RECORD.validate_json(_record_path(job).read_bytes())
     except FileNotFoundError:
         return None
 
 
 def read_records(work: Path) -> list[ShardRecord]:
     """The records of the shards that an unfinished run has published, by number."""
-    return [ShardRecord.from_json(json.loads(path.read_bytes())) for path in sorted((work / RECORDS).glob("*.json"))]
+    return [_RECORD.validate_json(path.read_bytes()) for path in sorted((work / RECORDS).glob("*.json"))]

@@ -74,23 +74,17 @@ def transcode_argv(binary: str, videos: Sequence[tuple[Path, Path, Probe]], sett
     only container demuxers allowed, so that a playlist, a concat script or a subtitle reference named `x.mp4`
     opens nothing else.
     """
-    outputs = [_output(_source(number), _target(number), video[2], settings) for number, video in enumerate(videos)]
+    # ffmpeg-python refuses names that aren't UTF-8, so the files' names are put in last.
+    outputs: list[Any] = []
+    files: dict[str, str] = {}
+    for number, (source, target, probe) in enumerate(videos):
+        files |= {f"SOURCE {number}": f"file:{source}", f"TARGET {number}": f"file:{target}"}
+        outputs.append(_output(f"SOURCE {number}", f"TARGET {number}", probe, settings))
     # No limit on decoding errors: whether enough of a damaged video was decoded is checked afterwards.
     general = ("-nostdin", "-v", "repeat+error", "-filter_threads", "1", "-max_error_rate", "1")
     merged = ffmpeg.merge_outputs(*outputs).global_args(*general)
-    # ffmpeg-python refuses names that aren't UTF-8, so the files' names are put in last.
-    files = {_source(number): f"file:{source}" for number, (source, _, _) in enumerate(videos)}
-    files |= {_target(number): f"file:{target}" for number, (_, target, _) in enumerate(videos)}
     words = map(str, ffmpeg.compile(merged, cmd=binary, overwrite_output=True))
     return [files.get(word, word) for word in words]
-
-
-def _source(number: int) -> str:
-    return f"SOURCE {number}"
-
-
-def _target(number: int) -> str:
-    return f"TARGET {number}"
 
 
 def _output(source: str, target: str, probe: Probe, settings: EncodeSettings) -> Any:

@@ -6,11 +6,10 @@ import contextlib
 import functools
 import os
 import re
-import selectors
 import shutil
 import signal
 import subprocess
-import time
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +23,11 @@ _KINDS_OF_LINES = 64
 
 @dataclass(frozen=True)
 class Ffmpeg:
-    """An ffmpeg binary.
+    """An ffmpeg binary."""
 
-    Attributes:
-        path: Path of the binary.
-        version: Version that the binary prints.
-        origin: How the binary was found.
-    """
-
-    path: str
-    version: str
-    origin: str
+    path: str  # Path of the binary.
+    version: str  # Version that the binary prints.
+    origin: str  # How the binary was found.
 
     def __str__(self) -> str:
         return f"ffmpeg {self.version} ({self.origin}: {self.path})"
@@ -42,17 +35,11 @@ class Ffmpeg:
 
 @dataclass(frozen=True)
 class Finished:
-    """How an ffmpeg process ended.
+    """How an ffmpeg process ended."""
 
-    Attributes:
-        returncode: 0, an exit status, or minus the number of a signal.
-        stderr: Messages, one line of each kind, sorted; see `_Messages`.
-        timed_out: Whether the process was killed because its time was over.
-    """
-
-    returncode: int
-    stderr: str
-    timed_out: bool
+    returncode: int  # 0, an exit status, or minus the number of a signal.
+    stderr: str  # Messages, one line of each kind, sorted; see `_Messages`.
+    timed_out: bool  # Whether the process was killed because its time was over.
 
 
 class _Messages:
@@ -69,13 +56,11 @@ class _Messages:
     def feed(self, chunk: bytes) -> None:
         *lines, unfinished = (self._unfinished + chunk).split(b"\n")
         self._unfinished = unfinished[:STDERR_TAIL_BYTES]
-        for line in lines:
-            self._keep(re.sub(rb" @ 0x[0-9a-f]+", b"", line[:STDERR_TAIL_BYTES]).strip())
-
-    def _keep(self, line: bytes) -> None:
-        kind = re.sub(rb"\d+", b"#", line)
-        if line and (kind in self._lines or len(self._lines) < _KINDS_OF_LINES):
-            self._lines[kind] = min(self._lines.get(kind, line), line)
+        for whole in lines:
+            line = re.sub(rb" @ 0x[0-9a-f]+", b"", whole[:STDERR_TAIL_BYTES]).strip()
+            kind = re.sub(rb"\d+", b"#", line)
+            if line and (kind in self._lines or len(self._lines) < _KINDS_OF_LINES):
+                self._lines[kind] = min(self._lines.get(kind, line), line)
 
     def text(self) -> str:
         self.feed(b"\n")
@@ -86,8 +71,7 @@ class _Messages:
 def find_ffmpeg() -> Ffmpeg:
     """Find the ffmpeg to use: `$VCLIMB_FFMPEG`, else the one on the PATH, else the one that imageio-ffmpeg ships.
 
-    Raises:
-        FfmpegMissingError: There is no ffmpeg, or it does not run.
+    Raises a FfmpegMissingError where there is no ffmpeg, or it does not run.
     """
     if named := os.environ.get("VCLIMB_FFMPEG"):
         return Ffmpeg(named, _version(named), "$VCLIMB_FFMPEG")
@@ -116,11 +100,7 @@ def _version(binary: str) -> str:
 
 
 def require_encoder(ffmpeg: Ffmpeg, encoder: str) -> None:
-    """Check that a binary has an encoder, before any work is planned.
-
-    Raises:
-        FfmpegMissingError: The binary was built without the encoder.
-    """
+    """Raise a FfmpegMissingError unless a binary has an encoder, before any work is planned."""
     command = [ffmpeg.path, "-hide_banner", "-v", "error", "-h", f"encoder={encoder}"]
     help_text = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
     if not help_text.startswith(f"Encoder {encoder}"):
@@ -152,7 +132,6 @@ def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = N
     ffmpeg. The child ends with the calling thread, even if that is killed.
     """
     global _running
-    deadline = time.monotonic() + timeout_seconds
     with subprocess.Popen(
         list(argv),
         stdin=subprocess.DEVNULL,
@@ -162,28 +141,22 @@ def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = N
         cwd=cwd,
         preexec_fn=functools.partial(die_with_parent, signal.SIGKILL),
     ) as child:
+        assert child.stderr is not None
         _running = child
+        messages, timed_out = _Messages(), threading.Event()
+
+        def stop() -> None:
+            timed_out.set()
+            _kill(child)
+
+        timer = threading.Timer(timeout_seconds, stop)
+        timer.start()
         try:
-            stderr, timed_out = _drain(child, deadline)
-            if timed_out:
-                _kill(child)
+            while chunk := os.read(child.stderr.fileno(), 65536):
+                messages.feed(chunk)
             returncode = child.wait()
         finally:
+            timer.cancel()
             _kill(child)
             _running = None
-    return Finished(returncode, stderr, timed_out)
-
-
-def _drain(child: subprocess.Popen[bytes], deadline: float) -> tuple[str, bool]:
-    assert child.stderr is not None
-    messages = _Messages()
-    with selectors.DefaultSelector() as selector:
-        selector.register(child.stderr, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0:
-            if not selector.select(left):
-                continue
-            chunk = os.read(child.stderr.fileno(), 65536)
-            if not chunk:
-                break
-            messages.feed(chunk)
-    return messages.text(), left <= 0
+    return Finished(returncode, messages.text(), timed_out.is_set())

@@ -18,25 +18,15 @@ _BATCH_PIXELS = 4 * 10**6
 
 @dataclass(frozen=True)
 class VideoJob:
-    """One video to transcode into one part.
+    """One video to transcode into one part."""
 
-    Attributes:
-        source: Absolute path of the source file.
-        probe: Facts about the source file.
-        settings: Settings that the video is stored with.
-        part: Path of the part, without a suffix.
-        scratch: Folder for unfinished files of this run.
-        ffmpeg: Path of the ffmpeg binary.
-        timeout_seconds: Longest time for ffmpeg.
-    """
-
-    source: Path
-    probe: Probe
-    settings: EncodeSettings
-    part: Path
-    scratch: Path
-    ffmpeg: str
-    timeout_seconds: float
+    source: Path  # Absolute path of the source file.
+    probe: Probe  # Facts about the source file.
+    settings: EncodeSettings  # Settings that the video is stored with.
+    part: Path  # Path of the part, without a suffix.
+    scratch: Path  # Folder for unfinished files of this run.
+    ffmpeg: str  # Path of the ffmpeg binary.
+    timeout_seconds: float  # Longest time for ffmpeg.
 
     @property
     def draft(self) -> Path:
@@ -46,29 +36,17 @@ class VideoJob:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard to make, with all that it takes to make it anywhere.
+    """One shard to make, with all that it takes to make it anywhere."""
 
-    Attributes:
-        shard: Number of the shard, and its videos in order.
-        stem: File name of the shard, without a suffix.
-        root: Folder that the videos' paths are relative to.
-        target: Folder of the data set.
-        work: Folder for parts and records, on the same file system as the target.
-        scratch: Folder for unfinished files of this run.
-        settings: Settings that the videos are stored with.
-        ffmpeg: Path of the ffmpeg binary.
-        timeout_seconds: Longest time for one video. None: 120 s, and 10 s for each second of the video.
-    """
-
-    shard: PlannedShard
-    stem: str
-    root: Path
-    target: Path
-    work: Path
-    scratch: Path
-    settings: EncodeSettings
-    ffmpeg: str
-    timeout_seconds: float | None
+    shard: PlannedShard  # Number of the shard, and its videos in order.
+    stem: str  # File name of the shard, without a suffix.
+    root: Path  # Folder that the videos' paths are relative to.
+    target: Path  # Folder of the data set.
+    work: Path  # Folder for parts and records, on the same file system as the target.
+    scratch: Path  # Folder for unfinished files of this run.
+    settings: EncodeSettings  # Settings that the videos are stored with.
+    ffmpeg: str  # Path of the ffmpeg binary.
+    timeout_seconds: float | None  # Longest time for one video. None: 120 s, and 10 s for each second of the video.
 
     def part(self, index: int) -> Path:
         """Path of a video's part, without a suffix."""

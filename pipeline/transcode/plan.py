@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from vclimb.pipeline.dataset.rows import FailedVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
-from vclimb.pipeline.sources.table import Instance, SourceVideo, by_class_and_key
+from vclimb.pipeline.sources.table import SourceVideo, by_class_and_key
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.probe import Probe
 
-PLAN = "plan.jsonl"
+PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -49,36 +50,20 @@ class Plan:
     errors: tuple[FailedVideo, ...]
 
     def write(self, folder: Path) -> None:
-        """Write the plan into a folder: a header line, then a line for each video."""
-        errors = [asdict(error) for error in self.errors]
-        lines: list[dict[str, Any]] = [{"settings": self.settings.to_json(), "name": self.name, "errors": errors}]
-        lines += [
-            {"shard": shard.number, "video": asdict(planned.video), "probe": planned.probe.to_json()}
-            for shard in self.shards
-            for planned in shard.videos
-        ]
-        replace_file(folder / PLAN, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        """Write the plan into a folder."""
+        replace_file(folder / PLAN, json.dumps(_PLAN.dump_python(self, mode="json")).encode())
 
     @classmethod
     def read(cls, folder: Path) -> Plan | None:
         """The plan in a folder; None if there is none."""
         try:
-            lines = (folder / PLAN).read_bytes().split(b"\n")
+            return _PLAN.validate_python(json.loads((folder / PLAN).read_bytes()))
         except FileNotFoundError:
             return None
-        header = json.loads(lines[0])
-        shards: dict[int, list[PlannedVideo]] = defaultdict(list)
-        for line in filter(None, lines[1:]):
-            row = json.loads(line)
-            instances = tuple(Instance(**instance) for instance in row["video"]["instances"])
-            video = SourceVideo(**{**row["video"], "instances": instances})
-            shards[row["shard"]].append(PlannedVideo(video, Probe.from_json(row["probe"])))
-        return cls(
-            settings=EncodeSettings.from_json(header["settings"]),
-            name=header["name"],
-            shards=tuple(PlannedShard(number, tuple(videos)) for number, videos in sorted(shards.items())),
-            errors=tuple(FailedVideo(**error) for error in header["errors"]),
-        )
+
+
+# The JSON itself is written and read by `json`, since a path may hold half a surrogate pair.
+_PLAN = TypeAdapter(Plan)
 
 
 def cut_shards(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,25 +27,19 @@ from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
 from vclimb.pipeline.transcode.jobs import ShardJob
-from vclimb.pipeline.transcode.plan import Plan, PlannedShard, PlannedVideo, cut_shards, spread_over_classes
+from vclimb.pipeline.transcode.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
 from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.target import finish_work, locked, work_folder
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What a run does, apart from how videos are stored.
+    """What a run does, apart from how videos are stored."""
 
-    Attributes:
-        shard_bytes: Aimed size of a shard in bytes.
-        limit: Greatest number of videos, spread over the classes. None: all.
-        retry_failed: Whether to take just the videos that failed before.
-        timeout_seconds: Longest time for one video. None: 120 s, and 10 s for each second of the video.
-    """
-
-    shard_bytes: int = 256 * 10**6
-    limit: int | None = None
-    retry_failed: bool = False
+    shard_bytes: int = 256 * 10**6  # Aimed size of a shard in bytes.
+    limit: int | None = None  # Greatest number of videos, spread over the classes. None: all.
+    retry_failed: bool = False  # Whether to take just the videos that failed before.
+    # Longest time for one video. None: 120 s, and 10 s for each second of the video.
     timeout_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -89,31 +84,9 @@ class PrepareSummary:
         return row
 
 
-def prepare_table(
-    table: SourceTable,
-    out: Path,
-    settings: EncodeSettings,
-    options: PrepareOptions,
-    ffmpeg: Ffmpeg,
-    executor: Executor,
-    progress: PrepareProgress,
-) -> PrepareSummary:
-    """Bring a data set up to date with its source.
-
-    Raises:
-        SettingsError: The data set was made with other settings; the message shows the difference.
-        TargetError: The target is full, read-only, in use, or not a data set. Published shards stay.
-        SourceError: There is nothing to prepare.
-    """
-    out = out.absolute()
-    with locked(out), work_folder(out) as (work, drafts), writable(out):
-        run = _Run(table, out, settings, options, ffmpeg, executor, progress)
-        return run.go(work, drafts)
-
-
 @dataclass
-class _Run:
-    """One run: its arguments, the catalog so far, and what its summary counts."""
+class PrepareRun:
+    """One run that brings a data set up to date: its arguments, the catalog so far, and what its summary counts."""
 
     table: SourceTable
     out: Path
@@ -124,6 +97,7 @@ class _Run:
     progress: PrepareProgress
 
     def __post_init__(self) -> None:
+        self.out = self.out.absolute()
         name = make_key(self.out.name).replace("/", "_")
         self.catalog = Catalog(name=name, settings=self.settings, ffmpeg=[])
         self.failed_now: list[FailedVideo] = []
@@ -131,7 +105,12 @@ class _Run:
         self.changed: list[str] = []
         self.gone = 0
 
-    def go(self, work: Path, drafts: Path) -> PrepareSummary:
+    def run(self) -> PrepareSummary:
+        """Make what is missing. Raises what `vclimb.prepare` raises."""
+        with locked(self.out), work_folder(self.out) as (work, drafts), writable(self.out), closing(self.executor):
+            return self._run(work, drafts)
+
+    def _run(self, work: Path, drafts: Path) -> PrepareSummary:
         if (self.out / HEADER).exists():
             self.catalog = Catalog.read(LocalStorage(self.out))
             self._refuse_other_settings(self.catalog.settings)
@@ -151,7 +130,8 @@ class _Run:
         stored = {video.source for video in self.catalog.videos}
         if not stored and not self.catalog.errors and not self.table.missing:
             raise SourceError(f"no videos to prepare in {self.table.root}")
-        self._record_missing()
+        missing = [FailedVideo(printable_path(gone.path), "find", gone.reason) for gone in self.table.missing]
+        self.catalog.errors = [error for error in self.catalog.errors if error.stage != "find"] + missing
         self.catalog.write(self.out)
         return PrepareSummary(
             out=self.out,
@@ -222,7 +202,7 @@ class _Run:
         videos, errors = [], []
         for video, probe in zip(todo, probes, strict=True):
             if isinstance(probe, VideoError):
-                errors.append(FailedVideo.of(printable_path(video.path), probe))
+                errors.append(FailedVideo(printable_path(video.path), **probe.to_json()))
             else:
                 videos.append(PlannedVideo(video, probe))
         first_number = max(self.catalog.shards, default=-1) + 1
@@ -245,14 +225,32 @@ class _Run:
         self.catalog.errors += plan.errors
         self.failed_now += plan.errors
         published = {record.number for record in read_records(work)}
-        jobs = [self._job(shard, plan, work, drafts) for shard in plan.shards if shard.number not in published]
+        jobs = [
+            ShardJob(
+                shard=shard,
+                stem=f"{plan.name}-{shard.number:06d}",
+                root=self.table.root,
+                target=self.out,
+                work=work,
+                scratch=drafts,
+                settings=self.settings,
+                ffmpeg=self.ffmpeg.path,
+                timeout_seconds=self.options.timeout_seconds,
+            )
+            for shard in plan.shards
+            if shard.number not in published
+        ]
         everything = [planned for shard in plan.shards for planned in shard.videos]
+
+        def advance(video: PlannedVideo) -> None:
+            self.progress.advance(1, video.probe.duration_seconds)
+
         self.progress.start("preparing", len(everything), sum(v.probe.duration_seconds for v in everything))
         for shard in plan.shards:
-            if shard.number in published:
-                self.progress.advance(len(shard.videos), sum(v.probe.duration_seconds for v in shard.videos))
+            for video in shard.videos if shard.number in published else ():
+                advance(video)
         try:
-            for _ in self.executor.run(jobs, self._on_video):
+            for _ in self.executor.run(jobs, lambda job, index: advance(job.shard.videos[index])):
                 pass
         finally:
             for record in read_records(work):
@@ -260,24 +258,3 @@ class _Run:
                 self.failed_now += record.errors
             self.catalog.write(self.out)
         finish_work(work)
-
-    def _job(self, shard: PlannedShard, plan: Plan, work: Path, drafts: Path) -> ShardJob:
-        return ShardJob(
-            shard=shard,
-            stem=f"{plan.name}-{shard.number:06d}",
-            root=self.table.root,
-            target=self.out,
-            work=work,
-            scratch=drafts,
-            settings=self.settings,
-            ffmpeg=self.ffmpeg.path,
-            timeout_seconds=self.options.timeout_seconds,
-        )
-
-    def _on_video(self, job: ShardJob, index: int) -> None:
-        self.progress.advance(1, job.shard.videos[index].probe.duration_seconds)
-
-    def _record_missing(self) -> None:
-        errors = [error for error in self.catalog.errors if error.stage != "find"]
-        errors += [FailedVideo(printable_path(missing.path), "find", missing.reason) for missing in self.table.missing]
-        self.catalog.errors = errors

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,52 +31,24 @@ _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__
 
 @dataclass(frozen=True)
 class Probe:
-    """The facts about a source's video stream that a transcode depends on.
+    """The facts about a source's video stream that a transcode depends on."""
 
-    Attributes:
-        stream_index: Index of the video stream in the file.
-        codec: ffmpeg's name of the source's codec.
-        display_width: Width in square pixels, after rotation.
-        display_height: Height in square pixels, after rotation.
-        n_packets: Number of coded frames, without those that an edit list cuts away.
-        duration_seconds: Duration of the packets that are there.
-        declared_seconds: Duration that the file declares. None: it declares none.
-        rate: Average frames a second; standard rates are met exactly.
-        is_regular: Whether evening out the frames moves none by more than a frame's time.
-        has_alpha: Whether pixels carry transparency.
-        colour_is_guessed_hd: Whether the stream is HD and declares no colour matrix, so that BT.709 is assumed.
-        bytes: Size of the file.
-    """
-
-    stream_index: int
-    codec: str
-    display_width: int
-    display_height: int
-    n_packets: int
-    duration_seconds: float
-    declared_seconds: float | None
-    rate: Fraction
-    is_regular: bool
-    has_alpha: bool
-    colour_is_guessed_hd: bool
-    bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The probe as plain JSON values; `from_json` reads it back."""
-        return {**asdict(self), "rate": str(self.rate)}
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Probe:
-        """The probe that `to_json` wrote."""
-        return cls(**{**row, "rate": Fraction(row["rate"])})
+    stream_index: int  # Index of the video stream in the file.
+    codec: str  # ffmpeg's name of the source's codec.
+    display_width: int  # Width in square pixels, after rotation.
+    display_height: int  # Height in square pixels, after rotation.
+    n_packets: int  # Number of coded frames, without those that an edit list cuts away.
+    duration_seconds: float  # Duration of the packets that are there.
+    declared_seconds: float | None  # Duration that the file declares. None: it declares none.
+    rate: Fraction  # Average frames a second; standard rates are met exactly.
+    is_regular: bool  # Whether evening out the frames moves none by more than a frame's time.
+    has_alpha: bool  # Whether pixels carry transparency.
+    colour_is_guessed_hd: bool  # Whether the stream is HD and declares no colour matrix, so that BT.709 is assumed.
+    bytes: int  # Size of the file.
 
 
 def open_regular_file(path: Path) -> int:
-    """Size in bytes of a readable regular file.
-
-    Raises:
-        VideoError: The file is missing, a broken link, not a regular file, empty, or may not be read.
-    """
+    """Size in bytes of a readable regular file that isn't empty. Raises a VideoError for any other file."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -95,8 +67,7 @@ def open_regular_file(path: Path) -> int:
 def probe_video(path: Path) -> Probe:
     """Read a file's streams and packet times, and decode its first frame.
 
-    Raises:
-        VideoError: The file can't be used. The stage is `open` or `probe`.
+    Raises a VideoError of the stage `open` or `probe` for a file that can't be used.
     """
     size = open_regular_file(path)
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_pixels": str(MAX_PIXELS)}
@@ -143,7 +114,7 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
             continue
         packets.add(packet)
         if frame is None:
-            frame = _first_frame(packet)
+            frame = next(iter(_decoded(packet.decode)), None)
     if packets.count == 0:
         raise VideoError("probe", "the video stream holds no frames")
     if frame is None:
@@ -185,8 +156,3 @@ def _decoded(decode: Callable[[], list[av.VideoFrame]]) -> list[av.VideoFrame]:
         return decode()
     except av.error.FFmpegError:
         return []
-
-
-def _first_frame(packet: av.Packet[av.VideoStream]) -> av.VideoFrame | None:
-    frames = _decoded(packet.decode)
-    return frames[0] if frames else None

@@ -13,12 +13,8 @@ from vclimb.pipeline.system.progress import is_shown, printable, progress_bar, s
 class PrepareProgress:
     """Progress of one prepare run on stderr. The time left is estimated by seconds of video.
 
-    Args:
-        progress: `False` shows nothing. `None` shows notes and a bar where stderr is a terminal or in Jupyter. `True`
-            shows the notes everywhere.
-
-    Attributes:
-        notes: Sentences noted so far, shown or not.
+    `progress=False` shows nothing, None shows notes and a bar where stderr is a terminal or in Jupyter, and True shows
+    the notes everywhere. `notes` holds the sentences noted so far, shown or not.
     """
 
     def __init__(self, progress: bool | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +23,11 @@ from vclimb.pipeline.transcode.assembly import sample_json
 
 @dataclass(frozen=True)
 class Problem:
-    """A difference between a data set and its catalog.
+    """A difference between a data set and its catalog."""
 
-    Attributes:
-        file: Name of the file in the data set's folder.
-        key: Key of the video, where the problem concerns one.
-        what: One sentence.
-    """
-
-    file: str
-    key: str | None
-    what: str
+    file: str  # Name of the file in the data set's folder.
+    key: str | None  # Key of the video, where the problem concerns one.
+    what: str  # One sentence.
 
     def __str__(self) -> str:
         return f"{self.file}: {f'{self.key}: ' if self.key else ''}{self.what}"
@@ -43,25 +38,17 @@ class Expected:
 
     def __init__(self, dataset: StoredDataset) -> None:
         self.dataset = dataset
-        self._videos: dict[int, list[StoredVideo]] = {}
+        self.videos: defaultdict[int, list[StoredVideo]] = defaultdict(list)
         for video in dataset.videos:
-            self._videos.setdefault(video.shard, []).append(video)
-        self._instances: dict[str, list[StoredInstance]] = {}
+            self.videos[video.shard].append(video)
+        self.instances: defaultdict[str, list[StoredInstance]] = defaultdict(list)
         for instance in dataset.instances:
-            self._instances.setdefault(instance.key, []).append(instance)
-
-    def videos(self, number: int) -> list[StoredVideo]:
-        """The videos of a shard, in order."""
-        return self._videos.get(number, [])
-
-    def json(self, video: StoredVideo) -> bytes:
-        """The JSON that lies beside a video in its shard."""
-        return sample_json(video, self._instances.get(video.key, ()))
+            self.instances[instance.key].append(instance)
 
 
 def shard_problems(expected: Expected, number: int) -> list[Problem]:
     """Check one shard's three files against the catalog and against each other, without decoding."""
-    dataset, videos = expected.dataset, expected.videos(number)
+    dataset, videos = expected.dataset, expected.videos[number]
     files = dataset.catalog.shards[number]
     tar, idx, frames = dataset.shard_paths(number)
     problems: list[Problem] = []
@@ -86,7 +73,7 @@ def shard_problems(expected: Expected, number: int) -> list[Problem]:
     except (tarfile.TarError, OSError, ValueError) as error:
         problems.append(Problem(tar.name, None, f"can't be read as a tar: {error}"))
     for video in videos:
-        wrong = _sample_problems(dataset, tar, video, members, expected.json(video))
+        wrong = _sample_problems(dataset, tar, video, members, sample_json(video, expected.instances[video.key]))
         problems += [Problem(tar.name, video.key, what) for what in wrong]
     if idx.exists():
         problems += [Problem(idx.name, key, what) for key, what in _index_problems(idx, videos, members)]

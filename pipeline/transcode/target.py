@@ -27,9 +27,8 @@ _DRAFTS = "drafts-"
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder of a data set for this process.
 
-    Raises:
-        TargetBusyError: Another run holds the folder.
-        TargetError: The folder can't be made or written, or holds files that are not a data set.
+    Raises a TargetBusyError where another run holds it, and a TargetError where it can't be made or written, or holds
+    files that are not a data set.
     """
     with held_folder(folder):
         foreign = [name for name in os.listdir(folder) if name not in (WORK, HEADER)]

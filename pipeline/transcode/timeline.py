@@ -25,19 +25,12 @@ _JUMP_SECONDS = 10.0
 
 @dataclass
 class Packets:
-    """The coded frames of a stream.
+    """The coded frames of a stream."""
 
-    Attributes:
-        count: Number of frames.
-        shown: Known times at which frames are shown, in time bases.
-        decoded: Times at which these frames are decoded, in time bases.
-        last_duration: Time for which the last frame is shown, in time bases. 0: unknown.
-    """
-
-    count: int = 0
-    shown: list[int] = field(default_factory=list)
-    decoded: list[int] = field(default_factory=list)
-    last_duration: int = 0
+    count: int = 0  # Number of frames.
+    shown: list[int] = field(default_factory=list)  # Known times at which frames are shown, in time bases.
+    decoded: list[int] = field(default_factory=list)  # Times at which these frames are decoded, in time bases.
+    last_duration: int = 0  # Time for which the last frame is shown, in time bases. 0: unknown.
     _last: int | None = None
 
     def add(self, packet: av.Packet[av.VideoStream]) -> None:

@@ -20,13 +20,15 @@ from vclimb.pipeline.dataset.check import check_decodes, frame_ranges, with_chec
 from vclimb.pipeline.errors import TargetError, VideoError
 from vclimb.pipeline.system.digest import file_sha256
 from vclimb.pipeline.system.durable import draft_of
-from vclimb.pipeline.transcode.completeness import check_complete, check_copies
-from vclimb.pipeline.transcode.encode import output_rate, output_size, transcode_argv
+from vclimb.pipeline.transcode.encode import expected_frames, most_frames, output_rate, output_size, transcode_argv
 from vclimb.pipeline.transcode.ffmpeg import Finished, run_ffmpeg
 from vclimb.pipeline.transcode.jobs import VideoJob
 from vclimb.pipeline.transcode.probe import open_regular_file
 from vclimb.pipeline.transcode.worker import unforeseen
 
+TRUNCATED_BELOW = 0.9
+# Two frames that claim to be days apart must not fill the disk with copies of the first.
+MAX_COPIES = 1000
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 _TARGET_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT}
 
@@ -35,10 +37,8 @@ def transcode_videos(jobs: Sequence[VideoJob]) -> None:
     """Make the parts of one or several videos. A bad video gives a part that holds its error.
 
     Several videos share one ffmpeg. If anything about that run is out of the ordinary, each video whose part isn't
-    there is done again alone, so that no video answers for another.
-
-    Raises:
-        TargetError: The disk is full or can't be written: the run must stop.
+    there is done again alone, so that no video answers for another. Raises a TargetError, with which the run must stop,
+    where the disk is full or can't be written.
     """
     try:
         if len(jobs) > 1:
@@ -102,16 +102,50 @@ def _transcode_alone(job: VideoJob) -> dict[str, Any]:
 
 def _check_source(job: VideoJob) -> None:
     open_regular_file(job.source)
-    check_copies(job)
+    _check_copies(job)
+
+
+def _check_copies(job: VideoJob) -> None:
+    """Raise a VideoError if each frame of the source would be stored too often."""
+    probe, rate = job.probe, float(output_rate(job.probe, job.settings))
+    copies = expected_frames(probe, job.settings) / probe.n_packets
+    if copies > MAX_COPIES:
+        raise VideoError(
+            "transcode",
+            f"its {probe.n_packets} frame(s) span {probe.duration_seconds:,.0f} s; at {rate:g} frames a second each "
+            f"would be stored {copies:,.0f} times; allowed: {MAX_COPIES}; without --fps each is stored about once",
+        )
+
+
+def _check_complete(n_frames: int, job: VideoJob, stderr: str) -> None:
+    """Raise a VideoError if a stored video has too few or too many frames.
+
+    A file that is cut short, or damaged in the middle, decodes to fewer frames than it holds or declares. A file that
+    gives more frames than its packets account for was stopped, and has lost its end.
+    """
+    probe, rate = job.probe, float(output_rate(job.probe, job.settings))
+    if job.settings.max_frames is None and n_frames >= most_frames(probe, job.settings):
+        raise VideoError(
+            "transcode",
+            f"gave over {n_frames} frames where {expected_frames(probe, job.settings)} were expected of its "
+            f"{probe.n_packets} packets: its timestamps contradict each other",
+            stderr,
+        )
+    if job.settings.keep_truncated:
+        return
+    expected = max(probe.duration_seconds, probe.declared_seconds or 0.0) * rate
+    expected = min(expected, job.settings.max_frames or expected)
+    if n_frames < TRUNCATED_BELOW * expected - 1:
+        raise VideoError(
+            "transcode",
+            f"only {n_frames} of about {expected:.0f} frames could be decoded (truncated or damaged); "
+            "--keep-truncated stores such videos",
+            stderr,
+        )
 
 
 def _run(jobs: Sequence[VideoJob], timeout_seconds: float) -> Finished:
-    """Run ffmpeg on the jobs' sources.
-
-    Raises:
-        VideoError: ffmpeg failed or took too long.
-        TargetError: The disk is full.
-    """
+    """Run ffmpeg on the jobs' sources. Raises a VideoError where it fails, and a TargetError where the disk is full."""
     first = jobs[0]
     videos = [(job.source, job.draft, job.probe) for job in jobs]
     finished = run_ffmpeg(transcode_argv(first.ffmpeg, videos, first.settings), timeout_seconds)
@@ -140,7 +174,7 @@ def _finish(job: VideoJob, stderr: str) -> dict[str, Any]:
     draft = job.draft
     width, height = output_size(job.probe, job.settings)
     ranges = frame_ranges(str(draft))
-    check_complete(len(ranges), job, stderr)
+    _check_complete(len(ranges), job, stderr)
     check_decodes(draft, ranges, job.settings.codec, width, height)
     np.save(job.part.with_suffix(".frames.npy"), with_checksums(draft, ranges))
     try:

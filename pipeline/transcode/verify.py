@@ -14,7 +14,7 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.system.cores import require_workers
 from vclimb.pipeline.system.digest import file_sha256
-from vclimb.pipeline.system.pool import Call, LostCall, run_calls
+from vclimb.pipeline.system.pool import Call, LostCall, WorkerPool
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.pipeline.transcode.shard_problems import Expected, Problem, frame_problems, shard_problems
 from vclimb.pipeline.transcode.target import WORK
@@ -71,8 +71,7 @@ def verify(
     dataset = StoredDataset.open(folder)
     problems += _stray_files(dataset)
     tasks = [task for number in sorted(dataset.catalog.shards) for task in _tasks(dataset, number, decode)]
-    workers = min(workers, len(tasks))
-    results = _in_processes(dataset, tasks, workers) if workers > 1 else _in_this_process(dataset, tasks)
+    results = _results(dataset, tasks, min(workers, len(tasks)))
     with closing(results), progress_bar("videos", progress) as bar:
         bar_task = bar.add_task("decoding" if decode else "checking", total=len(dataset.videos), note="")
         for task, task_problems in results:
@@ -85,32 +84,22 @@ def verify(
 
 @dataclass(frozen=True)
 class _Task:
-    """Unit of checking: a shard's files, or all frames of its videos [start, stop) where `stop` is not 0.
+    """Unit of checking: a shard's files, or all frames of its videos [start, stop) where `stop` is not 0."""
 
-    Attributes:
-        shard: Number of the shard.
-        start: First video to decode.
-        stop: Video after the last one to decode.
-        n_videos: Number of videos to count as checked.
-    """
-
-    shard: int
-    start: int = 0
-    stop: int = 0
-    n_videos: int = 0
+    shard: int  # Number of the shard.
+    start: int = 0  # First video to decode.
+    stop: int = 0  # Video after the last one to decode.
+    n_videos: int = 0  # Number of videos to count as checked.
 
     def problems(self, expected: Expected) -> list[Problem]:
         try:
             if self.stop:
-                videos = expected.videos(self.shard)[self.start : self.stop]
+                videos = expected.videos[self.shard][self.start : self.stop]
                 return frame_problems(expected.dataset, self.shard, videos)
             return shard_problems(expected, self.shard)
         except OSError as error:
             tar = expected.dataset.shard_paths(self.shard)[0]
             return [Problem(Path(error.filename or tar).name, None, f"can't be read: {error.strerror}")]
-
-
-_Results = Generator[tuple[_Task, list[Problem]], None, None]
 
 
 def _tasks(dataset: StoredDataset, shard: int, decode: bool) -> Iterator[_Task]:
@@ -121,16 +110,16 @@ def _tasks(dataset: StoredDataset, shard: int, decode: bool) -> Iterator[_Task]:
         yield _Task(shard, start, stop, stop - start)
 
 
-def _in_this_process(dataset: StoredDataset, tasks: Sequence[_Task]) -> _Results:
-    expected = Expected(dataset)
-    for task in tasks:
-        yield task, task.problems(expected)
-
-
-def _in_processes(dataset: StoredDataset, tasks: Sequence[_Task], workers: int) -> _Results:
+def _results(
+    dataset: StoredDataset, tasks: Sequence[_Task], workers: int
+) -> Generator[tuple[_Task, list[Problem]], None, None]:
+    if workers <= 1:
+        expected = Expected(dataset)
+        yield from ((task, task.problems(expected)) for task in tasks)
+        return
     calls = deque(Call(task, _in_worker, (task,)) for task in tasks)
-    with closing(run_calls(calls, workers, _open_dataset, (dataset.folder,))) as outcomes:
-        for call, result in outcomes:
+    with closing(WorkerPool(workers, _open_dataset, (dataset.folder,))) as pool:
+        for call, result in pool.run(calls):
             if isinstance(result, LostCall):
                 tar = dataset.shard_paths(call.key.shard)[0]
                 result = [Problem(tar.name, None, f"the worker process that checked it died ({result.reason})")]

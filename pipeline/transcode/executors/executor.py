@@ -18,9 +18,10 @@ from typing import TypeVar
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import VideoError
 from vclimb.pipeline.system.plugins import Registry
+from vclimb.pipeline.transcode.assembly import ShardAssembly, read_record
 from vclimb.pipeline.transcode.jobs import ShardJob
-from vclimb.pipeline.transcode.make_shard import make_shard
 from vclimb.pipeline.transcode.probe import Probe
+from vclimb.pipeline.transcode.transcode import transcode_videos
 from vclimb.pipeline.transcode.worker import probe_file
 
 Argument = TypeVar("Argument")
@@ -29,12 +30,25 @@ OnVideo = Callable[[ShardJob, int], None]
 """Called when a video of a job is done, stored or failed, in any order."""
 
 
-class Executor(ABC):
-    """A place where shards are made. It decides where and when, never which bytes.
+def make_shard(job: ShardJob) -> ShardRecord:
+    """Transcode, verify, assemble and publish one shard in this process, and return its record.
 
-    Args:
-        workers: Number of processes, or of tasks at a time.
+    Videos that an earlier call finished are kept, so a call that was killed may be repeated, here or elsewhere. The
+    bytes depend on the job alone. A hostile file may crash the process: call `worker.start_worker` first in a process
+    of its own. Raises a TargetError where the disk is full or can't be written.
     """
+    if (published := read_record(job)) is not None:
+        return published
+    assembly = ShardAssembly(job)
+    for batch in job.batches(assembly.missing()):
+        transcode_videos([job.video(index) for index in batch])
+    record = assembly.append_parts()
+    assert record is not None
+    return record
+
+
+class Executor(ABC):
+    """A place where shards are made, `workers` at a time. It decides where and when, never which bytes."""
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
@@ -46,6 +60,9 @@ class Executor(ABC):
     @abstractmethod
     def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
         """Make and publish all jobs' shards, as `make_shard` does; yield their records in any order."""
+
+    def close(self) -> None:  # noqa: B027 - most executors hold nothing between calls
+        """Give back what the executor holds, such as processes. It may be used again."""
 
 
 class MapExecutor(Executor):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import VideoError
-from vclimb.pipeline.system.pool import Call, LostCall, run_calls
+from vclimb.pipeline.system.pool import Call, LostCall, WorkerPool
 from vclimb.pipeline.transcode.assembly import ShardAssembly
 from vclimb.pipeline.transcode.executors.executor import Executor, OnVideo
 from vclimb.pipeline.transcode.jobs import BATCH_VIDEOS, ShardJob
@@ -32,10 +32,17 @@ class LocalExecutor(Executor):
     name = "local"
     summary = "Processes of this machine."
 
+    def __init__(self, workers: int = 1) -> None:
+        super().__init__(workers)
+        self._pool = WorkerPool(workers, start_worker)
+
+    def close(self) -> None:
+        self._pool.close()
+
     def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
         results: dict[int, Probe | VideoError] = {}
         calls = deque(Call(index, probe_file, (path,), PROBE_TIMEOUT_SECONDS) for index, path in enumerate(sources))
-        with closing(run_calls(calls, self.workers, start_worker)) as outcomes:
+        with closing(self._pool.run(calls)) as outcomes:
             for call, result in outcomes:
                 if isinstance(result, LostCall):
                     result = _lost_video("probe", PROBE_TIMEOUT_SECONDS, result)
@@ -54,7 +61,7 @@ class LocalExecutor(Executor):
                     on_video(assembly.job, index)
             if record := assembly.append_parts():
                 yield record
-        with closing(run_calls(calls, self.workers, start_worker)) as outcomes:
+        with closing(self._pool.run(calls)) as outcomes:
             for call, result in outcomes:
                 assembly, batch = call.key
                 if isinstance(result, LostCall):
@@ -63,7 +70,8 @@ class LocalExecutor(Executor):
                         calls.extendleft(self._call(assembly, (index,)) for index in reversed(missing))
                         batch = tuple(index for index in batch if assembly.is_done(index))
                     else:
-                        _record_lost_video(assembly.job, batch[0], result)
+                        video = assembly.job.video(batch[0])
+                        write_failed_part(video.part, _lost_video("transcode", video.timeout_seconds, result))
                 for index in batch:
                     on_video(assembly.job, index)
                 if record := assembly.append_parts():
@@ -78,10 +86,6 @@ class LocalExecutor(Executor):
         videos = [assembly.job.video(index) for index in batch]
         timeout_seconds = 2 * sum(video.timeout_seconds for video in videos) + _GRACE_SECONDS
         return Call((assembly, batch), transcode_videos, (videos,), timeout_seconds)
-
-
-def _record_lost_video(job: ShardJob, index: int, lost: LostCall) -> None:
-    write_failed_part(job.part(index), _lost_video("transcode", job.video(index).timeout_seconds, lost))
 
 
 def _lost_video(stage: str, timeout_seconds: float, lost: LostCall) -> VideoError:
