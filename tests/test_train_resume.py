@@ -44,7 +44,7 @@ MOMENTS = [
     pytest.param("vclimb.memory.store.writer", "MemoryWriter.commit", 2, "after", id="after a memory has changed"),
     pytest.param("vclimb.training.predictor", "Predictor.class_means", 2, "before", id="in an evaluation"),
     pytest.param("vclimb.training.predictor", "Predictor.counts", 2, "after", id="after an evaluation"),
-    pytest.param("vclimb.training.checkpoint", "sync", 5, "before", id="in the middle of a checkpoint"),
+    pytest.param("vclimb.training.checkpoint", "move_synced", 3, "before", id="in the middle of a checkpoint"),
     pytest.param("vclimb.training.run_folder", "RunFolder.write_metrics", 3, "before", id="before the last metrics"),
 ]
 MOMENT_OF_THE_COMMAND = ("vclimb.memory.store.writer", "MemoryWriter.commit", 2, "after")
