@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-import json
 from functools import partialmethod
 from pathlib import Path
 
 import pytest
 import torch
-from dataset_cases import vclimb
-from training_cases import TINY_BACKBONE, read_metrics, tiny_config, write_config
+from training_cases import TINY_BACKBONE, tiny_config
 
+from vclimb.pipeline.errors import SettingsError
 from vclimb.training.config import make_config
 from vclimb.training.learner import Learner
 from vclimb.training.processes import Processes
-from vclimb.training.run import make_method
-
-
-def wandb_settings(shards: Path, folder: Path) -> Path:
-    pytest.importorskip("wandb")
-    return write_config(tiny_config(shards, "naive", "log.wandb=a project"), folder)
+from vclimb.training.run import make_method, train
+from vclimb.training.run_log import WandbLog
 
 
 def test_weights_and_biases_receive_all_scalars(
-    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    settings, folder = wandb_settings(synth_shards, tmp_path), tmp_path / "run"
+    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    done = vclimb("train", "--config", settings, "--out", folder, "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == read_metrics(folder).to_json()
-    (log,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
+    metrics = train(tiny_config(synth_shards, "naive", "log.wandb=a project", "scenario.tasks=2"), tmp_path / "run")
+    assert capfd.readouterr().out == ""  # where the command prints JSON
+    (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
     written = log.read_bytes()
     for name in ("a project", "loss/classification", "learning_rate", "after_task/acc", "memory/bytes_on_disk"):
         assert name.encode() in written
-    for acc in read_metrics(folder).acc_after_each_task:
+    for acc in metrics.acc_after_each_task:
         assert repr(acc).encode() in written
 
 
-def test_missing_login_to_weights_and_biases_is_explained(
-    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = wandb_settings(synth_shards, tmp_path)
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    done = vclimb("train", "--config", settings, "--out", tmp_path / "run")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1].startswith("error: log.wandb 'a project': No API key configured.")
-    assert done.stderr.splitlines()[-1].endswith("or leave log.wandb off")
-    assert "Traceback" not in done.stderr
+def test_missing_login_to_weights_and_biases_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb")
+
+    def refuse(**_: object) -> None:
+        raise wandb.errors.UsageError("No API key configured.\nUse `wandb login`.")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(
+        SettingsError, match=r"^log\.wandb 'a project': No API key configured\. .* or leave log\.wandb off$"
+    ):
+        WandbLog("a project", tmp_path, {})
 
 
 def test_compiled_backbone_trains_like_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,15 +79,14 @@ def test_two_processes_agree_with_one(method: str, host: ForkHost, synth_shards:
     assert_agree(tmp_path / "one", tmp_path / "two")
 
 
-@pytest.mark.parametrize("fast_rank", [0, 1])
-def test_ranks_write_checkpoints_at_the_same_step(
-    fast_rank: int, host: ForkHost, synth_shards: Path, tmp_path: Path
-) -> None:
+def test_ranks_write_checkpoints_at_the_same_step(host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
     config = config_of(synth_shards, "finetune")
     train(config, tmp_path / "one")
     settings = write_config(config, tmp_path)
-    in_two_processes(host, "train_with_clocks_apart", settings, tmp_path / "two", fast_rank)
-    assert_agree(tmp_path / "one", tmp_path / "two")
+    for fast_rank in range(2):
+        two = tmp_path / f"fast rank {fast_rank}"
+        in_two_processes(host, "train_with_clocks_apart", settings, two, fast_rank)
+        assert_agree(tmp_path / "one", two)
 
 
 def test_both_processes_evaluate_one_network(host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
@@ -105,16 +104,8 @@ def test_torchrun_agrees_with_one_process(synth_shards: Path, tmp_path: Path) ->
     config = config_of(synth_shards, "icarl")
     one = train(config, tmp_path / "one")
     assert one.tasks[2].train_instances + one.tasks[2].replay_exemplars == 17  # in batches of 8: 8, 8, 1
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "vclimb.cli",
-    ]
+    options = ["--standalone", "--nproc-per-node", "2", "-m", "vclimb.cli"]
+    launch = [sys.executable, "-m", "torch.distributed.run", *options]
     done = subprocess.run(
         [*launch, "train", "--config", write_config(config, tmp_path), "--out", tmp_path / "two", "--json"],
         cwd=Path(__file__).parent.parent,

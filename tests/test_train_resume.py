@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from dataset_cases import RunningCommand, command_environment, vclimb
+from dataset_cases import RunningCommand, vclimb
 from fork_host import ForkHost
 from training_cases import comparable, events_of, final_network, read_metrics, tiny_config, write_config
 
@@ -22,18 +20,6 @@ from vclimb.training.run_folder import RunFolder
 
 METHOD = "bic"  # the method with most kinds of state: old model, bias correction, hold-out, memory
 SETTINGS = ("training.epochs=2", "consistency.weight=0.5", "compute.checkpoint_seconds=0")
-
-# Runs the real command and kills it in the n-th call of a function.
-KILL = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from fork_host import kill_in
-kill_in(*sys.argv[2:4], int(sys.argv[4]), sys.argv[5])
-sys.argv = ["vclimb", *sys.argv[6:]]
-from vclimb.cli.main import main
-main()
-"""
-
 
 MOMENTS = [
     pytest.param("vclimb.training.learner", "Learner.step", 3, "after", id="in the first task"),
@@ -47,7 +33,6 @@ MOMENTS = [
     pytest.param("vclimb.training.checkpoint", "move_synced", 3, "before", id="in the middle of a checkpoint"),
     pytest.param("vclimb.training.run_folder", "RunFolder.write_metrics", 3, "before", id="before the last metrics"),
 ]
-MOMENT_OF_THE_COMMAND = ("vclimb.memory.store.writer", "MemoryWriter.commit", 2, "after")
 
 
 @pytest.fixture(scope="module")
@@ -90,42 +75,24 @@ def test_killed_and_resumed(
     assert_same(run, undisturbed)
 
 
-@pytest.mark.parametrize("call", [1, 3])
-def test_no_epoch_is_lost_to_the_selection(call: int, host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
+def test_no_epoch_is_lost_to_the_selection(host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
     """Kill a run at the end of an epoch, before the selection evaluates it."""
     more = ("training.epochs=2", "training.select=best-reported", "compute.checkpoint_seconds=0")
     config = tiny_config(synth_shards, "finetune", *more)
     expected = train(config, tmp_path / "undisturbed")
-    assert expected.tasks[call // 2].selected_epoch == 0, "the epoch that could be lost must be the chosen one"
-    settings, run = write_config(config, tmp_path), tmp_path / "run"
-    where = ("vclimb.training.task_training", "TaskTraining._select", call, "before")
-    (status,) = host.run("train_killed", settings, run, *where)
-    assert os.WTERMSIG(status) == signal.SIGKILL
-    assert host.run("train_run", settings, run, True) == [0]
-    assert_same(run, tmp_path / "undisturbed")
+    settings = write_config(config, tmp_path)
+    for call in (1, 3):
+        assert expected.tasks[call // 2].selected_epoch == 0, "the epoch that could be lost must be the chosen one"
+        run = tmp_path / f"run{call}"
+        where = ("vclimb.training.task_training", "TaskTraining._select", call, "before")
+        (status,) = host.run("train_killed", settings, run, *where)
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        assert host.run("train_run", settings, run, True) == [0]
+        assert_same(run, tmp_path / "undisturbed")
 
 
-def test_the_real_command_killed_and_resumed(settings: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """Try one moment only: a process of the command takes seconds to start, and does what a fork does."""
-    module, name, call, when = MOMENT_OF_THE_COMMAND
-    run = tmp_path / "run"
-    command = ["train", "--config", str(settings), "--out", str(run), "--json"]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILL, str(Path(__file__).parent), module, name, str(call), when, *command],
-        env=command_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    done = vclimb("train", "--resume", "--out", run, "--json", timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert_same(run, undisturbed)
-
-
-def test_ctrl_c_stops_between_two_steps_without_loss(
-    host: ForkHost, settings: Path, undisturbed: Path, tmp_path: Path
+def test_ctrl_c_stops_the_command_between_two_steps_without_loss(
+    settings: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     started = RunningCommand("train", "--config", settings, "--out", run)
@@ -140,7 +107,8 @@ def test_ctrl_c_stops_between_two_steps_without_loss(
     assert f"vclimb train --resume --out {run}" in errors
     assert "Traceback" not in errors
     assert not started.wait_until_alone()
-    assert host.run("train_run", settings, run, True) == [0]
+    done = vclimb("train", "--resume", "--out", run, "--json", timeout=120)
+    assert done.returncode == 0, done.stderr
     assert_same(run, undisturbed)
 
 

@@ -40,9 +40,6 @@ def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int = 2
         tree: Dicts with keys of text or whole numbers, lists, tensors, numbers, text, booleans and None.
         kept: Number of checkpoints to keep, this one included; the one before serves where the newest is damaged.
 
-    Returns:
-        Path of the file.
-
     Raises:
         TargetError: the file can't be written, as on a full disk; earlier checkpoints stay.
         TypeError: the tree holds another type.

@@ -12,14 +12,7 @@ from vclimb.training.config import RunConfig
 
 
 def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, world_size: int) -> None:
-    """Refuse settings that don't fit together, before the run writes anything.
-
-    Args:
-        world_size: Number of processes that share a batch.
-
-    Raises:
-        SettingsError: settings don't fit together.
-    """
+    """Refuse settings that don't fit together, where `world_size` processes share a batch, by a SettingsError."""
     if config.training.batch_size % world_size:
         raise SettingsError(
             f"training.batch_size {config.training.batch_size} can't be shared by {world_size} processes; allowed: "

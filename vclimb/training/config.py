@@ -238,10 +238,7 @@ class RunConfig(Settings):
 
 
 def make_config(*tables: Mapping[str, Any]) -> RunConfig:
-    """Make the settings of a run.
-
-    Args:
-        tables: Nested tables of settings; later ones win.
+    """Make the settings of a run from nested tables; later ones win.
 
     Raises:
         SettingsError: a name is unknown, or a value isn't allowed.

@@ -76,11 +76,7 @@ class Predictor:
         on_clips: OnClips | None = None,
         on_bad_frame: str = "raise",
     ) -> NearestMean:
-        """Make the nearest-mean classifier of a provider's items, on every rank.
-
-        Raises:
-            VclimbError: the features aren't finite.
-        """
+        """Make the nearest-mean classifier of a provider's items, on every rank; features must be finite."""
         outputs = self.rank_outputs(model, provider, on_clips, on_bad_frame)
         device = self.processes.device
         means = ClassMeans(n_classes, model.n_features, device)
@@ -102,9 +98,6 @@ class Predictor:
         Args:
             linear_scores: Maps the head's logits to the scores of the linear classifier.
             nearest: Nearest-mean classifier, where there is one.
-
-        Raises:
-            VclimbError: scores hold NaN.
         """
         outputs = self.rank_outputs(model, items.provider, on_clips)
         device = self.processes.device

@@ -71,11 +71,9 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Lock the folder for this process. The lock ends with the process, even if that is killed.
+        """Lock the folder for this process, unless it holds other files.
 
-        Raises:
-            TargetBusyError: another process trains in the folder.
-            TargetError: the folder can't be made, or holds other files.
+        The lock ends with the process, even if that is killed.
         """
         with held_folder(self.path, "another run is training in"):
             drafts = {draft_of(self.path / name).name for name in (CONFIG, METRICS)}  # left by a killed run

@@ -61,11 +61,7 @@ class EventFile(RunLog):
 
 
 class TensorBoardLog(RunLog):
-    """Scalars for TensorBoard: the loss of each epoch, accuracies after each task, and the size of the memory.
-
-    Raises:
-        SettingsError: the package isn't installed.
-    """
+    """Scalars for TensorBoard: the loss of each epoch, accuracies after each task, and the size of the memory."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -85,11 +81,7 @@ class TensorBoardLog(RunLog):
 
 
 class WandbLog(RunLog):
-    """Scalars for Weights & Biases, under one run that resuming continues.
-
-    Raises:
-        SettingsError: the package isn't installed, or can't begin the run, for example without a login.
-    """
+    """Scalars for Weights & Biases, under one run that resuming continues."""
 
     def __init__(self, project: str, folder: Path, settings: dict[str, Any]) -> None:
         try:

@@ -10,11 +10,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Request to stop a run.
-
-    Attributes:
-        is_set: Whether a signal asked the run to stop.
-    """
+    """Request to stop a run; `is_set` once a signal asked for it."""
 
     def __init__(self) -> None:
         self.is_set = False

@@ -54,10 +54,6 @@ class TaskTraining:
 
         Args:
             checkpoint: State of the learner, where the task is resumed within its training.
-
-        Raises:
-            KeyboardInterrupt: the run was asked to stop.
-            VclimbError: training has diverged.
         """
         run, state = self._run, self._state
         idle = state.idle = IdleClock(run.processes.device)
