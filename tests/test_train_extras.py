@@ -20,10 +20,11 @@ from vclimb.training.run_log import WandbLog
 def test_weights_and_biases_receive_all_scalars(
     synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     metrics = train(tiny_config(synth_shards, "naive", "log.wandb=a project", "scenario.tasks=2"), tmp_path / "run")
     assert capfd.readouterr().out == ""  # where the command prints JSON
+    wandb.teardown()  # ends the process that writes the log
     (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
     written = log.read_bytes()
     for name in ("a project", "loss/classification", "learning_rate", "after_task/acc", "memory/bytes_on_disk"):
