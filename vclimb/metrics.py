@@ -98,7 +98,7 @@ class AccuracyMatrix:
     def acc(self, weighting: Weighting = "tasks") -> Doubles:
         """Return Acc_i = mean of R[i, j] over j <= i, for each learned task i: (n_learned,) float64."""
         weights = self._weights(weighting)
-        rows = [_mean(row[: i + 1], weights[: i + 1]) for i, row in enumerate(self.values)]
+        rows = [np.average(row[: i + 1], weights=weights[: i + 1]) for i, row in enumerate(self.values)]
         return np.array(rows, np.float64)
 
     def bwf(self, weighting: Weighting = "tasks") -> Doubles:
@@ -108,7 +108,9 @@ class AccuracyMatrix:
         where accuracy on earlier tasks rose.
         """
         weights, learned = self._weights(weighting), np.diagonal(self.values)
-        rows = [_mean(learned[:i] - row[:i], weights[:i]) if i else 0.0 for i, row in enumerate(self.values)]
+        rows = [
+            np.average(learned[:i] - row[:i], weights=weights[:i]) if i else 0.0 for i, row in enumerate(self.values)
+        ]
         return np.array(rows, np.float64)
 
     def average_incremental(self, weighting: Weighting = "tasks") -> float:
@@ -242,11 +244,6 @@ class PredictionCounts:
         """Return the accuracy over all samples; NaN without samples."""
         confusion = self.confusion()
         return int(confusion.trace()) / n_samples if (n_samples := int(confusion.sum())) else math.nan
-
-
-def _mean(values: Doubles, weights: Doubles) -> float:
-    """Return the weighted mean; NaN if a value is NaN."""
-    return float((values * weights).sum() / weights.sum())
 
 
 def _ratio(correct: npt.NDArray[np.int64], samples: npt.NDArray[np.int64]) -> Doubles:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from vclimb.memory.choice.frames import FrameChoice
 from vclimb.memory.store.stored_class import encode_chunk
 from vclimb.pipeline.arrays import Indices, Pixels
@@ -13,6 +15,11 @@ from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 
 # Bytes besides the frames: of an empty memory, of the metadata of a class, and of an exemplar's row in the table.
 ROOT_BYTES, CLASS_BYTES, EXEMPLAR_BYTES = 450, 2500, 40
+
+
+def spread_sample(instances: Sequence[StoredInstance], n_videos: int) -> list[StoredInstance]:
+    """Choose up to `n_videos` instances that are spread evenly over a list."""
+    return [instances[place] for place in np.unique(np.linspace(0, len(instances) - 1, n_videos).astype(int))]
 
 
 def bytes_per_frame(

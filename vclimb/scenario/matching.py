@@ -143,11 +143,7 @@ class MatchedScenario:
 
 
 def match(scenario: TaskSequence, dataset: StoredDataset, allow_missing: bool = False) -> MatchedScenario:
-    """Find a scenario's instances in a data set, and check that they can be trained on.
-
-    Raises:
-        ScenarioError: As `locate` and `MatchedScenario.require` raise.
-    """
+    """Find a scenario's instances in a data set by `locate`, and check them by `MatchedScenario.require`."""
     matched = locate(scenario, dataset)
     matched.require(allow_missing)
     return matched

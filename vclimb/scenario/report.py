@@ -93,14 +93,8 @@ class ScenarioReport:
             "tasks": [{split: len(task.split(split)) for split in SPLITS} for task in matched.tasks],
             "problems": matched.counts(),
             "left_out": [
-                {
-                    "task": lost.task,
-                    "split": lost.split,
-                    "video": lost.instance.video,
-                    "class": lost.instance.label,
-                    "problem": lost.problem,
-                    "reason": lost.reason,
-                }
+                {"task": lost.task, "split": lost.split, "video": lost.instance.video, "class": lost.instance.label}
+                | {"problem": lost.problem, "reason": lost.reason}
                 for lost in matched.left_out
             ],
         }

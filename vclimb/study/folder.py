@@ -60,7 +60,6 @@ class StudyFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._is_held = False
 
     def run(self, run_id: str) -> Path:
         """Folder of a run."""
@@ -92,11 +91,7 @@ class StudyFolder:
             with writable(self.path):
                 for name in (RUNS, CONFIGS, LOGS, FAILURES):
                     (self.path / name).mkdir(exist_ok=True)
-            self._is_held = True
-            try:
-                yield
-            finally:
-                self._is_held = False
+            yield
 
     def check_data(self, name: str, digest: str) -> None:
         """Check that all runs of the study are of one data set, given its name and digest. Nothing is written.
@@ -122,13 +117,7 @@ class StudyFolder:
             replace_file(self.path / DATA, json.dumps({"name": name, "content": digest}).encode())
 
     def write_study(self, toml: str, cells: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write down the definition and the cells of the study, before its runs start.
-
-        Raises:
-            RuntimeError: This process doesn't hold the folder.
-        """
-        if not self._is_held:
-            raise RuntimeError(f"{self.path} is not held; write to it within StudyFolder.held()")
+        """Write down the definition and the cells of the study, before its runs start, in a folder that is held."""
         with writable(self.path):
             replace_file(self.path / STUDY, toml.encode())
             replace_file(self.path / CELLS, json.dumps(cells, indent=1).encode())

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from vclimb.memory.choice.frames import parse_frame_choice
-from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame
+from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame, spread_sample
 from vclimb.memory.settings import MemorySettings
 from vclimb.methods.method import Method
 from vclimb.pipeline.codecs.exemplar import parse_codec
-from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
+from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.scenario import MatchedScenario, MatchedTask
 from vclimb.settings import Table
 from vclimb.training.checks import blur_warning, check_settings
@@ -170,7 +168,7 @@ class RunPlanner:
 
     def _empty_memory(self, config: RunConfig, method: Method[Any], matched: MatchedScenario) -> _ExpectedMemory:
         settings = config.memory.settings(method.video_choice, config.seed)
-        sample = _spread_sample(matched.tasks[0].train)
+        sample = spread_sample(matched.tasks[0].train, _SAMPLE_VIDEOS)
         key = (config.scenario, settings.codec, settings.frame_choice, settings.frames, settings.seed)
         if key not in self._frame_bytes:
             choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
@@ -178,12 +176,6 @@ class RunPlanner:
             self._frame_bytes[key] = bytes_per_frame(self._scenarios.dataset, sample, codec, choice)
         origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
         return _ExpectedMemory(settings, self._frame_bytes[key], origin)
-
-
-def _spread_sample(instances: Sequence[StoredInstance]) -> list[StoredInstance]:
-    """Choose a few instances that are spread evenly over a list."""
-    places = np.unique(np.linspace(0, len(instances) - 1, _SAMPLE_VIDEOS).astype(int)).tolist()
-    return [instances[place] for place in places]
 
 
 class _ExpectedMemory:

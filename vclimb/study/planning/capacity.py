@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.choice.frames import FrameCount, parse_frame_choice, parse_frame_count
-from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame
+from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame, spread_sample
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError
@@ -100,8 +98,7 @@ def _candidates(dataset: StoredDataset, sample: int) -> tuple[list[StoredInstanc
     candidates.sort(key=lambda instance: instance.label)
     if not candidates:
         raise SettingsError(f"data set {dataset.name} has no instances to keep")
-    places = np.unique(np.linspace(0, len(candidates) - 1, sample).astype(int)).tolist()
-    return candidates, [candidates[place] for place in places]
+    return candidates, spread_sample(candidates, sample)
 
 
 def _capacity(

@@ -7,7 +7,7 @@ import math
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -21,7 +21,7 @@ from vclimb.study.report.chart_set import ChartSet
 from vclimb.study.report.figures import spread_text
 from vclimb.study.report.groups import Group, ReportLayout, budget_order
 from vclimb.study.report.published import SOURCE, published
-from vclimb.study.report.results import RunResult, StudyResults
+from vclimb.study.report.results import StudyResults
 from vclimb.study.report.sheets import contact_sheets
 from vclimb.study.report.study_facts import class_lists, study_facts
 
@@ -116,10 +116,8 @@ def _table_row(
     with_settings: set[int],
 ) -> dict[str, Any]:
     """Make a row of the table of cells: each entry as text, and the value that it is sorted by."""
-    videos, per_frame = (
-        group.spread(partial(RunResult.memory, name=name)).mean for name in ("videos", "bytes_per_frame")
-    )
-    frames = group.frames.mean
+    videos = group.spread(lambda run: run.memory("videos")).mean
+    per_frame = group.spread(lambda run: run.memory("bytes_per_frame")).mean
     seconds = group.spread(lambda run: run.seconds).mean
     average = group.spread(lambda run: run.number("average_incremental_accuracy"))
 
@@ -140,7 +138,7 @@ def _table_row(
             number(group.bwf.mean, spread_text(group.bwf, "")),
             number(average.mean, spread_text(average, "")),
             number(videos, f"{videos:,.0f}"),
-            number(frames, f"{frames:,.0f}"),
+            number(group.frames.mean, f"{group.frames.mean:,.0f}"),
             number(group.bytes.mean, size_label(group.bytes.mean)),
             number(per_frame, f"{per_frame:,.0f}"),
             number(float(len(group.runs)), str(len(group.runs))),

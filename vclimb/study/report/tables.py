@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,11 @@ from vclimb.pipeline.system.folders import writable
 from vclimb.settings import changes_no_result
 from vclimb.study.naming import value_text
 from vclimb.study.report.results import RunResult, StudyResults
+from vclimb.training.run_metrics import MemoryFacts
 
-_NUMBERS = (
-    "acc",
-    "bwf",
-    "average_incremental_accuracy",
-    "acc_by_class",
-    "bwf_by_class",
-    "average_incremental_accuracy_by_class",
-    "forward_transfer",
-)
-_MEMORY_NUMBERS = (
-    "videos",
-    "frames",
-    "payload_bytes",
-    "bytes_on_disk",
-    "allocated_bytes",
-    "bytes_per_frame",
-    "source_frames",
-)
+_AVERAGE = "average_incremental_accuracy"
+_NUMBERS = ("acc", "bwf", _AVERAGE, "acc_by_class", "bwf_by_class", f"{_AVERAGE}_by_class", "forward_transfer")
+_MEMORY_NUMBERS = tuple(field.name for field in fields(MemoryFacts))
 _SERIES = ("acc_after_each_task", "bwf_after_each_task")
 PARQUET, CSV = "results.parquet", "results.csv"
 
@@ -72,7 +59,12 @@ def _row(run: RunResult, names: Sequence[str], results: StudyResults) -> dict[st
         "run": run.run_id,
         "state": state,
         "error": failure.error if failure else None,
-        **{name: _setting(name, run.settings.get(name)) for name in names},
+        # As texts, so that a column has one type: K may be a number or `all`.
+        **{
+            name: v if v is None or name == "seed" else value_text(v)
+            for name in names
+            for v in [run.settings.get(name)]
+        },
         "scenario": metrics and (metrics.scenario.name or None),
         "classifier": metrics and metrics.classifier,
         "device": metrics and metrics.device,
@@ -85,13 +77,6 @@ def _row(run: RunResult, names: Sequence[str], results: StudyResults) -> dict[st
     }
 
 
-def _setting(name: str, value: Any) -> Any:
-    """Write a setting as text, so that a column has one type: K may be a number or `all`."""
-    if value is None or name == "seed":
-        return value
-    return value_text(value)
-
-
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
@@ -100,19 +85,12 @@ def _parquet(rows: Sequence[dict[str, Any]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = []
-    for name in rows[0]:
-        if name in ("seed", "n_tasks_done"):
-            kind = pa.int64()
-        elif name in _SERIES or name == "forgetting_of_each_task":
-            kind = pa.list_(pa.float64())
-        elif name in _NUMBERS or name == "seconds" or name.removeprefix("memory_") in _MEMORY_NUMBERS:
-            kind = pa.float64()
-        else:
-            kind = pa.string()
-        fields.append(pa.field(name, kind))
+    numbers = {*_NUMBERS, "seconds", *(f"memory_{name}" for name in _MEMORY_NUMBERS)}
+    kinds = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(("seed", "n_tasks_done"), pa.int64())
+    kinds |= dict.fromkeys((*_SERIES, "forgetting_of_each_task"), pa.list_(pa.float64()))
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in rows[0]])
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), pa.schema(fields)), sink)
+    pq.write_table(pa.Table.from_pylist(list(rows), schema), sink)
     return sink.getvalue()
 
 
