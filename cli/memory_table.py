@@ -122,7 +122,7 @@ def _class_table(memory: vclimb.Memory) -> Table:
             plain(usage.name),
             f"{usage.videos:,}",
             *(("damaged", "", "") if usage.is_damaged else sizes),
-            plain(memory.encoding(usage.label)),
+            plain(usage.encoding),
             style="red" if usage.is_damaged else None,
         )
     return table

@@ -15,11 +15,10 @@ from vclimb.memory.choice.videos import (
     TIE,
     VIDEO_CHOICES,
     Candidates,
-    HerdingVideos,
-    NearestVideos,
     RandomVideos,
     SpreadVideos,
     VideoChoice,
+    VideosByFeatures,
     herding,
     nearest_to_mean,
     normalised,
@@ -93,7 +92,7 @@ class TestHerding(VideoChoiceContract):
     needs_features = True
 
     def make(self) -> VideoChoice:
-        return HerdingVideos()
+        return VideosByFeatures(herding)
 
     @quickly
     @given(features=features_of())
@@ -158,7 +157,7 @@ class TestNearest(VideoChoiceContract):
     needs_features = True
 
     def make(self) -> VideoChoice:
-        return NearestVideos()
+        return VideosByFeatures(nearest_to_mean)
 
     @quickly
     @given(features=features_of())
@@ -271,8 +270,8 @@ def test_candidates_must_fit_together() -> None:
 def test_strategies_are_found_by_name() -> None:
     assert {name: parse_video_choice(name, 9) for name in VIDEO_CHOICES} == {
         "random": RandomVideos(9),
-        "herding": HerdingVideos(),
-        "nearest": NearestVideos(),
+        "herding": VideosByFeatures(herding),
+        "nearest": VideosByFeatures(nearest_to_mean),
         "spread": SpreadVideos(9),
     }
     with pytest.raises(SettingsError) as caught:

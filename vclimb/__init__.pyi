@@ -5,9 +5,9 @@ from vclimb.benchmark.report import BenchFigures as BenchFigures
 from vclimb.benchmark.report import BenchReport as BenchReport
 from vclimb.memory.api import Memory as Memory
 from vclimb.memory.api import SheetSummary as SheetSummary
-from vclimb.memory.api import pack as pack
-from vclimb.memory.pack import MemoryQuality as MemoryQuality
-from vclimb.memory.pack import PackSummary as PackSummary
+from vclimb.memory.pack import pack as pack
+from vclimb.memory.pack_summary import MemoryQuality as MemoryQuality
+from vclimb.memory.pack_summary import PackSummary as PackSummary
 from vclimb.memory.store.reader import Damage as Damage
 from vclimb.methods.registry import list_methods as list_methods
 from vclimb.model.registry import list_networks as list_networks

@@ -1,4 +1,4 @@
-"""The public calls of the replay memory: `vclimb.pack` and `vclimb.Memory`."""
+"""`vclimb.Memory`: a replay memory that is opened for reading."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.progress import progress_bar
 
 if TYPE_CHECKING:  # load torch, which opening a memory does not need
-    from vclimb.memory.pack import PackSummary
+    from vclimb.memory.pack_summary import PackSummary
     from vclimb.memory.store.exemplar import Exemplar
-    from vclimb.pipeline.dataset.dataset import StoredDataset
-
-__all__ = ["Memory", "SheetSummary", "pack"]
 
 
 @dataclass(frozen=True)
@@ -104,26 +101,9 @@ class Memory:
             MemoryChangedError: an exemplar was dropped since the memory was opened.
             ExemplarDamagedError: the stored bytes of an exemplar are damaged.
         """
-        for label in sorted(self.store.classes):
-            yield from self.exemplars(label)
-
-    def exemplars(self, label: int) -> Iterator[Exemplar]:
-        """Read the exemplars of a class, by rank.
-
-        Args:
-            label: Label id of the class.
-
-        Raises:
-            DatasetError: the memory doesn't have the class.
-            MemoryChangedError: an exemplar was dropped since the memory was opened.
-            ExemplarDamagedError: the stored bytes of an exemplar are damaged.
-        """
-        for rank in range(len(self.store.table(label))):
-            yield self.store.exemplar(label, rank)
-
-    def encoding(self, label: int) -> str:
-        """Name how a class's exemplars were encoded, such as `jpeg:75@128`."""
-        return self.store.classes[label].encoding
+        for label, stored in sorted(self.store.classes.items()):
+            for rank in range(stored.n_exemplars):
+                yield self.store.exemplar(label, rank)
 
     def verify(self, *, progress: bool | None = None) -> tuple[Damage, ...]:
         """Read all exemplars, and list the damaged ones.
@@ -181,7 +161,7 @@ class Memory:
         return {
             "label": usage.label,
             "class": usage.name,
-            "codec": self.encoding(usage.label),
+            "codec": usage.encoding,
             "exemplars": usage.videos,
             "frames": usage.frames,
             "source_frames": usage.source_frames,
@@ -191,74 +171,6 @@ class Memory:
             "bytes_per_frame": usage.bytes_per_frame,
             "is_damaged": usage.is_damaged,
         }
-
-
-def pack(
-    data: StoredDataset | Path | str,
-    out: Path | str,
-    *,
-    budget: str,
-    frames: int | str = 8,
-    codec: str = "copy",
-    frame_choice: str = "uniform",
-    video_choice: str = "random",
-    rebalance: bool = False,
-    seed: int = 0,
-    split: str | None = None,
-    quality: bool = False,
-    sheet: Path | str | None = None,
-    progress: bool | None = None,
-) -> Memory:
-    """Pack a memory from a prepared data set, all classes at once and without training.
-
-        memory = vclimb.pack("shards/ucf101", "m.zarr", budget="64MB", codec="h264:24", quality=True)
-        memory.bytes_on_disk, memory.packed.quality.psnr_db
-
-    What is stopped half way leaves an empty memory.
-
-    Args:
-        data: A prepared data set, or its folder or URL.
-        out: The memory to make: a new path, or an empty memory.
-        budget: `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk), `none` or `all`.
-        frames: Number of frames kept of each video, or `all`.
-        codec: Encoding of the frames: `copy`, `raw`, or a family with a number, such as `jpeg:75` or `h264:24@128`.
-        frame_choice: Rule that chooses the frames of a video.
-        video_choice: Rule that ranks the videos of a class; only rules that need no features.
-        rebalance: Whether classes that can't use their share of the budget give it to others.
-        seed: Seed of the rules that draw.
-        split: Split of the instances, or `all`; None: `train` where the data set has splits.
-        quality: Whether PSNR and SSIM of the kept frames are measured against what was encoded.
-        sheet: PNG file to draw the memory in, as `Memory.sheet` does.
-        progress: Whether a progress bar is shown; None: where stderr is a terminal or in Jupyter.
-
-    Returns:
-        the memory, whose `packed` says what was done.
-
-    Raises:
-        SettingsError: a setting is unknown, needs features, or doesn't fit the data set; or the budget is too small
-            for an empty memory.
-        TargetError: `out` holds a memory that isn't empty, or something else, or can't be written.
-        DatasetError: there is no such data set.
-    """
-    from vclimb.memory.pack import pack_dataset
-
-    if sheet is not None:
-        check_picture(Path(sheet), Path(out))
-    settings = {
-        "frames": frames,
-        "frame_choice": frame_choice,
-        "video_choice": video_choice,
-        "codec": codec,
-        "rebalance": rebalance,
-        "seed": seed,
-    }
-    with progress_bar("exemplars", progress) as bar:
-        summary = pack_dataset(data, Path(out), budget, settings, split, quality, bar)
-        memory = Memory.open(out)
-        memory.packed = summary
-        if sheet is not None:
-            memory.sheet_summary = memory.sheet(sheet)
-    return memory
 
 
 def memory_path(path: Path) -> Path:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.progress import Progress
 
+from vclimb.memory.api import Memory, check_picture
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.choice.frames import parse_frame_count
 from vclimb.memory.choice.videos import VIDEO_CHOICES
 from vclimb.memory.class_encoder import ClassInstances
+from vclimb.memory.pack_summary import MemoryQuality, PackSummary
 from vclimb.memory.quality import WINDOW, Floats, psnr, ssim
 from vclimb.memory.replay import ReplayMemory
 from vclimb.memory.settings import MemorySettings
@@ -24,97 +24,91 @@ from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError, TargetError
+from vclimb.pipeline.system.progress import progress_bar
 from vclimb.settings import from_table
 
 TRAIN = "train"
 EVERY_SPLIT = "all"
 
 
-@dataclass(frozen=True)
-class MemoryQuality:
-    """What the frames of a memory have lost, compared with what was encoded, at the size that is stored.
+def pack(
+    data: StoredDataset | Path | str,
+    out: Path | str,
+    *,
+    budget: str,
+    frames: int | str = 8,
+    codec: str = "copy",
+    frame_choice: str = "uniform",
+    video_choice: str = "random",
+    rebalance: bool = False,
+    seed: int = 0,
+    split: str | None = None,
+    quality: bool = False,
+    sheet: Path | str | None = None,
+    progress: bool | None = None,
+) -> Memory:
+    """Pack a memory from a prepared data set, all classes at once and without training.
 
-    Attributes:
-        frames: Number of frames compared.
-        identical: Number of frames that have lost nothing.
-        psnr_db: Mean PSNR of the frames that differ, in dB; None where none does.
-        worst_psnr_db: Lowest PSNR, in dB.
-        ssim: Mean SSIM of all frames; None where none is large enough to be measured.
-        worst_ssim: Lowest SSIM.
+        memory = vclimb.pack("shards/ucf101", "m.zarr", budget="64MB", codec="h264:24", quality=True)
+        memory.bytes_on_disk, memory.packed.quality.psnr_db
+
+    What is stopped half way leaves an empty memory.
+
+    Args:
+        data: A prepared data set, or its folder or URL.
+        out: The memory to make: a new path, or an empty memory.
+        budget: `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk), `none` or `all`.
+        frames: Number of frames kept of each video, or `all`.
+        codec: Encoding of the frames: `copy`, `raw`, or a family with a number, such as `jpeg:75` or `h264:24@128`.
+        frame_choice: Rule that chooses the frames of a video.
+        video_choice: Rule that ranks the videos of a class; only rules that need no features.
+        rebalance: Whether classes that can't use their share of the budget give it to others.
+        seed: Seed of the rules that draw.
+        split: Split of the instances, or `all`; None: `train` where the data set has splits.
+        quality: Whether PSNR and SSIM of the kept frames are measured against what was encoded.
+        sheet: PNG file to draw the memory in, as `Memory.sheet` does.
+        progress: Whether a progress bar is shown; None: where stderr is a terminal or in Jupyter.
+
+    Returns:
+        the memory, whose `packed` says what was done.
+
+    Raises:
+        SettingsError: a setting is unknown, needs features, or doesn't fit the data set; or the budget is too small
+            for an empty memory.
+        TargetError: `out` holds a memory that isn't empty, or something else, or can't be written.
+        DatasetError: there is no such data set.
     """
-
-    frames: int
-    identical: int
-    psnr_db: float | None
-    worst_psnr_db: float | None
-    ssim: float | None
-    worst_ssim: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to plain values, for `--json`."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class PackSummary:
-    """What packing did.
-
-    Attributes:
-        dataset: Folder or URL of the data set.
-        split: Split of the instances; None: all instances.
-        settings: Settings of the memory.
-        candidates: Number of instances to choose from.
-        candidate_classes: Number of classes of these instances.
-        added: Number of exemplars packed.
-        skipped: Reasons why instances were passed over: their frames are damaged.
-        seconds: Wall time.
-        quality: What the kept frames have lost; None where it was not measured.
-    """
-
-    dataset: str
-    split: str | None
-    settings: MemorySettings
-    candidates: int
-    candidate_classes: int
-    added: int
-    skipped: tuple[str, ...]
-    seconds: float
-    quality: MemoryQuality | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to plain values, for `--json`."""
-        return {
-            "dataset": self.dataset,
-            "split": self.split,
-            **dict(self.settings),
-            "budget": str(self.settings.budget),
-            "candidates": self.candidates,
-            "classes_of_candidates": self.candidate_classes,
-            "passed_over": list(self.skipped),
-            "seconds": self.seconds,
-        }
+    if sheet is not None:
+        check_picture(Path(sheet), Path(out))
+    table = {
+        "budget": MemoryBudget.parse(budget),
+        "frames": parse_frame_count(str(frames)),
+        "frame_choice": frame_choice,
+        "video_choice": video_choice,
+        "codec": codec,
+        "rebalance": rebalance,
+        "seed": seed,
+    }
+    settings = from_table(MemorySettings, table)
+    _check_video_choice(settings)
+    with progress_bar("exemplars", progress) as bar:
+        summary = _pack(data, Path(out), settings, split, quality, bar)
+        memory = Memory.open(out)
+        memory.packed = summary
+        if sheet is not None:
+            memory.sheet_summary = memory.sheet(sheet)
+    return memory
 
 
-def pack_dataset(
+def _pack(
     data: StoredDataset | Path | str,
     out: Path,
-    budget: str,
-    settings: Mapping[str, Any],
+    settings: MemorySettings,
     split: str | None,
     measures_quality: bool,
     bar: Progress,
 ) -> PackSummary:
-    """Pack a memory; see `vclimb.pack`.
-
-    Args:
-        settings: Settings of the memory besides its budget, as `vclimb.pack` takes them.
-        bar: Progress bar that counts exemplars.
-    """
     task = bar.add_task("opening", total=None, note="")
-    frames = parse_frame_count(str(settings["frames"]))
-    table = {**settings, "budget": MemoryBudget.parse(budget), "frames": frames}
-    memory_settings = from_table(MemorySettings, table)
-    _check_video_choice(memory_settings)
     dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
     split = _split(dataset, split)
     instances = [instance for instance in dataset.instances if split in (None, instance.split)]
@@ -128,9 +122,9 @@ def pack_dataset(
             f"{out} holds a memory of {n_exemplars} exemplars already; choose another place for this one, or remove "
             "that first"
         )
-    bar.update(task, description="encoding", total=_most_exemplars(memory_settings.budget, len(instances)))
+    bar.update(task, description="encoding", total=_most_exemplars(settings.budget, len(instances)))
     labels = [one_class.label for one_class in classes]
-    update = ReplayMemory(out, memory_settings).update(provider, classes, labels, lambda: bar.advance(task))
+    update = ReplayMemory(out, settings).update(provider, classes, labels, lambda: bar.advance(task))
     quality = None
     if measures_quality:
         bar.update(task, description="comparing", completed=0, total=update.usage.videos)
@@ -138,7 +132,7 @@ def pack_dataset(
     return PackSummary(
         dataset=str(dataset.folder),
         split=split,
-        settings=memory_settings,
+        settings=settings,
         candidates=len(instances),
         candidate_classes=len(classes),
         added=update.added,

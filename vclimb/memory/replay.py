@@ -30,14 +30,12 @@ class UpdateReport:
 
     Attributes:
         added: Number of exemplars of new classes.
-        dropped: Number of exemplars dropped from earlier classes.
         skipped: Reasons why instances were passed over: their frames are damaged.
         seconds: Wall time.
         usage: Usage of the memory after the update.
     """
 
     added: int
-    dropped: int
     skipped: list[str]
     seconds: float
     usage: MemoryUsage
@@ -87,7 +85,7 @@ class ReplayMemory:
         """
         start_seconds = time.monotonic()
         with MemoryWriter.open(self.path) as writer:
-            before = {label: stored.n_exemplars for label, stored in writer.memory.classes.items()}
+            before = set(writer.memory.classes)
             self._check(writer.memory, new, seen)
             encoders = [
                 ClassEncoder(self.settings, provider, instances)
@@ -102,10 +100,8 @@ class ReplayMemory:
                     writer.stage(NewClass(instances.label, instances.name, encoder.encoding, exemplars))
             memory = writer.commit(self._kept_counts(writer, seen))
         self._warn_of_empty_classes(memory, seen)
-        after = {label: stored.n_exemplars for label, stored in memory.classes.items()}
         return UpdateReport(
-            added=sum(after.get(encoder.instances.label, 0) for encoder in encoders),
-            dropped=sum(count - after.get(label, 0) for label, count in before.items()),
+            added=sum(stored.n_exemplars for label, stored in memory.classes.items() if label not in before),
             skipped=[reason for encoder in encoders for reason in encoder.skipped],
             seconds=time.monotonic() - start_seconds,
             usage=measure(self.path),

@@ -125,8 +125,7 @@ def shares(amount: int, n_classes: int, multiple: int = 1) -> list[int]:
     Together the shares are at most the amount, and less than `multiple` is left. The first classes get `multiple` more
     where the amount doesn't divide evenly. A class's share never grows with the number of classes.
 
-    Args:
-        multiple: Number that each share is a multiple of.
+    Each share is a multiple of `multiple`.
     """
     if n_classes == 0:
         return []

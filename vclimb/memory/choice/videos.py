@@ -115,33 +115,26 @@ class SpreadVideos:
 
 
 @dataclass(frozen=True)
-class HerdingVideos:
-    """iCaRL's herding: each next video brings the mean of the chosen ones as near to the class mean as possible."""
+class VideosByFeatures:
+    """Order that a function computes from the features.
 
-    needs_features: ClassVar[bool] = True
-
-    def rank(self, candidates: Candidates) -> Indices:
-        return herding(_features_of(candidates))
-
-
-@dataclass(frozen=True)
-class NearestVideos:
-    """Nearest to the class mean first.
-
-    This is what the benchmark's reference code does under the name of herding: it divides the candidate means by the
-    norm of their whole matrix, which leaves the nearness to the mean to decide.
+    Attributes:
+        ranking: Function of the features (n, D), such as `herding`.
     """
 
+    ranking: Callable[[Features], Indices]
     needs_features: ClassVar[bool] = True
 
     def rank(self, candidates: Candidates) -> Indices:
-        return nearest_to_mean(_features_of(candidates))
+        if candidates.features is None:
+            raise ValueError("this video choice needs the features of its candidates")
+        return self.ranking(candidates.features)
 
 
 VIDEO_CHOICES: dict[str, Callable[[int], VideoChoice]] = {
     "random": RandomVideos,
-    "herding": lambda seed: HerdingVideos(),
-    "nearest": lambda seed: NearestVideos(),
+    "herding": lambda seed: VideosByFeatures(herding),
+    "nearest": lambda seed: VideosByFeatures(nearest_to_mean),
     "spread": SpreadVideos,
 }
 """Name of a rule -> function that makes the rule from a seed."""
@@ -217,6 +210,9 @@ def herding(features: Features) -> Indices:
 def nearest_to_mean(features: Features) -> Indices:
     """Rank candidates by the distance of their feature, scaled to length 1, from the mean of these: (n,) int64.
 
+    This is what the benchmark's reference code does under the name of herding: it divides the candidate means by the
+    norm of their whole matrix, which leaves the nearness to the mean to decide.
+
     Args:
         features: (n, D), finite.
     """
@@ -229,9 +225,3 @@ def nearest_to_mean(features: Features) -> Indices:
     # Distances that differ by rounding alone are ties, which the order of the candidates decides.
     rises = np.diff(distances[order], prepend=distances[order[0]]) > TIE
     return order[np.lexsort((order, np.cumsum(rises)))]
-
-
-def _features_of(candidates: Candidates) -> Features:
-    if candidates.features is None:
-        raise ValueError("this video choice needs the features of its candidates")
-    return candidates.features

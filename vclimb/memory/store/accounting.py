@@ -38,6 +38,7 @@ class ClassUsage:
     Attributes:
         label: Label id.
         name: Name of the class.
+        encoding: How the exemplars were encoded, such as `jpeg:75@128`.
         videos: Number of exemplars.
         frames: Number of frames kept.
         source_frames: Number of frames of the instances that the exemplars stand for.
@@ -48,6 +49,7 @@ class ClassUsage:
 
     label: int
     name: str
+    encoding: str
     videos: int
     frames: int
     source_frames: int
@@ -67,6 +69,10 @@ class MemoryUsage:
 
     Attributes:
         classes: Usage of each class, by label id.
+        videos: Number of exemplars of all classes.
+        frames: Number of frames kept of all exemplars.
+        source_frames: Number of frames of the instances that all exemplars stand for.
+        payload_bytes: Bytes of the encoded frames alone.
         parts: Bytes of the files in the folder of each part of the memory, such as `exemplars`, by name.
         files: Bytes of all files; `files.apparent` is what a budget in bytes counts.
         folders: Bytes of the folders themselves, which depend on the file system. `du -s --block-size=1` is
@@ -75,30 +81,14 @@ class MemoryUsage:
     """
 
     classes: tuple[ClassUsage, ...]
+    videos: int
+    frames: int
+    source_frames: int
+    payload_bytes: int
     parts: dict[str, DiskBytes]
     files: DiskBytes
     folders: DiskBytes
     n_files: int
-
-    @property
-    def videos(self) -> int:
-        """Exemplars of all classes."""
-        return sum(usage.videos for usage in self.classes)
-
-    @property
-    def frames(self) -> int:
-        """Frames kept of all exemplars."""
-        return sum(usage.frames for usage in self.classes)
-
-    @property
-    def source_frames(self) -> int:
-        """Frames of the instances that all exemplars stand for."""
-        return sum(usage.source_frames for usage in self.classes)
-
-    @property
-    def payload_bytes(self) -> int:
-        """Bytes of the encoded frames alone."""
-        return sum(usage.payload_bytes for usage in self.classes)
 
     @property
     def index_bytes(self) -> int:
@@ -166,23 +156,20 @@ def _measure(memory: MemoryStore) -> MemoryUsage | None:
     classes = tuple(
         _class_usage(memory, stored, class_files[label]) for label, stored in sorted(memory.classes.items())
     )
-    return MemoryUsage(classes, dict(parts), files, folders, n_files)
+    counted = ((usage.videos, usage.frames, usage.source_frames, usage.payload_bytes) for usage in classes)
+    videos, frames, source_frames, payload_bytes = (sum(counts) for counts in zip((0,) * 4, *counted, strict=True))
+    return MemoryUsage(classes, videos, frames, source_frames, payload_bytes, dict(parts), files, folders, n_files)
 
 
 def _class_usage(memory: MemoryStore, stored: StoredClass, files: DiskBytes) -> ClassUsage:
+    what = stored.label, stored.name, stored.encoding, stored.n_exemplars
     try:
         table = memory.table(stored.label)
     except ExemplarDamagedError:
-        return ClassUsage(stored.label, stored.name, stored.n_exemplars, 0, 0, 0, files, is_damaged=True)
-    return ClassUsage(
-        label=stored.label,
-        name=stored.name,
-        videos=len(table),
-        frames=int(table.n_frames.sum()),
-        source_frames=int(table.n_source_frames.sum()),
-        payload_bytes=int(table.payload_bytes.sum()),
-        files=files,
-    )
+        return ClassUsage(*what, 0, 0, 0, files, is_damaged=True)
+    counts = (int(numbers.sum()) for numbers in (table.n_frames, table.n_source_frames, table.payload_bytes))
+    frames, source_frames, payload_bytes = counts
+    return ClassUsage(*what, frames, source_frames, payload_bytes, files)
 
 
 def _size(path: str) -> DiskBytes:

@@ -70,7 +70,7 @@ class NewClass:
         pieces = (rows[start : start + chunk_rows].tobytes() for start in range(0, len(rows), chunk_rows))
         options = {"attributes": {"fields": table.fields}}
         numbers = _write_rows(store, group, TABLE, rows.shape[1], len(rows), chunk_rows, pieces, **options)
-        return {folder: group.metadata, f"{folder}/{FRAMES}": frames, f"{folder}/{TABLE}": numbers}
+        return {folder: group.metadata.to_dict(), f"{folder}/{FRAMES}": frames, f"{folder}/{TABLE}": numbers}
 
 
 def _write_rows(
@@ -82,7 +82,7 @@ def _write_rows(
     chunk_rows: int,
     chunks: Iterator[bytes],
     **options: Any,
-) -> ArrayV3Metadata:
+) -> Node:
     """Make an array of rows, and write its chunks, of which the last is filled up with zeros."""
     array = group.create_array(
         name,
@@ -99,4 +99,4 @@ def _write_rows(
     for number, chunk in enumerate(chunks):
         data = encode_chunk(chunk.ljust(chunk_rows * row_bytes, b"\0"))
         store.write(f"{array.path}/{metadata.encode_chunk_key((number, 0))}", data)
-    return metadata
+    return metadata.to_dict()

@@ -14,7 +14,8 @@ from typing import Any
 from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.exemplar_table import ExemplarTable
-from vclimb.memory.store.stored_class import INDEX_FILE, ChunkDamagedError, ChunkedRows, StoredClass
+from vclimb.memory.store.memory_index import classes_of, read_index
+from vclimb.memory.store.stored_class import ChunkDamagedError, ChunkedRows, StoredClass
 from vclimb.pipeline.errors import DatasetError
 
 # How often a memory is opened anew when each time a writer drops what is just being read.
@@ -77,15 +78,11 @@ class MemoryStore:
         Raises:
             DatasetError: there is no memory, its format version isn't known, or its index is damaged.
         """
-        # Processes that are sent an open memory need no zarr, which takes a third of a second to import.
-        from vclimb.memory.store.memory_index import classes_of, read_generation, read_nodes
-
         path = Path(path).absolute()
         for _ in range(_OPENINGS):
-            index = read_index(path)
-            generation = read_generation(index, str(path / INDEX_FILE))
+            generation, nodes = read_index(path)
             try:
-                return cls(path, generation, classes_of(read_nodes(index), path))
+                return cls(path, generation, classes_of(nodes, path))
             except MemoryChangedError:
                 continue
         raise MemoryChangedError(f"{path} was changed each of the {_OPENINGS} times it was opened; open it later")
@@ -185,11 +182,11 @@ class MemoryStore:
         Raises:
             DatasetError: there is no memory any more, or its index is damaged.
         """
-        return _read_generation(self.path) == self.generation
+        return read_index(self.path)[0] == self.generation
 
     def _check_unchanged(self) -> None:
         try:
-            generation = _read_generation(self.path)
+            generation, _ = read_index(self.path)
         except DatasetError as error:
             raise MemoryChangedError(f"the memory was changed since it was opened: {error}") from None
         if generation != self.generation:
@@ -197,24 +194,3 @@ class MemoryStore:
                 f"{self.path} was changed since it was opened (it is at generation {generation}, not "
                 f"{self.generation}), and what was asked for was dropped; open it again"
             )
-
-
-def _read_generation(path: Path) -> int:
-    from vclimb.memory.store.memory_index import read_generation  # see `MemoryStore.open`
-
-    return read_generation(read_index(path), str(path / INDEX_FILE))
-
-
-def read_index(path: Path) -> bytes:
-    """Read the bytes of a memory's index.
-
-    Raises:
-        DatasetError: there is none, or it can't be read.
-    """
-    try:
-        return (path / INDEX_FILE).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        reason = "is not a folder" if path.is_file() else "is not a memory" if path.exists() else "doesn't exist"
-        raise DatasetError(f"{path} {reason}; give the path of a `memory.zarr`") from None
-    except OSError as error:
-        raise DatasetError(f"can't read {path / INDEX_FILE}: {error.strerror}") from None

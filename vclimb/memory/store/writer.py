@@ -8,31 +8,32 @@ with MemoryWriter.open(path) as writer:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import zarr
+from zarr.errors import ZarrUserWarning
 
 from vclimb.memory.store.atomic_store import NODE_FILE, AtomicStore
 from vclimb.memory.store.exemplar_table import ExemplarTable
 from vclimb.memory.store.memory_index import (
     EXEMPLARS,
+    FORMAT,
+    FORMAT_VERSION,
     FRAMES,
     TABLE,
     Node,
-    class_folder,
+    checksum,
     classes_of,
-    create,
     entry_bytes,
-    read_generation,
-    read_nodes,
-    write_index,
-    writing_settings,
+    read_index,
 )
 from vclimb.memory.store.new_class import NewClass
-from vclimb.memory.store.reader import MemoryStore, read_index
+from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.stored_class import StoredClass
 from vclimb.memory.store.tidy import refuse_foreign_files, tidy
 from vclimb.pipeline.errors import DatasetError, SettingsError, TargetError
@@ -71,12 +72,14 @@ class MemoryWriter:
         lock = lock_folder(path)
         try:
             if (path / NODE_FILE).exists():
-                read_generation(read_index(path), str(path / NODE_FILE))
+                read_index(path)
             refuse_foreign_files(path)
             with writable(path):
                 if not (path / NODE_FILE).exists():
                     store = AtomicStore(path)
-                    create(store)
+                    with _writing_settings():
+                        zarr.create_group(store).require_group(EXEMPLARS)  # a killed writer may have left it
+                        _write_index(store, 0)
                     store.publish()
                     sync(path.parent)
                 return cls(path, lock)
@@ -116,8 +119,8 @@ class MemoryWriter:
                     f"{other.name!r} (label id {other.label}); drop that first: keep 0 of it"
                 )
         table = ExemplarTable.of(new.exemplars)
-        folder = class_folder(new.label, self.memory.generation + 1)
-        with writable(self.path), writing_settings():
+        folder = f"{EXEMPLARS}/c{new.label:04d}g{self.memory.generation + 1}"
+        with writable(self.path), _writing_settings():
             try:
                 nodes = new.write(self._store, self.root, folder, table)
             except BaseException:
@@ -137,7 +140,7 @@ class MemoryWriter:
         Raises:
             ExemplarDamagedError: the class's table can't be read.
         """
-        table = self._staged[label] if label in self._staged else self.memory.table(label)
+        table = self._staged.get(label) or self.memory.table(label)
         counts: list[int] = table.n_frames.tolist()
         return counts
 
@@ -161,8 +164,7 @@ class MemoryWriter:
     @property
     def empty_bytes(self) -> int:
         """Bytes on disk of the next generation besides its classes; other parts of the memory are included."""
-        digits = len(str(self.memory.generation + 1)) - len(str(self.memory.generation))
-        return self._other_bytes + digits
+        return self._other_bytes + len(str(self.memory.generation + 1)) - len(str(self.memory.generation))
 
     def commit(self, keep: Mapping[int, int] | None = None) -> MemoryStore:
         """Add the staged classes to the memory and shrink all classes to their first exemplars: one step, durably.
@@ -171,14 +173,10 @@ class MemoryWriter:
             keep: Label id -> most exemplars to keep, of classes in the memory and staged ones. 0 drops the class; a
                 class that isn't named keeps all.
 
-        Returns:
-            the new memory.
-
         Raises:
             SettingsError: `keep` names an unknown class, or a negative number; what is staged stays so.
-            TargetError: the disk is full, or the like. The memory is the old one, and nothing is staged any more;
-                or it is the new one, and only the removal of what was dropped is not done, which `rollback` and
-                the next writer do.
+            TargetError: the disk is full, or the like. The memory is the old one, and nothing is staged any more; or
+                it is the new one, with files of what was dropped, which `rollback` and the next writer remove.
         """
         self._check_settled()
         counts = {label: stored.n_exemplars for label, stored in self._classes.items()}
@@ -188,11 +186,11 @@ class MemoryWriter:
         if not shrinks and not adds and not self._store.is_changed_beside(EXEMPLARS):
             self.rollback()
             return self.memory
-        with writable(self.path), writing_settings():
+        with writable(self.path), _writing_settings():
             try:
                 for label, stored in self._classes.items():
                     self._shrink(stored, counts[label])
-                write_index(self._store, self.memory.generation + 1)
+                _write_index(self._store, self.memory.generation + 1)
                 self._store.publish()
             except BaseException:
                 self._give_up()
@@ -220,8 +218,7 @@ class MemoryWriter:
 
     def _settle(self) -> None:
         """Read the memory from the disk, bring its files in line with the index, and begin a new set of changes."""
-        index = read_index(self.path)
-        generation, nodes = read_generation(index, str(self.path / NODE_FILE)), read_nodes(index)
+        generation, nodes = read_index(self.path)
         self.memory = MemoryStore(self.path, generation, classes_of(nodes, self.path))
         tidy(self.path, nodes)
         self._classes: dict[int, StoredClass] = {}
@@ -284,3 +281,19 @@ class MemoryWriter:
         self._check_open()
         if not self._is_settled:
             self.rollback()
+
+
+def _writing_settings() -> Any:
+    """Let zarr write metadata without indentation, for it counts against a budget in bytes: a context manager."""
+    return zarr.config.set({"json_indent": None})
+
+
+def _write_index(store: AtomicStore, generation: int) -> None:
+    """Gather the metadata of all nodes in the root group, without publishing it."""
+    with warnings.catch_warnings():
+        # "Consolidated metadata is currently not part in the Zarr format 3 specification": readers that don't know it
+        # find the same metadata in the nodes.
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        root = zarr.consolidate_metadata(store)
+        root.attrs.put({"format": FORMAT, "format_version": FORMAT_VERSION, "generation": generation})
+        root.attrs["checksum"] = checksum(root.metadata.to_dict())
