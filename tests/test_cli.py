@@ -139,7 +139,7 @@ BAD_VALUES = {
     "limit": (["--limit", "-1"], "limit -1 is out of range; allowed: 1 or more"),
     "timeout": (["--timeout", "0"], "timeout 0 is out of range; allowed: above 0 s"),
     "timeout nan": (["--timeout", "nan"], "timeout nan is out of range; allowed: above 0 s"),
-    "layout": (["--layout", "hmdb"], "layout 'hmdb' is not known; allowed: auto, "),
+    "layout": (["--layout", "hmdb"], "layout 'hmdb' is not known; did you mean 'hmdb51'? allowed: auto, "),
     "columns": (["--columns", "label"], "--columns 'label' is not understood; write OURS=THEIRS, e.g. label=class"),
     "annotations": (["--annotations", "none.json"], "annotations 'none.json' are not there"),
 }
