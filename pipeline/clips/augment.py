@@ -29,7 +29,6 @@ class Augmentation:
     """Crop, size and flip of the network's input.
 
     Attributes:
-        size: Side of the square output in pixels.
         crop: `multiscale` (training as TSN), `random` (a square of one size at a random place) or `centre`.
         scales: Scales of `multiscale`, as shares of the short side.
         resize_to: Short side in pixels to which `random` and `centre` refer: a crop of 224 from 256.

@@ -70,13 +70,11 @@ class InstanceProvider:
     """Instances of a prepared data set.
 
     Args:
-        dataset: The data set.
         instances: Instances, in the order of their item numbers.
         label_ids: Class name -> label id. None: the position of the class in alphabetical order.
 
     Attributes:
         start_frames: (n,) first frame of each instance within its video.
-        codec: Codec of the data set, `jpeg` or `h264`.
 
     Raises:
         SettingsError: There are no instances, or the class of an instance has no label id.
@@ -115,14 +113,7 @@ class InstanceProvider:
 
 
 class ConcatProvider:
-    """The items of several providers one after another, such as new data and a replay memory.
-
-    Args:
-        providers: The providers.
-
-    Raises:
-        SettingsError: There are no providers.
-    """
+    """The items of several providers one after another, such as new data and a replay memory."""
 
     def __init__(self, providers: Sequence[ClipProvider]) -> None:
         if not providers:

@@ -65,8 +65,6 @@ class View:
     """Rule by which a clip's frames are chosen.
 
     Attributes:
-        name: Name of the view in a batch.
-        n_frames: Number of frames in a clip, T.
         sampling: `segments` (TSN) or `dense`.
         random: Whether frames are random (training), rather than centred (evaluation).
         stride: Distance of neighbouring frames of a `dense` window.

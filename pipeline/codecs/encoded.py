@@ -34,12 +34,10 @@ class EncodedClip:
 
 
 def one_unit_a_frame(codec: str, units: Sequence[bytes]) -> EncodedClip:
-    """Make a clip of pictures that stand alone."""
     numbers = np.arange(len(units), dtype=np.int64)
     return EncodedClip(codec, units, numbers, np.zeros_like(numbers))
 
 
 def one_unit_for_all(codec: str, stream: bytes, n_frames: int) -> EncodedClip:
-    """Make a clip whose frames are one tiny video."""
     numbers = np.arange(n_frames, dtype=np.int64)
     return EncodedClip(codec, [stream], np.zeros_like(numbers), numbers)

@@ -24,9 +24,6 @@ class SourceFrames:
     """Stored frames that are to be encoded as an exemplar.
 
     Attributes:
-        clip: K frames as the data set stores them.
-        width: Width of the stored frames in pixels.
-        height: Height of the stored frames in pixels.
         where: Describes, for an error message, where the frame at a place of the clip is stored.
     """
 
@@ -37,23 +34,13 @@ class SourceFrames:
 
     @cached_property
     def pixels(self) -> Pixels:
-        """(K, height, width, 3) uint8 RGB, decoded at the first use.
-
-        Raises:
-            FrameDamagedError: A frame doesn't decode.
-        """
+        """(K, height, width, 3) uint8 RGB, decoded at the first use."""
         return decode_clip(self.clip, self.width, self.height, self.where)
 
 
 @dataclass(frozen=True)
 class EncodedFrames:
-    """The frames of an exemplar, encoded.
-
-    Attributes:
-        clip: K frames.
-        width: Width of the decoded frames in pixels.
-        height: Height of the decoded frames in pixels.
-    """
+    """The frames of an exemplar, encoded."""
 
     clip: EncodedClip
     width: int
@@ -65,7 +52,6 @@ class ExemplarCodec:
     """A codec with its settings. `str` gives the canonical spec, which `parse_codec` reads back.
 
     Attributes:
-        codec: The codec.
         number: Value on the codec's scale; 0 where it has none.
         short_side: Short side in pixels that larger frames are scaled down to; None: keep every size.
     """

@@ -34,8 +34,6 @@ class VideoCodec(PixelCodec):
     """A codec whose frames are one tiny video.
 
     Attributes:
-        encoder: FFmpeg's name of the encoder.
-        decoder: FFmpeg's name of the decoder.
         side_multiple: Number that the sides of coded pictures are multiples of. Chroma has half the resolution, so
             that it is even.
     """
@@ -165,7 +163,6 @@ def pictures_of_units(stream: bytes, kind_of: Callable[[bytes], tuple[bool, bool
     """Split an Annex B stream into packets of one picture each, with the units that precede it.
 
     Args:
-        stream: Units after start codes.
         kind_of: Whether a unit is a slice, and whether it can begin another picture.
 
     Raises:
@@ -208,7 +205,6 @@ def _scheduling_kept() -> Iterator[None]:
 
 
 def _threads() -> set[int]:
-    """Ids of this process' threads."""
     try:
         return {int(name) for name in os.listdir("/proc/self/task")}
     except OSError:  # no Linux

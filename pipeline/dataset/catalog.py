@@ -43,8 +43,6 @@ class ShardRecord:
 
 @dataclass
 class Catalog:
-    """All that is known of a data set."""
-
     name: str  # Stem of the shards' file names.
     settings: EncodeSettings  # Settings that all videos are stored with.
     ffmpeg: list[str]  # Versions of ffmpeg that wrote the data set.

@@ -44,8 +44,6 @@ class Strip:
     """Frames that belong together, side by side.
 
     Attributes:
-        frames: Pictures, no larger than a cell.
-        caption: Text below the frames, at the left.
         note: Text below the frames, at the right; left out where the strip is too narrow.
     """
 
@@ -55,20 +53,12 @@ class Strip:
 
     @property
     def width(self) -> int:
-        """Width in pixels."""
         return sum(frame.width + FRAME_GAP for frame in self.frames) - FRAME_GAP
 
 
 @dataclass(frozen=True)
 class Row:
-    """A class of a contact sheet.
-
-    Attributes:
-        name: Name of the class.
-        notes: Lines of text below the name.
-        strips: Strips, in as many lines as they take.
-        is_damaged: Whether the notes tell of damage.
-    """
+    """A class of a contact sheet."""
 
     name: str
     notes: Sequence[str]
@@ -148,11 +138,7 @@ def shown_of(n_shown: int, n_all: int, what: str) -> str:
 
 
 def contact_sheet(dataset: StoredDataset, columns: int = 8, max_rows: int = MAX_ROWS) -> Image.Image:
-    """Draw the middle frames of some instances of each class; more than `max_rows` classes are sampled evenly.
-
-    Raises:
-        FrameDamagedError: A frame of the sheet doesn't decode.
-    """
+    """Draw the middle frames of some instances of each class; more than `max_rows` classes are sampled evenly."""
     by_class = dataset.by_class()
     rows = []
     for label in evenly(dataset.classes, max_rows):

@@ -44,8 +44,6 @@ INSTANCE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """One video of a data set."""
-
     key: str  # Name of the video in the shards.
     labels: tuple[str, ...]  # Class names of the video's instances.
     group: str | None  # Name shared by videos that were cut from one recording. None: unknown.
@@ -70,7 +68,6 @@ class StoredVideo:
 
     @property
     def seconds(self) -> float:
-        """Duration in seconds."""
         return float(self.n_frames / self.fps_fraction)
 
     def to_row(self) -> dict[str, Any]:

@@ -55,7 +55,6 @@ class EncodeSettings:
             raise SettingsError(f"max frames {self.max_frames} is out of range; allowed: 1 or more")
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
         return {**asdict(self), "fps": None if self.fps is None else str(self.fps)}
 
     def digest(self) -> str:

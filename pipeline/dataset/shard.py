@@ -27,8 +27,6 @@ _COPY_BYTES = 2**20
 
 @dataclass(frozen=True)
 class ShardFiles:
-    """The files of a finished shard."""
-
     tar: str  # File name of the tar.
     tar_bytes: int  # Size of the tar.
     tar_sha256: str  # SHA-256 of the tar.

@@ -13,8 +13,6 @@ from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """Statistics of one class."""
-
     label: str  # Class name.
     videos: int  # Number of videos.
     instances: int  # Number of instances.
@@ -64,7 +62,6 @@ class DatasetStatistics:
 
 
 def dataset_statistics(dataset: StoredDataset) -> DatasetStatistics:
-    """Compute the statistics of a data set from its catalog alone."""
     totals = dataset.catalog.totals()
     videos = dataset.videos
     frames = [video.n_frames for video in videos]

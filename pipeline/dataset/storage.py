@@ -176,7 +176,6 @@ def merge_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def open_storage(location: Path | str) -> Storage:
-    """The storage of a local folder or a URL."""
     if isinstance(location, str) and "://" in location:
         return RemoteStorage(location.rstrip("/"))
     return LocalStorage(Path(location))

@@ -43,7 +43,6 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Parse a JSON value."""
     try:
         value = json.loads(text)
         if "\\u" in text:  # only an escape can give half a surrogate pair

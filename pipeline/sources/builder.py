@@ -61,7 +61,6 @@ class TableBuilder:
         )
 
     def build(self) -> SourceTable:
-        """Return the table of all instances added."""
         if self.tree is not None:
             self.notes += self.tree.notes()
             for folder in self.tree.unreadable:

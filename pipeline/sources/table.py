@@ -53,7 +53,6 @@ class SourceTable:
                 raise ValueError(f"{what} {twice[0]!r} stands {names.count(twice[0])} times in the table")
 
     def file(self, video: SourceVideo) -> Path:
-        """The absolute path of a video's file."""
         return self.root / video.path
 
 

@@ -19,8 +19,6 @@ VIDEO_SUFFIXES = (
 
 @dataclass
 class VideoTree:
-    """The video files below a folder."""
-
     root: Path  # Absolute folder.
     # Paths relative to the root, sorted. They include broken links, which a later stage explains.
     videos: list[str] = field(default_factory=list)
@@ -30,7 +28,6 @@ class VideoTree:
     further: list[str] = field(default_factory=list)  # Paths that `by_stem` left out.
 
     def notes(self) -> list[str]:
-        """Sentences about ignored files."""
         notes = note_some(self.further, "video", "with the name of another one ignored")
         if self.other_suffixes:
             total = sum(self.other_suffixes.values())
@@ -88,12 +85,10 @@ def folders_in(root: Path) -> list[str]:
 
 
 def has_video_suffix(name: str) -> bool:
-    """Whether a file name ends like a video's."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def stem_of(path: str) -> str:
-    """The file name of a path without its suffix."""
     return os.path.splitext(path.rpartition("/")[2])[0]
 
 

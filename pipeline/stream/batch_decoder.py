@@ -18,12 +18,7 @@ from vclimb.pipeline.stream.memory import SharedRing
 
 @dataclass(frozen=True)
 class DecodedPart:
-    """The clips actually decoded, after replacing damaged ones.
-
-    Attributes:
-        plan: Plan of the decoded clips.
-        skipped: Reasons why clips were replaced.
-    """
+    """The clips actually decoded, after replacing damaged ones."""
 
     plan: BatchPlan
     skipped: list[str]
@@ -58,14 +53,7 @@ def _decode_clip(reader: ClipReader, plan: BatchPlan, slot: int) -> tuple[Pixels
 
 @dataclass(frozen=True)
 class Part:
-    """Clips of a batch that one worker decodes.
-
-    Attributes:
-        plan: Plan of these clips.
-        slot: Number of the ring's slot that holds the batch.
-        first: Position of the first of these clips in the batch.
-        batch_clips: Number of clips in the whole batch.
-    """
+    """Clips of a batch that one worker decodes."""
 
     plan: BatchPlan
     slot: int
@@ -82,7 +70,6 @@ def decode_part(reader: ClipReader, ring: SharedRing, part: Part) -> DecodedPart
 
 
 def batch_bytes(settings: StreamSettings) -> int:
-    """Compute the size of a full batch of decoded clips."""
     return sum(settings.batch_size * view.n_frames for view in settings.views) * settings.augmentation.size**2 * 3
 
 

@@ -23,8 +23,6 @@ class StreamSettings:
     Attributes:
         batch_size: Number of clips in a batch, on each rank.
         views: Views of every clip. They share its crop and flip, and their common frames are read once.
-        augmentation: Crop, size and flip of the frames.
-        seed: Seed that fixes order, frames, crops and flips.
         shuffle: Whether each epoch has a new order, rather than the provider's.
         drop_last: Whether to drop the items that don't fill a batch on every rank.
         rank: Rank of this process, from 0.
@@ -65,8 +63,6 @@ class BatchPlan:
     """Items, frames, crops and flips of a batch of B clips, known before anything is read.
 
     Attributes:
-        epoch: Number of the epoch.
-        position: Number of the batch within the epoch.
         items: (B,) numbers of the provider's items.
         frames: View name -> (B, T) frame numbers within the item.
         boxes: (B, 4) left, top, width and height of the crops in pixels.
@@ -81,7 +77,6 @@ class BatchPlan:
     flips: npt.NDArray[np.bool_]
 
     def part(self, start: int, stop: int) -> BatchPlan:
-        """Slice the clips [start, stop) of the batch."""
         return replace(
             self,
             items=self.items[start:stop],
@@ -92,7 +87,6 @@ class BatchPlan:
 
     @staticmethod
     def joined(plans: Sequence[BatchPlan]) -> BatchPlan:
-        """Join plans of clips of one batch."""
         return replace(
             plans[0],
             items=np.concatenate([plan.items for plan in plans]),
@@ -113,7 +107,6 @@ class ClipBatch:
     Attributes:
         views: View name -> (B, T, 3, H, W) uint8 RGB on the stream's device, channels last in memory.
         labels: (B,) int64 label ids on the stream's device.
-        keys: Keys of the items.
         plan: Plan of the decoded clips, after damaged clips were replaced.
     """
 

@@ -26,12 +26,7 @@ ENOUGH_CORES = 8
 
 @dataclass(frozen=True)
 class Choice:
-    """A decoder and the reason for it.
-
-    Attributes:
-        decoder: `cpu` or `dali`.
-        reason: Reason as a clause.
-    """
+    """A decoder and the reason for it."""
 
     decoder: str
     reason: str
@@ -44,9 +39,6 @@ def choose_decoder(requested: str, codec: str, device: torch.device, world_size:
     """Choose the decoder for frames of a codec on a device.
 
     Args:
-        requested: `auto`, `dali` or `cpu`.
-        codec: Codec of the frames, `jpeg` or `h264`.
-        device: Device of the batches.
         world_size: Number of processes that train together, and share the cores of a machine with several GPUs.
 
     Raises:
@@ -76,12 +68,7 @@ def choose_decoder(requested: str, codec: str, device: torch.device, world_size:
 
 
 def dali_settings(cores: int, threads: int | None = None) -> DaliSettings:
-    """Choose where DALI decodes for a GPU: on the cores where there are enough, else on the JPEG engines.
-
-    Args:
-        cores: Number of cores for this GPU.
-        threads: Number of DALI's threads. None: as many as the cores allow.
-    """
+    """Choose where DALI decodes for a GPU: on the cores where there are enough, else on the JPEG engines."""
     from vclimb.pipeline.stream.dali_pipeline import DaliSettings
 
     if cores >= ENOUGH_CORES:
@@ -100,15 +87,7 @@ def open_stream(
     """Open a clip stream with the decoder that `choose_decoder` chooses, and return the choice too.
 
     Args:
-        provider: Provider of the encoded frames.
-        codec: Codec of the frames, `jpeg` or `h264`.
-        settings: Settings of the stream.
-        device: Device of the batches.
-        decoder: `auto`, `dali` or `cpu`.
         workers: Number of worker processes, or of DALI's threads. None: as many as the cores allow.
-
-    Raises:
-        SettingsError: As `choose_decoder` raises.
     """
     choice = choose_decoder(decoder, codec, device, settings.world_size)
     log.info("%s", choice)

@@ -27,9 +27,7 @@ class ReadClip:
     """The encoded distinct frames of a clip, in rising order.
 
     Attributes:
-        item: Number of the provider's item.
         numbers: (n,) numbers of the distinct frames.
-        encoded: Bytes of the distinct frames.
         places: View name -> (T,) positions of the view's frames among the distinct ones.
     """
 
@@ -44,10 +42,6 @@ class ClipReader:
     """Reads and decodes the clips of plans from one provider.
 
     A process that receives a reader gets the registered codecs of the sending process with it.
-
-    Attributes:
-        provider: Provider of the encoded frames.
-        settings: Settings of the stream.
     """
 
     provider: ClipProvider
@@ -85,9 +79,6 @@ class ClipReader:
         The replacement is a pure function of (seed, epoch, item), so that every run replaces alike.
 
         Args:
-            plan: Plan of the batch.
-            slot: Position of the clip in the batch.
-            read: Reads, and may decode, the clip at a position of a plan.
             skipped: List that receives the reason for each replaced clip.
 
         Returns:

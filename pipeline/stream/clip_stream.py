@@ -31,12 +31,7 @@ _PLANNED_BATCHES = 16
 
 
 class StreamState(TypedDict):
-    """Position of a stream.
-
-    Attributes:
-        epoch: Number of the current epoch.
-        position: Number of batches that the epoch has yielded.
-    """
+    """Position of a stream."""
 
     epoch: int
     position: int
@@ -49,10 +44,6 @@ class ClipStream(abc.ABC):
     and any number of workers.
 
     Attributes:
-        name: Name of the decoder.
-        provider: Provider of the encoded frames.
-        settings: Settings of the stream.
-        device: Device of the batches.
         skipped: Number of damaged clips that were replaced.
     """
 

@@ -36,9 +36,6 @@ class CpuClipStream(ClipStream):
     """Decodes on the cores of this machine, ahead of use into `host_bytes` of shared memory.
 
     Args:
-        provider: Provider of the encoded frames.
-        settings: Settings of the stream.
-        device: Device of the batches.
         workers: Number of worker processes; 0 decodes in this process. None: one for each core of this rank, less two
             that feed a GPU.
     """
@@ -161,7 +158,6 @@ class _Upload:
         self._in_flight: deque[torch.cuda.Event] = deque()
 
     def pin(self, ring: SharedRing) -> None:
-        """Pin a ring's memory, if the driver allows it."""
         try:
             ring.pin()
         except PinningError as error:
@@ -170,7 +166,6 @@ class _Upload:
     def begin(
         self, views: dict[str, torch.Tensor], labels: torch.Tensor, slot: int | None
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Start to copy a batch from a slot."""
         with torch.cuda.stream(self._stream):
             copies = {name: frames.to(self._device, non_blocking=True) for name, frames in views.items()}
             labels = labels.to(self._device, non_blocking=True)

@@ -39,9 +39,7 @@ class DaliClipStream(ClipStream):
 
     Args:
         provider: Provider of the encoded frames. DALI decodes JPEG and PPM; `DaliSettings.readers` decode the rest.
-        settings: Settings of the stream.
         device: `cuda[:n]`, or `cpu` for DALI's CPU pipeline.
-        dali: Settings of DALI.
 
     Raises:
         SettingsError: DALI isn't installed.

@@ -67,10 +67,6 @@ class DaliPipeline:
     Args:
         decode_on: `mixed` (the GPU) or `cpu`.
         share: Share of each batch's frames that this pipeline decodes.
-        most_frames: Greatest number of frames in a batch.
-        size: Side of the square frames in pixels.
-        device: Device of the decoded frames.
-        settings: Settings of DALI.
     """
 
     def __init__(

@@ -23,9 +23,6 @@ class BatchMemory:
     The system's allocator does not suit: programs keep small parts of every batch (its plan, its keys), which the
     allocator puts into the hole that a freed batch has left. The next batch no longer fits there, and the process grows
     by one batch with every batch.
-
-    Args:
-        n_bytes: Size of a batch.
     """
 
     def __init__(self, n_bytes: int) -> None:
@@ -49,10 +46,6 @@ class SharedRing:
 
     The memory has no name in any file system, so nothing is left behind however the processes end, and it doesn't count
     towards the size of `/dev/shm`, which containers keep small. Pickle a ring only to start or set up a process.
-
-    Args:
-        n_slots: Number of slots.
-        slot_bytes: Size of each slot.
     """
 
     def __init__(self, n_slots: int, slot_bytes: int) -> None:
@@ -65,7 +58,6 @@ class SharedRing:
 
     @property
     def n_bytes(self) -> int:
-        """Size of all slots."""
         return max(1, self.n_slots * self.slot_bytes)
 
     def slot(self, number: int) -> npt.NDArray[np.uint8]:

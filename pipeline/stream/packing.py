@@ -40,7 +40,6 @@ class PackedFrames:
 
     @classmethod
     def pack(cls, frames: Sequence[bytes]) -> PackedFrames:
-        """Pack frames in order."""
         lengths = [*map(len, frames)]
         longest = max(lengths, default=0)
         if longest * len(frames) > _MOST_PADDING * sum(lengths):
@@ -70,8 +69,6 @@ class PackedBatch:
         frames: N JPEG and PPM files.
         gather: View name -> (B, T) int64 numbers among the N frames; None where a view has all of them in order.
         counts: (B,) int64 numbers of distinct frames of each clip.
-        plan: Plan of the clips that were read.
-        skipped: Reasons why clips were replaced.
     """
 
     frames: PackedFrames

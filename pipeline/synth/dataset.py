@@ -45,14 +45,7 @@ _DRAFTS = ".drafts-"
 
 @dataclass(frozen=True)
 class SynthSettings:
-    """Settings that fix every frame of the data set.
-
-    Attributes:
-        classes: Number of classes, 2 to 16.
-        train: Number of training clips of each class, 1 to 10,000.
-        test: Number of test clips of each class, 1 to 10,000.
-        seed: Seed, 0 to 2**32 - 1.
-    """
+    """Settings that fix every frame of the data set."""
 
     classes: int = 12
     train: int = 8
@@ -70,7 +63,6 @@ class SynthSettings:
                 raise SettingsError(f"{name} {getattr(self, name)} is out of range; allowed: {low} to {high}")
 
     def clips(self) -> list[Clip]:
-        """List all clips, class by class."""
         return [
             Clip(self.seed, number, split, index)
             for number in range(self.classes)
@@ -204,8 +196,6 @@ def _draw_all(
     n_workers: int,
     on_clip: Callable[[int, int], None],
 ) -> dict[Clip, str]:
-    """Draw the clips, write the missing ones, and return the digest of each."""
-
     def make(clip: Clip) -> str:
         frames = render_clip(clip)
         if clip in missing:

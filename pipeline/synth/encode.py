@@ -28,9 +28,7 @@ def encode_clip(binary: Ffmpeg, frames: Frames, rate: int, target: Path) -> None
     """Write a video file and sync it to disk. The same frames give the same bytes.
 
     Args:
-        binary: The ffmpeg to run.
         frames: (T, H, W, 3) uint8 RGB, with even sides.
-        rate: Frames a second.
         target: File to write; the suffix names the container, one of `CODECS`.
 
     Raises:

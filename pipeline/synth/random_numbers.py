@@ -25,7 +25,6 @@ class RandomNumbers:
         self._block: list[int] = []
 
     def below(self, limit: int) -> int:
-        """Draw a number from 0 to `limit - 1`."""
         if not self._block:
             self._block = self._take(_BLOCK).tolist()
         return self._block.pop() % limit

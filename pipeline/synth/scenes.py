@@ -38,7 +38,6 @@ class Style:
 
     Attributes:
         sectors: Twelfths of the colour circle that hold the hues.
-        backdrops: Families of backdrops.
         radii: Radii of objects, in thousandths of the frame's short side.
         cells: Sizes of texture cells, in thousandths of the object's radius.
         speeds: Speeds of objects, in thousandths of the frame a second.
@@ -58,7 +57,6 @@ class Style:
 
     @property
     def n_hues(self) -> int:
-        """Number of hues in the sectors."""
         return len(self.sectors) * _USED_HUES
 
     def hue(self, position: int) -> int:
@@ -111,12 +109,7 @@ class Scene:
     """Camera, backdrop and appearance of the objects in all clips of a group.
 
     Attributes:
-        width: Width of a frame in pixels.
-        height: Height of a frame in pixels.
-        rate: Frames a second.
-        backdrop: Family of the backdrop.
         backdrop_colours: Two RGB colours; all colours of the backdrop lie between them.
-        looks: Appearance of each object.
     """
 
     width: int
@@ -132,9 +125,7 @@ class Clip:
     """One video of the data set. The four numbers decide all its pixels.
 
     Attributes:
-        seed: Seed of the data set.
         class_number: Position of the class in `CLASS_NAMES`.
-        split: `train` or `test`.
         index: Number of the scene within the split, from 0.
     """
 
@@ -145,17 +136,14 @@ class Clip:
 
     @property
     def label(self) -> str:
-        """Name of the class."""
         return CLASS_NAMES[self.class_number]
 
     @property
     def style(self) -> Style:
-        """Ranges of the random values of the split."""
         return STYLES[self.split]
 
     @property
     def group(self) -> str:
-        """Name of the scene."""
         return f"{self.split}-scene{self.index:03d}"
 
     @property

@@ -22,7 +22,6 @@ def sync(path: Path | str) -> None:
 
 
 def sync_all(paths: Iterable[Path | str]) -> None:
-    """Sync many files or folders."""
     with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
         for _ in pool.map(sync, paths):
             pass

@@ -30,7 +30,6 @@ class Listing:
     """A component that can be chosen by its name.
 
     Attributes:
-        summary: Description in one line.
         place: `package.module:Class`.
     """
 

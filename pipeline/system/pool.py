@@ -33,8 +33,6 @@ _CHECK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Call(Generic[Key, Result]):
-    """A function call for a worker."""
-
     key: Key  # Name of the call for the caller.
     function: Callable[..., Result]  # Module-level function, since it is pickled.
     arguments: tuple[Any, ...]  # Positional arguments.
@@ -43,8 +41,6 @@ class Call(Generic[Key, Result]):
 
 @dataclass(frozen=True)
 class LostCall:
-    """A call without a result."""
-
     timed_out: bool  # Whether the worker was killed because the call's time was over; otherwise the worker died.
     reason: str  # How the worker ended.
 

@@ -52,11 +52,9 @@ class ShardAssembly:
                 job.part(index).with_suffix(".json").unlink()
 
     def is_done(self, index: int) -> bool:
-        """Whether a video's part is there."""
         return self.job.part(index).with_suffix(".json").exists()
 
     def missing(self) -> list[int]:
-        """Videos whose part is not there."""
         return [index for index in range(len(self.job.shard.videos)) if not self.is_done(index)]
 
     def append_parts(self) -> ShardRecord | None:

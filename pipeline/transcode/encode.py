@@ -36,7 +36,6 @@ def output_size(probe: Probe, settings: EncodeSettings) -> tuple[int, int]:
 
 
 def output_rate(probe: Probe, settings: EncodeSettings) -> Fraction:
-    """Frames a second of the stored video."""
     return settings.fps or probe.rate
 
 

@@ -23,8 +23,6 @@ _KINDS_OF_LINES = 64
 
 @dataclass(frozen=True)
 class Ffmpeg:
-    """An ffmpeg binary."""
-
     path: str  # Path of the binary.
     version: str  # Version that the binary prints.
     origin: str  # How the binary was found.
@@ -35,8 +33,6 @@ class Ffmpeg:
 
 @dataclass(frozen=True)
 class Finished:
-    """How an ffmpeg process ended."""
-
     returncode: int  # 0, an exit status, or minus the number of a signal.
     stderr: str  # Messages, one line of each kind, sorted; see `_Messages`.
     timed_out: bool  # Whether the process was killed because its time was over.

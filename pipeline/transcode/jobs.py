@@ -18,8 +18,6 @@ _BATCH_PIXELS = 4 * 10**6
 
 @dataclass(frozen=True)
 class VideoJob:
-    """One video to transcode into one part."""
-
     source: Path  # Absolute path of the source file.
     probe: Probe  # Facts about the source file.
     settings: EncodeSettings  # Settings that the video is stored with.
@@ -30,7 +28,6 @@ class VideoJob:
 
     @property
     def draft(self) -> Path:
-        """Path that ffmpeg writes to."""
         return self.scratch / f"{self.part.parent.name}-{self.part.name}.mp4"
 
 
@@ -53,7 +50,6 @@ class ShardJob:
         return self.work / f"{self.shard.number:06d}" / f"{index:06d}"
 
     def video(self, index: int) -> VideoJob:
-        """The job of one video of the shard."""
         planned = self.shard.videos[index]
         return VideoJob(
             source=self.root / planned.video.path,

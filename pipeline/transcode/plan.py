@@ -26,16 +26,12 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class PlannedVideo:
-    """A video of the source with its probe."""
-
     video: SourceVideo
     probe: Probe
 
 
 @dataclass(frozen=True)
 class PlannedShard:
-    """The videos of a shard, in order."""
-
     number: int
     videos: tuple[PlannedVideo, ...]
 
@@ -50,7 +46,6 @@ class Plan:
     errors: tuple[FailedVideo, ...]
 
     def write(self, folder: Path) -> None:
-        """Write the plan into a folder."""
         replace_file(folder / PLAN, json.dumps(_PLAN.dump_python(self, mode="json")).encode())
 
     @classmethod

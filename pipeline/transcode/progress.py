@@ -46,7 +46,6 @@ class PrepareProgress:
         self._task = self._bar.add_task(phase, total=total, unit=unit, note="")
 
     def advance(self, n_videos: int, seconds: float = 0.0) -> None:
-        """Count videos of the current phase as done."""
         assert self._task is not None
         self._videos += n_videos
         note = f"{self._videos}/{self._n_videos} videos" if seconds else ""

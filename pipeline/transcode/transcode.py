@@ -170,7 +170,6 @@ def _how_it_ended(returncode: int, stderr: str) -> str:
 
 
 def _finish(job: VideoJob, stderr: str) -> dict[str, Any]:
-    """Verify a draft and make it a part."""
     draft = job.draft
     width, height = output_size(job.probe, job.settings)
     ranges = frame_ranges(str(draft))
