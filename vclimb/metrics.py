@@ -33,9 +33,6 @@ class AccuracyMatrix:
         values: Accuracies, (n_learned, n_tasks) float64 in [0, 1], read-only; NaN where nothing was measured, such as
             on tasks that are not learned yet.
         n_classes: Number of classes of each task of the scenario, (n_tasks,).
-
-    Raises:
-        ValueError: The shape does not fit the tasks, or an accuracy lies outside [0, 1].
     """
 
     values: Doubles
@@ -66,12 +63,10 @@ class AccuracyMatrix:
 
     @property
     def n_tasks(self) -> int:
-        """Number of tasks of the scenario."""
         return len(self.n_classes)
 
     @property
     def n_learned(self) -> int:
-        """Number of tasks learned so far, which is the number of rows."""
         return len(self.values)
 
     def grown(self, accuracies: Sequence[float] | Doubles) -> AccuracyMatrix:
@@ -80,9 +75,6 @@ class AccuracyMatrix:
         Args:
             accuracies: Accuracies on tasks 0, 1, ... after learning that task, at least up to that task; NaN for not
                 measured.
-
-        Raises:
-            ValueError: There are too few or too many accuracies, or all tasks are learned already.
         """
         if self.n_learned == self.n_tasks:
             raise ValueError(f"all {self.n_tasks} tasks are learned; R has no further row")
@@ -124,11 +116,7 @@ class AccuracyMatrix:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> AccuracyMatrix:
-        """Return the matrix that `to_json` wrote; other entries are ignored.
-
-        Raises:
-            VclimbError: The entries are missing or damaged.
-        """
+        """Return the matrix that `to_json` wrote; other entries are ignored. Damaged ones are VclimbErrors."""
         try:
             n_classes = tuple(int(count) for count in stored["classes_per_task"])
             rows = [[math.nan if value is None else float(value) for value in row] for row in stored["R"]]
@@ -162,11 +150,6 @@ class PredictionCounts:
 
     All counts are integers, so the order of batches and their split over processes change nothing.
 
-    Args:
-        n_classes: Number of classes; label ids are 0 to n_classes - 1.
-        n_tasks: Number of tasks; their indices are 0 to n_tasks - 1.
-        device: Device of the predictions.
-
     Attributes:
         state: All counts, (n_classes ** 2 + 2 * n_tasks,) int64 on the device. One `all_reduce` (sum) merges the counts
             of several processes.
@@ -188,7 +171,6 @@ class PredictionCounts:
             tasks: Task of each sample, (B,) integer; or the task of all samples.
 
         Raises:
-            ValueError: Shapes do not fit, or a class or task is out of range.
             VclimbError: A score is NaN, because the model has diverged.
         """
         device = self.state.device

@@ -55,11 +55,7 @@ class Settings(BaseModel):
         return converted
 
     def replaced(self, **changes: Any) -> Self:
-        """Copy the settings with some of them changed, and check the result.
-
-        Raises:
-            SettingsError: a value isn't allowed.
-        """
+        """Copy the settings with some of them changed, and check the result."""
         return from_table(type(self), {**dict(self), **changes})
 
     def to_table(self) -> Table:
@@ -87,11 +83,7 @@ def from_table(kind: type[SettingsT], table: Mapping[str, Any], prefix: str = ""
 
 
 def read_table(path: Path | str) -> Table:
-    """Read a TOML file of settings.
-
-    Raises:
-        SettingsError: the file can't be read, or is not TOML.
-    """
+    """Read a TOML file of settings; errors are SettingsErrors."""
     try:
         with open(path, "rb") as file:
             return tomllib.load(file)
@@ -113,11 +105,7 @@ def merged(*tables: Mapping[str, Any]) -> Table:
 
 
 def parse_assignment(text: str) -> Table:
-    """Read `a.b=value` as a nested table. The value is TOML (3, 0.5, true, "x"), or else a text without quotes.
-
-    Raises:
-        SettingsError: there is no `=`, or no name before it.
-    """
+    """Read `a.b=value` as a nested table. The value is TOML (3, 0.5, true, "x"), or else a text without quotes."""
     name, equals, value = text.partition("=")
     parts = [part.strip() for part in name.split(".")]
     if not equals or not all(parts):
@@ -130,11 +118,7 @@ def parse_assignment(text: str) -> Table:
 
 
 def settings_tables(settings: MoreSettings | None) -> list[Table]:
-    """Convert settings in any of their forms to nested tables; later ones win.
-
-    Raises:
-        SettingsError: an assignment can't be read, or the settings are one text.
-    """
+    """Convert settings in any of their forms to nested tables; later ones win."""
     if isinstance(settings, str):
         raise SettingsError(f"settings {settings!r} is a text; give a table, or a list of assignments")
     if isinstance(settings, Mapping):
@@ -204,7 +188,6 @@ class _Place:
     Attributes:
         value: Value of the setting; None where it is unknown or missing.
         field: Field of the setting; None where the setting is unknown.
-        parent: Settings that the setting belongs to.
         within: Place of the error in the value, such as the number of an item; empty: the whole value.
     """
 

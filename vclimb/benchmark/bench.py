@@ -66,7 +66,6 @@ class BenchSettings:
 
     @property
     def model_name(self) -> str:
-        """Name of the network, and of the backbone where it takes one."""
         return f"{self.network} ({self.backbone})" if self.network in ("tsn", "tsm") else self.network
 
     @property
@@ -75,7 +74,6 @@ class BenchSettings:
         return max(8, 4 + (available_cores() if self.workers is None else self.workers))
 
     def find_device(self) -> torch.device:
-        """Find the device. Raises SettingsError where there is none of this kind."""
         has_gpu = torch.cuda.is_available()
         if self.device == "cuda" and not has_gpu:
             raise SettingsError("device cuda: torch sees no GPU on this machine; use cpu, or auto")
@@ -184,11 +182,7 @@ def measure(dataset: StoredDataset, settings: BenchSettings, on_figure: OnFigure
 
 
 def usable_decoders(requested: tuple[str, ...], codec: str, device: torch.device) -> tuple[list[str], dict[str, str]]:
-    """List the decoders to measure, and those that `auto` leaves out, with the reason.
-
-    Raises:
-        SettingsError: A decoder that was requested by name can't be used.
-    """
+    """List the decoders to measure, and those that `auto` leaves out, with the reason; others must be usable."""
     for decoder in requested:
         choose_decoder(decoder, codec, device)
     usable: list[str] = []
@@ -267,7 +261,6 @@ def _measure_decoder(
 
 
 def _explained(error: Exception, batch_clips: int) -> str:
-    """Write an error as one line."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return f"a batch of {batch_clips} clips doesn't fit in the GPU's memory; take a smaller --batch-size"
     text = str(error) if isinstance(error, VclimbError) else f"{type(error).__name__}: {error}"

@@ -20,15 +20,7 @@ _FORMATS = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 
 
 def plot_run(metrics: RunMetrics, path: Path | str) -> None:
-    """Draw a run's metrics as one picture.
-
-    Args:
-        metrics: Metrics of the run.
-        path: File to write: PNG, SVG or PDF by its suffix. An earlier picture of the same format is replaced.
-
-    Raises:
-        TargetError: The suffix names no such format, the folder is missing, another file is there, or writing fails.
-    """
+    """Draw metrics as PNG, SVG or PDF by the path's suffix; an earlier picture of the same format is replaced."""
     path = Path(path)
     _check_target(path)
     figure = Figure(figsize=(11, 4.4), layout="constrained")

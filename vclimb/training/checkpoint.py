@@ -35,7 +35,6 @@ def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int = 2
     """Write a checkpoint, and remove all but the newest.
 
     Args:
-        folder: Folder of the run's checkpoints.
         step: Number of the checkpoint, greater than all before.
         tree: Dicts with keys of text or whole numbers, lists, tensors, numbers, text, booleans and None.
         kept: Number of checkpoints to keep, this one included; the one before serves where the newest is damaged.
@@ -66,11 +65,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load the tree of a checkpoint, with its tensors on the CPU.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or no checkpoint of vclimb.
-    """
+    """Load the tree of a checkpoint, with its tensors on the CPU; errors are CheckpointErrors."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
@@ -86,11 +81,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Load the newest checkpoint that can be read; None if there is no checkpoint.
-
-    Raises:
-        CheckpointError: there are checkpoints, and none can be read.
-    """
+    """Load the newest checkpoint that can be read; None if there is none, an error if none can be read."""
     errors = []
     for path in reversed(checkpoints(folder)):
         try:

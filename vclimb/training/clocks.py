@@ -10,18 +10,13 @@ import torch
 
 
 class PhaseClock:
-    """Wall time by phase. Resumed runs add up the time of all their parts.
-
-    Attributes:
-        seconds: Phase -> wall time.
-    """
+    """Wall time by phase. Resumed runs add up the time of all their parts."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure a block as part of a phase."""
         start = time.perf_counter()
         try:
             yield
@@ -29,7 +24,6 @@ class PhaseClock:
             self.add(name, time.perf_counter() - start)
 
     def add(self, name: str, seconds: float) -> None:
-        """Add seconds to a phase."""
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
@@ -50,7 +44,6 @@ class IdleClock:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Measure a block as a training step."""
         if not self._on_gpu:
             yield
             return

@@ -98,12 +98,7 @@ class MemoryConfig(Settings):
         return self
 
     def settings(self, video_choice: str, seed: int) -> MemorySettings:
-        """Make the settings of the memory itself.
-
-        Args:
-            video_choice: Rule that `auto` stands for.
-            seed: Seed of the rules that draw.
-        """
+        """Make the settings of the memory itself; `auto` stands for the rule `video_choice`."""
         table = {name: value for name, value in self if name in MemorySettings.model_fields}
         choice = video_choice if self.video_choice == "auto" else self.video_choice
         changes = {"budget": MemoryBudget.parse(self.budget), "video_choice": choice, "seed": seed}
@@ -238,11 +233,7 @@ class RunConfig(Settings):
 
 
 def make_config(*tables: Mapping[str, Any]) -> RunConfig:
-    """Make the settings of a run from nested tables; later ones win.
-
-    Raises:
-        SettingsError: a name is unknown, or a value isn't allowed.
-    """
+    """Make the settings of a run from nested tables; later ones win. Errors are SettingsErrors."""
     table = merged(*tables)
     if isinstance(table.get("method"), str):  # method = "icarl" is short for a table with its name
         table["method"] = {"name": table["method"]}

@@ -18,15 +18,7 @@ from vclimb.training.processes import Processes
 
 
 class Learner:
-    """A network in training.
-
-    Args:
-        n_classes: Number of outputs of the head.
-
-    Attributes:
-        model: Bare network, as methods and evaluation see it.
-        bf16: Whether the network computes in bf16.
-    """
+    """A network in training; `model` is the bare network, as methods and evaluation see it."""
 
     def __init__(self, config: RunConfig, processes: Processes, n_classes: int) -> None:
         self._config, self._training = config, config.training
@@ -69,7 +61,6 @@ class Learner:
         self.model.train()
 
     def end_task(self) -> None:
-        """Release the optimiser and its state."""
         self._optimizer = None
         self._network = self.model
 

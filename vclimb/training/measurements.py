@@ -25,10 +25,8 @@ class Measurements:
     """Measurements after the tasks that have ended.
 
     Attributes:
-        n_classes: Number of classes of each task of the scenario.
         matrices: Classifier -> R.
         counts: Classifier -> `accuracy_per_class` and `confusion` after the last task that has ended.
-        tasks: Record of each task that has ended.
         forward: For each task, the accuracy before it is learned and that of the initialised network, where measured.
     """
 
@@ -105,7 +103,6 @@ class Measurements:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Convert to a tree that a checkpoint takes."""
         return {
             "matrices": {name: matrix.to_json() for name, matrix in self.matrices.items()},
             "counts": self.counts,
@@ -115,14 +112,12 @@ class Measurements:
 
     @classmethod
     def from_state(cls, n_classes: Sequence[int], state: dict[str, Any]) -> Measurements:
-        """Restore what `state_dict` returned."""
         matrices = {name: AccuracyMatrix.from_json(stored) for name, stored in state["matrices"].items()}
         tasks = _RECORDS.validate_python(state["tasks"])
         return cls(tuple(n_classes), matrices, state["counts"], tasks, state["forward"])
 
 
 def memory_facts(usage: MemoryUsage) -> MemoryFacts:
-    """Summarise what a memory costs."""
     return MemoryFacts(
         videos=usage.videos,
         frames=usage.frames,

@@ -24,13 +24,7 @@ _SAMPLE_VIDEOS = 12
 
 @dataclass(frozen=True)
 class PlannedMemory:
-    """Expected replay memory after a task.
-
-    Attributes:
-        videos: Number of exemplars.
-        frames: Number of frames that exemplars keep.
-        bytes: Estimate of the bytes on disk.
-    """
+    """Expected replay memory after a task; `bytes` is an estimate of those on disk."""
 
     videos: int
     frames: int
@@ -42,15 +36,10 @@ class PlannedTask:
     """Plan of one task.
 
     Attributes:
-        task: Number of the task, from 0.
         classes: Number of classes.
-        class_names: Names of the classes.
-        train_instances: Number of new training instances.
         replay_exemplars: Number of exemplars that are trained on.
-        steps: Number of training steps.
         clips: Number of training clips, summed over epochs.
         memory: Expected memory after the task; None for a method without memory.
-        evaluation_instances: Number of instances that are evaluated after the task.
     """
 
     task: int
@@ -66,13 +55,7 @@ class PlannedTask:
 
 @dataclass(frozen=True)
 class PlannedScenario:
-    """Scenario of a planned run.
-
-    Attributes:
-        name: Name of the scenario.
-        n_tasks: Number of tasks.
-        n_classes: Number of classes of all tasks.
-    """
+    """Scenario of a planned run."""
 
     name: str
     n_tasks: int
@@ -127,7 +110,6 @@ class RunPlanner:
         self._frame_bytes: dict[tuple[object, ...], float] = {}
 
     def plan(self, config: RunConfig) -> RunPlan:
-        """Plan a run, as `plan_run` does."""
         dataset, matched = self._scenarios.dataset, self._scenarios.get(config.scenario)
         method = make_method(config)
         check_settings(config, method, matched.scenario, 1)
@@ -190,7 +172,6 @@ class _ExpectedMemory:
 
     @property
     def n_exemplars(self) -> int:
-        """Number of exemplars of all classes."""
         return sum(map(len, self._kept))
 
     def after(self, task: MatchedTask) -> PlannedMemory:

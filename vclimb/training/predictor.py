@@ -25,14 +25,7 @@ OnClips = Callable[[int], None]
 
 @dataclass(frozen=True)
 class EvaluationItems:
-    """Items whose predictions are counted.
-
-    Attributes:
-        provider: Clips of the items.
-        tasks: (n,) number of each item's task.
-        n_classes: Number of classes of the scenario.
-        n_tasks: Number of tasks of the scenario.
-    """
+    """Items whose predictions are counted; `tasks` holds the number of each item's task."""
 
     provider: ClipProvider
     tasks: Indices
@@ -93,12 +86,7 @@ class Predictor:
         nearest: NearestMean | None,
         on_clips: OnClips | None = None,
     ) -> dict[str, PredictionCounts]:
-        """Count the predictions of each classifier, summed over ranks.
-
-        Args:
-            linear_scores: Maps the head's logits to the scores of the linear classifier.
-            nearest: Nearest-mean classifier, where there is one.
-        """
+        """Count the predictions of each classifier, over all ranks; `linear_scores` maps logits to scores."""
         outputs = self.rank_outputs(model, items.provider, on_clips)
         device = self.processes.device
         labels = torch.from_numpy(outputs.labels).to(device)

@@ -33,17 +33,12 @@ _METHODS: dict[str, Table] = {
 
 
 def preset_names() -> list[str]:
-    """List the names of all presets."""
     parts = itertools.product(MEMORY_VIDEOS, TASKS, _METHODS, ("", CONSISTENCY))
     return [f"{data}-{tasks}/{method}{consistency}" for data, tasks, method, consistency in parts]
 
 
 def preset_table(name: str) -> Table:
-    """Make the settings of a preset, without the data set and the task file of the scenario.
-
-    Raises:
-        SettingsError: no preset has this name.
-    """
+    """Make the settings of a preset, without the data set and the task file of the scenario."""
     if name not in preset_names():
         near = difflib.get_close_matches(name, preset_names(), 1)
         hint = f"did you mean {near[0]!r}? " if near else ""

@@ -22,13 +22,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all processes of a run.
-
-    Attributes:
-        rank: Number of this process, from 0; rank 0 writes the files.
-        world_size: Number of processes.
-        device: Device of this process.
-    """
+    """This process among all processes of a run; rank 0 writes the files."""
 
     rank: int
     world_size: int
@@ -36,7 +30,6 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is rank 0."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -68,7 +61,6 @@ class Processes:
                 dist.broadcast(tensor, src=0)
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
         if self.world_size > 1:
             dist.barrier()
 
@@ -92,11 +84,7 @@ def distributed(device_name: str) -> Iterator[Processes]:
 
 
 def find_device(name: str, local_rank: int = 0) -> torch.device:
-    """Find the device of a process for `auto`, `cpu` or `cuda`; `local_rank` counts processes of a machine from 0.
-
-    Raises:
-        SettingsError: a GPU is needed, and torch sees none for this process.
-    """
+    """Find the device of a process for `auto`, `cpu` or `cuda`; `local_rank` counts processes of a machine from 0."""
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cuda" and n_gpus <= local_rank:
         raise SettingsError(

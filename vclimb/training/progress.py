@@ -13,11 +13,7 @@ from vclimb.training.run_log import RunLog
 
 
 class TrainProgress(RunLog):
-    """Shows a run on stderr.
-
-    Args:
-        progress: None: a bar and lines on a terminal and in Jupyter. True: lines elsewhere too. False: nothing.
-    """
+    """Shows a run on stderr; `progress` is as in `vclimb.train`."""
 
     def __init__(self, progress: bool | None = None) -> None:
         self._has_lines = is_shown(progress) or progress is True

@@ -33,12 +33,9 @@ _RELEASED_MIN_FRAMES = 8
 
 
 def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: RunLog | None = None) -> RunMetrics:
-    """Train over the tasks of a scenario. A run that is complete is left as it is.
+    """Train over the tasks of a scenario, unless the run is complete; errors are those of `vclimb.train`.
 
-    Errors are those of `vclimb.train`.
-
-    Args:
-        run_log: Log besides the folder's files; used by rank 0 only.
+    Rank 0 alone uses `run_log`, besides the folder's files.
     """
     folder = RunFolder(out)
     dataset = StoredDataset.open(config.data)
@@ -64,7 +61,6 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
 
 
 def make_method(config: RunConfig) -> Method:
-    """Make the method of a run."""
     kind, method_config = parse_method(config.method)
     return kind(method_config, config.protocol == "released", config.consistency.weight)
 

@@ -29,13 +29,10 @@ class TaskState:
     """State of the task that is under way.
 
     Attributes:
-        info: Number of the task, and the classes of all tasks.
         phase: Phase that a checkpoint resumes: `train`, `memory`, or `complete` after the last task.
         stream: {epoch, position} of the training clips; None before training begins.
         replayed: Number of exemplars that are trained on.
-        steps: Number of training steps so far.
         skipped: Number of clips that were replaced, since their bytes are damaged.
-        clock: Wall time by phase.
         idle: Time spent waiting in training; None where this process did not train the task.
         best: Score, epoch and network of the best epoch, where one is selected.
     """

@@ -40,13 +40,7 @@ FILES = ("model.weights", "scenario.file")
 
 
 class RunFolder:
-    """Folder of a run.
-
-    Attributes:
-        path: Path of the folder.
-        memory: Path of the replay memory.
-        checkpoints: Path of the folder of checkpoints.
-    """
+    """Folder of a run."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -55,11 +49,9 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether the folder holds a run."""
         return (self.path / CONFIG).exists()
 
     def config(self) -> RunConfig:
-        """Read the settings of the run, as `read_config` does."""
         return read_config(self.path / CONFIG)
 
     def metrics(self) -> RunMetrics | None:
@@ -86,11 +78,7 @@ class RunFolder:
             yield
 
     def save_scenario(self, scenario: Scenario) -> Path:
-        """Save a scenario in the folder, for settings to name.
-
-        Raises:
-            TargetError: the folder holds another scenario, or can't be written.
-        """
+        """Save a scenario in the folder, for settings to name; another one there is a TargetError."""
         path = self.path.absolute() / SCENARIO
         if not path.exists():
             with writable(self.path):
@@ -104,9 +92,6 @@ class RunFolder:
         """Write the settings of a new run, or check that they are those of the run in the folder.
 
         A setting may name a file by another path than before, as long as both files exist and have the same content.
-
-        Raises:
-            TargetError: the folder holds a run that is not to be resumed, or that has other settings.
         """
         if not self.exists:
             with writable(self.path):
@@ -137,7 +122,6 @@ class RunFolder:
                 replace_file(self.path / CONFIG, moved.to_toml().encode())
 
     def write_metrics(self, metrics: RunMetrics) -> None:
-        """Replace the metrics atomically."""
         text = json.dumps(metrics.to_json(), indent=1)
         with writable(self.path):
             replace_file(self.path / METRICS, text.encode())

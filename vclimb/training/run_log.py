@@ -26,7 +26,6 @@ class RunLog:
         self.record(Event(kind, values))
 
     def record(self, event: Event) -> None:
-        """Take an event."""
         for log in self._logs:
             log.record(event)
 

@@ -48,9 +48,7 @@ class ScenarioFacts:
     """Scenario of a run.
 
     Attributes:
-        name: Name of the scenario.
         origin: Sentence that says where the scenario comes from.
-        n_tasks: Number of tasks.
         classes: Names of all classes, by label id.
         evaluation_split: Split that accuracies are measured on.
         left_out: Problem -> number of instances that the data set can't give.
@@ -69,13 +67,9 @@ class TaskRecord:
     """Record of one task.
 
     Attributes:
-        task: Number of the task, from 0.
-        classes: Names of the task's classes.
         train_instances: Number of new instances.
         replay_exemplars: Number of exemplars that were trained on.
-        epochs: Number of epochs.
         selected_epoch: Epoch whose network was kept, from 0; None: the last.
-        steps: Number of training steps.
         skipped_clips: Number of clips that were replaced, since their bytes are damaged.
         memory: Size of the memory after the task; None for a method without memory.
         seconds: Phase -> wall time.
@@ -112,11 +106,6 @@ class Accuracies:
         bwf: Backward forgetting.
         bwf_after_each_task: `bwf` after each task.
         average_incremental_accuracy: Mean of `acc_after_each_task`.
-        acc_by_class: `acc`, weighted by classes.
-        acc_by_class_after_each_task: `acc_after_each_task`, weighted by classes.
-        bwf_by_class: `bwf`, weighted by classes.
-        bwf_by_class_after_each_task: `bwf_after_each_task`, weighted by classes.
-        average_incremental_accuracy_by_class: `average_incremental_accuracy`, weighted by classes.
     """
 
     R: tuple[tuple[Number, ...], ...]

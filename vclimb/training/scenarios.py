@@ -24,12 +24,7 @@ class MatchedScenarios:
 
 
 def find_scenario(config: ScenarioConfig, dataset: StoredDataset) -> Scenario:
-    """Read or make the scenario of a run's settings.
-
-    Raises:
-        ScenarioError: The scenario can't be read or made.
-        SettingsError: Neither a file nor numbers of tasks or classes are given, or both are.
-    """
+    """Read or make the scenario of a run's settings; errors are ScenarioErrors and SettingsErrors."""
     plan = [name for name in ("tasks", "base", "step") if getattr(config, name) is not None]
     if config.file is not None:
         if plan:

@@ -16,7 +16,6 @@ class StopRequest:
         self.is_set = False
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if the run was asked to stop."""
         if self.is_set:
             raise KeyboardInterrupt
 

@@ -28,12 +28,7 @@ _STEPS_BETWEEN_BROADCASTS = 16
 
 
 class TaskTraining:
-    """Trains the network on a task.
-
-    Args:
-        chosen: Numbers of the items to train on; None: all.
-        save: Function that writes a checkpoint.
-    """
+    """Trains the network on a task: on the `chosen` items, or on all where that is None."""
 
     def __init__(
         self,
@@ -50,11 +45,7 @@ class TaskTraining:
         self._saved_at = time.monotonic()
 
     def train(self, checkpoint: dict[str, Any] | None) -> None:
-        """Train the epochs that are left.
-
-        Args:
-            checkpoint: State of the learner, where the task is resumed within its training.
-        """
+        """Train the epochs that are left; a checkpoint is the learner's state within the task's training."""
         run, state = self._run, self._state
         idle = state.idle = IdleClock(run.processes.device)
         stream, choice = run.open_stream(self._provider, self._settings())

@@ -44,7 +44,6 @@ class Trainer:
         check_settings(run.config, run.method, run.data.scenario, run.processes.world_size)
 
     def train(self) -> RunMetrics:
-        """Train the tasks that are left."""
         state = self._begin()
         while state is not None:
             state = self._task(state)

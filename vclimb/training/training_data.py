@@ -62,7 +62,6 @@ class TrainingItems:
 
     @property
     def labels(self) -> Indices:
-        """Label ids, (n,) int64."""
         return self.provider.items.labels
 
     def __len__(self) -> int:
@@ -73,12 +72,7 @@ class TrainingItems:
         self._open.close()
 
     def candidates(self, labels: Sequence[int], classes: Sequence[str]) -> list[ClassInstances]:
-        """List the new instances that may become exemplars, class by class; repeated instances count once.
-
-        Args:
-            labels: Label ids of the classes.
-            classes: Names of all classes, by label id.
-        """
+        """List the new instances that may become exemplars, class by class; repeated instances count once."""
         first = {name: item for item, name in reversed(list(enumerate(self.instance_names())))}
         is_first = np.zeros(len(self.new.items), np.bool_)
         is_first[list(first.values())] = True
@@ -102,9 +96,6 @@ def exemplar_items(memory: MemoryStore, cache_bytes: int) -> Iterator[ExemplarPr
     """Open all exemplars of a memory, decoded ahead where their codec is slow to decode.
 
     Classes that can't be read are left out, with a warning.
-
-    Args:
-        cache_bytes: Limit of disk space for exemplars that are decoded ahead.
     """
     stored = ExemplarProvider(memory)
     if set(stored.codecs.tolist()) <= set(DALI_CODECS):
@@ -119,7 +110,6 @@ class RunData:
     """Data set and scenario of a run, and the items that tasks are trained and evaluated on.
 
     Attributes:
-        dataset: Prepared data set.
         matched: Scenario, matched to the videos of the data set.
         min_frames: Least number of frames of an instance that is evaluated.
         cache_bytes: Limit of disk space for exemplars that are decoded ahead.
@@ -132,29 +122,24 @@ class RunData:
 
     @property
     def scenario(self) -> TaskSequence:
-        """Scenario of the run."""
         return self.matched.scenario
 
     @property
     def codec(self) -> str:
-        """Codec of the data set's frames."""
         return self.dataset.settings.codec
 
     @property
     def classes_per_task(self) -> tuple[int, ...]:
-        """Number of classes of each task."""
         return tuple(len(task.classes) for task in self.scenario)
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all clips of the run."""
         return self.matched.digest(self.dataset)
 
     def training_items(self, task: int, memory: MemoryStore | None = None, all_data: bool = False) -> TrainingItems:
         """Collect the items that a task is trained on.
 
         Args:
-            task: Number of the task, from 0.
             memory: Memory before the task; nothing is replayed where it is None or empty.
             all_data: Whether to take the instances of all tasks so far.
         """
@@ -179,11 +164,7 @@ class RunData:
         return items
 
     def evaluation_items(self, tasks: Sequence[int], split: str | None = None) -> EvaluationItems:
-        """Collect the instances of some tasks that are evaluated.
-
-        Args:
-            split: Split of the instances; None: the split that is reported.
-        """
+        """Collect the instances of some tasks to evaluate; without `split`, those of the reported split."""
         split = split or self.scenario.evaluation_split
         chosen = [
             (task, instance)
