@@ -29,8 +29,6 @@ class ClassInstances:
     """The instances of a new class, to choose exemplars from.
 
     Attributes:
-        label: Label id.
-        name: Name of the class.
         items: (n,) numbers of the instances among the provider's items.
         groups: (n,) source groups; None where they are unknown.
         features: (n, D) features; None where the choice of videos needs none.
@@ -43,12 +41,7 @@ class ClassInstances:
     features: Features | None = None
 
     def readable(self, items: Indices, features: Features) -> ClassInstances:
-        """Keep the instances that are among some items, and add their features.
-
-        Args:
-            items: (m,) numbers of the provider's items, rising.
-            features: (m, D) features of these items.
-        """
+        """Keep the instances that are among the provider's items (m,), rising, and add these items' features (m, D)."""
         kept = np.flatnonzero(np.isin(self.items, items))
         groups = None if self.groups is None else [self.groups[place] for place in kept.tolist()]
         return ClassInstances(
@@ -61,9 +54,6 @@ class ClassEncoder:
     """Encodes the instances of a class in the order of their ranks.
 
     Attributes:
-        settings: Settings of the memory.
-        provider: Provider of the instances.
-        instances: The class.
         skipped: Reasons why instances were passed over, of those tried so far.
     """
 
@@ -79,14 +69,10 @@ class ClassEncoder:
         # Two instances of one video are two candidates.
         self._names = [f"{key}:{start}-{start + n_frames}" for key, start, n_frames in parts]
         self._codec = parse_codec(self.settings.codec)
+        self.encoding = str(self._codec)
         self._frames = parse_frame_choice(self.settings.frame_choice, self.settings.frames, self.settings.seed)
         choice = parse_video_choice(self.settings.video_choice, self.settings.seed)
         self._ranking = choice.rank(Candidates(self._names, self.instances.groups, self.instances.features)).tolist()
-
-    @property
-    def encoding(self) -> str:
-        """Name of the codec, with its number and size."""
-        return str(self._codec)
 
     @property
     def costs(self) -> list[int]:
@@ -99,9 +85,7 @@ class ClassEncoder:
     def encode(self, allowance: int | None, on_exemplar: Callable[[], None]) -> list[Exemplar]:
         """Encode the first instances of the ranking that can be read, as many as fit.
 
-        Args:
-            allowance: Limit in the unit of the budget; None: no limit.
-            on_exemplar: Called whenever an exemplar is encoded.
+        The allowance is in the unit of the budget; None: no limit.
         """
         exemplars: list[Exemplar] = []
         if allowance == 0:

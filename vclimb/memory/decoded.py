@@ -36,13 +36,9 @@ _NOT_CACHED = -1
 
 @dataclass(frozen=True)
 class DecodingCost:
-    """Exemplars decoded ahead, and what that cost.
+    """Exemplars and frames decoded ahead into a cache, and what that cost.
 
     Attributes:
-        exemplars: Number of exemplars in the cache.
-        frames: Number of frames in the cache.
-        cache_bytes: Bytes of the cache.
-        seconds: Wall time.
         left_encoded: Number of exemplars that didn't fit, and are decoded at each use.
         damaged: Reasons why exemplars can't be decoded; reading them fails as well.
     """
@@ -71,14 +67,9 @@ class DecodedExemplars:
     it after the streams that read from it. Streams can send it to a process that they start.
 
     Args:
-        provider: Provider of the encoded exemplars.
         cache_bytes: Limit of the cache on disk. 0 decodes nothing ahead.
         taken: Codecs whose exemplars are not decoded ahead.
         folder: Folder on the disk that holds the cache; None: the system's folder for temporary files.
-
-    Attributes:
-        items: Keys, labels and sizes of all exemplars.
-        cost: Cost of decoding ahead.
 
     Raises:
         SettingsError: `cache_bytes` is out of range, or there is no such folder.

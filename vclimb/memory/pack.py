@@ -14,7 +14,7 @@ from vclimb.memory.choice.frames import parse_frame_count
 from vclimb.memory.choice.videos import VIDEO_CHOICES
 from vclimb.memory.class_encoder import ClassInstances
 from vclimb.memory.pack_summary import MemoryQuality, PackSummary
-from vclimb.memory.quality import WINDOW, Floats, psnr, ssim
+from vclimb.memory.quality import WINDOW, psnr, ssim
 from vclimb.memory.replay import ReplayMemory
 from vclimb.memory.settings import MemorySettings
 from vclimb.memory.store.reader import MemoryStore
@@ -90,7 +90,12 @@ def pack(
         "seed": seed,
     }
     settings = from_table(MemorySettings, table)
-    _check_video_choice(settings)
+    if settings.needs_features:
+        others = [name for name, make in VIDEO_CHOICES.items() if not make(0).needs_features]
+        raise SettingsError(
+            f"video choice {settings.video_choice!r} needs features, and packing trains no model that has any; "
+            f"allowed: {', '.join(others)}"
+        )
     with progress_bar("exemplars", progress) as bar:
         summary = _pack(data, Path(out), settings, split, quality, bar)
         memory = Memory.open(out)
@@ -122,7 +127,9 @@ def _pack(
             f"{out} holds a memory of {n_exemplars} exemplars already; choose another place for this one, or remove "
             "that first"
         )
-    bar.update(task, description="encoding", total=_most_exemplars(settings.budget, len(instances)))
+    # Limit of the number of exemplars, as far as it is known before they are encoded.
+    most = {"videos": min(settings.budget.amount, len(instances)), "all": len(instances), "none": 0}
+    bar.update(task, description="encoding", total=most.get(settings.budget.kind))
     labels = [one_class.label for one_class in classes]
     update = ReplayMemory(out, settings).update(provider, classes, labels, lambda: bar.advance(task))
     quality = None
@@ -140,15 +147,6 @@ def _pack(
         seconds=update.seconds,
         quality=quality,
     )
-
-
-def _check_video_choice(settings: MemorySettings) -> None:
-    if settings.needs_features:
-        others = [name for name, make in VIDEO_CHOICES.items() if not make(0).needs_features]
-        raise SettingsError(
-            f"video choice {settings.video_choice!r} needs features, and packing trains no model that has any; "
-            f"allowed: {', '.join(others)}"
-        )
 
 
 def _split(dataset: StoredDataset, split: str | None) -> str | None:
@@ -175,12 +173,6 @@ def _classes(
     return classes
 
 
-def _most_exemplars(budget: MemoryBudget, n_candidates: int) -> int | None:
-    """Limit the number of exemplars, as far as it is known before they are encoded."""
-    most = {"videos": budget.amount, "all": n_candidates, "none": 0}.get(budget.kind)
-    return None if most is None else min(most, n_candidates)
-
-
 def _measure_quality(memory: MemoryStore, provider: InstanceProvider, on_exemplar: Callable[[], None]) -> MemoryQuality:
     """Compare each kept frame of a memory that was made from a provider's items with what its codec was given.
 
@@ -204,20 +196,17 @@ def _measure_quality(memory: MemoryStore, provider: InstanceProvider, on_exempla
             if min(exemplar.width, exemplar.height) >= WINDOW:
                 similarities.append(ssim(reference, kept))
             on_exemplar()
-    return _quality(np.concatenate(decibels), np.concatenate(similarities))
+    all_decibels = np.concatenate(decibels)
+    lossy, measured = all_decibels[np.isfinite(all_decibels)], np.concatenate(similarities)
+    return MemoryQuality(
+        frames=len(all_decibels),
+        identical=len(all_decibels) - len(lossy),
+        psnr_db=float(lossy.mean()) if len(lossy) else None,
+        worst_psnr_db=float(lossy.min()) if len(lossy) else None,
+        ssim=float(measured.mean()) if len(measured) else None,
+        worst_ssim=float(measured.min()) if len(measured) else None,
+    )
 
 
 def _constant(place: str) -> Callable[[int], str]:
     return lambda frame: place
-
-
-def _quality(decibels: Floats, similarities: Floats) -> MemoryQuality:
-    lossy = decibels[np.isfinite(decibels)]
-    return MemoryQuality(
-        frames=len(decibels),
-        identical=len(decibels) - len(lossy),
-        psnr_db=float(lossy.mean()) if len(lossy) else None,
-        worst_psnr_db=float(lossy.min()) if len(lossy) else None,
-        ssim=float(similarities.mean()) if len(similarities) else None,
-        worst_ssim=float(similarities.min()) if len(similarities) else None,
-    )

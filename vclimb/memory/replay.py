@@ -26,14 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What an update did.
-
-    Attributes:
-        added: Number of exemplars of new classes.
-        skipped: Reasons why instances were passed over: their frames are damaged.
-        seconds: Wall time.
-        usage: Usage of the memory after the update.
-    """
+    """What an update did: exemplars added, why instances were skipped, wall time, and the memory's new usage."""
 
     added: int
     skipped: list[str]
@@ -42,12 +35,7 @@ class UpdateReport:
 
 
 class ReplayMemory:
-    """A memory that is updated after each task. Each update is one atomic step; done again, it changes nothing.
-
-    Args:
-        path: Path of the memory, `memory.zarr`.
-        settings: What to keep.
-    """
+    """A memory that is updated after each task. Each update is one atomic step; done again, it changes nothing."""
 
     def __init__(self, path: Path | str, settings: MemorySettings) -> None:
         self.path = Path(path)
@@ -74,10 +62,8 @@ class ReplayMemory:
         files lie beside the memory as it was.
 
         Args:
-            provider: Provider of the new classes' instances.
             new: The classes to add; those that the memory holds already are left (a run was killed after this step).
             seen: Label ids of all classes seen so far, the new ones included, in the order of their first appearance.
-            on_exemplar: Called whenever an exemplar is encoded.
 
         Raises:
             SettingsError: a class isn't among those seen, or the memory was made with another codec.

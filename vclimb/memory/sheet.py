@@ -33,14 +33,7 @@ MIN_EXEMPLARS = 2
 
 @dataclass(frozen=True)
 class MemorySheet:
-    """A picture of a memory.
-
-    Attributes:
-        picture: RGB picture; the number of classes bounds its height.
-        n_classes: Number of classes shown.
-        n_exemplars: Number of exemplars shown, damaged ones included.
-        n_damaged: Number of exemplars that could not be drawn.
-    """
+    """An RGB picture of a memory, and what it shows; damaged exemplars, which can't be drawn, count as shown too."""
 
     picture: Image.Image
     n_classes: int
@@ -52,8 +45,6 @@ def memory_sheet(memory: MemoryStore, usage: MemoryUsage, max_classes: int = MAX
     """Draw a memory. Frames keep their aspect ratio, exemplars are in order of rank, and damaged ones are marked.
 
     Args:
-        memory: Memory, opened for reading.
-        usage: Usage of the memory.
         max_classes: Limit of the classes drawn; of more classes, evenly spaced ones are drawn.
 
     Raises:
@@ -110,11 +101,7 @@ def _kept(table: ExemplarTable, rank: int, n_shown: int) -> str:
 
 
 def _frames(memory: MemoryStore, label: int, rank: int, shown: list[int]) -> list[Image.Image]:
-    """Decode the frames of an exemplar that are shown, and scale them.
-
-    Raises:
-        FrameDamagedError: the frames can't be read or don't decode.
-    """
+    """Decode the frames of an exemplar that are shown, and scale them."""
     exemplar, where = memory.exemplar(label, rank), memory.where(label, rank)
     clip = replace(exemplar.clip, unit=exemplar.clip.unit[shown], position=exemplar.clip.position[shown])
     return [cell(frame) for frame in decode_clip(clip, exemplar.width, exemplar.height, lambda _: where)]

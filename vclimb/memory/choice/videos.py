@@ -116,11 +116,7 @@ class SpreadVideos:
 
 @dataclass(frozen=True)
 class VideosByFeatures:
-    """Order that a function computes from the features.
-
-    Attributes:
-        ranking: Function of the features (n, D), such as `herding`.
-    """
+    """Order that a function of the features (n, D), such as `herding`, computes."""
 
     ranking: Callable[[Features], Indices]
     needs_features: ClassVar[bool] = True

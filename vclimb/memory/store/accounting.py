@@ -36,11 +36,7 @@ class ClassUsage:
     """What one class of a memory costs.
 
     Attributes:
-        label: Label id.
-        name: Name of the class.
         encoding: How the exemplars were encoded, such as `jpeg:75@128`.
-        videos: Number of exemplars.
-        frames: Number of frames kept.
         source_frames: Number of frames of the instances that the exemplars stand for.
         payload_bytes: Bytes of the encoded frames alone.
         files: Bytes of the files in the class's folder.
@@ -68,16 +64,11 @@ class MemoryUsage:
     """What a memory costs.
 
     Attributes:
-        classes: Usage of each class, by label id.
-        videos: Number of exemplars of all classes.
-        frames: Number of frames kept of all exemplars.
-        source_frames: Number of frames of the instances that all exemplars stand for.
-        payload_bytes: Bytes of the encoded frames alone.
+        classes: Usage of each class, by label id; the numbers that follow are sums over them.
         parts: Bytes of the files in the folder of each part of the memory, such as `exemplars`, by name.
         files: Bytes of all files; `files.apparent` is what a budget in bytes counts.
         folders: Bytes of the folders themselves, which depend on the file system. `du -s --block-size=1` is
             `files.allocated + folders.allocated`, `du -sb` is `files.apparent + folders.apparent`.
-        n_files: Number of files.
     """
 
     classes: tuple[ClassUsage, ...]

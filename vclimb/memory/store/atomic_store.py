@@ -19,7 +19,7 @@ NODE_FILE = "zarr.json"
 
 
 class AtomicStore(Store):
-    """A folder that holds a zarr hierarchy, one file for each key.
+    """A folder, which need not exist yet, that holds a zarr hierarchy, one file for each key.
 
     The root's `zarr.json`, with the consolidated metadata of all nodes, says what the hierarchy holds. Replacing it is
     what changes the hierarchy, all of it at once. Until `publish` does that, new chunks lie in files that no metadata
@@ -28,10 +28,6 @@ class AtomicStore(Store):
 
     A published chunk can't be written again: a reader of the published hierarchy would get bytes of two generations.
     Write it under another name, and delete the old one.
-
-    Args:
-        root: The folder; it need not exist yet.
-        read_only: Whether writing is refused.
 
     Attributes:
         sizes: Key -> bytes, of all keys as they will be published.

@@ -29,8 +29,7 @@ class NewClass:
     """A class to add to a memory.
 
     Attributes:
-        label: Label id.
-        name: Name of the class; any characters.
+        name: Name; any characters.
         encoding: How the exemplars were encoded, such as `jpeg:75@128`.
         exemplars: Exemplars by rank, the most important first. All of one codec.
 

@@ -55,7 +55,6 @@ class MemoryStore:
     """One generation of a memory, opened for reading. Safe to use from several threads; can be sent to processes.
 
     Attributes:
-        path: Path of the memory.
         generation: Number of the update that made this generation.
         classes: Label id -> class.
     """
@@ -164,12 +163,7 @@ class MemoryStore:
         self._tables[stored.label] = ExemplarTable.from_bytes(b"".join(chunks), stored.row_fields, stored.n_exemplars)
 
     def _read_chunk(self, rows: ChunkedRows, number: int) -> bytes:
-        """Read a chunk.
-
-        Raises:
-            MemoryChangedError: the file is gone, and the memory isn't the one that was opened.
-            ChunkDamagedError: it can't be read.
-        """
+        """Read a chunk. A missing file is damage only where the memory is still the one that was opened."""
         try:
             return rows.read_chunk(self.path, number)
         except FileNotFoundError:

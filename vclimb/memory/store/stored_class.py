@@ -34,8 +34,6 @@ class ChunkedRows:
     """A zarr array of uint8 rows that is chunked by rows.
 
     Attributes:
-        n_rows: Number of rows.
-        row_bytes: Bytes of a row.
         chunk_rows: Rows of a chunk; the last chunk may hold rows beyond the last row.
         files: Files of the chunks, within the memory.
     """
@@ -46,10 +44,7 @@ class ChunkedRows:
     files: tuple[str, ...]
 
     def read_chunk(self, path: Path, number: int) -> bytes:
-        """Read a chunk's `chunk_rows * row_bytes` bytes.
-
-        Args:
-            path: Path of the memory.
+        """Read a chunk's `chunk_rows * row_bytes` bytes from the memory at a path.
 
         Raises:
             FileNotFoundError: its file is missing.
@@ -70,8 +65,6 @@ class StoredClass:
     """A class of a memory.
 
     Attributes:
-        label: Label id.
-        name: Name of the class.
         encoding: How its exemplars were encoded, such as `jpeg:75@128`.
         codec: Codec of the encoded frames, such as `jpeg`.
         folder: Folder of the class, within the memory.

@@ -38,10 +38,7 @@ def tidy(path: Path, nodes: Mapping[str, Node]) -> None:
     """Remove every file that the index doesn't name, and let each node's own metadata say what the index says.
 
     A reader that doesn't know consolidated metadata sees the memory change here, node by node. Files of exemplars
-    that are missing stay so: that is damage, which `MemoryStore.verify` names.
-
-    Args:
-        nodes: Metadata of all nodes but the root, by their places, as the index has them.
+    that are missing stay so: that is damage, which `MemoryStore.verify` names. The nodes are those of `read_index`.
     """
     try:
         # The shapes come first, so that no array names a chunk that is gone.
