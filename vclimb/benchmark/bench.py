@@ -182,7 +182,7 @@ def measure(dataset: StoredDataset, settings: BenchSettings, on_figure: OnFigure
 
 
 def usable_decoders(requested: tuple[str, ...], codec: str, device: torch.device) -> tuple[list[str], dict[str, str]]:
-    """List the decoders to measure, and those that `auto` leaves out, with the reason; others must be usable."""
+    """List the decoders to measure, and those that `auto` leaves out, with the reason; named ones must work."""
     for decoder in requested:
         choose_decoder(decoder, codec, device)
     usable: list[str] = []

@@ -50,8 +50,7 @@ def _draw_matrix(figure: Figure, axes: Axes, metrics: RunMetrics) -> None:
     n_rows, n_columns = values.shape
     axes.set_xticks(range(n_columns), [str(n + 1) for n in range(n_columns)])
     axes.set_yticks(range(n_rows), [str(n + 1) for n in range(n_rows)])
-    axes.set_xlabel("evaluated on task")
-    axes.set_ylabel("after learning task")
+    axes.set(xlabel="evaluated on task", ylabel="after learning task")
     axes.set_title(f"accuracy in %, {metrics.classifier.replace('_', ' ')} classifier", fontsize=10)
     if n_columns <= _MAX_NUMBERED_TASKS:
         for (row, column), value in np.ndenumerate(values):
@@ -73,9 +72,7 @@ def _draw_curves(axes: Axes, metrics: RunMetrics) -> None:
     for name, values, colour, marker, dashes in curves:
         percent = [np.nan if value is None else 100 * value for value in values]
         axes.plot(tasks, percent, color=colour, marker=marker, linestyle=dashes, label=name)
-    axes.set_xlabel("tasks learned")
-    axes.set_ylabel("%")
-    axes.set_xticks(tasks)
+    axes.set(xlabel="tasks learned", ylabel="%", xticks=tasks)
     axes.set_ylim(min(0, axes.get_ylim()[0]), 103)
     axes.grid(color="0.9")
     axes.set_title("after each task", fontsize=10)

@@ -31,7 +31,6 @@ from vclimb.training.run_metrics import RunMetrics
 CONFIG = "config.toml"
 METRICS = "metrics.json"
 EVENTS = "events.jsonl"
-MEMORY = MEMORY_NAME
 SCENARIO = "scenario.json"
 TENSORBOARD = "tensorboard"
 
@@ -44,7 +43,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.memory = self.path / MEMORY
+        self.memory = self.path / MEMORY_NAME
         self.checkpoints = self.path / "checkpoints"
 
     @property

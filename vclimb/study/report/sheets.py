@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from PIL import Image
 
 from vclimb.memory.store.accounting import open_and_measure
-from vclimb.memory.store.stored_class import INDEX_FILE
+from vclimb.memory.store.stored_class import INDEX_FILE, MEMORY_NAME
 from vclimb.pipeline.errors import VclimbError
 from vclimb.study.report.groups import Group, ReportLayout, best
 from vclimb.study.report.results import RunResult
-from vclimb.training.run_folder import MEMORY
 
 _MAX_CLASSES = 6
 _MAX_WIDTH = 1300
@@ -59,7 +58,7 @@ def _smallest(groups: list[Group]) -> Group | None:
 
 
 def _run_with_memory(group: Group) -> RunResult | None:
-    return next((run for run in group.runs if (run.path / MEMORY / INDEX_FILE).exists()), None)
+    return next((run for run in group.runs if (run.path / MEMORY_NAME / INDEX_FILE).exists()), None)
 
 
 def _picture(run: RunResult, note: str) -> tuple[str, str]:
@@ -68,7 +67,7 @@ def _picture(run: RunResult, note: str) -> tuple[str, str]:
         # Loads torch, which a report without memories at hand does without.
         from vclimb.memory.sheet import memory_sheet
 
-        return _data_address(memory_sheet(*open_and_measure(run.path / MEMORY), _MAX_CLASSES).picture), note
+        return _data_address(memory_sheet(*open_and_measure(run.path / MEMORY_NAME), _MAX_CLASSES).picture), note
     except (VclimbError, OSError) as error:
         return "", f"it can't be read: {error}"
 
