@@ -56,8 +56,8 @@ class Part:
     """Clips of a batch that one worker decodes."""
 
     plan: BatchPlan
-    slot: int
-    first: int
+    slot: int  # Number of the ring's slot that holds the batch.
+    first: int  # Position of the first of these clips in the batch.
     batch_clips: int
 
 

@@ -34,7 +34,7 @@ class StreamState(TypedDict):
     """Position of a stream."""
 
     epoch: int
-    position: int
+    position: int  # Number of batches that the epoch has yielded.
 
 
 class ClipStream(abc.ABC):

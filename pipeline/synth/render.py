@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vclimb.pipeline.synth.backdrops import BACKDROPS
 from vclimb.pipeline.synth.random_numbers import RandomNumbers
-from vclimb.pipeline.synth.scenes import CLASSES, Clip, Look, Scene, Style
+from vclimb.pipeline.synth.scenes import BACKDROP, CLASSES, MOTION, Clip, Look, Scene, Style
 from vclimb.pipeline.synth.shapes import (
     SHAPES,
     SINE_BITS,
@@ -40,10 +40,10 @@ _DRIFTS = range(150, 500)  # changes of an object's hue, in 1536ths of the colou
 
 def render_clip(clip: Clip) -> Frames:
     """Render the frames of a clip, (T, H, W, 3) uint8 RGB: a pure function of the clip."""
-    scene, rng = clip.scene(), clip.motion_rng()
+    scene, rng = clip.scene(), clip.rng(MOTION, clip.index, clip.class_number)
     height, width = scene.height, scene.width
     texture, shape = CLASSES[clip.class_number]
-    backdrop = _draw_backdrop(scene, clip.backdrop_rng())
+    backdrop = _draw_backdrop(scene, clip.rng(BACKDROP, clip.index))
     pan = _Pan.draw(rng, clip.style)
     movers = [_Mover.draw(rng, clip.style) for _ in scene.looks]
     noise = (rng.array(_NOISE, backdrop.shape[1:]) - _NOISE // 2).astype(np.int16)
@@ -91,9 +91,9 @@ class _Mover:
     style: Style
     starts: tuple[int, int]
     speeds: tuple[int, int]
-    angle: int
+    angle: int  # In 1024ths of a turn.
     spin: int
-    hues: tuple[int, int]
+    hues: tuple[int, int]  # Positions among the hues of the split.
     drifts: tuple[int, int]
 
     @classmethod
@@ -116,15 +116,6 @@ class _Mover:
         x, y = ((1 << SINE_BITS) + sine(way * TURN // (2 * _WAY)) for way in (x, y))
         return x * width >> SINE_BITS + 1, y * height >> SINE_BITS + 1
 
-    def angle_at(self, milliseconds: int) -> int:
-        """Angle in 1024ths of a turn."""
-        return self.angle + self.spin * milliseconds // 1000
-
-    def hues_at(self, milliseconds: int) -> tuple[int, int]:
-        """Hues of the two colours, among the hues of the split."""
-        first, second = _places(self.hues, self.drifts, milliseconds)
-        return self.style.hue(first), self.style.hue(second)
-
 
 def _places(starts: tuple[int, int], speeds: tuple[int, int], milliseconds: int) -> tuple[int, int]:
     return starts[0] + speeds[0] * milliseconds // 1000, starts[1] + speeds[1] * milliseconds // 1000
@@ -140,7 +131,7 @@ def _paint(canvas: _Canvas, shape: str, texture: str, look: Look, mover: _Mover,
     top, bottom = (y - radius) // _SUB, min((y + radius) // _SUB + 1, height)
     across = np.arange(2 * left, 2 * right, dtype=np.int32)[None, :] * (_SUB // 2) + _SUB // 4 - x
     down = np.arange(2 * top, 2 * bottom, dtype=np.int32)[:, None] * (_SUB // 2) + _SUB // 4 - y
-    angle = mover.angle_at(milliseconds)
+    angle = mover.angle + mover.spin * milliseconds // 1000
     # Two more bits than the sines have; a patch's products still fit 32 bits.
     cos, sin = (value * (UNIT << 2) // radius for value in (cosine(angle), sine(angle)))
     u = (cos * across + sin * down) >> SINE_BITS + 2
@@ -148,8 +139,8 @@ def _paint(canvas: _Canvas, shape: str, texture: str, look: Look, mover: _Mover,
     inside = SHAPES[shape](u, v)
     second = TEXTURES[texture](u, v, look.cell * UNIT // 1000) & inside
     n_inside, n_second = _count_samples(inside), _count_samples(second)
-    tones = zip(mover.hues_at(milliseconds), look.tones, strict=True)
-    colours = np.array([colour_of(hue, *tone) for hue, tone in tones], np.int16)[..., None, None]
+    tones = zip(_places(mover.hues, mover.drifts, milliseconds), look.tones, strict=True)
+    colours = np.array([colour_of(mover.style.hue(hue), *tone) for hue, tone in tones], np.int16)[..., None, None]
     patch = canvas[:, top:bottom, left:right]
     patch *= 4 - n_inside
     patch += colours[0] * (n_inside - n_second)

@@ -29,7 +29,7 @@ _USED_HUES = _SECTOR_HUES * 3 // 4  # a sector's edges are left out, so that the
 _MILLISECONDS = range(1000, 2501)
 _N_OBJECTS = 2
 # Purposes of random numbers.
-_CAMERA, _LOOK, _BACKDROP, _CLIP, _MOTION = range(5)
+_CAMERA, _LOOK, BACKDROP, _CLIP, MOTION = range(5)
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,10 @@ class Clip:
     def scene(self) -> Scene:
         """Draw the scene, which all clips of the group share."""
         # Sizes and rates cycle from a random start, so that a small data set has several of each.
-        camera = self._rng(_CAMERA)
+        camera = self.rng(_CAMERA)
         width, height = _SIZES[(camera.below(len(_SIZES)) + self.index) % len(_SIZES)]
         rate = _RATES[(camera.below(len(_RATES)) + self.index) % len(_RATES)]
-        rng, style = self._rng(_LOOK, self.index), self.style
+        rng, style = self.rng(_LOOK, self.index), self.style
         return Scene(
             width,
             height,
@@ -173,17 +173,9 @@ class Clip:
 
     def n_frames(self) -> int:
         """Number of frames: 1 to 2.5 seconds at the scene's rate."""
-        return self.scene().rate * self._rng(_CLIP, self.index, self.class_number).among(_MILLISECONDS) // 1000
+        return self.scene().rate * self.rng(_CLIP, self.index, self.class_number).among(_MILLISECONDS) // 1000
 
-    def backdrop_rng(self) -> RandomNumbers:
-        """Random numbers for the backdrop, the same in all clips of the group."""
-        return self._rng(_BACKDROP, self.index)
-
-    def motion_rng(self) -> RandomNumbers:
-        """Random numbers for paths, phases and noise, different in each clip."""
-        return self._rng(_MOTION, self.index, self.class_number)
-
-    def _rng(self, purpose: int, *which: int) -> RandomNumbers:
+    def rng(self, purpose: int, *which: int) -> RandomNumbers:
         return RandomNumbers(self.seed, SPLITS.index(self.split), purpose, *which)
 
 
