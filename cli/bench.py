@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 import vclimb
-from vclimb.cli.console import EXIT_FAILED, explain_errors, out, plain, print_json
+from vclimb.cli.console import EXIT_FAILED, explain_errors, new_table, out, plain, print_result
 
 _QUIET_SPREAD = 1.2
 
@@ -56,10 +55,8 @@ def command(
         ),
         "Nothing was changed.",
     )
-    if as_json:
-        print_json(report.to_json())
-    else:
-        print_report(report, batch_size is None and report.device == "cpu")
+    is_small = batch_size is None and report.device == "cpu"
+    print_result(report, as_json, lambda report: print_report(report, is_small))
     if report.failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -78,11 +75,8 @@ def print_report(report: vclimb.BenchReport, is_small: bool) -> None:
     out.print(f"{plain(report.model)} on {plain(report.device)}, {report.n_cores} cores")
     if is_small:
         out.print("[dim]without a GPU, batches are small by default; --batch-size sets them[/]")
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("clips/s")
-    for name in ("data alone", "model alone", "training fed", "fed/model"):
-        table.add_column(name, justify="right")
-    table.add_column("what binds")
+    names = ("clips/s", "data alone", "model alone", "training fed", "fed/model", "what binds")
+    table = new_table(*names, left=("clips/s", "what binds"))
     for decoder, figures in report.results.items():
         table.add_row(
             plain(decoder),

@@ -12,12 +12,13 @@ import signal
 import sys
 import unicodedata
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 import vclimb
 
@@ -100,3 +101,27 @@ def plain(text: str) -> str:
 def print_json(value: Any) -> None:
     """Print one JSON object on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_result(result: Any, as_json: bool, print_table: Callable[[Any], None]) -> None:
+    """Print a result as JSON, or by a function that prints it for people."""
+    if as_json:
+        print_json(result.to_json())
+    else:
+        print_table(result)
+
+
+def new_table(*names: str, left: Sequence[str] = ()) -> Table:
+    """Make a table without lines, whose columns are aligned right, except those in `left`."""
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="left" if name in left else "right")
+    return table
+
+
+def new_grid(**first_column: Any) -> Table:
+    """Make two columns without headings."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(**first_column)
+    grid.add_column()
+    return grid

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 import vclimb
-from vclimb.cli.console import explain_errors, out, plain, print_json
+from vclimb.cli.console import explain_errors, new_grid, new_table, out, plain, print_json
 
 _SHOWN_CLASSES = 30
 _SHOWN_KINDS = 4
@@ -47,9 +46,7 @@ def _print(figures: vclimb.DatasetStatistics) -> None:
         f"[bold]{plain(figures.name)}[/]: {totals['classes']} classes, {totals['videos']:,} videos, "
         f"{totals['instances']:,} instances"
     )
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column()
+    grid = new_grid(style="dim")
     grid.add_row(
         "stored as", f"{settings['codec']}, quality {settings['quality']}, short side up to {settings['short_side']} px"
     )
@@ -70,10 +67,7 @@ def _print(figures: vclimb.DatasetStatistics) -> None:
     grid.add_row("source", f"{totals['source_bytes'] / 1e6:,.1f} MB, {figures.compression:.2f} times what is stored")
     grid.add_row("errors", _kinds(figures.errors) if figures.errors else "none")
     out.print(grid)
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("class")
-    for name in ("videos", "instances", "frames", "seconds", "MB"):
-        table.add_column(name, justify="right")
+    table = new_table("class", "videos", "instances", "frames", "seconds", "MB", left=("class",))
     for row in figures.classes[:_SHOWN_CLASSES]:
         numbers = (f"{row.videos}", f"{row.instances}", f"{row.frames:,}", f"{row.seconds:,.1f}")
         table.add_row(plain(row.label), *numbers, f"{row.bytes / 1e6:,.1f}")

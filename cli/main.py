@@ -5,16 +5,7 @@ from __future__ import annotations
 import typer
 
 from vclimb import __version__
-from vclimb.cli import bench as bench_command
-from vclimb.cli import inspect as inspect_command
-from vclimb.cli import memory as memory_command
-from vclimb.cli import prepare as prepare_command
-from vclimb.cli import scenario as scenario_command
-from vclimb.cli import show as show_command
-from vclimb.cli import study as study_command
-from vclimb.cli import synth as synth_command
-from vclimb.cli import train as train_command
-from vclimb.cli import verify as verify_command
+from vclimb.cli import bench, inspect, memory, prepare, scenario, show, study, synth, train, verify
 
 app = typer.Typer(
     name="vclimb",
@@ -24,16 +15,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("prepare")(prepare_command.command)
-app.command("verify")(verify_command.command)
-app.command("inspect")(inspect_command.command)
-app.command("synth")(synth_command.synth)
-app.command("bench")(bench_command.command)
-app.command("train")(train_command.command)
-app.command("show")(show_command.command)
-app.add_typer(memory_command.app, name="memory")
-app.add_typer(scenario_command.app, name="scenario")
-app.add_typer(study_command.app, name="study")
+app.command("prepare")(prepare.command)
+app.command("verify")(verify.command)
+app.command("inspect")(inspect.command)
+app.command("synth")(synth.synth)
+app.command("bench")(bench.command)
+app.command("train")(train.command)
+app.command("show")(show.command)
+app.add_typer(memory.app, name="memory")
+app.add_typer(scenario.app, name="scenario")
+app.add_typer(study.app, name="study")
 
 
 def _print_version(wanted: bool) -> None:

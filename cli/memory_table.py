@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 import vclimb
-from vclimb.cli.console import out, plain
+from vclimb.cli.console import new_grid, out, plain
 
 _SHOWN_PROBLEMS = 50
 
@@ -14,9 +14,7 @@ def print_memory(memory: vclimb.Memory) -> None:
     """Print the totals, and a row for each class, no wider than the terminal."""
     usage = memory.usage
     _print_heading(memory)
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column()
+    grid = new_grid(style="dim")
     grid.add_row("payload", f"{usage.payload_bytes:,} bytes of encoded frames")
     grid.add_row("on disk", f"{memory.bytes_on_disk:,} bytes in {usage.n_files:,} files, which is what budgets count")
     with_folders = usage.files.allocated + usage.folders.allocated
@@ -61,9 +59,7 @@ def print_packed(memory: vclimb.Memory, packed: vclimb.PackSummary) -> None:
     frames = "all" if settings.frames == "all" else f"{settings.frames} {settings.frame_choice}"
     seed = f", seed {settings.seed}" if "random" in (settings.frame_choice, settings.video_choice) else ""
     choices = f"{frames} of a video, {settings.video_choice} videos{seed}{', rebalanced' if settings.rebalance else ''}"
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(justify="right", style="bold")
-    grid.add_column()
+    grid = new_grid(justify="right", style="bold")
     grid.add_row(f"{packed.added:,}", f"exemplars packed, of {packed.candidates:,} instances{in_split}")
     grid.add_row(f"{usage.frames:,}", f"frames as {plain(settings.codec)}: {choices}")
     if packed.skipped:

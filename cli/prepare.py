@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 import vclimb
-from vclimb.cli.console import EXIT_FAILED, explain_errors, out, plain, print_json
+from vclimb.cli.console import EXIT_FAILED, explain_errors, new_grid, out, plain, print_result
 
 _SHOWN_FAILURES = 5
 _LAYOUTS = "auto, folder, table, ucf101, hmdb51, kinetics, activitynet, ssv2"
@@ -92,19 +91,14 @@ def command(
     )
     summary = dataset.summary
     assert summary is not None
-    if as_json:
-        print_json(summary.to_json())
-    else:
-        _print_summary(summary)
+    print_result(summary, as_json, _print_summary)
     if not summary.totals["videos"]:
         raise typer.Exit(EXIT_FAILED)
 
 
 def _print_summary(summary: vclimb.PrepareSummary) -> None:
     totals = summary.totals
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(justify="right", style="bold")
-    grid.add_column()
+    grid = new_grid(justify="right", style="bold")
     failed = f"failed: see {plain(str(summary.out / 'errors.jsonl'))}"
     grid.add_row(str(summary.prepared), "videos prepared")
     for number, what in (

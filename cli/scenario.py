@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 import vclimb
-from vclimb.cli.console import explain_errors, out, plain, print_json
+from vclimb.cli.console import explain_errors, new_grid, new_table, out, plain, print_json, print_result
 
 app = typer.Typer(name="scenario", no_args_is_help=True, help="Look at a class-incremental scenario, or make one.")
 
@@ -33,10 +33,7 @@ def show(
     report = explain_errors(
         lambda: vclimb.Scenario.open(scenario, untrimmed=untrimmed).report(data), "Nothing was changed."
     )
-    if as_json:
-        print_json(report.to_json())
-    else:
-        _print(report)
+    print_result(report, as_json, _print)
 
 
 @app.command("export")
@@ -95,9 +92,7 @@ def export(
 def _print(report: vclimb.ScenarioReport) -> None:
     scenario = report.scenario
     out.print(f"[bold]{plain(scenario.name)}[/]: {len(scenario)} tasks, {len(scenario.classes)} classes")
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column()
+    grid = new_grid(style="dim")
     if scenario.origin:
         grid.add_row("from", plain(scenario.origin))
     for split, counts in report.splits.items():
@@ -120,9 +115,7 @@ def _print(report: vclimb.ScenarioReport) -> None:
 
 def _task_table(report: vclimb.ScenarioReport) -> Table:
     splits = [split for split, counts in report.splits.items() if counts.instances]
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for name in ("task", "classes", *splits, *(f"{split} leakage" for split in report.leakage)):
-        table.add_column(name, justify="right")
+    table = new_table("task", "classes", *splits, *(f"{split} leakage" for split in report.leakage))
     table.add_column("names")
     for number, task in enumerate(report.scenario):
         counts = [f"{len(task.split(split)):,}" for split in splits]

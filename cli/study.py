@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import vclimb
-from vclimb.cli.console import EXIT_FAILED, explain_errors, print_json, print_warnings_as_lines
+from vclimb.cli.console import EXIT_FAILED, explain_errors, print_json, print_result, print_warnings_as_lines
 from vclimb.cli.study_answer import print_report
 from vclimb.cli.study_table import print_capacities, print_estimate, print_summary
 
@@ -112,10 +112,7 @@ def report(
         lambda: vclimb.StudyResult.load(study).report(target, progress=False if as_json else None),
         "Nothing is half written.",
     )
-    if as_json:
-        print_json(written.to_json())
-    else:
-        print_report(written)
+    print_result(written, as_json, print_report)
 
 
 @app.command("plan")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 import vclimb
-from vclimb.cli.console import out, plain
+from vclimb.cli.console import new_table, out, plain
 
 
 def print_report(report: vclimb.Report) -> None:
     """Print the best cell of each budget, what the next doubling buys, and what failed."""
     results = report.results
     if report.answer.rows:
-        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-        for name in ("budget", "best cell", "Acc", "BWF", "on disk", "next best", "what the next budget buys"):
-            table.add_column(name)
+        names = ("budget", "best cell", "Acc", "BWF", "on disk", "next best", "what the next budget buys")
+        table = new_table(*names, left=names)
         for row in report.answer.rows:
             cells = (row.budget, f"[bold]{plain(row.cell)}[/]", row.acc, row.bwf, row.size)
             table.add_row(*cells, plain(row.rival), plain(row.doubling))

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 import vclimb
-from vclimb.cli.console import out, plain, warn
+from vclimb.cli.console import new_table, out, plain, warn
 
 _FIGURES = {
     "Acc": "acc",
@@ -70,9 +70,8 @@ def print_plan(plan: vclimb.RunPlan) -> None:
         f"[bold]{plain(plan.method)}[/] on {plain(plan.scenario.name)}: {plan.scenario.n_tasks} tasks, "
         f"{plan.scenario.n_classes} classes, data set {plain(plan.dataset)}"
     )
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for name in ("task", "classes", "clips", "replayed", "steps", "evaluated", "memory: videos", "frames", "bytes"):
-        table.add_column(name, justify="right")
+    names = ("task", "classes", "clips", "replayed", "steps", "evaluated", "memory: videos", "frames", "bytes")
+    table = new_table(*names)
     for task in plan.tasks:
         memory = task.memory
         counts = (task.train_instances, task.replay_exemplars, task.steps, task.evaluation_instances)

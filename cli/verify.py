@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import vclimb
-from vclimb.cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_json
+from vclimb.cli.console import EXIT_FAILED, err, explain_errors, out, plain, print_result
 
 _SHOWN_PROBLEMS = 50
 
@@ -25,10 +25,7 @@ def command(
         lambda: vclimb.verify(dataset, decode=decode, workers=workers, progress=False if as_json else None),
         "Nothing was changed.",
     )
-    if as_json:
-        print_json(report.to_json())
-    else:
-        _print_report(dataset, report)
+    print_result(report, as_json, lambda report: _print_report(dataset, report))
     if report.problems:
         raise typer.Exit(EXIT_FAILED)
 

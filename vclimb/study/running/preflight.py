@@ -64,16 +64,12 @@ def preflight(cells: Sequence[Cell], scenarios: MatchedScenarios) -> list[str]:
         try:
             check_settings(config, method, scenarios.get(config.scenario).scenario, 1)
             if method.replays and config.memory.codec not in codecs:
-                _check_codec(config.memory.codec, dataset)
+                # `copy` can't take the frames of every data set.
+                provider = InstanceProvider(dataset, dataset.instances[:1])
+                parse_codec(config.memory.codec).encode(source_frames(provider, 0, provider.items.n_frames[:1] // 2))
                 codecs.add(config.memory.codec)
             if warning := blur_warning(config, method, dataset):
                 warnings[warning] = None
         except VclimbError as error:
             raise type(error)(f"cell {cell.run_id} ({config.method['name']}): {error}") from None
     return list(warnings)
-
-
-def _check_codec(name: str, dataset: StoredDataset) -> None:
-    """Encode a frame, as `copy` can't take the frames of every data set."""
-    provider = InstanceProvider(dataset, dataset.instances[:1])
-    parse_codec(name).encode(source_frames(provider, 0, provider.items.n_frames[:1] // 2))

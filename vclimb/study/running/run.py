@@ -41,7 +41,11 @@ def run_cells(
     for cell in todo:
         with writable(folder.path):
             replace_file(folder.config(cell.run_id), _placed(cell.config, places).to_toml().encode())
-        _follow_files(RunFolder(folder.run(cell.run_id)), cell.config)
+        if (
+            begun := RunFolder(folder.run(cell.run_id))
+        ).exists:  # its files may have moved; their contents are the same
+            with suppress(SettingsError):  # the run itself reports damaged settings, and stops no other
+                begun.follow_files(cell.config)
     settings = {cell.run_id: settings_of(cell) for cell in todo}
     jobs = [RunJob(cell.run_id, folder, places.cores) for cell in todo]
     ran, unfinished, failed = [], [], {}
@@ -72,13 +76,6 @@ def run_cells(
     )
 
 
-def _follow_files(begun: RunFolder, config: RunConfig) -> None:
-    """Let a run that was begun use its files where they lie now: its name says that their contents are the same."""
-    if begun.exists:
-        with suppress(SettingsError):  # the run itself reports damaged settings, and stops no other
-            begun.follow_files(config)
-
-
 def _placed(config: RunConfig, places: Places) -> RunConfig:
     """Give a run its share of the cores, and a GPU if there is one, unless the study says otherwise."""
     compute = config.compute
@@ -90,7 +87,6 @@ def _placed(config: RunConfig, places: Places) -> RunConfig:
 
 
 def _reason(status: int, tail: str) -> str:
-    """Word the reason of a failure in one line."""
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if errors:
