@@ -65,7 +65,6 @@ def print_report(report: vclimb.BenchReport, is_small: bool) -> None:
     """Print the report as a table, with its conclusions.
 
     Args:
-        report: The report.
         is_small: Whether the batch size is the small default of a machine without a GPU.
     """
     out.print(

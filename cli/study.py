@@ -9,8 +9,7 @@ import typer
 
 import vclimb
 from vclimb.cli.console import EXIT_FAILED, explain_errors, print_json, print_result, print_warnings_as_lines
-from vclimb.cli.study_answer import print_report
-from vclimb.cli.study_table import print_capacities, print_estimate, print_summary
+from vclimb.cli.study_table import print_capacities, print_estimate, print_report, print_summary
 
 app = typer.Typer(
     name="study",

@@ -93,7 +93,6 @@ def nested_setting(name: str, value: Any) -> Table:
 
 
 def _parse_axis(text: str) -> tuple[str, list[Any]]:
-    """Read `frames=1,2,all` as a setting and its values."""
     name, equals, values = text.partition("=")
     if not equals or not values.strip():
         raise SettingsError(f"axis {text!r} has no values; write name=value,value, such as frames=1,8,all")

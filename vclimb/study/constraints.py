@@ -14,9 +14,7 @@ from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.suggestion import suggestion
 from vclimb.settings import Settings, Table, merged
-from vclimb.study.naming import label, varied
-
-BUDGET = "memory.budget"
+from vclimb.study.naming import BUDGET, label, varied
 
 Kind = Literal["bytes", "videos", "frames"]
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*%")
@@ -159,16 +157,11 @@ class Constraints(Settings):
                     f"budget {text!r} is of a data set, and there is none; write an amount, such as 64MB"
                 )
             share, sizes = float(percent[1]) / 100, totals(table)
-            return [_budget(kind, share * getattr(sizes, kind)) for kind in self.equal]
+            amounts = {kind: f"{share * getattr(sizes, kind):.2g}" for kind in self.equal}  # two significant digits
+            return [str(MemoryBudget(kind, max(1, int(float(amount))))) for kind, amount in amounts.items()]
         return [self._amount(MemoryBudget.parse(text))]
 
     def _amount(self, budget: MemoryBudget) -> str:
         if budget.kind == "videos" and "videos" not in self.equal and self.reference_frames and self.equal:
             return f"{budget.amount * self.reference_frames}f"
         return str(budget)
-
-
-def _budget(kind: Kind, amount: float) -> str:
-    """Round an amount to two significant digits and write it as a budget."""
-    rounded = max(1, int(float(f"{amount:.2g}")))
-    return str(MemoryBudget(kind, rounded))

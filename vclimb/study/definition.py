@@ -16,7 +16,8 @@ from vclimb.pipeline.suggestion import suggestion
 from vclimb.settings import Settings, Table, flat, from_table, merged, read_table
 from vclimb.study.axes import axis_values, nested_setting, setting_name
 from vclimb.study.cells import Cell, distinct, settings_of
-from vclimb.study.constraints import BUDGET, Constraints, TotalsOf
+from vclimb.study.constraints import Constraints, TotalsOf
+from vclimb.study.naming import BUDGET
 from vclimb.study.presets import PRESETS
 
 MAX_CELLS = 10_000
@@ -125,13 +126,21 @@ class StudyDefinition(Settings):
         cells_have_budgets = any(BUDGET in cell for cell in self.cells)
         _check_given_once({**shared, "[base] memory.budget": BUDGET in flat(self.base)})
         _check_given_once({**shared, "the axis budget": BUDGET in self.axes, "[[cells]]": cells_have_budgets})
-        self._check_size()
+        n_cells = max(1, len(self.cells)) * max(1, len(self.constraints.budgets))
+        n_cells *= prod(len(values) for values in self.axes.values())
+        if n_cells > MAX_CELLS:
+            raise SettingsError(f"the study has {n_cells:,} cells; allowed: {MAX_CELLS:,}. Leave out values of an axis")
+        if not self.axes and not self.cells:
+            raise SettingsError("the study varies nothing; give it [axes], such as frames = [1, 8], or [[cells]]")
+        base = self.base
+        if isinstance(method := base.get("method"), str):  # the short form, over which no axis could be laid
+            base = {**base, "method": {"name": method}}
         cells: list[Cell] = []
         for single in self.cells or ({},):
             for combination in product(*self.axes.values()):
                 varied = {**single, **dict(zip(self.axes, combination, strict=True))}
                 tables = [nested_setting(name, value) for name, value in varied.items()]
-                table = merged(_with_method_table(self.base), *tables, {"data": data})
+                table = merged(base, *tables, {"data": data})
                 for constrained in self.constraints.apply(table, totals):
                     try:
                         cells.append(Cell.of(constrained))
@@ -141,14 +150,6 @@ class StudyDefinition(Settings):
         cells = distinct(cells)
         self.constraints.check_balance(settings_of(cell) for cell in cells)
         return cells
-
-    def _check_size(self) -> None:
-        n_cells = max(1, len(self.cells)) * max(1, len(self.constraints.budgets))
-        n_cells *= prod(len(values) for values in self.axes.values())
-        if n_cells > MAX_CELLS:
-            raise SettingsError(f"the study has {n_cells:,} cells; allowed: {MAX_CELLS:,}. Leave out values of an axis")
-        if not self.axes and not self.cells:
-            raise SettingsError("the study varies nothing; give it [axes], such as frames = [1, 8], or [[cells]]")
 
     def to_toml(self) -> str:
         """Convert to the text of a file that gives an equal study."""
@@ -215,8 +216,3 @@ def _check_given_once(places: Mapping[str, bool]) -> None:
     given = [place for place, is_given in places.items() if is_given]
     if len(given) > 1:
         raise SettingsError(f"budgets are given twice, by {' and by '.join(given)}; leave all but one of them out")
-
-
-def _with_method_table(base: Table) -> Table:
-    """Write the short form `method = "icarl"` as a table, over which an axis can be laid."""
-    return {**base, "method": {"name": base["method"]}} if isinstance(base.get("method"), str) else base

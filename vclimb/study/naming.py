@@ -7,7 +7,7 @@ from typing import Any
 
 from vclimb.settings import changes_no_result
 
-SEED = "seed"
+SEED, BUDGET = "seed", "memory.budget"
 _TITLES = {
     "method.name": "method",
     "memory.frames": "frames per video",

@@ -79,26 +79,21 @@ def capacities(
     texts = parse_list("frames", frames if isinstance(frames, str) else [*map(str, frames or FRAMES)], "1,8,all")
     counts = [parse_frame_count(text) for text in texts]
     dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
-    kept, sampled = _candidates(dataset, sample)
+    has_splits = any(instance.split == "train" for instance in dataset.instances)
+    candidates = [instance for instance in dataset.instances if instance.split == "train" or not has_splits]
+    candidates.sort(key=lambda instance: instance.label)
+    if not candidates:
+        raise SettingsError(f"data set {dataset.name} has no instances to keep")
+    sampled = spread_sample(candidates, sample)
     capacities = []
     with progress_bar("choices", progress) as bar:
         task = bar.add_task("encoding a sample", total=len(names) * len(counts), note="")
         for codec in names:
             for count in counts:
                 measured = bytes_per_frame(dataset, sampled, parse_codec(codec), parse_frame_choice("uniform", count))
-                capacities.append(_capacity(kept, limit, codec, count, measured, rebalance))
+                capacities.append(_capacity(candidates, limit, codec, count, measured, rebalance))
                 bar.advance(task)
     return capacities
-
-
-def _candidates(dataset: StoredDataset, sample: int) -> tuple[list[StoredInstance], list[StoredInstance]]:
-    """List the instances that may be kept, by class, and a sample of them that is spread over the list."""
-    has_splits = any(instance.split == "train" for instance in dataset.instances)
-    candidates = [instance for instance in dataset.instances if instance.split == "train" or not has_splits]
-    candidates.sort(key=lambda instance: instance.label)
-    if not candidates:
-        raise SettingsError(f"data set {dataset.name} has no instances to keep")
-    return candidates, spread_sample(candidates, sample)
 
 
 def _capacity(

@@ -165,7 +165,6 @@ def _plan(config: RunConfig, planner: RunPlanner, plans: dict[str, RunPlan]) -> 
 
 
 def _seconds_per_clip(cells: Sequence[Cell], clips: Sequence[int], folder: StudyFolder) -> list[float]:
-    """Measure the seconds for each training clip of complete runs."""
     measured = []
     for cell, n_clips in zip(cells, clips, strict=True):
         if n_clips and folder.is_complete(cell.run_id):

@@ -11,10 +11,9 @@ from typing import Any
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.pipeline.errors import SettingsError
-from vclimb.study.naming import label, short, value_text, varied
+from vclimb.study.naming import BUDGET, label, short, value_text, varied
 from vclimb.study.report.results import RunResult, newest
 
-BUDGET = "memory.budget"
 # Settings that lines may stand for, the preferred first. All other settings that vary get panels.
 _SERIES = (
     "memory.frames",

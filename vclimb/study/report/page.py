@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -41,8 +41,13 @@ def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, cha
     # Settings of the cells that readers ask for first, then of others as long as there is room.
     wanted = sorted(groups, key=lambda group: id(group) not in front | best)[:MAX_SETTINGS]
     with_settings = {id(group) for group in wanted}
-    name_cell = _cell_namer(results)
     failures = list(results.failures.items())
+    begun = [run.settings for run in results.runs] + [failure.settings for _, failure in failures]
+    names = [name for name in varied([*begun, *results.waiting.values()]) if name != "dataset"]
+
+    def name_cell(settings: Mapping[str, Any]) -> str:
+        return label(settings, [*names, SEED])
+
     unlisted = {
         "cells in the table": len(groups) - MAX_CELLS,
         "cells' settings (they are in config.toml of each run folder)": len(groups) - MAX_SETTINGS,
@@ -96,15 +101,7 @@ def script_json(value: object) -> Markup:
 
 @cache  # bundling takes seconds
 def _chart_library() -> str:
-    """Bundle Vega, Vega-Lite and Vega-Embed as one script."""
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
-
-
-def _cell_namer(results: StudyResults) -> Callable[[Mapping[str, Any]], str]:
-    """Return a function that names a cell without results by what sets it apart, and its seed."""
-    settings = [run.settings for run in results.runs] + [failure.settings for failure in results.failures.values()]
-    names = [name for name in varied([*settings, *results.waiting.values()]) if name != "dataset"]
-    return lambda cell: label(cell, [*names, SEED])
 
 
 def _table_row(

@@ -13,7 +13,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from vclimb.study.report.groups import BUDGET, Group
+from vclimb.study.naming import BUDGET
+from vclimb.study.report.groups import Group
 from vclimb.study.report.results import RunResult
 
 SOURCE = (

@@ -36,14 +36,11 @@ def study_facts(results: StudyResults, layout: ReportLayout) -> list[tuple[str, 
     for name in layout.names:
         listed = [group.settings.get(name) for group in groups if name in layout.names_of(group)]
         values[f"varied: {title(name)}"] = [value_text(value) for value in listed if value is not None]
-    return [(term, _joined(listed)) for term, listed in values.items()]
+    texts = {term: dict.fromkeys(str(value) for value in v if value not in (None, "")) for term, v in values.items()}
+    return [(term, ", ".join(listed) or "-") for term, listed in texts.items()]
 
 
 def class_lists(results: StudyResults) -> list[list[str]]:
     """List the class names of each task, from the first complete run."""
     first = next((run.metrics for run in results.complete if run.metrics), None)
     return [list(task.classes) for task in first.tasks] if first else []
-
-
-def _joined(values: Iterable[object]) -> str:
-    return ", ".join(dict.fromkeys(str(value) for value in values if value not in (None, ""))) or "-"

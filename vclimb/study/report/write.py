@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +102,9 @@ def write_report(folder: Path | str, out: Path | str | None = None, progress: bo
             for chart in charts:
                 replace_file(out / PLOTS / f"{chart.name}.svg", charts.to_svg(chart).encode())
                 bar.advance(step)
-            _remove_stale(names, out / PLOTS)
+            for path in (out / PLOTS).glob("*.svg"):  # charts of an earlier report that this one lacks, no other files
+                if path.stem not in names and _CHART_NAME.fullmatch(path.stem):
+                    path.unlink(missing_ok=True)
             write_tables(results, out)
             replace_file(out / PAGE, page.encode())
     return Report(
@@ -115,11 +116,3 @@ def write_report(folder: Path | str, out: Path | str | None = None, progress: bo
         answer=study_answer,
         left_out=(*charts.left_out, *page_left_out),
     )
-
-
-def _remove_stale(names: Iterable[str], folder: Path) -> None:
-    """Remove charts of an earlier report that this one lacks, and no other files."""
-    kept = set(names)
-    for path in folder.glob("*.svg"):
-        if path.stem not in kept and _CHART_NAME.fullmatch(path.stem):
-            path.unlink(missing_ok=True)
