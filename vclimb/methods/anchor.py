@@ -19,12 +19,7 @@ Parameters = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
-    """Values of parameters after a task, and how much each parameter mattered.
-
-    Attributes:
-        importance: Importances, float32 and not negative.
-        values: Values, float32, of the same names and shapes.
-    """
+    """Values of parameters after a task, and how much each parameter mattered: 0 or more, of the same shapes."""
 
     importance: Parameters
     values: Parameters
@@ -34,8 +29,7 @@ def anchor_at(model: nn.Module, importance: Mapping[str, Tensor], previous: Anch
     """Anchor the present values of a model's parameters, with the importance for the task just learned.
 
     Args:
-        model: Model whose parameters are anchored: those with an importance.
-        importance: Importances for the task just learned.
+        importance: Importances for the task just learned, of the parameters that are anchored.
         previous: Anchor of the earlier tasks, whose importances are added: one penalty for all tasks (MAS). None: an
             anchor of this task alone. Rows that a head gained since have an earlier importance of 0.
     """

@@ -38,10 +38,8 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
     The released code numbers each task's training labels from 0, so that all tasks train the same few outputs.
     """
 
-    def __init__(self, config: AnchoredConfigT_co, released: bool = False, consistency: float = 0.0) -> None:
-        super().__init__(config, released, consistency)
-        self._anchor: Anchor | None = None
-        self._n_old = 0
+    _anchor: Anchor | None = None
+    _n_old = 0
 
     @property
     @abc.abstractmethod

@@ -140,12 +140,7 @@ def hold_out(labels: Indices, keys: Sequence[str], n_old: int, fraction: float =
     numbers = np.array([key_number(key, "held out") for key in keys], np.uint64)
     draws = bits(seed, numbers.view(np.int64))
     order = np.lexsort((np.array(keys, np.str_), draws, labels))
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    rank = np.arange(len(labels)) - starts[labels[order]]  # position within the class, by draw
-    allowed = np.clip(counts - 1, 0, per_class)
-    held_out = np.zeros(len(labels), np.bool_)
-    held_out[order] = rank < allowed[labels[order]]
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return _without(labels, order, np.zeros_like(counts), np.clip(counts - 1, 0, per_class))
 
 
 def released_hold_out(labels: Indices, fraction: float = 0.1) -> Split:
@@ -155,10 +150,15 @@ def released_hold_out(labels: Indices, fraction: float = 0.1) -> Split:
     """
     counts = np.bincount(labels)
     trained = (counts * (1 - fraction)).astype(np.int64)
-    order = np.argsort(labels, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return _without(labels, np.argsort(labels, kind="stable"), trained, counts)
+
+
+def _without(labels: Indices, order: Indices, first: Indices, end: Indices) -> Split:
+    """Hold out, of each class, the samples from place `first` to `end` in an order by class."""
+    counts = np.bincount(labels)
+    place = np.arange(len(labels)) - np.concatenate([[0], np.cumsum(counts)[:-1]])[labels[order]]
     held_out = np.zeros(len(labels), np.bool_)
-    held_out[order] = np.arange(len(labels)) - starts[labels[order]] >= trained[labels[order]]
+    held_out[order] = (first[labels[order]] <= place) & (place < end[labels[order]])
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

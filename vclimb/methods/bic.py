@@ -49,10 +49,7 @@ class BiC(DistillingMethod[BiCConfig]):
     Config = BiCConfig
     replays = True
 
-    def __init__(self, config: BiCConfig, released: bool = False, consistency: float = 0.0) -> None:
-        super().__init__(config, released, consistency)
-        self._correction = BiasCorrection()
-        self._old_correction = BiasCorrection()
+    _correction = _old_correction = BiasCorrection()
 
     def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         super().begin_task(task, model)

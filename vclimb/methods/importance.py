@@ -28,22 +28,13 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class ImportanceSum:
-    """Importances summed over samples. To combine processes, sum `total` and `n_samples` over them.
-
-    Attributes:
-        total: Sum for each trainable parameter, float32 and not negative.
-        n_samples: Number of samples.
-    """
+    """Importances, float32, summed over samples. To combine processes, sum `total` and `n_samples` over them."""
 
     total: Parameters
     n_samples: int
 
     def mean(self) -> Parameters:
-        """Return the importance: the mean over samples.
-
-        Raises:
-            ValueError: there are no samples.
-        """
+        """Return the importance: the mean over samples."""
         if self.n_samples < 1:
             raise ValueError("an importance needs samples; the batches held none")
         return {name: total / self.n_samples for name, total in self.total.items()}
@@ -62,11 +53,9 @@ def fisher_diagonal(
     They are float32 even under autocast, since vmap supports no batch norm in mixed precision.
 
     Args:
-        model: Model from clips (B, ...) to logits (B, C).
         batches: Batches that hold each sample once.
         labels: `true`: the empirical Fisher information, at the samples' own labels. `sampled`: at labels drawn from
             the model's predictions (torch's global random state), an unbiased estimate of the Fisher information.
-        chunk_size: Number of samples at a time.
     """
 
     def choose_labels(clips: Tensor, true: Tensor) -> Tensor:

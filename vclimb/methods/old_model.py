@@ -15,10 +15,8 @@ from vclimb.model.clip_model import ClipModel
 class DistillingMethod(Method[ConfigT_co]):
     """A method that distils from a frozen copy of the model before the task, from the second task on."""
 
-    def __init__(self, config: ConfigT_co, released: bool = False, consistency: float = 0.0) -> None:
-        super().__init__(config, released, consistency)
-        self._old_model: ClipModel | None = None
-        self._n_old = 0
+    _old_model: ClipModel | None = None
+    _n_old = 0
 
     def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         self._n_old = task.n_old

@@ -20,11 +20,6 @@ class ClassMeans:
     Sums are float64, so that the order of batches changes about the 16th digit. To combine processes, sum `sums` and
     `counts` over them.
 
-    Args:
-        n_classes: Number of classes; label ids are 0 to n_classes - 1.
-        n_features: Length of a feature, D.
-        device: Device of the features.
-
     Attributes:
         sums: (n_classes, D) float64 sums of features of length 1.
         counts: (n_classes,) int64 numbers of samples.

@@ -29,9 +29,7 @@ class InferenceSettings:
     """Settings of a pass, whose clips are segment centres, cropped at the centre and not flipped.
 
     Attributes:
-        n_frames: Number of frames of a clip, T.
         size: Side of the square input, in pixels.
-        batch_size: Number of clips in a batch.
         decoder: Decoder of clips: `auto`, `cpu` or `dali`.
         workers: Number of decoding processes; None: one for each core.
         bf16: Whether to compute in bf16 on a GPU.
@@ -49,13 +47,7 @@ class InferenceSettings:
 
 @dataclass(frozen=True)
 class Share:
-    """Share of the items that one of several processes takes.
-
-    Attributes:
-        device: Device of the process.
-        rank: Number of the process, from 0.
-        world_size: Number of processes.
-    """
+    """Share of the items that one of several processes takes: that of number `rank`, from 0."""
 
     device: torch.device
     rank: int = 0

@@ -27,8 +27,6 @@ class TorchvisionVideo(ClipModel):
 
     Attributes:
         classifier: Name of the classifier in torchvision's module.
-        mean: Mean of each channel that torchvision's weights were trained with.
-        std: Standard deviation of each channel that torchvision's weights were trained with.
     """
 
     least_frames = 2

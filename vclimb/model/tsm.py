@@ -41,13 +41,9 @@ class TSM(TSN):
 
 
 class TemporalShift:
-    """Hook that shifts the input of a block's first convolution.
+    """Hook that shifts the input of a block's first convolution."""
 
-    Attributes:
-        n_frames: Number of frames of a clip, T; set before each pass.
-    """
-
-    n_frames = 1
+    n_frames = 1  # of a clip; set before each pass
 
     def __call__(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         return (shift_channels(inputs[0], self.n_frames),)
@@ -58,9 +54,7 @@ def shift_channels(features: Tensor, n_frames: int) -> Tensor:
 
     Frames beyond the ends of a clip are zeros.
 
-    Args:
-        features: (B * T, C, H, W) features of all frames.
-        n_frames: Number of frames of a clip, T.
+    The features of all frames are (B * T, C, H, W).
     """
     channels = features.shape[1] // FOLD
     clips = features.view(-1, n_frames, *features.shape[1:])

@@ -16,7 +16,6 @@ def make_backbone(name: str, weights: str, make: Callable[[bool], nn.Module]) ->
     """Make a backbone and load its weights.
 
     Args:
-        name: Name of the backbone, for errors.
         weights: `pretrained`, `none`, or the path of a file: safetensors, or a state dict saved by torch.
         make: Makes the backbone without a classifier; its argument says whether to download the pretrained weights.
 

@@ -97,11 +97,7 @@ def scenario_text(scenario: TaskSequence) -> str:
 
 
 def parse_scenario(text: str | bytes, where: str = "scenario") -> TaskSequence:
-    """Parse a scenario from JSON text.
-
-    Args:
-        text: The JSON text.
-        where: Source of the text, for errors.
+    """Parse a scenario from JSON text. Errors name its source, `where`.
 
     Raises:
         ScenarioError: The text isn't JSON, has another format version, or a field is missing, unknown or malformed.

@@ -22,11 +22,7 @@ Splits = Mapping[str, Sequence[ScenarioInstance]]
 class TaskPlan:
     """Numbers of classes in the tasks: equal ones, or many in the first task and then equal increments.
 
-    Attributes:
-        tasks: Number of tasks; None where a base is given.
-        base: Number of classes in the first task.
-        step: Number of classes in each task after the first.
-        seed: Seed of the order of classes.
+    Attributes are as in `Scenario.from_dataset`.
 
     Raises:
         ScenarioError: Neither or both of `tasks` and `base` are given, or a value is out of range.

@@ -100,11 +100,7 @@ def _deal_shared(groups: Mapping[str, Clips], test_share: float) -> set[str]:
 def _nearest(groups: Sequence[tuple[str, int]], wanted: float, *, need_test: bool, need_train: bool) -> set[str]:
     """Choose the groups of one class whose clips add up nearest to `wanted`, exactly, over all possible sums.
 
-    Args:
-        groups: Groups and their numbers of clips.
-        wanted: Wanted number of test clips.
-        need_test: Whether at least one group must be chosen.
-        need_train: Whether at least one group must be left.
+    At least one group is chosen where test needs one, and at least one is left where train does.
     """
     reached: dict[int, tuple[int, str] | None] = {0: None}  # sum -> the sum without its last group, and that group
     for group, count in groups:

@@ -16,7 +16,6 @@ class LeakageShare:
     """Share of evaluation clips whose source is in the training data.
 
     Attributes:
-        clips: Number of evaluation clips.
         leaked: Number of clips that share their group with a training clip of any task; where no group is known, their
             video.
     """
@@ -39,8 +38,6 @@ class Leakage:
 
     Attributes:
         split: Split that is evaluated, `val` or `test`.
-        overall: Share over all tasks.
-        tasks: Shares of the tasks.
         unknown: Number of clips in the training split and this split without a known group; these clips leak only
             through their video.
     """

@@ -30,11 +30,8 @@ class LeftOut:
 
     Attributes:
         task: Number of the task, from 0.
-        split: `train`, `val` or `test`.
-        instance: Instance in the scenario.
         problem: `missing` (no such video), `broken` (the video is in errors.jsonl), `outside` (of the stored frames) or
             `empty` (the segment ends before it starts, a flaw of the scenario that no preparation mends).
-        reason: One sentence.
     """
 
     task: int
@@ -69,8 +66,6 @@ class MatchedScenario:
 
     Attributes:
         scenario: The scenario, with groups that the data set knows.
-        tasks: Stored instances of each task.
-        left_out: Instances that the data set lacks.
     """
 
     scenario: TaskSequence

@@ -47,7 +47,6 @@ def parse_task_file(data: bytes, where: str, name: str, untrimmed: bool = False)
     instance of its whole length if all its segments are of one class and not all of them are empty.
 
     Args:
-        data: Bytes of the file.
         where: Path of the file, for errors.
         name: Name of the scenario; `_untrimmed` is appended for whole videos.
         untrimmed: Whether to take whole videos rather than segments.

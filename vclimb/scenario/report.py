@@ -15,12 +15,7 @@ from vclimb.scenario.task_sequence import ScenarioInstance, TaskSequence
 
 @dataclass(frozen=True)
 class InstanceCounts:
-    """Size of a split.
-
-    Attributes:
-        instances: Number of instances.
-        videos: Number of different videos that they lie in.
-    """
+    """Size of a split: its instances, and the different videos that they lie in."""
 
     instances: int
     videos: int
