@@ -20,15 +20,7 @@ K2 = 0.03
 def psnr(reference: Pixels, frames: Pixels) -> Floats:
     """Compute the peak signal-to-noise ratio of each frame, in dB: 10 log10(255^2 / MSE) over the pixels of R, G and B.
 
-    Args:
-        reference: (..., H, W, 3) uint8.
-        frames: uint8, of the same shape.
-
-    Returns:
-        (...) PSNR in dB, infinite where frames are equal.
-
-    Raises:
-        ValueError: the arrays aren't uint8 RGB frames of one shape.
+    Of (..., H, W, 3) uint8 frames it is (...), infinite where frames are equal.
     """
     _check(reference, frames)
     error = reference.astype(np.float64) - frames
@@ -43,17 +35,7 @@ def ssim(reference: Pixels, frames: Pixels) -> Floats:
     Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
     IEEE Transactions on Image Processing 13(4), 2004: equation (13) with its Gaussian window, averaged over the places
     where the window lies wholly within the frame, as the authors' `ssim_index.m` does, without scaling down first.
-    Luma is BT.601's, unrounded.
-
-    Args:
-        reference: (..., H, W, 3) uint8, at least 11x11 pixels.
-        frames: uint8, of the same shape.
-
-    Returns:
-        (...) SSIM.
-
-    Raises:
-        ValueError: the arrays aren't uint8 RGB frames of one shape, or the frames are too small.
+    Luma is BT.601's, unrounded. Of (..., H, W, 3) uint8 frames of at least 11x11 pixels it is (...).
     """
     _check(reference, frames)
     height, width = reference.shape[-3:-1]

@@ -85,7 +85,15 @@ class ReplayMemory:
                 if exemplars:
                     writer.stage(NewClass(instances.label, instances.name, encoder.encoding, exemplars))
             memory = writer.commit(self._kept_counts(writer, seen))
-        self._warn_of_empty_classes(memory, seen)
+        empty = [label for label in seen if label not in memory.classes]
+        if empty and self.settings.budget.kind != "none":
+            log.warning(
+                "%d of %d classes seen keep no exemplar (label id %d is the first): %s doesn't hold one of each",
+                len(empty),
+                len(seen),
+                empty[0],
+                self.settings.budget,
+            )
         return UpdateReport(
             added=sum(stored.n_exemplars for label, stored in memory.classes.items() if label not in before),
             skipped=[reason for encoder in encoders for reason in encoder.skipped],
@@ -108,17 +116,6 @@ class ReplayMemory:
                     f"{self.path} holds exemplars encoded as {stored.encoding}, not {codec}; use that codec, or "
                     "another place for this memory"
                 )
-
-    def _warn_of_empty_classes(self, memory: MemoryStore, seen: Sequence[int]) -> None:
-        empty = [label for label in seen if label not in memory.classes]
-        if empty and self.settings.budget.kind != "none":
-            log.warning(
-                "%d of %d classes seen keep no exemplar (label id %d is the first): %s doesn't hold one of each",
-                len(empty),
-                len(seen),
-                empty[0],
-                self.settings.budget,
-            )
 
     def _allowances(
         self, writer: MemoryWriter, encoders: Sequence[ClassEncoder], seen: Sequence[int]

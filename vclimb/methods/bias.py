@@ -140,7 +140,7 @@ def hold_out(labels: Indices, keys: Sequence[str], n_old: int, fraction: float =
     numbers = np.array([key_number(key, "held out") for key in keys], np.uint64)
     draws = bits(seed, numbers.view(np.int64))
     order = np.lexsort((np.array(keys, np.str_), draws, labels))
-    return _without(labels, order, np.zeros_like(counts), np.clip(counts - 1, 0, per_class))
+    return _hold_out_places(labels, order, np.zeros_like(counts), np.clip(counts - 1, 0, per_class))
 
 
 def released_hold_out(labels: Indices, fraction: float = 0.1) -> Split:
@@ -150,10 +150,10 @@ def released_hold_out(labels: Indices, fraction: float = 0.1) -> Split:
     """
     counts = np.bincount(labels)
     trained = (counts * (1 - fraction)).astype(np.int64)
-    return _without(labels, np.argsort(labels, kind="stable"), trained, counts)
+    return _hold_out_places(labels, np.argsort(labels, kind="stable"), trained, counts)
 
 
-def _without(labels: Indices, order: Indices, first: Indices, end: Indices) -> Split:
+def _hold_out_places(labels: Indices, order: Indices, first: Indices, end: Indices) -> Split:
     """Hold out, of each class, the samples from place `first` to `end` in an order by class."""
     counts = np.bincount(labels)
     place = np.arange(len(labels)) - np.concatenate([[0], np.cumsum(counts)[:-1]])[labels[order]]

@@ -102,10 +102,7 @@ def released_sensitivity(
 ) -> Parameters:
     """Compute MAS' importance as the benchmark's code does: the magnitude of the summed gradient of the norm.
 
-    The norm of the logits is not squared.
-
-    Args:
-        combine: Combines the gradients of all processes that share each batch.
+    The norm of the logits is not squared. `combine` is that of `released_fisher`.
     """
 
     def mean_norm(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vclimb.model.clip_model import IMAGENET_MEAN, IMAGENET_STD, ClipModel
 from vclimb.model.settings import ModelConfig
@@ -23,10 +23,12 @@ class TSN(ClipModel):
     summary = "A timm image backbone over each frame, and the average of its features."
 
     def __init__(self, n_classes: int, config: ModelConfig) -> None:
+        from timm import create_model
+
         backbone = make_backbone(
             config.backbone,
             config.weights,
-            lambda pretrained: _timm_backbone(config.backbone, pretrained),
+            lambda pretrained: create_model(config.backbone, pretrained=pretrained, num_classes=0),
         )
         weights_config = getattr(backbone, "pretrained_cfg", None) or {}
         super().__init__(
@@ -56,12 +58,6 @@ class TSN(ClipModel):
         frames = self.normalise(clips.flatten(0, 1))
         features: Tensor = self.backbone(frames)
         return features.view(batch, n_frames, -1).mean(1)
-
-
-def _timm_backbone(name: str, pretrained: bool) -> nn.Module:
-    from timm import create_model
-
-    return create_model(name, pretrained=pretrained, num_classes=0)
 
 
 @functools.cache

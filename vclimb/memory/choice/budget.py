@@ -122,10 +122,9 @@ class MemoryBudget:
 def shares(amount: int, n_classes: int, multiple: int = 1) -> list[int]:
     """Share an amount out equally over classes.
 
-    Together the shares are at most the amount, and less than `multiple` is left. The first classes get `multiple` more
-    where the amount doesn't divide evenly. A class's share never grows with the number of classes.
-
-    Each share is a multiple of `multiple`.
+    Each share is a multiple of `multiple`. Together they are at most the amount, and less than `multiple` is left. The
+    first classes get `multiple` more where the amount doesn't divide evenly. A class's share never grows with the
+    number of classes.
     """
     if n_classes == 0:
         return []
@@ -151,8 +150,6 @@ def fill(
         amount: Amount to share out, 0 or more.
         costs: For each class, the costs of its exemplars in rank order; each 1 or more.
         overheads: For each class, the cost of having any exemplar; None: nothing.
-        multiple: Number that each share is a multiple of.
-        rebalance: Whether the rest of the amount is given to classes that can use it.
 
     Returns:
         a number for each class. The costs and overheads together are at most the amount.

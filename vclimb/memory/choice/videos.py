@@ -175,11 +175,8 @@ def herding(features: Features) -> Indices:
     Of candidates whose distances, times k and squared, are within `TIE` of the least, the first is chosen. So the
     ranking is the same with every BLAS, except where a distance lies within rounding of that limit.
 
-    Args:
-        features: (n, D), finite.
-
-    Returns:
-        (n,) int64, a permutation. Takes n matrix-vector products of n x D and two copies of the features in float64.
+    The ranking of finite features (n, D) is (n,) int64, a permutation. It takes n matrix-vector products of n x D and
+    two copies of the features in float64.
     """
     phi = normalised(features)
     n, dimensions = phi.shape
@@ -207,10 +204,7 @@ def nearest_to_mean(features: Features) -> Indices:
     """Rank candidates by the distance of their feature, scaled to length 1, from the mean of these: (n,) int64.
 
     This is what the benchmark's reference code does under the name of herding: it divides the candidate means by the
-    norm of their whole matrix, which leaves the nearness to the mean to decide.
-
-    Args:
-        features: (n, D), finite.
+    norm of their whole matrix, which leaves the nearness to the mean to decide. Features are (n, D), finite.
     """
     phi = normalised(features)
     if not len(phi):

@@ -57,7 +57,16 @@ class ChunkedRows:
             raise
         except OSError as error:
             raise ChunkDamagedError(f"the file can't be read: {error.strerror}") from None
-        return _decode(data, self.chunk_rows * self.row_bytes)
+        packed, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+        if len(data) <= _CHECKSUM_BYTES or google_crc32c.value(packed) != int.from_bytes(checksum, "little"):
+            raise ChunkDamagedError("its bytes don't fit their checksum")
+        try:
+            rows: bytes = numcodecs.Zstd().decode(packed)
+        except (RuntimeError, ValueError) as error:
+            raise ChunkDamagedError(f"it doesn't decompress: {error}") from None
+        if len(rows) != (n_bytes := self.chunk_rows * self.row_bytes):
+            raise ChunkDamagedError(f"it holds {len(rows)} bytes, not {n_bytes}")
+        return rows
 
 
 @dataclass(frozen=True)
@@ -93,17 +102,3 @@ def encode_chunk(rows: bytes) -> bytes:
     packed: bytes = numcodecs.Zstd(level=ZSTD_LEVEL).encode(rows)
     checksum: bytes = google_crc32c.value(packed).to_bytes(_CHECKSUM_BYTES, "little")
     return packed + checksum
-
-
-def _decode(data: bytes, n_bytes: int) -> bytes:
-    """Undo `encode_chunk`."""
-    packed, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-    if len(data) <= _CHECKSUM_BYTES or google_crc32c.value(packed) != int.from_bytes(checksum, "little"):
-        raise ChunkDamagedError("its bytes don't fit their checksum")
-    try:
-        rows: bytes = numcodecs.Zstd().decode(packed)
-    except (RuntimeError, ValueError) as error:
-        raise ChunkDamagedError(f"it doesn't decompress: {error}") from None
-    if len(rows) != n_bytes:
-        raise ChunkDamagedError(f"it holds {len(rows)} bytes, not {n_bytes}")
-    return rows
