@@ -64,7 +64,6 @@ def command(
     Run it again at any time: it makes only what is missing, whatever stopped it before. A video that can't be used
     becomes a row of errors.jsonl and never stops the run.
     """
-
     dataset = explain_errors(
         lambda: vclimb.prepare(
             source,

@@ -20,7 +20,6 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check every SHA-256, tar, index and frame range. Each bad sample is named; the exit status is then 1."""
-
     report = explain_errors(
         lambda: vclimb.verify(dataset, decode=decode, workers=workers, progress=False if as_json else None),
         "Nothing was changed.",

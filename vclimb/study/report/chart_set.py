@@ -165,11 +165,6 @@ def _left_out(layout: ReportLayout, n_panels: int, n_budgets: int) -> Iterator[s
         yield f"panels of {n_kinds - n_panels} of {n_kinds} kinds of cells, the least accurate"
     if n_budgets < len(layout.budgets):
         yield f"charts task by task of {len(layout.budgets) - n_budgets} of {len(layout.budgets)} budgets"
-    most = max(
-        len({layout.panel_of(g) for g in layout.at_budget(b)})
-        if len(layout.panel_names) > 1
-        else len(layout.at_budget(b))
-        for b in layout.budgets
-    )
-    if max(most, len(layout.references)) > MAX_CURVES:
+    drawn = [{layout.panel_of(g) if n_kinds > 1 else id(g) for g in layout.at_budget(b)} for b in layout.budgets]
+    if max(*map(len, drawn), len(layout.references)) > MAX_CURVES:
         yield f"in charts task by task, all but the {MAX_CURVES} most accurate cells of a budget"

@@ -67,15 +67,12 @@ def _picture(run: RunResult, note: str) -> tuple[str, str]:
         # Loads torch, which a report without memories at hand does without.
         from vclimb.memory.sheet import memory_sheet
 
-        return _data_address(memory_sheet(*open_and_measure(run.path / MEMORY_NAME), _MAX_CLASSES).picture), note
+        picture = memory_sheet(*open_and_measure(run.path / MEMORY_NAME), _MAX_CLASSES).picture
+        if picture.width > _MAX_WIDTH:
+            height = round(picture.height * _MAX_WIDTH / picture.width)
+            picture = picture.resize((_MAX_WIDTH, height), Image.Resampling.LANCZOS)
+        sink = io.BytesIO()
+        picture.convert("RGB").save(sink, "JPEG", quality=80)
+        return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode(), note
     except (VclimbError, OSError) as error:
         return "", f"it can't be read: {error}"
-
-
-def _data_address(picture: Image.Image) -> str:
-    if picture.width > _MAX_WIDTH:
-        height = round(picture.height * _MAX_WIDTH / picture.width)
-        picture = picture.resize((_MAX_WIDTH, height), Image.Resampling.LANCZOS)
-    sink = io.BytesIO()
-    picture.convert("RGB").save(sink, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode()

@@ -60,8 +60,7 @@ class RunJob:
         Args:
             gpu: GPU of the run, as CUDA_VISIBLE_DEVICES names it; None: those that the process sees.
         """
-        study = self.study.path.absolute()
-        folder = StudyFolder(study)
+        folder = StudyFolder(self.study.path.absolute())
         paths = ["--config", str(folder.config(self.run_id)), "--out", str(folder.run(self.run_id))]
         arguments = (sys.executable, "-P", "-m", "vclimb.cli", "train", *paths, "--resume", "--json")
         package = Path(__file__).parents[3]  # the run imports the same vclimb, from whatever folder it is started
