@@ -134,5 +134,7 @@ def file_digest(path: Any) -> str | None:
 
 
 def _is_same(setting: str, before: Any, now: Any) -> bool:
-    content = file_digest(before) if setting in FILES else None
-    return bool(before == now) or (content is not None and content == file_digest(now))
+    if before == now or setting not in FILES:
+        return bool(before == now)
+    content = file_digest(before)
+    return content is not None and content == file_digest(now)
