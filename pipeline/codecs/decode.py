@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vclimb.pipeline.arrays import Pixels
-from vclimb.pipeline.codecs.codec import PixelCodec, Where
+from vclimb.pipeline.codecs.codec import Where
 from vclimb.pipeline.codecs.encoded import EncodedClip
-from vclimb.pipeline.codecs.registry import codecs
+from vclimb.pipeline.codecs.registry import pixel_codecs
 from vclimb.pipeline.errors import DatasetError
 
 
@@ -21,7 +21,7 @@ def decode_clip(clip: EncodedClip, width: int, height: int, where: Where) -> Pix
         DatasetError: No codec decodes this kind of clip.
         SettingsError: An installed package lacks the decoder.
     """
-    decoders = {codec.clip_codec: codec for codec in codecs().values() if isinstance(codec, PixelCodec)}
+    decoders = pixel_codecs()
     if clip.codec not in decoders:
         raise DatasetError(f"frames of codec {clip.codec!r} can't be decoded; this version knows {', '.join(decoders)}")
     frames: Pixels = np.empty((len(clip.unit), height, width, 3), np.uint8)

@@ -44,6 +44,7 @@ def register_codec(codec: Codec) -> None:
                 f"bytes of kind {codec.clip_codec!r} belong to codec {other.name!r}; choose another kind"
             )
     _registered[codec.name] = codec
+    pixel_codecs.cache_clear()
 
 
 def registered_codecs() -> tuple[Codec, ...]:
@@ -58,6 +59,12 @@ def codecs() -> Mapping[str, Codec]:
         SettingsError: A codec of an installed package can't be used.
     """
     return {**_installed(), **_registered}
+
+
+@cache
+def pixel_codecs() -> Mapping[str, PixelCodec]:
+    """The codecs that decode to pixels, by their kind of bytes. Streams look one up for every clip."""
+    return {codec.clip_codec: codec for codec in codecs().values() if isinstance(codec, PixelCodec)}
 
 
 @cache
