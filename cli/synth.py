@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,22 +14,35 @@ from vclimb.cli.console import explain_errors, out, plain, print_json
 
 def synth(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: new, empty, or from an earlier run.")],
-    classes: Annotated[int, typer.Option(help="Number of classes, 2 to 16.")] = 12,
+    classes: Annotated[int, typer.Option(help="Number of classes, 2 to 16 (motion: 2 to 18).")] = 12,
     train: Annotated[int, typer.Option(help="Number of training clips of each class.")] = 8,
     test: Annotated[int, typer.Option(help="Number of test clips of each class, in scenes of their own.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed that fixes every frame, on any machine.")] = 0,
+    told_apart_by: Annotated[
+        Literal["appearance", "motion"],
+        typer.Option(help="What tells classes apart. motion: all classes show the same frames in different orders."),
+    ] = "appearance",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Draw a small labelled set of real video files, to try everything without a download.
 
-    Textured shapes move before moving backdrops; a class is a shape and a texture. Sizes, frame rates and containers
-    (mp4, avi, webm) vary. Train and test share no scene, colour or backdrop. `vclimb prepare` takes OUT next.
+    Textured shapes move before backdrops; a class is a shape and a texture, or with --told-apart-by motion a trajectory
+    of two objects, of which single frames tell nothing. Sizes, frame rates and containers (mp4, avi, webm) vary. Train
+    and test share no scene, colour or backdrop. `vclimb prepare` takes OUT next.
 
     Run the command again at any time: only missing files are drawn.
     """
     progress = False if as_json else None
     summary = explain_errors(
-        lambda: vclimb.synth(folder, classes=classes, train=train, test=test, seed=seed, progress=progress),
+        lambda: vclimb.synth(
+            folder,
+            classes=classes,
+            train=train,
+            test=test,
+            seed=seed,
+            told_apart_by=told_apart_by,
+            progress=progress,
+        ),
         "What is drawn is kept: run the same command again to go on.",
     )
     following = shlex.join(["vclimb", "prepare", str(folder), "--out", f"shards/{folder.resolve().name}"])

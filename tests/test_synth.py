@@ -157,7 +157,7 @@ class TestSplits:
         groups = {clip.group: [other for other in listed if other.group == clip.group] for clip in listed}
         assert len(groups) == 5
         for members in groups.values():
-            assert sorted(clip.label for clip in members) == sorted(CLASS_NAMES)
+            assert sorted(clip.label for clip in members) == sorted(CLASS_NAMES["appearance"])
             assert len({clip.scene() for clip in members}) == 1
             assert len({clip.split for clip in members}) == 1
 
@@ -366,7 +366,7 @@ class TestCommand:
         assert summary == {
             "out": str(out),
             "seed": 0,
-            "classes": list(CLASS_NAMES[:2]),
+            "classes": list(CLASS_NAMES["appearance"][:2]),
             "splits": {"train": 6, "test": 4},
             "drawn": 10,
             "kept": 0,

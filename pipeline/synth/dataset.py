@@ -25,7 +25,7 @@ import numpy as np
 from vclimb.pipeline.errors import SettingsError, TargetError
 from vclimb.pipeline.synth.encode import encode_clip
 from vclimb.pipeline.synth.render import Frames, render_clip
-from vclimb.pipeline.synth.scenes import CLASS_NAMES, SPLITS, Clip
+from vclimb.pipeline.synth.scenes import CLASS_NAMES, SPLITS, Clip, Difference
 from vclimb.pipeline.system.cores import available_cores
 from vclimb.pipeline.system.durable import draft_of, replace_file, sync
 from vclimb.pipeline.system.folders import held_folder, writable
@@ -36,7 +36,6 @@ HEADER = "synth.json"
 TABLE = "videos.csv"
 COLUMNS = ("path", "label", "split", "group")
 MIN_CLASSES = 2
-MAX_CLASSES = len(CLASS_NAMES)
 MAX_CLIPS = 10_000
 MAX_SEED = 2**32 - 1
 _DRAWING = 1  # version of the drawing: raise it with any change of the frames of a seed
@@ -51,10 +50,14 @@ class SynthSettings:
     train: int = 8
     test: int = 4
     seed: int = 0
+    told_apart_by: Difference = "appearance"
 
     def __post_init__(self) -> None:
+        if self.told_apart_by not in CLASS_NAMES:
+            allowed = ", ".join(CLASS_NAMES)
+            raise SettingsError(f"told_apart_by {self.told_apart_by!r} is not known; allowed: {allowed}")
         for name, low, high in (
-            ("classes", MIN_CLASSES, MAX_CLASSES),
+            ("classes", MIN_CLASSES, len(CLASS_NAMES[self.told_apart_by])),
             ("train", 1, MAX_CLIPS),
             ("test", 1, MAX_CLIPS),
             ("seed", 0, MAX_SEED),
@@ -64,7 +67,7 @@ class SynthSettings:
 
     def clips(self) -> list[Clip]:
         return [
-            Clip(self.seed, number, split, index)
+            Clip(self.seed, number, split, index, self.told_apart_by)
             for number in range(self.classes)
             for split in SPLITS
             for index in range(getattr(self, split))
@@ -111,20 +114,23 @@ def synth(
     train: int = 8,
     test: int = 4,
     seed: int = 0,
+    told_apart_by: Difference = "appearance",
     progress: bool | None = None,
 ) -> SynthSummary:
     """Draw a small labelled set of real video files, to try everything without a download.
 
-    Textured shapes move before moving backdrops; a class is a shape and a texture. Sizes, frame rates and containers
-    (mp4, avi, webm) vary. Train and test share no scene, colour or backdrop. `vclimb.prepare` takes the folder next. A
-    call on an existing folder draws the missing files only.
+    Textured shapes move before backdrops; a class is a shape and a texture. With `told_apart_by="motion"` a class is a
+    trajectory instead: all classes of a scene show the same frames in different orders, so that single frames tell
+    nothing. Sizes, frame rates and containers (mp4, avi, webm) vary. Train and test share no scene, colour or backdrop.
+    `vclimb.prepare` takes the folder next. A call on an existing folder draws the missing files only.
 
     Args:
         out: Folder of the data set: new, empty, or from a call with the same settings.
-        classes: Number of classes, 2 to 16.
+        classes: Number of classes, 2 to 16; up to 18 that motion tells apart.
         train: Number of training clips of each class.
         test: Number of test clips of each class.
         seed: Seed that fixes every frame, on any machine.
+        told_apart_by: What tells classes apart: `appearance` or `motion`.
         progress: Whether to show a progress bar on stderr. None: where stderr is a terminal or in Jupyter.
 
     Raises:
@@ -133,7 +139,7 @@ def synth(
         TargetBusyError: Another process is writing to the folder.
         FfmpegMissingError: No ffmpeg encodes all containers.
     """
-    settings = SynthSettings(classes, train, test, seed)
+    settings = SynthSettings(classes, train, test, seed, told_apart_by)
     ffmpeg = find_ffmpeg()
     with progress_bar("clips", progress) as bar:
         task = bar.add_task("drawing", total=None, note="")
@@ -177,7 +183,7 @@ def write_dataset(
         return SynthSummary(
             out=out,
             seed=settings.seed,
-            classes=CLASS_NAMES[: settings.classes],
+            classes=CLASS_NAMES[settings.told_apart_by][: settings.classes],
             splits={split: getattr(settings, split) * settings.classes for split in SPLITS},
             drawn=len(missing),
             kept=len(clips) - len(missing),

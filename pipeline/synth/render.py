@@ -1,45 +1,38 @@
-"""Rendering of a clip: textured objects move, turn and change colour before a moving backdrop, with noise.
+"""Rendering of a clip: textured objects move before a backdrop, with noise.
 
 All arithmetic is in integers, so that the same seed gives the same pixels on every machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from vclimb.pipeline.synth.backdrops import BACKDROPS
+from vclimb.pipeline.synth.painting import SUB, Canvas, Pose, paint
 from vclimb.pipeline.synth.random_numbers import RandomNumbers
 from vclimb.pipeline.synth.scenes import BACKDROP, CLASSES, MOTION, Clip, Look, Scene, Style
-from vclimb.pipeline.synth.shapes import (
-    SHAPES,
-    SINE_BITS,
-    TEXTURES,
-    TURN,
-    UNIT,
-    Mask,
-    colour_of,
-    cosine,
-    sine,
-    triangle_wave,
-)
+from vclimb.pipeline.synth.shapes import SINE_BITS, TURN, colour_of, sine, triangle_wave
+from vclimb.pipeline.synth.trajectories import OBJECTS, Trajectory
 
 Frames = npt.NDArray[np.uint8]
 """(T, H, W, 3) RGB."""
-_Canvas = npt.NDArray[np.int16]
-"""(3, H, W) RGB, wide enough for sums. Planes, because numpy is slow along a last axis of three."""
 
 _MARGIN = 48  # pixels by which backdrop and noise exceed the frame, to pan over
 _NOISE = 8  # levels of brightness, around 0
-_SUB = 64  # positions are in 64ths of a pixel
 _WAY = 1000  # positions along a path are in thousandths
 _DRIFTS = range(150, 500)  # changes of an object's hue, in 1536ths of the colour circle a second
 
 
 def render_clip(clip: Clip) -> Frames:
     """Render the frames of a clip, (T, H, W, 3) uint8 RGB: a pure function of the clip."""
+    return _render_appearance(clip) if clip.trajectory is None else _render_trajectory(clip, clip.trajectory)
+
+
+def _render_appearance(clip: Clip) -> Frames:
+    """Render objects of the class' shape and texture, which move, turn and change colour before a moving backdrop."""
     scene, rng = clip.scene(), clip.rng(MOTION, clip.index, clip.class_number)
     height, width = scene.height, scene.width
     texture, shape = CLASSES[clip.class_number]
@@ -53,14 +46,37 @@ def render_clip(clip: Clip) -> Frames:
         top, left = pan.at(milliseconds)
         canvas = backdrop[:, top : top + height, left : left + width].copy()
         for look, mover in zip(scene.looks, movers, strict=True):
-            _paint(canvas, shape, texture, look, mover, milliseconds)
+            paint(canvas, shape, texture, look.cell, mover.pose(look, milliseconds, width, height))
         top, left = rng.below(_MARGIN), rng.below(_MARGIN)
         canvas += noise[top : top + height, left : left + width]
         frame[...] = np.clip(canvas, 0, 255).transpose(1, 2, 0)
     return frames
 
 
-def _draw_backdrop(scene: Scene, rng: RandomNumbers) -> _Canvas:
+def _render_trajectory(clip: Clip, trajectory: Trajectory) -> Frames:
+    """Render the scene's states, the same for every class, in the order of the trajectory."""
+    scene, n_frames = clip.scene(), clip.n_frames()
+    rng, height, width = clip.rng(MOTION, clip.index), scene.height, scene.width
+    backdrop = _draw_backdrop(scene, clip.rng(BACKDROP, clip.index))
+    noise = (rng.array(_NOISE, backdrop.shape[1:]) - _NOISE // 2).astype(np.int16)
+    columns = (1, 2) if rng.below(2) else (2, 1)  # in thirds of the width
+    faller = [
+        _Faller.draw(rng, clip.style, look, scene, column) for look, column in zip(scene.looks, columns, strict=True)
+    ]
+    n_first = n_frames // 2
+    states = np.empty((n_frames, height, width, 3), np.uint8)
+    for number, frame in enumerate(states):
+        canvas = backdrop[:, :height, :width].copy()
+        turns = ((number, n_first), (0, 1)) if number < n_first else ((0, 1), (number - n_first, n_frames - n_first))
+        for (texture, shape), look, mover, turn in zip(OBJECTS, scene.looks, faller, turns, strict=True):
+            paint(canvas, shape, texture, look.cell, mover.pose(*turn))
+        top, left = rng.below(_MARGIN), rng.below(_MARGIN)
+        canvas += noise[top : top + height, left : left + width]
+        frame[...] = np.clip(canvas, 0, 255).transpose(1, 2, 0)
+    return states[trajectory.states(n_frames)]
+
+
+def _draw_backdrop(scene: Scene, rng: RandomNumbers) -> Canvas:
     """Draw the backdrop, with its margin at the bottom and on the right."""
     share = BACKDROPS[scene.backdrop](rng, scene.height + _MARGIN, scene.width + _MARGIN)
     first, second = (np.array(colour, np.int32)[:, None, None] for colour in scene.backdrop_colours)
@@ -108,7 +124,16 @@ class _Mover:
             drifts=(rng.among(_DRIFTS), rng.among(_DRIFTS)),
         )
 
-    def place_at(self, milliseconds: int, width: int, height: int) -> tuple[int, int]:
+    def pose(self, look: Look, milliseconds: int, width: int, height: int) -> Pose:
+        """Place and turn of the object at a moment, wholly within a frame of some width and height."""
+        radius = look.radius * min(height, width) * SUB // 1000
+        x, y = self._place_at(milliseconds, width * SUB - 2 * radius, height * SUB - 2 * radius)
+        tones = zip(_places(self.hues, self.drifts, milliseconds), look.tones, strict=True)
+        first, second = (colour_of(self.style.hue(hue), *tone) for hue, tone in tones)
+        angle = self.angle + self.spin * milliseconds // 1000
+        return Pose(x + radius, y + radius, radius, angle, (first, second))
+
+    def _place_at(self, milliseconds: int, width: int, height: int) -> tuple[int, int]:
         """Position across and down, within the width and height of the allowed area."""
         x, y = _places(self.starts, self.speeds, milliseconds)
         if not self.style.orbits:
@@ -117,38 +142,27 @@ class _Mover:
         return x * width >> SINE_BITS + 1, y * height >> SINE_BITS + 1
 
 
+@dataclass(frozen=True)
+class _Faller:
+    """Fall of an object that turns once, leaves the frame at the bottom and comes back from the top to its start."""
+
+    start: Pose
+    height: int  # Length of the path in 64ths of a pixel: the frame's height and the object's.
+
+    @classmethod
+    def draw(cls, rng: RandomNumbers, style: Style, look: Look, scene: Scene, column: int) -> _Faller:
+        # Half as large as where appearance tells the class, so that two objects have room beside each other.
+        radius = look.radius * min(scene.height, scene.width) * SUB // 2000
+        height = scene.height * SUB + 2 * radius
+        first, second = (colour_of(style.hue(rng.below(style.n_hues)), *tone) for tone in look.tones)
+        return cls(
+            Pose(scene.width * SUB * column // 3, rng.below(height), radius, rng.below(TURN), (first, second)), height
+        )
+
+    def pose(self, state: int, n_states: int) -> Pose:
+        y = (self.start.y + self.height * state // n_states) % self.height - self.start.radius
+        return replace(self.start, y=y, angle=self.start.angle + TURN * state // n_states)
+
+
 def _places(starts: tuple[int, int], speeds: tuple[int, int], milliseconds: int) -> tuple[int, int]:
     return starts[0] + speeds[0] * milliseconds // 1000, starts[1] + speeds[1] * milliseconds // 1000
-
-
-def _paint(canvas: _Canvas, shape: str, texture: str, look: Look, mover: _Mover, milliseconds: int) -> None:
-    """Paint an object at a moment onto the canvas, with four samples a pixel for soft edges."""
-    _, height, width = canvas.shape
-    radius = look.radius * min(height, width) * _SUB // 1000
-    x, y = mover.place_at(milliseconds, width * _SUB - 2 * radius, height * _SUB - 2 * radius)
-    x, y = x + radius, y + radius
-    left, right = (x - radius) // _SUB, min((x + radius) // _SUB + 1, width)
-    top, bottom = (y - radius) // _SUB, min((y + radius) // _SUB + 1, height)
-    across = np.arange(2 * left, 2 * right, dtype=np.int32)[None, :] * (_SUB // 2) + _SUB // 4 - x
-    down = np.arange(2 * top, 2 * bottom, dtype=np.int32)[:, None] * (_SUB // 2) + _SUB // 4 - y
-    angle = mover.angle + mover.spin * milliseconds // 1000
-    # Two more bits than the sines have; a patch's products still fit 32 bits.
-    cos, sin = (value * (UNIT << 2) // radius for value in (cosine(angle), sine(angle)))
-    u = (cos * across + sin * down) >> SINE_BITS + 2
-    v = (cos * down - sin * across) >> SINE_BITS + 2
-    inside = SHAPES[shape](u, v)
-    second = TEXTURES[texture](u, v, look.cell * UNIT // 1000) & inside
-    n_inside, n_second = _count_samples(inside), _count_samples(second)
-    tones = zip(_places(mover.hues, mover.drifts, milliseconds), look.tones, strict=True)
-    colours = np.array([colour_of(mover.style.hue(hue), *tone) for hue, tone in tones], np.int16)[..., None, None]
-    patch = canvas[:, top:bottom, left:right]
-    patch *= 4 - n_inside
-    patch += colours[0] * (n_inside - n_second)
-    patch += colours[1] * n_second
-    patch >>= 2
-
-
-def _count_samples(mask: Mask) -> npt.NDArray[np.int16]:
-    """Count the set samples of each pixel, 0 to 4: int16 (H, W)."""
-    samples = mask.astype(np.int16)
-    return samples[::2, ::2] + samples[1::2, ::2] + samples[::2, 1::2] + samples[1::2, 1::2]

@@ -1,23 +1,32 @@
 """The clips of the built-in data set, and the scenes in which they are filmed.
 
-A class is a pair of a shape and a texture. Everything else (camera, backdrop, colours, sizes, paths) is random, from
-ranges that train and test don't share. Each scene films every class once, so that only the objects' shape and texture
-tell the classes apart: colour, backdrop and frame size carry no information.
+A class is a pair of a shape and a texture, or a trajectory (`trajectories`). Everything else (camera, backdrop,
+colours, sizes, paths) is random, from ranges that train and test don't share. Each scene films every class once, so
+that colour, backdrop and frame size carry no information about the class.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vclimb.pipeline.synth.random_numbers import RandomNumbers
 from vclimb.pipeline.synth.shapes import HUES, SHAPES, TEXTURES, Colour, colour_of
+from vclimb.pipeline.synth.trajectories import TRAJECTORIES, TRAJECTORY_NAMES, Trajectory
+
+Difference = Literal["appearance", "motion"]
+"""What tells classes apart: shape and texture of the objects, or the order of the frames."""
 
 # A Latin square: any first n classes use shapes and textures evenly, so that neither alone tells the class.
 CLASSES = tuple(
     (list(TEXTURES)[(number // 4 + number) % 4], list(SHAPES)[number % 4])
     for number in range(len(TEXTURES) * len(SHAPES))
 )
-CLASS_NAMES = tuple(f"{texture}_{shape}" for texture, shape in CLASSES)
+CLASS_NAMES: dict[str, tuple[str, ...]] = {
+    "appearance": tuple(f"{texture}_{shape}" for texture, shape in CLASSES),
+    "motion": TRAJECTORY_NAMES,
+}
+"""Names of all classes, by what tells classes apart."""
 SPLITS = ("train", "test")
 
 _SIZES = ((160, 120), (128, 128), (120, 160), (176, 144), (192, 108), (144, 176), (160, 90))
@@ -122,21 +131,28 @@ class Scene:
 
 @dataclass(frozen=True)
 class Clip:
-    """One video of the data set. The four numbers decide all its pixels.
+    """One video of the data set. The five values decide all its pixels.
 
     Attributes:
         class_number: Position of the class in `CLASS_NAMES`.
         index: Number of the scene within the split, from 0.
+        told_apart_by: What tells classes apart.
     """
 
     seed: int
     class_number: int
     split: str
     index: int
+    told_apart_by: Difference = "appearance"
 
     @property
     def label(self) -> str:
-        return CLASS_NAMES[self.class_number]
+        return CLASS_NAMES[self.told_apart_by][self.class_number]
+
+    @property
+    def trajectory(self) -> Trajectory | None:
+        """Trajectory of the objects; None where classes are told apart by appearance."""
+        return TRAJECTORIES[self.class_number] if self.told_apart_by == "motion" else None
 
     @property
     def style(self) -> Style:
@@ -173,7 +189,9 @@ class Clip:
 
     def n_frames(self) -> int:
         """Number of frames: 1 to 2.5 seconds at the scene's rate."""
-        return self.scene().rate * self.rng(_CLIP, self.index, self.class_number).among(_MILLISECONDS) // 1000
+        # All trajectories of a scene have equal lengths, since a length would tell the class of each frame.
+        which = (self.index,) if self.trajectory else (self.index, self.class_number)
+        return self.scene().rate * self.rng(_CLIP, *which).among(_MILLISECONDS) // 1000
 
     def rng(self, purpose: int, *which: int) -> RandomNumbers:
         return RandomNumbers(self.seed, SPLITS.index(self.split), purpose, *which)
