@@ -17,6 +17,7 @@ from vclimb.methods.registry import METHODS, parse_method
 from vclimb.model.clip_model import ClipModel
 from vclimb.model.inference import Outputs
 from vclimb.pipeline.errors import SettingsError
+from vclimb.protocol import PAPER, RELEASED
 
 Doubles = npt.NDArray[np.float64]
 TASKS = (2, 1, 2)
@@ -63,7 +64,7 @@ def clips_of(n: int) -> Tensor:
 
 def make(name: str, released: bool = False, consistency: float = 0.0, **settings: Any) -> Method:
     kind, config = parse_method({"name": name, **settings})
-    return kind(config, released, consistency)
+    return kind(config, RELEASED if released else PAPER, consistency)
 
 
 def in_second_task(method: Method, learn_first: bool = False) -> tuple[TinyNetwork, TinyNetwork, StepBatch, Tensor]:

@@ -61,7 +61,8 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
         return {"classification": self.classification(outputs, batch.labels, self._cross_entropy)}
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(logits, labels - self._n_old if self.released else labels)
+        from_0 = self.differences.anchored_labels == "from-0"
+        return cross_entropy(logits, labels - self._n_old if from_0 else labels)
 
     def penalty(self, model: ClipModel) -> Terms:
         if self._anchor is None:

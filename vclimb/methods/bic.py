@@ -54,7 +54,7 @@ class BiC(DistillingMethod[BiCConfig]):
     def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         super().begin_task(task, model)
         self._old_correction = self._correction
-        self._correction = self._correction.next_task(task.n_new, keep=self.released)
+        self._correction = self._correction.next_task(task.n_new, keep=self.differences.bic_fit == "steps")
 
     def training_items(self, task: TaskInfo, data: TaskData) -> Indices | None:
         return self._hold_out(task, data)[0] if task.number else None
@@ -70,7 +70,7 @@ class BiC(DistillingMethod[BiCConfig]):
             return
         outputs = data.outputs(self._hold_out(task, data)[1])
         labels = torch.from_numpy(outputs.labels)
-        if self.released:
+        if self.differences.bic_fit == "steps":
             self._correction = released_fit(self._correction, self._batches(outputs.logits, labels, data.seed))
         else:
             self._correction = self._correction.fitted(outputs.logits, labels, self.config.bias_decay)
@@ -79,7 +79,7 @@ class BiC(DistillingMethod[BiCConfig]):
         return self._correction(logits)
 
     def _hold_out(self, task: TaskInfo, data: TaskData) -> Split:
-        if self.released:
+        if self.differences.bic_hold_out == "last":
             return released_hold_out(data.labels, self.config.hold_out)
         return hold_out(data.labels, data.names, task.n_old, self.config.hold_out, data.seed)
 

@@ -42,10 +42,10 @@ class EWC(AnchoredMethod[EWCConfig]):
 
     @property
     def factor(self) -> float:
-        return self.config.strength / (1 if self.released else 2)
+        return self.config.strength / (1 if self.differences.importance == "batches" else 2)
 
     def importance(self, model: ClipModel, data: TaskData) -> Parameters:
-        if self.released:
+        if self.differences.importance == "batches":
             batches = ((clips, labels - self._n_old) for clips, labels in data.batches(training_clips=True))
             return released_fisher(model, batches, partial(whole_batch_gradients, data=data))
         fisher = fisher_diagonal(model, data.batches(), self.config.labels, self.config.chunk_size)

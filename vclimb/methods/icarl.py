@@ -12,6 +12,7 @@ from torch import Tensor
 from vclimb.methods.distillation import icarl_classification, icarl_distillation
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
 from vclimb.methods.old_model import DistillingMethod
+from vclimb.protocol import PAPER, Differences
 
 
 class ICaRLConfig(MethodConfig):
@@ -38,13 +39,13 @@ class ICaRL(DistillingMethod[ICaRLConfig]):
     replays = True
     classifier = "nearest_mean"
 
-    def __init__(self, config: ICaRLConfig, released: bool = False, consistency: float = 0.0) -> None:
-        super().__init__(config, released, consistency)
-        self.video_choice = "nearest" if released else "herding"
+    def __init__(self, config: ICaRLConfig, differences: Differences = PAPER, consistency: float = 0.0) -> None:
+        super().__init__(config, differences, consistency)
+        self.video_choice = differences.icarl_exemplars
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         divisor = outputs.logits.shape[1] if self.config.over_classes == "mean" else 1
-        if self.released:
+        if self.differences.icarl_classification == "softmax":
             terms = {"classification": self.classification(outputs, batch.labels)}
         else:
             terms = {"classification": self.classification(outputs, batch.labels, self._new_class_loss) / divisor}

@@ -45,20 +45,22 @@ class LwF(DistillingMethod[LwFConfig]):
 
     def check(self, scenario: TaskSequence) -> None:
         single = [number for number, task in enumerate(scenario, 1) if len(task.classes) == 1]
-        if single and not self.released:
+        if single and self.differences.lwf_classification == "new-classes":
             raise SettingsError(
                 f"method lwf learns to tell the classes of a task from one another, and task {single[0]} of scenario "
                 f"{scenario.name!r} has one class: nothing would be learned; take tasks of 2 or more classes, "
-                "protocol released (a softmax over all classes), or another method"
+                "differences.lwf_classification all-classes, or another method"
             )
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
-        classification = cross_entropy if self.released else self._new_class_cross_entropy
+        all_classes = self.differences.lwf_classification == "all-classes"
+        classification = cross_entropy if all_classes else self._new_class_cross_entropy
         terms = {"classification": self.classification(outputs, batch.labels, classification)}
         old_logits = self.old_logits(batch.clips)
         if old_logits is not None:
             distillation = self.config.weight * lwf_distillation(outputs.logits, old_logits, self.config.temperature)
-            terms["distillation"] = distillation.detach() if self.released else distillation
+            is_logged = self.differences.lwf_distillation == "logged"
+            terms["distillation"] = distillation.detach() if is_logged else distillation
         return terms
 
     def _new_class_cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:

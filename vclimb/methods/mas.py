@@ -38,7 +38,7 @@ class MAS(AnchoredMethod[MASConfig]):
         return self.config.strength
 
     def importance(self, model: ClipModel, data: TaskData) -> Parameters:
-        if self.released:
+        if self.differences.importance == "batches":
             batches = data.batches(training_clips=True)
             return released_sensitivity(model, batches, partial(whole_batch_gradients, data=data))
         return mean_over_processes(output_sensitivity(model, data.batches(), self.config.chunk_size), data)

@@ -26,6 +26,7 @@ from vclimb.methods.consistency import Classification, cross_entropy, temporal_c
 from vclimb.model.clip_model import ClipModel
 from vclimb.model.inference import Outputs
 from vclimb.pipeline.arrays import Indices
+from vclimb.protocol import PAPER, Differences
 from vclimb.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Method(Generic[ConfigT_co]):
 
     Args:
         config: Settings of the method.
-        released: Whether to compute what the benchmark's released code computes, instead of what the papers say.
+        differences: What to compute where the papers and the benchmark's released code differ.
         consistency: Weight of temporal consistency; 0 turns it off.
 
     Attributes:
@@ -157,9 +158,9 @@ class Method(Generic[ConfigT_co]):
     video_choice: str = "random"
     classifier: ClassVar[str] = "linear"
 
-    def __init__(self, config: ConfigT_co, released: bool = False, consistency: float = 0.0) -> None:
+    def __init__(self, config: ConfigT_co, differences: Differences = PAPER, consistency: float = 0.0) -> None:
         self.config = config
-        self.released = released
+        self.differences = differences
         self.consistency = consistency
 
     def check(self, scenario: TaskSequence) -> None:

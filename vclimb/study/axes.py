@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from vclimb.pipeline.errors import SettingsError
+from vclimb.protocol import Differences
 from vclimb.settings import Table, changes_no_result, merged, nested, parse_assignment, setting_names
 from vclimb.training.config import SHORT_NAMES, RunConfig
 
@@ -15,7 +16,8 @@ from vclimb.training.config import SHORT_NAMES, RunConfig
 @cache
 def _known_settings() -> frozenset[str]:
     """List the dotted names of all settings of a run; `method.name` stands for the method."""
-    return frozenset("method.name" if name == "method" else name for name in setting_names(RunConfig))
+    names = {"method.name" if name == "method" else name for name in setting_names(RunConfig)} - {"differences"}
+    return frozenset(names | {f"differences.{name}" for name in Differences.model_fields})
 
 
 def setting_name(name: str) -> str:

@@ -18,9 +18,8 @@ from vclimb.methods.registry import parse_method
 from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
+from vclimb.protocol import Differences, Protocol, make_differences
 from vclimb.settings import Settings, from_table, merged, read_table
-
-Protocol = Literal["paper", "released"]
 
 SHORT_NAMES = {
     "method": "method.name",
@@ -194,6 +193,7 @@ class RunConfig(Settings):
         data: Path or URL of a prepared data set.
         method: Table of the method's `name` and its settings.
         protocol: `paper`: as the papers say; `released`: as the benchmark's released code computes.
+        differences: Single settings of `vclimb.protocol.Differences` that the protocol is not followed in.
         seed: Seed of everything that draws, except the order of classes.
         scenario: Order in which classes arrive.
         model: Network and its input.
@@ -207,6 +207,7 @@ class RunConfig(Settings):
     data: str
     method: dict[str, Any] = Field(default_factory=lambda: {"name": "naive"})
     protocol: Protocol = "paper"
+    differences: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
     scenario: ScenarioConfig = ScenarioConfig()
     model: ModelConfig = ModelConfig()
@@ -219,7 +220,13 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         parse_method(self.method)  # an unknown method or method setting is refused now
+        self.resolved_differences  # noqa: B018  # and an unknown difference
         return self
+
+    @property
+    def resolved_differences(self) -> Differences:
+        """All differences between the papers and the released code, as the run computes them."""
+        return make_differences(self.protocol, self.differences)
 
     @property
     def consistency_frames(self) -> int:

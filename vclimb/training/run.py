@@ -62,7 +62,7 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
 
 def make_method(config: RunConfig) -> Method:
     kind, method_config = parse_method(config.method)
-    return kind(method_config, config.protocol == "released", config.consistency.weight)
+    return kind(method_config, config.resolved_differences, config.consistency.weight)
 
 
 def make_context(
@@ -73,7 +73,7 @@ def make_context(
     data = RunData(
         dataset,
         match(find_scenario(config.scenario, dataset), dataset, config.scenario.allow_missing),
-        min_frames=_RELEASED_MIN_FRAMES if method.released else 1,
+        min_frames=_RELEASED_MIN_FRAMES if config.resolved_differences.short_videos == "left-out" else 1,
         cache_bytes=parse_size(config.memory.cache),
     )
     learner = Learner(config, processes, data.classes_per_task[0])

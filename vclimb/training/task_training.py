@@ -75,7 +75,8 @@ class TaskTraining:
         n_frames, seen_frames = config.model.clip_frames, config.consistency_frames
         views = [View(CLIP, n_frames)]
         if config.consistency.weight:
-            seen: Literal["first", "centres"] = "first" if run.method.released else "centres"
+            first = config.resolved_differences.second_view_frames == "first"
+            seen: Literal["first", "centres"] = "first" if first else "centres"
             views.append(View(DOWN_SAMPLED, n_frames, seen_frames=seen_frames, seen=seen))
         return StreamSettings(
             batch_size=config.training.batch_size // run.processes.world_size,
@@ -101,7 +102,7 @@ class TaskTraining:
                 run.log.event("first_step", task=self._state.info.number)
             plan = batch.plan
             down = batch.views.get(DOWN_SAMPLED)
-            if down is not None and run.method.released:
+            if down is not None and run.config.resolved_differences.second_view_frames == "first":
                 down = self._released_down_sampled(down, self._chosen[plan.items])
             with idle.step():
                 terms = run.learner.step(
