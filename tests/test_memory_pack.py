@@ -232,9 +232,9 @@ BAD_VALUES = {
         ["--videos", "herding"],
         "'herding' needs features, and packing trains no model that has any; allowed: ",
     ),
-    "nearest": (
-        ["--videos", "nearest"],
-        "'nearest' needs features, and packing trains no model that has any; allowed: ",
+    "released-herding": (
+        ["--videos", "released-herding"],
+        "'released-herding' needs features, and packing trains no model that has any; allowed: ",
     ),
     "split": (["--split", "train"], "split 'train' is not one of tiny; allowed: all, since it has no splits"),
 }

@@ -20,9 +20,9 @@ from vclimb.memory.choice.videos import (
     VideoChoice,
     VideosByFeatures,
     herding,
-    nearest_to_mean,
     normalised,
     parse_video_choice,
+    released_herding,
 )
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.errors import SettingsError, VclimbError
@@ -139,11 +139,11 @@ class TestHerding(VideoChoiceContract):
         assert of_herding[:, 29].mean() < of_random[:, 29].mean() / 3
         assert (of_herding[:, 29] < of_random[:, 29]).all()
 
-    def test_it_approximates_the_class_mean_better_than_the_nearest(self) -> None:
+    def test_it_approximates_the_class_mean_better_than_the_released_code(self) -> None:
         features = [clusters(100, 16, seed) for seed in range(50)]
         ours = np.array([prefix_distances(f, herding(f))[9] for f in features])
-        nearest = np.array([prefix_distances(f, nearest_to_mean(f))[9] for f in features])
-        assert (ours < nearest).all()
+        released = np.array([prefix_distances(f, released_herding(f))[9] for f in features])
+        assert (ours < released).all()
 
     def test_ties_go_to_the_first_even_where_rounding_differs(self) -> None:
         """The same rows over and over: their products with a vector may round differently, by place in the matrix."""
@@ -151,44 +151,6 @@ class TestHerding(VideoChoiceContract):
         ranking = herding(np.tile(rows, (9, 1)))
         copies = [[n for n in ranking.tolist() if n % 7 == row] for row in range(7)]
         assert copies == [list(range(row, 63, 7)) for row in range(7)]
-
-
-class TestNearest(VideoChoiceContract):
-    needs_features = True
-
-    def make(self) -> VideoChoice:
-        return VideosByFeatures(nearest_to_mean)
-
-    @quickly
-    @given(features=features_of())
-    def test_distances_from_the_mean_rise(self, features: Features) -> None:
-        ranking = nearest_to_mean(features)
-        phi = normalised(features)
-        distances = ((phi - phi.sum(axis=0) / max(1, len(phi))) ** 2).sum(axis=1)[ranking]
-        assert (np.diff(distances) > -2 * TIE).all()
-        same = np.diff(distances) <= TIE / 100
-        assert (np.diff(ranking)[same] > 0).all()
-
-    def test_ties_go_to_the_first_even_where_rounding_differs(self) -> None:
-        """All rotations of one row lie equally far from their mean, but for the order of additions."""
-        row = np.random.default_rng(0).random(33).astype(np.float32)
-        assert nearest_to_mean(np.array([np.roll(row, n) for n in range(33)])).tolist() == list(range(33))
-
-    @pytest.mark.parametrize("seed", range(5))
-    def test_it_is_what_the_reference_code_chooses(self, seed: int) -> None:
-        """Its rule: the candidate means of a step, all divided by the norm of their matrix; the first k + 1 nearest to
-        the normalised class mean at step k, and of those one that isn't chosen yet.
-        """
-        features = clusters(80, 32, seed)
-        phi = normalised(features)
-        mean = phi.mean(axis=0) / np.linalg.norm(phi.mean(axis=0))
-        chosen: list[int] = []
-        for k in range(20):
-            means = (phi + phi[chosen].sum(axis=0)) / (k + 1)
-            distances = np.linalg.norm(mean - means / np.linalg.norm(means), axis=1)
-            chosen.append(next(n for n in np.argsort(distances)[: k + 1].tolist() if n not in chosen))
-        assert len(set(chosen) & set(nearest_to_mean(features)[:20].tolist())) >= 18
-        assert len(set(chosen) & set(herding(features)[:20].tolist())) < 15
 
 
 def algorithm_4_distances(features: Features, chosen: list[int]) -> dict[int, float]:
@@ -271,9 +233,9 @@ def test_strategies_are_found_by_name() -> None:
     assert {name: parse_video_choice(name, 9) for name in VIDEO_CHOICES} == {
         "random": RandomVideos(9),
         "herding": VideosByFeatures(herding),
-        "nearest": VideosByFeatures(nearest_to_mean),
+        "released-herding": VideosByFeatures(released_herding),
         "spread": SpreadVideos(9),
     }
     with pytest.raises(SettingsError) as caught:
         parse_video_choice("best")
-    assert str(caught.value) == "video choice 'best' is not known; allowed: random, herding, nearest, spread"
+    assert str(caught.value) == "video choice 'best' is not known; allowed: random, herding, released-herding, spread"

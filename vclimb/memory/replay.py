@@ -121,18 +121,19 @@ class ReplayMemory:
         self, writer: MemoryWriter, encoders: Sequence[ClassEncoder], seen: Sequence[int]
     ) -> dict[int, int | None]:
         """Limit what each new class may take of the budget, in its unit, by label id; None: no limit."""
-        budget, multiple = self.settings.budget, self.settings.share_multiple
+        budget, multiple, remainder = self.settings.budget, self.settings.share_multiple, self.settings.remainder
         labels = [encoder.instances.label for encoder in encoders]
         if budget.kind in ("none", "all"):
             return dict.fromkeys(labels, 0 if budget.kind == "none" else None)
-        equal = dict(zip(seen, shares(budget.amount, len(seen), multiple), strict=True))
+        equal = dict(zip(seen, shares(budget.amount, len(seen), multiple, remainder), strict=True))
         if not self.settings.rebalance:
             return {label: equal[label] for label in labels}
         if budget.kind == "bytes":  # how many fit is known once all are encoded
             return dict.fromkeys(labels, budget.amount)
         new_costs = {encoder.instances.label: encoder.costs for encoder in encoders}
         costs = self._stored_costs(writer, seen) | new_costs
-        kept = fill(budget.amount, [costs[label] for label in seen], multiple=multiple, rebalance=True)
+        in_order = [costs[label] for label in seen]
+        kept = fill(budget.amount, in_order, multiple=multiple, rebalance=True, remainder=remainder)
         counts = dict(zip(seen, kept, strict=True))
         return {label: max(equal[label], sum(new_costs[label][: counts[label]])) for label in labels}
 
@@ -146,16 +147,21 @@ class ReplayMemory:
 
     def _kept_counts(self, writer: MemoryWriter, seen: Sequence[int]) -> dict[int, int]:
         """Decide how many exemplars of each class, in the memory or staged, the budget allows."""
-        budget, rebalance = self.settings.budget, self.settings.rebalance
+        settings, budget = self.settings, self.settings.budget
         if budget.kind == "bytes":
             class_costs = [writer.costs(label) if label in writer.labels else (0, []) for label in seen]
             counts = budget.kept(
                 [costs for _, costs in class_costs],
                 root_bytes=writer.empty_bytes,
                 class_bytes=[overhead for overhead, _ in class_costs],
-                rebalance=rebalance,
+                rebalance=settings.rebalance,
+                remainder=settings.remainder,
             )
         else:
-            costs = [*self._stored_costs(writer, seen).values()]
-            counts = budget.kept(costs, multiple=self.settings.share_multiple, rebalance=rebalance)
+            counts = budget.kept(
+                [*self._stored_costs(writer, seen).values()],
+                multiple=settings.share_multiple,
+                rebalance=settings.rebalance,
+                remainder=settings.remainder,
+            )
         return {label: count for label, count in zip(seen, counts, strict=True) if label in writer.labels}

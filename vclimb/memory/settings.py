@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.memory.choice.budget import MemoryBudget, Remainder
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.choice.videos import parse_video_choice
 from vclimb.pipeline.codecs.exemplar import parse_codec
@@ -23,6 +23,7 @@ class MemorySettings(Settings):
         video_choice: Rule that ranks the videos of a class, a name of `VIDEO_CHOICES`.
         codec: Encoding of the frames, as `parse_codec` reads it.
         rebalance: Whether classes that can't use their share of the budget give it to others.
+        remainder: Use of the part of the budget that can't be shared out equally over the classes.
         seed: Seed of the rules that draw.
     """
 
@@ -32,6 +33,7 @@ class MemorySettings(Settings):
     video_choice: str = "random"
     codec: str = "copy"
     rebalance: bool = False
+    remainder: Remainder = "earliest-classes"
     seed: int = 0
 
     @model_validator(mode="after")

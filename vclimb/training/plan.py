@@ -189,12 +189,12 @@ class _ExpectedMemory:
 
     def _counts(self) -> list[int]:
         """Compute the number of exemplars of each class that the budget is expected to hold."""
-        budget, rebalance = self._settings.budget, self._settings.rebalance
+        budget, rebalance, remainder = self._settings.budget, self._settings.rebalance, self._settings.remainder
         if budget.kind in ("none", "all"):
             return [0 if budget.kind == "none" else len(frames) for frames in self._kept]
         if budget.kind == "bytes":
             costs = [[int(n * self.bytes_per_frame) + EXEMPLAR_BYTES for n in frames] for frames in self._kept]
             class_bytes = [CLASS_BYTES] * len(costs)
-            return budget.kept(costs, root_bytes=ROOT_BYTES, class_bytes=class_bytes, rebalance=rebalance)
+            return budget.kept(costs, root_bytes=ROOT_BYTES, class_bytes=class_bytes, rebalance=rebalance, remainder=remainder)
         costs = [[budget.cost(n, 1) for n in frames] for frames in self._kept]
-        return budget.kept(costs, multiple=self._settings.share_multiple, rebalance=rebalance)
+        return budget.kept(costs, multiple=self._settings.share_multiple, rebalance=rebalance, remainder=remainder)

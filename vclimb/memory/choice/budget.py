@@ -4,10 +4,10 @@ A budget is shared out equally over the classes seen so far, in the order in whi
 keeps the longest prefix of its ranking that fits in its share. All numbers are whole, so that results are the same on
 every machine.
 
-The benchmark's reference code keeps `budget // classes` videos of a class and leaves the remainder unused. Here
-the remainder goes to the earliest classes, one exemplar each, since a class's place in the order never changes. So a
-budget is never exceeded, shares differ by one exemplar at most, and the share of a class never grows when classes are
-added: no dropped exemplar would have a place again.
+What does not divide evenly goes to the earliest classes, one exemplar each, since a class's place in the order never
+changes; or it stays unused, as in the benchmark's released code, which keeps `budget // classes` videos of a class.
+Either way, a budget is never exceeded, shares differ by one exemplar at most, and the share of a class never grows when
+classes are added: no dropped exemplar would have a place again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size, size_text
 
 Kind = Literal["videos", "frames", "bytes", "none", "all"]
+Remainder = Literal["earliest-classes", "unused"]
+"""Use of what a budget can't share out equally."""
+
 _ALLOWED = "videos (2020v), frames (16160f), bytes on disk (64MB, 64MiB), none or all"
 
 
@@ -90,6 +93,7 @@ class MemoryBudget:
         root_bytes: int = 0,
         class_bytes: Sequence[int] | None = None,
         rebalance: bool = False,
+        remainder: Remainder = "earliest-classes",
     ) -> list[int]:
         """Decide how many exemplars each class keeps, from the start of its ranking.
 
@@ -110,26 +114,31 @@ class MemoryBudget:
         if self.kind == "all":
             return [len(ranked) for ranked in costs]
         if self.kind != "bytes":
-            return fill(self.amount, costs, multiple=multiple, rebalance=rebalance)
+            return fill(self.amount, costs, multiple=multiple, rebalance=rebalance, remainder=remainder)
         if root_bytes > self.amount:
             raise SettingsError(
                 f"budget {self} is {self.amount} bytes, but a memory without exemplars takes {root_bytes}; "
                 "allow more, or write none for no memory"
             )
-        return fill(self.amount - root_bytes, costs, class_bytes, multiple=multiple, rebalance=rebalance)
+        return fill(
+            self.amount - root_bytes, costs, class_bytes, multiple=multiple, rebalance=rebalance, remainder=remainder
+        )
 
 
-def shares(amount: int, n_classes: int, multiple: int = 1) -> list[int]:
+def shares(
+    amount: int, n_classes: int, multiple: int = 1, remainder: Remainder = "earliest-classes"
+) -> list[int]:
     """Share an amount out equally over classes.
 
-    Each share is a multiple of `multiple`. Together they are at most the amount, and less than `multiple` is left. The
-    first classes get `multiple` more where the amount doesn't divide evenly. A class's share never grows with the
-    number of classes.
+    Each share is a multiple of `multiple`. Together they are at most the amount. Where it doesn't divide evenly, the
+    first classes get `multiple` more, so that less than `multiple` is left; or the remainder stays unused. A class's
+    share never grows with the number of classes.
     """
     if n_classes == 0:
         return []
     each, rest = divmod(amount // multiple, n_classes)
-    return [multiple * (each + (place < rest)) for place in range(n_classes)]
+    larger = rest if remainder == "earliest-classes" else 0
+    return [multiple * (each + (place < larger)) for place in range(n_classes)]
 
 
 def fill(
@@ -139,6 +148,7 @@ def fill(
     *,
     multiple: int = 1,
     rebalance: bool = False,
+    remainder: Remainder = "earliest-classes",
 ) -> list[int]:
     """Decide how many exemplars each class keeps: the longest prefix of its ranking that fits in its share.
 
@@ -163,7 +173,7 @@ def fill(
     totals = [list(accumulate(ranked, initial=own)) for ranked, own in zip(costs, overheads, strict=True)]
     kept = [
         max(0, bisect_right(total, share) - 1)
-        for total, share in zip(totals, shares(amount, len(costs), multiple), strict=True)
+        for total, share in zip(totals, shares(amount, len(costs), multiple, remainder), strict=True)
     ]
     if rebalance:
         _hand_out_rest(amount, totals, kept)
