@@ -143,7 +143,7 @@ def test_icarl(released: bool, over_classes: str) -> None:
     classification = cross_entropy(values, LABELS) if released else bce(values[:, 2:], targets[:, 2:])
     expected = (classification + distillation) / (3 if over_classes == "mean" else 1)
     assert total(method, batch, StepOutputs(logits)) == pytest.approx(expected, rel=1e-5)
-    assert method.video_choice == ("nearest" if released else "herding")
+    assert method.video_choice == ("released-herding" if released else "herding")
 
 
 def test_bic_distils_from_the_corrected_old_model() -> None:

@@ -10,6 +10,8 @@ from video_choice_contract import Features, VideoChoiceContract, quickly
 
 from vclimb.memory.choice.budget import MemoryBudget, shares
 from vclimb.memory.choice.videos import VideoChoice, VideosByFeatures, herding, released_herding
+from vclimb.methods.registry import METHODS, parse_method
+from vclimb.protocol import RELEASED
 
 
 def whole_matrix_ranking(features: Features) -> list[int]:
@@ -53,6 +55,15 @@ class TestReleasedHerding(VideoChoiceContract):
         features = ((rows**2 * 7 + rows * columns * 5 + columns**3 * 3 + 2) % 17 + 1).astype(np.float32)
         assert released_herding(features).tolist() == [2, 11, 9, 5, 8, 7, 6, 10, 4, 1, 0, 3]
         assert herding(features).tolist() == [2, 5, 11, 7, 9, 8, 10, 6, 4, 0, 3, 1]
+
+
+@pytest.mark.parametrize("name", ["icarl", "bic"])
+def test_a_method_with_herding_takes_the_rule_of_the_differences(name: str) -> None:
+    kind, config = parse_method({"name": name})
+    assert kind(config).video_choice == "herding"
+    assert kind(config, RELEASED).video_choice == "released-herding"
+    assert kind(config, RELEASED.replaced(herding="algorithm-4")).video_choice == "herding"
+    assert METHODS.find("naive")(config, RELEASED).video_choice == "random"
 
 
 def test_the_released_code_leaves_the_remainder_of_a_budget_unused() -> None:

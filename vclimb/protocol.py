@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_type_hints
 
+from vclimb.memory.choice.budget import Remainder
 from vclimb.settings import Settings, from_table
 
 Protocol = Literal["paper", "released"]
@@ -47,7 +48,9 @@ class Differences(Settings):
             that small gradients vanish.
         inference_precision: Precision of evaluation, features and targets: `as-training`, or `fp32`.
         icarl_classification: Classification loss of iCaRL: `sigmoids` of the new classes, or a `softmax` over all.
-        icarl_exemplars: Choice of iCaRL's exemplars: `herding`, or the `nearest` to the class mean.
+        herding: Herding of iCaRL and BiC: that of iCaRL's `algorithm-4`, or by means that are divided by the norm of
+            their `whole-matrix`.
+        memory_remainder: Part of a budget that can't be shared out evenly: for the `earliest-classes`, or `unused`.
         lwf_classification: Classes of LwF's softmax: the `new-classes`, or `all-classes`.
         lwf_distillation: Distillation of LwF: `trained`, or `logged` without a gradient.
         anchored_labels: Labels of EWC and MAS: of `all-classes`, or `from-0` within each task.
@@ -68,7 +71,8 @@ class Differences(Settings):
     autocast: Literal["bf16", "fp16-unscaled"] = "bf16"
     inference_precision: Literal["as-training", "fp32"] = "as-training"
     icarl_classification: Literal["sigmoids", "softmax"] = "sigmoids"
-    icarl_exemplars: Literal["herding", "nearest"] = "herding"
+    herding: Literal["algorithm-4", "whole-matrix"] = "algorithm-4"
+    memory_remainder: Remainder = "earliest-classes"
     lwf_classification: Literal["new-classes", "all-classes"] = "new-classes"
     lwf_distillation: Literal["trained", "logged"] = "trained"
     anchored_labels: Literal["all-classes", "from-0"] = "all-classes"

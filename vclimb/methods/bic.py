@@ -48,6 +48,7 @@ class BiC(DistillingMethod[BiCConfig]):
     summary = "Replay, distillation, and a bias correction of the newest classes; needs a budget."
     Config = BiCConfig
     replays = True
+    video_choice = "herding"
 
     _correction = _old_correction = BiasCorrection()
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from vclimb.methods.distillation import icarl_classification, icarl_distillation
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
 from vclimb.methods.old_model import DistillingMethod
-from vclimb.protocol import PAPER, Differences
 
 
 class ICaRLConfig(MethodConfig):
@@ -29,19 +28,15 @@ class ICaRLConfig(MethodConfig):
 class ICaRL(DistillingMethod[ICaRLConfig]):
     """A sigmoid for each class: new classes learn their labels, old classes learn the old model's outputs.
 
-    The released code replaces the first part by a softmax cross-entropy over all classes, and chooses the exemplars
-    nearest to the class mean under the name of herding.
+    The released code replaces the first part by a softmax cross-entropy over all classes.
     """
 
     name = "icarl"
     summary = "Replay of herded exemplars, distillation, nearest-mean classifier; needs a budget."
     Config = ICaRLConfig
     replays = True
+    video_choice = "herding"
     classifier = "nearest_mean"
-
-    def __init__(self, config: ICaRLConfig, differences: Differences = PAPER, consistency: float = 0.0) -> None:
-        super().__init__(config, differences, consistency)
-        self.video_choice = differences.icarl_exemplars
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         divisor = outputs.logits.shape[1] if self.config.over_classes == "mean" else 1

@@ -161,6 +161,8 @@ class Method(Generic[ConfigT_co]):
     def __init__(self, config: ConfigT_co, differences: Differences = PAPER, consistency: float = 0.0) -> None:
         self.config = config
         self.differences = differences
+        if self.video_choice == "herding" and differences.herding == "whole-matrix":
+            self.video_choice = "released-herding"
         self.consistency = consistency
 
     def check(self, scenario: TaskSequence) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import tomli_w
 from pydantic import Field, model_validator
 
-from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.memory.choice.budget import MemoryBudget, Remainder
 from vclimb.memory.settings import MemorySettings
 from vclimb.methods.registry import parse_method
 from vclimb.model.settings import ModelConfig
@@ -76,7 +76,7 @@ class MemoryConfig(Settings):
         budget: `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk), `none` or `all`.
         frames: Number of frames kept of each video, K, or `all`.
         frame_choice: Rule that chooses the frames of a video.
-        video_choice: Rule that chooses the videos of a class; `auto`: the method's (iCaRL: herding), else random.
+        video_choice: Rule that chooses the videos of a class; `auto`: the method's (iCaRL and BiC: herding), else random.
         codec: Encoding of exemplars.
         rebalance: Whether classes that can't use their share of the budget give it to others.
         cache: Limit of disk space for exemplars that are decoded ahead, where the codec is slow to decode.
@@ -96,11 +96,16 @@ class MemoryConfig(Settings):
         self.settings("random", 0)  # an unknown choice or codec is refused now, not after the first task
         return self
 
-    def settings(self, video_choice: str, seed: int) -> MemorySettings:
+    def settings(self, video_choice: str, seed: int, remainder: Remainder = "earliest-classes") -> MemorySettings:
         """Make the settings of the memory itself; `auto` stands for the rule `video_choice`."""
         table = {name: value for name, value in self if name in MemorySettings.model_fields}
         choice = video_choice if self.video_choice == "auto" else self.video_choice
-        changes = {"budget": MemoryBudget.parse(self.budget), "video_choice": choice, "seed": seed}
+        changes = {
+            "budget": MemoryBudget.parse(self.budget),
+            "video_choice": choice,
+            "seed": seed,
+            "remainder": remainder,
+        }
         return from_table(MemorySettings, {**table, **changes}, "memory")
 
 

@@ -149,7 +149,7 @@ class RunPlanner:
         )
 
     def _empty_memory(self, config: RunConfig, method: Method[Any], matched: MatchedScenario) -> _ExpectedMemory:
-        settings = config.memory.settings(method.video_choice, config.seed)
+        settings = config.memory.settings(method.video_choice, config.seed, method.differences.memory_remainder)
         sample = spread_sample(matched.tasks[0].train, _SAMPLE_VIDEOS)
         key = (config.scenario, settings.codec, settings.frame_choice, settings.frames, settings.seed)
         if key not in self._frame_bytes:
@@ -195,6 +195,8 @@ class _ExpectedMemory:
         if budget.kind == "bytes":
             costs = [[int(n * self.bytes_per_frame) + EXEMPLAR_BYTES for n in frames] for frames in self._kept]
             class_bytes = [CLASS_BYTES] * len(costs)
-            return budget.kept(costs, root_bytes=ROOT_BYTES, class_bytes=class_bytes, rebalance=rebalance, remainder=remainder)
+            return budget.kept(
+                costs, root_bytes=ROOT_BYTES, class_bytes=class_bytes, rebalance=rebalance, remainder=remainder
+            )
         costs = [[budget.cost(n, 1) for n in frames] for frames in self._kept]
         return budget.kept(costs, multiple=self._settings.share_multiple, rebalance=rebalance, remainder=remainder)

@@ -87,7 +87,8 @@ def make_context(
         bf16=learner.bf16,
         codec=data.codec,
     )
-    memory = ReplayMemory(folder.memory, config.memory.settings(method.video_choice, config.seed))
+    memory_settings = config.memory.settings(method.video_choice, config.seed, method.differences.memory_remainder)
+    memory = ReplayMemory(folder.memory, memory_settings)
     predictor = Predictor(inference, processes)
     return RunContext(config, data, processes, RunLog(), stop, method, learner, predictor, memory)
 

@@ -125,9 +125,7 @@ class MemoryBudget:
         )
 
 
-def shares(
-    amount: int, n_classes: int, multiple: int = 1, remainder: Remainder = "earliest-classes"
-) -> list[int]:
+def shares(amount: int, n_classes: int, multiple: int = 1, remainder: Remainder = "earliest-classes") -> list[int]:
     """Share an amount out equally over classes.
 
     Each share is a multiple of `multiple`. Together they are at most the amount. Where it doesn't divide evenly, the
