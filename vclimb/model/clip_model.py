@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vclimb.model.settings import ModelConfig
+from vclimb.model.weights_file import check_weights
 from vclimb.pipeline.errors import SettingsError
 
 Channels = tuple[float, float, float]
@@ -123,10 +123,7 @@ class ClipModel(nn.Module, abc.ABC):
             raise SettingsError(
                 f"network {config.network} needs model.size {cls.least_size} or more, not {config.size}"
             )
-        if config.weights not in ("pretrained", "none") and not Path(config.weights).is_file():
-            raise SettingsError(
-                f"model.weights {config.weights!r} is not a file; allowed: pretrained, none, or the path of a file"
-            )
+        check_weights(config.weights)
 
     @property
     def n_classes(self) -> int:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vclimb.model.weights_file import check_weights
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import TargetError
 from vclimb.scenario.api import Scenario
-from vclimb.settings import MoreSettings, Table, nested, read_table, settings_tables
+from vclimb.settings import MoreSettings, Table, merged, nested, read_table, settings_tables
 from vclimb.training.config import SHORT_NAMES, RunConfig, make_config
-from vclimb.training.plan import RunPlan, plan_run
 from vclimb.training.presets import preset_table
 from vclimb.training.progress import TrainProgress
-from vclimb.training.run import train as train_run
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.saved_run import Run
+
+if TYPE_CHECKING:
+    from vclimb.training.plan import RunPlan
 
 
 def train(
@@ -84,10 +87,18 @@ def train(
     """
     arguments = locals()
     folder = RunFolder(out)
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started
+        folder.check(resume)
     if isinstance(scenario, Scenario):
         arguments["scenario"] = folder.save_scenario(scenario)
     tables = _tables(arguments)
-    run_config = folder.config() if resume and not any(tables) and folder.exists else make_config(*tables)
+    if resume and not any(tables):
+        if not folder.exists:
+            raise TargetError(f"{out} holds no run to go on with; begin one: name a data set, and settings")
+        tables = [folder.table()]
+    run_config = _checked(tables)
+    from vclimb.training.run import train as train_run  # loads torch: wrong settings are refused before
+
     train_run(run_config, out, resume, TrainProgress(progress))
     return Run.load(out)
 
@@ -123,7 +134,18 @@ def plan(
         arguments = locals()
         if isinstance(scenario, Scenario):
             arguments["scenario"] = RunFolder(folder).save_scenario(scenario)
-        return plan_run(make_config(*_tables(arguments)))
+        run_config = _checked(_tables(arguments))
+        from vclimb.training.plan import plan_run  # loads torch: wrong settings are refused before
+
+        return plan_run(run_config)
+
+
+def _checked(tables: Sequence[Table]) -> RunConfig:
+    """Make the settings of a run. Importing its method loads torch, so a file of weights is checked before."""
+    model = merged(*tables).get("model")
+    if isinstance(model, Mapping) and isinstance(weights := model.get("weights"), str):
+        check_weights(weights)
+    return make_config(*tables)
 
 
 def _tables(arguments: Mapping[str, Any]) -> list[Table]:

@@ -24,8 +24,8 @@ from vclimb.pipeline.system.digest import cached_sha256
 from vclimb.pipeline.system.durable import draft_of, replace_file
 from vclimb.pipeline.system.folders import held_folder, writable
 from vclimb.scenario.api import Scenario
-from vclimb.settings import changes_no_result, flat
-from vclimb.training.config import RunConfig, read_config
+from vclimb.settings import Table, changes_no_result, flat, read_table
+from vclimb.training.config import RunConfig, make_config
 from vclimb.training.run_metrics import RunMetrics
 
 CONFIG = "config.toml"
@@ -51,7 +51,11 @@ class RunFolder:
         return (self.path / CONFIG).exists()
 
     def config(self) -> RunConfig:
-        return read_config(self.path / CONFIG)
+        return make_config(self.table())
+
+    def table(self) -> Table:
+        """Read the settings as nested tables of plain values."""
+        return read_table(self.path / CONFIG)
 
     def metrics(self) -> RunMetrics | None:
         """Read the metrics, as `RunMetrics.load` does; None before the first task's end."""
@@ -67,14 +71,31 @@ class RunFolder:
         The lock ends with the process, even if that is killed.
         """
         with held_folder(self.path, "another run is training in"):
-            drafts = {draft_of(self.path / name).name for name in (CONFIG, METRICS)}  # left by a killed run
-            foreign = sorted(set(os.listdir(self.path)) - drafts - {SCENARIO})
-            if foreign and not self.exists:
-                raise TargetError(
-                    f"{self.path} holds files that are not a run ({foreign[0]!r} and {len(foreign) - 1} more); choose "
-                    "an empty or a new folder"
-                )
+            self._check_files()
             yield
+
+    def check(self, resume: bool) -> None:
+        """Refuse a folder that can take no run, without making or locking it; errors are TargetErrors."""
+        if self.path.exists():
+            if not self.path.is_dir():
+                raise TargetError(f"{self.path} is a file, and a run needs a folder; choose another place")
+            self._check_files()
+        if self.exists and not resume:
+            raise TargetError(self._is_begun)
+
+    def _check_files(self) -> None:
+        drafts = {draft_of(self.path / name).name for name in (CONFIG, METRICS)}  # left by a killed run
+        with writable(self.path):
+            foreign = sorted(set(os.listdir(self.path)) - drafts - {SCENARIO})
+        if foreign and not self.exists:
+            raise TargetError(
+                f"{self.path} holds files that are not a run ({foreign[0]!r} and {len(foreign) - 1} more); choose "
+                "an empty or a new folder"
+            )
+
+    @property
+    def _is_begun(self) -> str:
+        return f"{self.path} holds a run already; go on with it by --resume, or choose another folder"
 
     def save_scenario(self, scenario: Scenario) -> Path:
         """Save a scenario in the folder, for settings to name; another one there is a TargetError."""
@@ -97,7 +118,7 @@ class RunFolder:
                 replace_file(self.path / CONFIG, config.to_toml().encode())
             return
         if not resume:
-            raise TargetError(f"{self.path} holds a run already; go on with it by --resume, or choose another folder")
+            raise TargetError(self._is_begun)
         before, now = flat(self.config().to_table()), flat(config.to_table())
         changed = [
             f"{name} is {before.get(name, 'not set')!r} there and {now.get(name, 'not set')!r} now"
