@@ -54,8 +54,9 @@ def pack(
     target: Annotated[Path, typer.Option("--out", "-o", help="The memory to make, e.g. m.zarr.")],
     frames: Annotated[str, typer.Option(help="Number of frames kept of each video, or all.")] = "8",
     codec: Annotated[
-        str, typer.Option(help="copy, raw, or e.g. jpeg:75, webp:75, avif:60, h264:24, h264:24@128 (short side).")
-    ] = "copy",
+        str,
+        typer.Option(help="auto (fits the data set), copy, raw, or e.g. jpeg:75, h264:24, h264:24@128."),
+    ] = "auto",
     videos: Annotated[
         str, typer.Option(help="Which videos of a class: random, or spread over source groups.")
     ] = "random",

@@ -40,7 +40,8 @@ def command(
     ] = None,
     frames: Annotated[str | None, typer.Option(help="Number of frames kept of each video, or all. Default: 8.")] = None,
     codec: Annotated[
-        str | None, typer.Option(help="Encoding of exemplars: copy, jpeg:75@128, h264:24, ... Default: copy.")
+        str | None,
+        typer.Option(help="Encoding of exemplars: copy, jpeg:75@128, h264:24, ... Default: one that fits."),
     ] = None,
     tc: Annotated[float | None, typer.Option(help="Weight of temporal consistency, 0 (off) to 1.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs of each task. Default: 50.")] = None,

@@ -40,7 +40,8 @@ def print_run(folder: Path, metrics: vclimb.RunMetrics) -> None:
     _print_matrix(metrics)
     if (memory := metrics.memory) is not None:
         out.print(
-            f"memory: {memory.videos:,} videos, {memory.frames:,} of their {memory.source_frames:,} frames, "
+            f"memory: {memory.videos:,} videos, {memory.frames:,} of their {memory.source_frames:,} frames "
+            f"as {plain(str(metrics.codec))}, "
             f"{memory.bytes_on_disk:,} bytes on disk ({memory.bytes_per_frame or 0:,.0f} a frame)"
         )
     parts = ", ".join(f"{name} {value:.1f}" for name, value in sorted(metrics.seconds.items(), key=lambda kv: -kv[1]))

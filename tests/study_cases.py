@@ -72,7 +72,7 @@ def made_metrics(cell: Cell, classes: list[str], dataset: str = "jhmdb21") -> di
     seconds = {"train": 60.0, "memory": 2.0, "evaluate": 5.0}
     return {
         "format": "vclimb-metrics",
-        "format_version": 1,
+        "format_version": 2,
         "complete": True,
         "vclimb_version": "0.1.0",
         "dataset": dataset,
@@ -95,6 +95,7 @@ def made_metrics(cell: Cell, classes: list[str], dataset: str = "jhmdb21") -> di
         "confusion": np.eye(len(classes), dtype=int).tolist(),
         "classifiers": {"linear": matrix.summary()},
         "memory": memory,
+        "codec": "copy" if replays else None,
         "seconds": seconds,
         "tasks": [
             {

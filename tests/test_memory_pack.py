@@ -253,7 +253,7 @@ def test_what_does_not_go_together_is_explained(
 ) -> None:
     (tmp_path / "file").write_text("")
     for dataset, out, arguments, message in (
-        (h264_folder, "m.zarr", (), "codec copy keeps the JPEG frames of a data set, and this one holds h264"),
+        (h264_folder, "m.zarr", ("--codec", "copy"), "codec copy keeps the JPEG frames of a data set, and this"),
         (tmp_path / "none", "m.zarr", (), "is not a prepared data set (no dataset.json)"),
         (in_splits, "m.zarr", ("--split", "dev"), "split 'dev' is not one of splits; allowed: test, train or all"),
         (jpeg_folder, "file", (), str(tmp_path / "file")),

@@ -50,9 +50,9 @@ def test_list_of_cells_and_axes_together() -> None:
     )
     assert len(expanded) == 6
     assert {(c.config.method["name"], c.config.memory.frames, c.config.memory.codec) for c in expanded} == {
-        ("naive", 1, "copy"),
+        ("naive", 1, "auto"),
         ("naive", 4, "raw"),
-        ("icarl", 8, "copy"),
+        ("icarl", 8, "auto"),
     }
 
 

@@ -51,7 +51,7 @@ def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
         text = (run / "config.toml").read_text("utf-8")
         # A name that no command would take, but a file may hold.
         codec = HOSTILE if cell.config.memory.frames == 1 else "plain"
-        text = text.replace('codec = "copy"', f"codec = {json.dumps(codec, ensure_ascii=False)}")
+        text = text.replace('codec = "auto"', f"codec = {json.dumps(codec, ensure_ascii=False)}")
         (run / "config.toml").write_text(text, "utf-8")
     report = write_report(place)
     page = Page(report.page.read_text("utf-8"))

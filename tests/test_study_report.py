@@ -62,7 +62,7 @@ def test_page_needs_nothing_else_and_holds_every_chart(report: Report) -> None:
         assert words in specs
     assert page.tags.count("tr") > 72
     assert "vclimb train --config" in page.text
-    assert 'codec = "copy"' in page.text
+    assert 'codec = "auto"' in page.text
     assert report.left_out == ()
 
 

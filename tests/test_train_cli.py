@@ -59,6 +59,7 @@ def test_summary_has_all_results(finished: Path) -> None:
         f"{100 * metrics.acc:.2f} %",
         "accuracy in % on each task (columns) after each task (rows)",
         "12 videos, 24 of their",
+        "frames as copy,",
         f"{metrics.memory.bytes_on_disk:,} bytes on disk",
         "time:",
         str(finished),

@@ -72,6 +72,10 @@ class Codec(abc.ABC):
         """Say what the installed packages lack, as the end of a sentence; None where the codec can be used."""
         return None
 
+    def refusal(self, clip_codec: str) -> str | None:
+        """Say why frames that are stored as a kind of bytes can't be encoded; None where they can."""
+        return None
+
     @abc.abstractmethod
     def encode_stored(self, clip: EncodedClip, pixels: Callable[[], Pixels], number: float) -> EncodedClip:
         """Encode K stored frames, K >= 1.

@@ -17,10 +17,15 @@ class Copy(Codec):
     clip_codec = "jpeg"
     resizes = False
 
+    def refusal(self, clip_codec: str) -> str | None:
+        if clip_codec == self.clip_codec:
+            return None
+        return (
+            f"codec copy keeps the JPEG frames of a data set, and this one holds {clip_codec}; use h264 or another "
+            "codec, or prepare the data set with --codec jpeg"
+        )
+
     def encode_stored(self, clip: EncodedClip, pixels: Callable[[], Pixels], number: float) -> EncodedClip:
-        if clip.codec != self.clip_codec:
-            raise SettingsError(
-                f"codec copy keeps the JPEG frames of a data set, and this one holds {clip.codec}; use h264 or "
-                "another codec, or prepare the data set with --codec jpeg"
-            )
+        if reason := self.refusal(clip.codec):
+            raise SettingsError(reason)
         return one_unit_a_frame(self.clip_codec, [clip.units[unit] for unit in clip.unit.tolist()])

@@ -16,7 +16,7 @@ from vclimb.memory.class_encoder import ClassInstances
 from vclimb.memory.pack_summary import MemoryQuality, PackSummary
 from vclimb.memory.quality import WINDOW, psnr, ssim
 from vclimb.memory.replay import ReplayMemory
-from vclimb.memory.settings import MemorySettings
+from vclimb.memory.settings import AUTO, MemorySettings
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.stored_class import INDEX_FILE
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
@@ -37,7 +37,7 @@ def pack(
     *,
     budget: str,
     frames: int | str = 8,
-    codec: str = "copy",
+    codec: str = AUTO,
     frame_choice: str = "uniform",
     video_choice: str = "random",
     rebalance: bool = False,
@@ -60,6 +60,7 @@ def pack(
         budget: `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk), `none` or `all`.
         frames: Number of frames kept of each video, or `all`.
         codec: Encoding of the frames: `copy`, `raw`, or a family with a number, such as `jpeg:75` or `h264:24@128`.
+            `auto`: one that fits the data set, `copy` for JPEG and `h264:24` for H.264.
         frame_choice: Rule that chooses the frames of a video.
         video_choice: Rule that ranks the videos of a class; only rules that need no features.
         rebalance: Whether classes that can't use their share of the budget give it to others.
@@ -115,6 +116,7 @@ def _pack(
 ) -> PackSummary:
     task = bar.add_task("opening", total=None, note="")
     dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
+    settings = settings.fitting(dataset.settings.codec)
     split = _split(dataset, split)
     instances = [instance for instance in dataset.instances if split in (None, instance.split)]
     # One instance may be in several splits.

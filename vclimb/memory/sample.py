@@ -12,6 +12,7 @@ from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import ExemplarCodec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
+from vclimb.pipeline.errors import FrameDamagedError
 
 # Bytes besides the frames: of an empty memory, of the metadata of a class, and of an exemplar's row in the table.
 ROOT_BYTES, CLASS_BYTES, EXEMPLAR_BYTES = 450, 2500, 40
@@ -43,3 +44,29 @@ def bytes_per_frame(
         n_bytes += len(encode_chunk(b"".join(encoded.clip.units)))
         n_frames += len(numbers)
     return n_bytes / n_frames
+
+
+def least_memory_bytes(
+    dataset: StoredDataset, codec: ExemplarCodec, choice: FrameChoice, enough: int | None = None
+) -> int:
+    """Estimate the bytes of a memory that keeps one exemplar: of the instance that keeps the fewest pixels.
+
+    It is 0 where a frame of that instance is damaged.
+
+    Args:
+        enough: Bytes that are enough where even the pixels fit in them: nothing is encoded then, and 0 returned.
+    """
+
+    def n_pixels(instance: StoredInstance) -> int:
+        video = dataset.by_key[instance.key]
+        return choice.n_chosen(instance.end_frame - instance.start_frame) * video.width * video.height
+
+    smallest = min(dataset.instances, key=n_pixels)
+    overhead = ROOT_BYTES + CLASS_BYTES + EXEMPLAR_BYTES
+    if enough is not None and overhead + 3 * n_pixels(smallest) <= enough:
+        return 0
+    n_frames = choice.n_chosen(smallest.end_frame - smallest.start_frame)
+    try:
+        return overhead + round(n_frames * bytes_per_frame(dataset, [smallest], codec, choice))
+    except FrameDamagedError:  # the memory passes over it
+        return 0

@@ -10,7 +10,16 @@ from vclimb.memory.choice.budget import MemoryBudget, Remainder
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.choice.videos import parse_video_choice
 from vclimb.pipeline.codecs.exemplar import parse_codec
+from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Settings
+
+AUTO = "auto"
+"""Codec that stands for the one that fits the data set."""
+
+# What `auto` stands for, by the codec of the data set. A JPEG frame is kept as it is. A frame of H.264 doesn't stand
+# alone, so it is encoded once more: as a tiny video, at about the quality of the data set (CRF 23). At equal bytes that
+# keeps more videos than still pictures do, trains better (docs/study-jhmdb21.md), and decodes fastest.
+_FITTING = {"jpeg": "copy", "h264": "h264:24"}
 
 
 class MemorySettings(Settings):
@@ -21,7 +30,7 @@ class MemorySettings(Settings):
         frames: Number of frames kept of each video, K, or `all`.
         frame_choice: Rule that chooses the frames of a video, a name of `FRAME_CHOICES`.
         video_choice: Rule that ranks the videos of a class, a name of `VIDEO_CHOICES`.
-        codec: Encoding of the frames, as `parse_codec` reads it.
+        codec: Encoding of the frames, as `parse_codec` reads it; `auto`: see `fitting`.
         rebalance: Whether classes that can't use their share of the budget give it to others.
         remainder: Use of the part of the budget that can't be shared out equally over the classes.
         seed: Seed of the rules that draw.
@@ -40,8 +49,23 @@ class MemorySettings(Settings):
     def _check(self) -> Self:
         parse_frame_choice(self.frame_choice, self.frames, self.seed)
         parse_video_choice(self.video_choice, self.seed)
-        parse_codec(self.codec)
+        if self.codec != AUTO:
+            parse_codec(self.codec)
         return self
+
+    def fitting(self, stored_codec: str) -> Self:
+        """Replace the codec `auto` by the one that fits a data set, and check that the codec can take its frames.
+
+        Args:
+            stored_codec: Codec of the data set.
+
+        Raises:
+            SettingsError: the codec can't take the data set's frames.
+        """
+        codec = _FITTING[stored_codec] if self.codec == AUTO else self.codec
+        if reason := parse_codec(codec).codec.refusal(stored_codec):
+            raise SettingsError(reason)
+        return self.replaced(codec=codec)
 
     @property
     def needs_features(self) -> bool:

@@ -8,11 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from vclimb.model.weights_file import check_weights
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import TargetError
 from vclimb.scenario.api import Scenario
 from vclimb.settings import MoreSettings, Table, merged, nested, read_table, settings_tables
+from vclimb.training.checks import check_first
 from vclimb.training.config import SHORT_NAMES, RunConfig, make_config
 from vclimb.training.presets import preset_table
 from vclimb.training.progress import TrainProgress
@@ -141,10 +141,8 @@ def plan(
 
 
 def _checked(tables: Sequence[Table]) -> RunConfig:
-    """Make the settings of a run. Importing its method loads torch, so a file of weights is checked before."""
-    model = merged(*tables).get("model")
-    if isinstance(model, Mapping) and isinstance(weights := model.get("weights"), str):
-        check_weights(weights)
+    """Make the settings of a run. Importing its method loads torch, so what needs no method is checked before."""
+    check_first(merged(*tables))
     return make_config(*tables)
 
 

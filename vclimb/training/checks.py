@@ -1,14 +1,60 @@
-"""Checks of settings that are each allowed, but not together."""
+"""Checks of settings that are each allowed, but not together. Importing this module loads no torch."""
 
 from __future__ import annotations
 
-from vclimb.methods.method import Method
+from typing import TYPE_CHECKING
+
+from vclimb.memory.choice.frames import parse_frame_choice
+from vclimb.memory.sample import least_memory_bytes
+from vclimb.memory.settings import MemorySettings
 from vclimb.model.registry import NETWORKS
+from vclimb.model.settings import ModelConfig
+from vclimb.model.weights_file import check_weights
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.sizes import size_text
 from vclimb.scenario import TaskSequence
-from vclimb.training.config import RunConfig
+from vclimb.settings import Table, from_table
+from vclimb.training.config import MemoryConfig, RunConfig
+
+if TYPE_CHECKING:
+    from vclimb.methods.method import Method
+
+
+def check_first(table: Table) -> None:
+    """Refuse what needs neither the method nor the network to be known as wrong, before torch is loaded.
+
+    Args:
+        table: All settings of a run; what it lacks keeps its default.
+
+    Raises:
+        SettingsError: a setting is not allowed, or does not fit the data set.
+        DatasetError: there is no such data set, or it is damaged.
+    """
+    check_weights(from_table(ModelConfig, table.get("model", {}), "model").weights)
+    memory = from_table(MemoryConfig, table.get("memory", {}), "memory")
+    if "data" in table and memory.budget != "none":
+        dataset = StoredDataset.open(table["data"])
+        check_memory(memory.settings("random", 0).fitting(dataset.settings.codec), dataset)
+
+
+def check_memory(settings: MemorySettings, dataset: StoredDataset) -> None:
+    """Refuse a budget that holds not one exemplar of a data set, by a SettingsError."""
+    budget = settings.budget
+    if budget.kind == "frames" and budget.amount < settings.share_multiple and not settings.rebalance:
+        raise SettingsError(
+            f"budget {budget} holds no video of {settings.frames} frames; allow {settings.frames}f or more, or keep "
+            "fewer frames of each"
+        )
+    if budget.kind == "bytes":
+        choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
+        least = least_memory_bytes(dataset, parse_codec(settings.codec), choice, budget.amount)
+        if least > budget.amount:
+            raise SettingsError(
+                f"budget {budget} is {budget.amount:,} bytes, and a memory of one video takes about {least:,} (encoded "
+                f"as {settings.codec}); allow more, such as {size_text(-(-100 * least // 10**6) * 10**6)}"
+            )
 
 
 def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, world_size: int) -> None:
@@ -43,14 +89,16 @@ def blur_warning(config: RunConfig, method: Method, dataset: StoredDataset) -> s
     Small exemplars are enlarged and look blurred, while new clips are sharp. In training, sharpness then tells old
     classes from new ones, but all test videos are sharp (docs/study-jhmdb21.md: old tasks fell to 0 to 7 %).
     """
-    codec = parse_codec(config.memory.codec)
-    side = codec.short_side if method.replays else None
+    if not method.replays:
+        return None
+    settings = config.memory.settings(method.video_choice, config.seed).fitting(dataset.settings.codec)
+    side = parse_codec(settings.codec).short_side
     if side is None or side >= config.model.size:
         return None
     if all(min(video.width, video.height) <= side for video in dataset.videos):
         return None
     return (
-        f"exemplars of {side} pixels (memory.codec {config.memory.codec}) are blurred where the network sees "
+        f"exemplars of {side} pixels (memory.codec {settings.codec}) are blurred where the network sees "
         f"{config.model.size}, and new clips are not: it may take sharp clips for new classes, and lose the old ones; "
         f"take @{config.model.size} or more, or leave the size out"
     )

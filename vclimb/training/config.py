@@ -13,7 +13,7 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from vclimb.memory.choice.budget import MemoryBudget, Remainder
-from vclimb.memory.settings import MemorySettings
+from vclimb.memory.settings import AUTO, MemorySettings
 from vclimb.methods.registry import parse_method
 from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.errors import SettingsError
@@ -77,7 +77,7 @@ class MemoryConfig(Settings):
         frames: Number of frames kept of each video, K, or `all`.
         frame_choice: Rule that chooses the frames of a video.
         video_choice: Rule that chooses the videos of a class; `auto`: the method's (iCaRL and BiC: herding), else random.
-        codec: Encoding of exemplars.
+        codec: Encoding of exemplars; `auto`: one that fits the data set, `copy` for JPEG and `h264:24` for H.264.
         rebalance: Whether classes that can't use their share of the budget give it to others.
         cache: Limit of disk space for exemplars that are decoded ahead, where the codec is slow to decode.
     """
@@ -86,7 +86,7 @@ class MemoryConfig(Settings):
     frames: Annotated[int, Field(ge=1)] | Literal["all"] = 8
     frame_choice: str = "uniform"
     video_choice: str = "auto"
-    codec: str = "copy"
+    codec: str = AUTO
     rebalance: bool = False
     cache: str = "8GB"
 

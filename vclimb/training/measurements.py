@@ -97,6 +97,7 @@ class Measurements:
             accuracy_per_class=dict(zip(scenario.classes, counts["accuracy_per_class"], strict=True)),
             confusion=tuple(map(tuple, counts["confusion"])),
             memory=self.tasks[-1].memory,
+            codec=run.memory.settings.codec if run.method.replays else None,
             seconds={phase: sum(record.seconds.get(phase, 0.0) for record in self.tasks) for phase in phases},
             classifiers=classifiers,
             tasks=tuple(self.tasks),

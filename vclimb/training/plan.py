@@ -74,6 +74,7 @@ class RunPlan:
         tasks: Plan of each task.
         steps: Number of training steps of all tasks.
         training_clips: Number of training clips of all tasks.
+        codec: Encoding of exemplars; None for a method without memory.
         bytes_per_frame: Bytes of an exemplar's frame, measured on a sample; None for a method without memory.
         bytes_from: Sentence that says how bytes were estimated; empty for a method without memory.
         warning: Reason why the settings may train badly; None: there is none.
@@ -87,6 +88,7 @@ class RunPlan:
     tasks: tuple[PlannedTask, ...]
     steps: int
     training_clips: int
+    codec: str | None
     bytes_per_frame: float | None
     bytes_from: str
     warning: str | None
@@ -142,6 +144,7 @@ class RunPlanner:
             tasks=tuple(tasks),
             steps=sum(task.steps for task in tasks),
             training_clips=sum(task.clips for task in tasks),
+            codec=None if memory is None else memory.codec,
             bytes_per_frame=None if memory is None else memory.bytes_per_frame,
             bytes_from="" if memory is None else memory.origin,
             warning=blur_warning(config, method, dataset),
@@ -150,6 +153,7 @@ class RunPlanner:
 
     def _empty_memory(self, config: RunConfig, method: Method[Any], matched: MatchedScenario) -> _ExpectedMemory:
         settings = config.memory.settings(method.video_choice, config.seed, method.differences.memory_remainder)
+        settings = settings.fitting(self._scenarios.dataset.settings.codec)
         sample = spread_sample(matched.tasks[0].train, _SAMPLE_VIDEOS)
         key = (config.scenario, settings.codec, settings.frame_choice, settings.frames, settings.seed)
         if key not in self._frame_bytes:
@@ -167,6 +171,7 @@ class _ExpectedMemory:
         self._settings = settings
         self._choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
         self._kept: list[list[int]] = []  # for each class, the number of frames of each exemplar
+        self.codec = settings.codec
         self.bytes_per_frame = bytes_per_frame
         self.origin = origin
 

@@ -88,7 +88,7 @@ def make_context(
         codec=data.codec,
     )
     memory_settings = config.memory.settings(method.video_choice, config.seed, method.differences.memory_remainder)
-    memory = ReplayMemory(folder.memory, memory_settings)
+    memory = ReplayMemory(folder.memory, memory_settings.fitting(data.codec) if method.replays else memory_settings)
     predictor = Predictor(inference, processes)
     return RunContext(config, data, processes, RunLog(), stop, method, learner, predictor, memory)
 

@@ -145,6 +145,7 @@ class RunMetrics(Accuracies):
         accuracy_per_class: Class -> accuracy after the last task that has ended.
         confusion: Number of test clips of each class (row) that were predicted as each class (column).
         memory: Size of the replay memory; None for a method without memory.
+        codec: Encoding of exemplars, such as `copy` or `h264:24`; None for a method without memory.
         seconds: Phase -> wall time, summed over tasks.
         classifiers: Classifier -> accuracies.
         tasks: Record of each task that has ended.
@@ -163,6 +164,7 @@ class RunMetrics(Accuracies):
     accuracy_per_class: Mapping[str, Number]
     confusion: tuple[tuple[int, ...], ...]
     memory: MemoryFacts | None
+    codec: str | None
     seconds: Mapping[str, float]
     classifiers: Mapping[str, Accuracies]
     tasks: tuple[TaskRecord, ...]
@@ -199,7 +201,7 @@ class RunMetrics(Accuracies):
 @dataclass(frozen=True)
 class _Header:
     format: Literal["vclimb-metrics"] = "vclimb-metrics"
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
 
 
 _HEADER = TypeAdapter(_Header)

@@ -65,8 +65,9 @@ def preflight(cells: Sequence[Cell], scenarios: MatchedScenarios) -> list[str]:
             check_settings(config, method, scenarios.get(config.scenario).scenario, 1)
             if method.replays and config.memory.codec not in codecs:
                 # `copy` can't take the frames of every data set.
+                settings = config.memory.settings(method.video_choice, config.seed).fitting(dataset.settings.codec)
                 provider = InstanceProvider(dataset, dataset.instances[:1])
-                parse_codec(config.memory.codec).encode(source_frames(provider, 0, provider.items.n_frames[:1] // 2))
+                parse_codec(settings.codec).encode(source_frames(provider, 0, provider.items.n_frames[:1] // 2))
                 codecs.add(config.memory.codec)
             if warning := blur_warning(config, method, dataset):
                 warnings[warning] = None
