@@ -48,6 +48,30 @@ class DatasetMissingError(DatasetError, FileNotFoundError):
     """There is no prepared data set, or one of its files is missing."""
 
 
+class DatasetFileError(DatasetError):
+    """A file of a prepared data set is damaged, or doesn't fit the other files.
+
+    Attributes:
+        place: Folder or URL of the data set.
+        file: Name of the file.
+        problem: One sentence.
+    """
+
+    def __init__(self, place: str, file: str, problem: str) -> None:
+        super().__init__(place, file, problem)
+        self.place, self.file, self.problem = place, file, problem
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file} of {self.place} is damaged: {self.problem}; "
+            "restore it from a copy, or prepare the data set again"
+        )
+
+
+class TooManyFilesError(VclimbError, OSError):
+    """The system lets this process, or all processes together, open no more files."""
+
+
 class FrameDamagedError(DatasetError):
     """The bytes of one frame don't decode. The message names key, shard and offset."""
 

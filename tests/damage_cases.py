@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vclimb.pipeline.dataset.catalog import ERRORS
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo
+from vclimb.pipeline.dataset.header import ERRORS
 from vclimb.pipeline.dataset.shard import shard_paths
 
 
@@ -130,13 +130,13 @@ DAMAGES = {
     "a byte of the tar's header": Damage(flip_tar_header, ".tar", ("its mp4 is not at byte",)),
     "a byte after the last member": Damage(flip_padding, ".tar"),
     "a digit of DALI's index": Damage(flip_index_line, ".idx", ("its line is not that of the tar",)),
-    "an offset of the frame index": Damage(flip_frame_index(0, 0), ".npy", ("its frame ranges don't lie",)),
-    "a size of the frame index": Damage(flip_frame_index(4, 1), ".npy", ("frame",)),
-    "a checksum of the frame index": Damage(flip_frame_index(5, 2), ".npy", ("frame 5: its bytes don't",)),
+    "an offset of the frame index": Damage(flip_frame_index(0, 0), ".npy"),
+    "a size of the frame index": Damage(flip_frame_index(4, 1), ".npy"),
+    "a checksum of the frame index": Damage(flip_frame_index(5, 2), ".npy"),
     "half a tar": Damage(truncate_tar, ".tar", ("SHA-256 of its mp4", "its json is missing")),
     "two videos exchanged": Damage(swap_videos, ".tar", ("SHA-256 of its mp4",)),
     "a file too many": Damage(add_file, "notes.txt"),
     "an empty index": Damage(empty_index, ".idx"),
-    "an empty frame index": Damage(empty_frame_index, ".npy", ("can't be read",)),
+    "an empty frame index": Damage(empty_frame_index, ".npy"),
     "a row of errors too many": Damage(edit_errors, ERRORS),
 }

@@ -20,8 +20,8 @@ import pytest
 from dataset_cases import RunningCommand, digests, make_source, prepare_table, vclimb_json
 from video_cases import make_video
 
-from vclimb.pipeline.dataset.catalog import HEADER
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.header import HEADER
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance, SourceTable
 from vclimb.pipeline.transcode import transcode

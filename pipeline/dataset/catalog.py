@@ -7,27 +7,37 @@ same inputs and settings give the same bytes. Shards that it does not list do no
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import TypeAdapter
-
+from vclimb.pipeline.dataset.header import (
+    ERRORS,
+    FORMAT_VERSION,
+    HEADER,
+    INSTANCES,
+    VIDEOS,
+    header_bytes,
+    read_digested,
+    read_header,
+)
 from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, FailedVideo, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import Storage
-from vclimb.pipeline.errors import DatasetError, DatasetMissingError
-from vclimb.pipeline.system.durable import replace_file
-
-FORMAT_VERSION = 1
-HEADER, VIDEOS, INSTANCES, ERRORS = "dataset.json", "videos.parquet", "instances.parquet", "errors.jsonl"
-_VIDEOS = TypeAdapter(list[StoredVideo])
-_SETTINGS = TypeAdapter(EncodeSettings)
+from vclimb.pipeline.dataset.tables import (
+    check_instances,
+    check_videos,
+    read_errors,
+    read_instances,
+    read_videos,
+    to_parquet,
+)
+from vclimb.pipeline.errors import DatasetFileError, VclimbError
+from vclimb.pipeline.system.durable import replace_in_order
 
 
 @dataclass
@@ -80,12 +90,18 @@ class Catalog:
         }
 
     def write(self, folder: Path) -> None:
-        """Write the four files; dataset.json, which holds the others' digests, comes last."""
+        """Write the four files. dataset.json, which holds the others' digests, takes its place last.
+
+        Its draft is there before: where a run is killed in between, a table has a digest of the old or of the new one.
+        """
+        self.videos.sort(key=lambda video: video.shard)  # a run that was stopped may have published a later shard
+        places = {video.key: place for place, video in enumerate(self.videos)}
+        self.instances.sort(key=lambda instance: places[instance.key])
         self.errors = sorted(dict.fromkeys(self.errors), key=lambda error: (error.path, error.stage, error.reason))
         rows = [json.dumps(asdict(error), ensure_ascii=False, sort_keys=True) + "\n" for error in self.errors]
         files = {
-            VIDEOS: _parquet([video.to_row() for video in self.videos], VIDEO_SCHEMA),
-            INSTANCES: _parquet([asdict(instance) for instance in self.instances], INSTANCE_SCHEMA),
+            VIDEOS: to_parquet([video.to_row() for video in self.videos], VIDEO_SCHEMA),
+            INSTANCES: to_parquet([asdict(instance) for instance in self.instances], INSTANCE_SCHEMA),
             ERRORS: "".join(rows).encode(),
         }
         header = {
@@ -99,81 +115,53 @@ class Catalog:
             "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
             "shards": [{"number": number, **asdict(shard)} for number, shard in sorted(self.shards.items())],
         }
-        header["sha256"] = _header_sha256(header)
-        for name, data in files.items():
-            replace_file(folder / name, data)
-        replace_file(folder / HEADER, (json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode())
+        replace_in_order(
+            {**{folder / name: data for name, data in files.items()}, folder / HEADER: header_bytes(header)}
+        )
 
     @classmethod
-    def read(cls, storage: Storage) -> Catalog:
-        """Read a data set's catalog.
+    def read(cls, storage: Storage, *, with_errors: bool = True) -> Catalog:
+        """Read a data set's catalog; every digest, value and reference in it is checked.
 
         A run that was killed while it wrote the catalog may leave rows of shards that dataset.json doesn't list yet;
         they don't count.
+
+        Args:
+            with_errors: Whether to read `errors.jsonl` too.
 
         Raises:
             DatasetError: There is no catalog, it is damaged, or it has another format version.
         """
         header = read_header(storage)
-        try:
-            shards = {row.pop("number"): ShardFiles(**row) for row in header["shards"]}
-            rows = _rows(storage.read(VIDEOS), VIDEO_SCHEMA)
-            videos = _VIDEOS.validate_python([row for row in rows if row["shard"] in shards])
-            keys = {video.key for video in videos}
-            instances = _rows(storage.read(INSTANCES), INSTANCE_SCHEMA)
-            return cls(
-                name=header["name"],
-                settings=_SETTINGS.validate_python(header["settings"]),
-                ffmpeg=header["ffmpeg"],
-                shards=shards,
-                videos=videos,
-                instances=[StoredInstance(**row) for row in instances if row["key"] in keys],
-                errors=[FailedVideo(**json.loads(line)) for line in storage.read(ERRORS).split(b"\n") if line],
-            )
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, pa.ArrowException) as error:
-            raise DatasetError(f"the catalog of {storage} is damaged: {type(error).__name__}: {error}") from None
+        shards = {shard.number: ShardFiles(**shard.model_dump(exclude={"number"})) for shard in header.shards}
+        catalog = cls(header.name, header.settings, header.ffmpeg, shards)
+        names = (VIDEOS, INSTANCES, ERRORS) if with_errors else (VIDEOS, INSTANCES)
+        files = {name: read_digested(storage, header, name) for name in names}
+        with _damage(storage, VIDEOS):
+            data, source = files[VIDEOS]
+            videos = read_videos(data, source.totals.videos)
+            catalog.videos = [video for video in videos if source is header or video.shard in shards]
+            check_videos(catalog.videos, header)
+        with _damage(storage, INSTANCES):
+            data, source = files[INSTANCES]
+            instances, keys = read_instances(data, source.totals.instances), {video.key for video in catalog.videos}
+            catalog.instances = [instance for instance in instances if source is header or instance.key in keys]
+            check_instances(catalog.instances, catalog.videos)
+        if with_errors:
+            with _damage(storage, ERRORS):
+                data, source = files[ERRORS]
+                catalog.errors = read_errors(data, source.totals.errors)
+        totals = {**catalog.totals(), "errors": header.totals.errors}
+        if header.totals.model_dump() != totals or header.classes != catalog.classes:
+            raise DatasetFileError(str(storage), HEADER, "its totals or classes are not those of the tables")
+        return catalog
 
 
-def read_header(storage: Storage) -> dict[str, Any]:
-    """The content of dataset.json.
-
-    Raises:
-        DatasetMissingError: There is no dataset.json.
-        DatasetError: dataset.json isn't JSON, has another format version, or isn't as it was written.
-    """
+@contextmanager
+def _damage(storage: Storage, name: str) -> Iterator[None]:
     try:
-        header: dict[str, Any] = json.loads(storage.read(HEADER))
-        version = header["format_version"]
-    except FileNotFoundError:
-        raise DatasetMissingError(
-            f"{storage} is not a prepared data set (no {HEADER}); make one with `vclimb prepare SOURCE --out {storage}`"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{HEADER} of {storage} can't be read: {type(error).__name__}: {error}") from None
-    if version != FORMAT_VERSION:
-        raise DatasetError(f"{storage} has format version {version}; this vclimb reads version {FORMAT_VERSION}")
-    if header.pop("sha256", None) != _header_sha256(header):
-        raise DatasetError(
-            f"{HEADER} of {storage} is damaged or was edited: its content doesn't have the SHA-256 that it names; "
-            "restore it from a copy, or prepare the data set again"
-        )
-    return header
-
-
-def _header_sha256(header: dict[str, Any]) -> str:
-    """SHA-256 of the content of dataset.json without the digest itself, as canonical JSON."""
-    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
-
-
-def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema), buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def _rows(parquet: bytes, schema: pa.Schema) -> list[dict[str, Any]]:
-    # Without arrow's threads: a thread that touches a Python object while this process forks or exits makes the child
-    # hang or the process abort.
-    table = pq.ParquetFile(pa.BufferReader(parquet), pre_buffer=False).read(use_threads=False)
-    rows: list[dict[str, Any]] = table.select(schema.names).cast(schema).to_pylist()
-    return rows
+        yield
+    except VclimbError:
+        raise
+    except ValueError as error:
+        raise DatasetFileError(str(storage), name, str(error)) from None

@@ -7,6 +7,7 @@ of a full decode.
 from __future__ import annotations
 
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from vclimb.pipeline.codecs.encoded import MAX_PIXELS
 from vclimb.pipeline.errors import VideoError
+from vclimb.pipeline.system.open_files import OpenFile, open_regular
 
 FrameRanges = npt.NDArray[np.int64]
 """(n_frames, 2): byte offset and size of each frame."""
@@ -29,7 +32,7 @@ class FileSlice(io.RawIOBase):
     """A read-only file of the `size` bytes of another file from `offset`, such as a member of a tar."""
 
     def __init__(self, path: Path, offset: int, size: int) -> None:
-        self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
+        self._file = open(open_regular(path), "rb")  # noqa: SIM115 - closed by close()
         self._offset, self._size, self._position = offset, size, 0
 
     def readable(self) -> bool:
@@ -90,28 +93,34 @@ def with_checksums(path: Path, ranges: FrameRanges) -> FrameIndex:
 
 def bad_jpeg_frames(path: Path, ranges: FrameRanges, width: int, height: int) -> Iterator[tuple[int, str]]:
     """Yield (frame number, problem) for every frame that isn't an intact JPEG of the given size."""
-    with open(path, "rb") as file:
-        for number, (offset, size) in enumerate(ranges.tolist()):
-            file.seek(offset)
-            data = file.read(size)
-            try:
-                size_there = simplejpeg.decode_jpeg_header(data)[:2]
-                if size_there != (height, width):
-                    yield number, f"is {size_there[1]}x{size_there[0]}, not {width}x{height}"
-                    continue
-                simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=1)
-            except ValueError as error:
-                yield number, str(error)
+    file = OpenFile(path)
+    for number, (offset, size) in enumerate(ranges.tolist()):
+        if offset + size > file.n_bytes:
+            yield number, "lies behind the end of the file"
+            continue
+        data = os.pread(file.descriptor, size, offset)
+        try:
+            size_there = simplejpeg.decode_jpeg_header(data)[:2]
+            if size_there != (height, width):
+                yield number, f"is {size_there[1]}x{size_there[0]}, not {width}x{height}"
+                continue
+            simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=1)
+        except ValueError as error:
+            yield number, str(error)
 
 
 def bad_h264_frames(video: str | FileSlice, ranges: FrameRanges, width: int, height: int) -> Iterator[tuple[int, str]]:
     """Yield (frame number, problem) for every frame of an H.264 video that doesn't decode to the given size."""
     number = 0
     try:
-        with av.open(video, "r") as container:
+        # Other formats than the one that is stored may name other files, which would be opened.
+        with av.open(video, "r", format="mp4", metadata_errors="replace") as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
-            stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
+            stream.codec_context.options = {
+                "max_pixels": str(MAX_PIXELS),
+                "err_detect": "crccheck+bitstream+buffer+explode",
+            }
             for frame in container.decode(stream):
                 if (frame.width, frame.height) != (width, height):
                     yield number, f"is {frame.width}x{frame.height}, not {width}x{height}"

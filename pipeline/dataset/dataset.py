@@ -15,7 +15,8 @@ from vclimb.pipeline.dataset.frame_index import FrameIndices, VideoRows
 from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import shard_paths
 from vclimb.pipeline.dataset.storage import LocalStorage, Storage, open_storage
-from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.dataset.tar_members import tar_members
+from vclimb.pipeline.errors import DatasetError, DatasetFileError, TooManyFilesError
 
 __all__ = ["StoredDataset", "StoredInstance", "StoredVideo", "as_webdataset"]
 
@@ -39,8 +40,7 @@ class StoredDataset:
         self.storage = storage
         self.catalog = catalog
         self.name, self.settings, self.classes = catalog.name, catalog.settings, catalog.classes
-        stems = {number: files.tar.removesuffix(".tar") for number, files in catalog.shards.items()}
-        self.frame_indices = FrameIndices(storage, stems)
+        self.frame_indices = FrameIndices(storage, catalog.shards)
         self.videos: tuple[StoredVideo, ...] = tuple(catalog.videos)
         self.instances: tuple[StoredInstance, ...] = tuple(catalog.instances)
         self.by_key: dict[str, StoredVideo] = {video.key: video for video in self.videos}
@@ -76,8 +76,9 @@ class StoredDataset:
     def frame_ranges(self, video: StoredVideo) -> FrameRanges:
         """(n_frames, 2) int64: byte offset in the shard's tar, and size, of each of a video's frames."""
         ranges = self.frame_indices.table(video.shard)[video.first_frame : video.first_frame + video.n_frames, :2]
-        if len(ranges) != video.n_frames:
-            raise DatasetError(f"the frame index of shard {video.shard} ends before video {video.key!r}")
+        if ranges[0, 0] < video.offset or ranges[-1].sum() > video.offset + video.bytes:
+            name = f"{self.frame_indices.stem(video.shard)}.frames.npy"
+            raise DatasetFileError(str(self.storage), name, f"frames of {video.key!r} do not lie within its mp4")
         return ranges
 
     def frame_bytes(self, video: StoredVideo, frame: int) -> bytes:
@@ -117,9 +118,21 @@ def as_webdataset(folder: Path | str, **options: Any) -> Any:
     """Open the shards as a `webdataset.WebDataset` of samples `{__key__, mp4: bytes, json: bytes}`, in order.
 
     `options` are arguments of `webdataset.WebDataset`.
+
+    Raises:
+        DatasetError: There is no data set, it is damaged, or a shard is not a plain tar. (webdataset would decompress
+            others, to any size.)
     """
     import webdataset
 
     dataset = StoredDataset.open(folder)
-    urls = [str(dataset.shard_paths(number)[0]) for number in sorted(dataset.catalog.shards)]
+    tars = [dataset.shard_paths(number)[0] for number in sorted(dataset.catalog.shards)]
+    for tar in tars:
+        try:
+            next(tar_members(tar))
+        except TooManyFilesError:
+            raise
+        except (ValueError, OSError) as error:
+            raise DatasetFileError(str(dataset.storage), tar.name, str(error)) from None
+    urls = [f"file:{tar.absolute()}" for tar in tars]
     return webdataset.WebDataset(urls, **{"shardshuffle": False, "empty_check": False, **options})

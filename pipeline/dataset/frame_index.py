@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,8 +15,18 @@ from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.video_codecs import annexb
 from vclimb.pipeline.dataset.check import FrameIndex
 from vclimb.pipeline.dataset.settings import GOP_FRAMES
-from vclimb.pipeline.dataset.storage import LocalStorage, Storage
-from vclimb.pipeline.errors import DatasetError, FrameDamagedError
+from vclimb.pipeline.dataset.shard import ShardFiles
+from vclimb.pipeline.dataset.storage import Storage
+from vclimb.pipeline.errors import DatasetError, DatasetFileError, FrameDamagedError, TooManyFilesError
+
+# The header that `numpy.save` writes, in version 1.0 of its format, for (n, 3) int64.
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<length>..)"
+    rb"(?P<header>\{'descr': '<i8', 'fortran_order': False, 'shape': \((?P<n>\d{1,15}), 3\), \} *\n)",
+    re.DOTALL,
+)
+_LONGEST_HEADER = 256
+_ROW_BYTES = 24
 
 
 class VideoRows(NamedTuple):
@@ -30,38 +41,37 @@ class VideoRows(NamedTuple):
 class FrameIndices:
     """Frame indices by shard number, loaded when they are first used; small enough to send to worker processes.
 
-    `stems` maps the number of a shard to its file name without a suffix.
+    `shards` maps the number of a shard to its files.
     """
 
-    def __init__(self, storage: Storage, stems: Mapping[int, str]) -> None:
+    def __init__(self, storage: Storage, shards: Mapping[int, ShardFiles]) -> None:
         self.storage = storage
-        self._stems = dict(stems)
+        self._shards = dict(shards)
         self._tables: dict[int, FrameIndex] = {}
 
     def stem(self, shard: int) -> str:
         """File name of a shard, without a suffix. Raises a DatasetError where there is no such shard."""
-        if shard not in self._stems:
-            raise DatasetError(f"{self.storage} has no shard {shard}; it has {sorted(self._stems)}")
-        return self._stems[shard]
+        if shard not in self._shards:
+            raise DatasetError(f"{self.storage} has no shard {shard}; it has {sorted(self._shards)}")
+        return self._shards[shard].tar.removesuffix(".tar")
 
     def table(self, shard: int) -> FrameIndex:
         """(frames of the shard, 3) int64: byte offset in the shard's tar, size and CRC-32 of each frame.
 
-        Raises a DatasetError where the frame index is missing or damaged.
+        The frames lie one after another within the size that the catalog says of the tar. Raises a DatasetError where
+        the frame index is missing or damaged.
         """
         if (known := self._tables.get(shard)) is not None:
             return known
         name = f"{self.stem(shard)}.frames.npy"
         try:
-            table: FrameIndex
-            if isinstance(self.storage, LocalStorage):
-                table = np.load(self.storage.folder / name, mmap_mode="r")
-            else:
-                table = np.load(io.BytesIO(self.storage.read(name)))
-        except (OSError, ValueError, EOFError) as error:
-            raise DatasetError(f"the frame index {name} can't be read: {error}") from None
-        if table.dtype != np.int64 or table.shape[1:] != (3,):
-            raise DatasetError(f"the frame index {name} holds {table.dtype} {table.shape}, not int64 (n, 3)")
+            table = _parse(self.storage.view(name), self._shards[shard])
+        except TooManyFilesError:
+            raise
+        except OSError as error:
+            raise DatasetFileError(str(self.storage), name, f"it can't be read: {error.strerror or error}") from None
+        except ValueError as error:
+            raise DatasetFileError(str(self.storage), name, str(error)) from None
         self._tables[shard] = table
         return table
 
@@ -103,4 +113,25 @@ class FrameIndices:
         return pieces
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"storage": self.storage, "_stems": self._stems, "_tables": {}}
+        return {"storage": self.storage, "_shards": self._shards, "_tables": {}}
+
+
+def _parse(data: memoryview, files: ShardFiles) -> FrameIndex:
+    """The table in the bytes of a frame index, without a copy. Raises a ValueError that says what is wrong."""
+    if hashlib.sha256(data).hexdigest() != files.frames_sha256:
+        raise ValueError("its SHA-256 is not the recorded one")
+    header = _NPY.match(data[:_LONGEST_HEADER])
+    if header is None or int.from_bytes(header["length"], "little") != len(header["header"]):
+        raise ValueError("it is not an array (n, 3) of int64 as numpy.save writes it")
+    n_bytes = len(data) - header.end()
+    if int(header["n"]) != files.n_frames or n_bytes != files.n_frames * _ROW_BYTES:
+        raise ValueError(f"it has {n_bytes} bytes for {int(header['n'])} frames, and the shard {files.n_frames} frames")
+    table: FrameIndex = np.frombuffer(data, "<i8", offset=header.end()).reshape(-1, 3)
+    starts, sizes, checksums = table.T
+    within = (starts >= 0) & (starts <= files.tar_bytes) & (sizes > 0) & (sizes <= files.tar_bytes)
+    if not within.all() or not ((checksums >= 0) & (checksums < 2**32)).all():
+        raise ValueError(f"a frame does not lie within {files.tar}, or its checksum is not 32 bits")
+    ends = starts + sizes
+    if (starts[1:] < ends[:-1]).any() or ends[-1] > files.tar_bytes:
+        raise ValueError(f"its frames do not lie one after another within {files.tar}")
+    return table

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
+
+from vclimb.pipeline.dataset.fields import Count, Key, PositiveRate, Seconds, Sha256, Side, Size, Split
 
 VIDEO_SCHEMA = pa.schema(
     [
@@ -44,22 +45,22 @@ INSTANCE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class StoredVideo:
-    key: str  # Name of the video in the shards.
+    key: Key  # Name of the video in the shards.
     labels: tuple[str, ...]  # Class names of the video's instances.
     group: str | None  # Name shared by videos that were cut from one recording. None: unknown.
     source: str  # Path of the source file, relative to the source's root.
-    source_sha256: str  # SHA-256 of the source file.
-    source_bytes: int  # Size of the source file.
-    shard: int  # Number of the shard.
-    offset: int  # Byte offset of the mp4 in the shard's tar.
-    bytes: int  # Size of the mp4.
-    sha256: str  # SHA-256 of the mp4.
-    codec: str  # `jpeg` or `h264`.
-    width: int  # Width in pixels.
-    height: int  # Height in pixels.
-    fps_fraction: Fraction  # Exact frames a second.
-    n_frames: int  # Number of frames.
-    first_frame: int  # Row of the first frame in the shard's frame index.
+    source_sha256: Sha256  # SHA-256 of the source file.
+    source_bytes: Size  # Size of the source file.
+    shard: Size  # Number of the shard.
+    offset: Size  # Byte offset of the mp4 in the shard's tar.
+    bytes: Count  # Size of the mp4.
+    sha256: Sha256  # SHA-256 of the mp4.
+    codec: str  # Codec of the frames.
+    width: Side  # Width in pixels.
+    height: Side  # Height in pixels.
+    fps_fraction: PositiveRate  # Exact frames a second.
+    n_frames: Count  # Number of frames.
+    first_frame: Size  # Row of the first frame in the shard's frame index.
 
     @property
     def fps(self) -> float:
@@ -79,15 +80,15 @@ class StoredVideo:
 class StoredInstance:
     """A labelled frame range of a video."""
 
-    key: str  # Key of the video.
+    key: Key  # Key of the video.
     label: str  # Class name.
-    split: str | None  # `train`, `val` or `test`. None: the source has no splits.
-    start_frame: int  # First frame.
-    end_frame: int  # Frame after the last one.
+    split: Split | None  # None: the source has no splits.
+    start_frame: Size  # First frame.
+    end_frame: Count  # Frame after the last one.
     # Start in the source video. None: its first frame.
-    start_seconds: float | None = field(default=None, compare=False)
+    start_seconds: Seconds | None = field(default=None, compare=False)
     # End in the source video, exclusive. None: its last frame.
-    end_seconds: float | None = field(default=None, compare=False)
+    end_seconds: Seconds | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from vclimb.pipeline.codecs.encoded import MAX_SIDE, MIN_SIDE
 from vclimb.pipeline.errors import SettingsError
@@ -29,6 +32,24 @@ class VideoCodec:
 CODECS = {"jpeg": VideoCodec("mjpeg", 2, 5, 31, 2), "h264": VideoCodec("libx264", 0, 23, 51, 16)}
 
 
+# No large exponent: the fraction 1e999999999 would take hours to compute.
+_RATE = re.compile(r"[+-]?(\d{1,9}/\d{1,9}|(\d{1,9}\.?\d{0,30}|\.\d{1,30})(e[+-]?\d{1,2})?)", re.ASCII | re.IGNORECASE)
+
+
+def exact_rate(rate: object) -> Fraction:
+    """Frames a second as an exact fraction. Raises a ValueError unless given a fraction, or a number as text."""
+    try:
+        if isinstance(rate, Fraction) or (isinstance(rate, str) and _RATE.fullmatch(rate)):
+            return Fraction(rate)
+    except ZeroDivisionError:
+        pass
+    raise ValueError(f"{ascii(rate)[:40]} is not a number of frames a second, such as '25' or '30000/1001'")
+
+
+Rate = Annotated[Fraction, BeforeValidator(exact_rate)]
+"""Frames a second, read from text."""
+
+
 @dataclass(frozen=True)
 class EncodeSettings:
     """Settings that decide how every video of a data set is stored. All videos of a data set share them."""
@@ -36,7 +57,7 @@ class EncodeSettings:
     codec: str = "jpeg"  # `jpeg` (motion JPEG, every frame stands alone) or `h264` (12-frame closed groups).
     quality: int = 5  # Quality on ffmpeg's scale: 2 (best) to 31 for JPEG, CRF 0 (lossless) to 51 for H.264.
     short_side: int = 256  # Short side in pixels that larger videos are scaled down to.
-    fps: Fraction | None = None  # Frames a second. None: each source frame, at the source's average rate.
+    fps: Rate | None = None  # Frames a second. None: each source frame, at the source's average rate.
     max_frames: int | None = None  # Greatest number of frames stored of a video. None: all.
     keep_truncated: bool = False  # Whether to store what decodes of a damaged video rather than list it as failed.
 
@@ -72,6 +93,6 @@ def parse_rate(rate: str | float | Fraction | None) -> Fraction | None:
     if rate is None:
         return None
     try:
-        return Fraction(str(rate)).limit_denominator(1001)
-    except (ValueError, ZeroDivisionError):
+        return exact_rate(rate if isinstance(rate, Fraction) else str(rate)).limit_denominator(1001)
+    except ValueError:
         raise SettingsError(f"fps {rate!r} is not a number; write e.g. 12, 29.97 or 30000/1001") from None

@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 
 from vclimb.pipeline.dataset.check import FrameIndex
+from vclimb.pipeline.dataset.fields import Count, Sha256, TarName
 from vclimb.pipeline.system.digest import file_sha256
 from vclimb.pipeline.system.durable import sync, write_synced
 
@@ -27,13 +28,13 @@ _COPY_BYTES = 2**20
 
 @dataclass(frozen=True)
 class ShardFiles:
-    tar: str  # File name of the tar.
-    tar_bytes: int  # Size of the tar.
-    tar_sha256: str  # SHA-256 of the tar.
-    idx_sha256: str  # SHA-256 of the DALI index.
-    frames_sha256: str  # SHA-256 of the frame index.
-    n_videos: int  # Number of videos.
-    n_frames: int  # Number of frames of all videos.
+    tar: TarName  # File name of the tar.
+    tar_bytes: Count  # Size of the tar.
+    tar_sha256: Sha256  # SHA-256 of the tar.
+    idx_sha256: Sha256  # SHA-256 of the DALI index.
+    frames_sha256: Sha256  # SHA-256 of the frame index.
+    n_videos: Count  # Number of videos.
+    n_frames: Count  # Number of frames of all videos.
 
 
 def shard_paths(folder: Path, stem: str) -> tuple[Path, Path, Path]:

@@ -6,14 +6,19 @@ are merged only where the gap is less than a tenth of the second range.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from vclimb.pipeline.errors import DatasetError
+import pyarrow as pa
+
+from vclimb.pipeline.errors import DatasetError, TooManyFilesError
+from vclimb.pipeline.system.open_files import OPEN_FILES, open_files_explained, open_regular
 
 DEFAULT_CACHE_BYTES = 2**30
 MAX_GAP_SHARE = 0.1
@@ -25,7 +30,11 @@ class Storage(Protocol):
     bytes_read: int  # Number of bytes read from the disk or the network so far.
 
     def read(self, name: str) -> bytes:
-        """Read a whole file. Raises FileNotFoundError."""
+        """Read a whole file. Raises FileNotFoundError, and an OSError for what isn't a regular file."""
+        ...
+
+    def view(self, name: str) -> memoryview:
+        """The content of a file that is kept in use: mapped, without an open file, where it is on this machine."""
         ...
 
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -35,59 +44,58 @@ class Storage(Protocol):
     def close(self) -> None: ...
 
 
+_owners = itertools.count()
+
+
 class LocalStorage:
-    """A folder of this machine. Each file is opened once and read by `pread`, frame by frame."""
+    """A folder of this machine, whose files are read by `pread`, frame by frame, and stay open while they may."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.bytes_read = 0
-        self._files: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._owner = next(_owners)
+        weakref.finalize(self, OPEN_FILES.close, self._owner).atexit = False
 
     def __str__(self) -> str:
         return str(self.folder)
 
     def read(self, name: str) -> bytes:
-        data = (self.folder / name).read_bytes()
+        with open(open_regular(self.folder / name), "rb") as file:
+            data = file.read()
         self.bytes_read += len(data)
         return data
 
+    def view(self, name: str) -> memoryview:
+        os.close(open_regular(self.folder / name))
+        with open_files_explained(), pa.memory_map(str(self.folder / name)) as file:
+            return memoryview(file.read_buffer())  # the mapping stays, the file is closed
+
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        file = self._files.get(name)
-        if file is None:
-            file = self._open(name)
         try:
-            pieces = [os.pread(file, size, offset) for offset, size in ranges]
-        except OSError as error:  # of the disk, or of the network that it is mounted over
-            raise DatasetError(f"{self.folder / name} can't be read: {error.strerror}") from None
-        self.bytes_read += sum(map(len, pieces))
-        for piece, (offset, size) in zip(pieces, ranges, strict=True):
-            if len(piece) != size:
+            file = OPEN_FILES.get(self._owner, self.folder / name)
+        except TooManyFilesError:
+            raise
+        except OSError as error:
+            raise DatasetError(f"can't open {self.folder / name}: {error.strerror}") from None
+        for offset, size in ranges:
+            if offset + size > file.n_bytes:
                 raise DatasetError(
                     f"{self.folder / name} ends within the {size} bytes at byte {offset}; run vclimb verify"
                 )
+        try:
+            pieces = [os.pread(file.descriptor, size, offset) for offset, size in ranges]
+        except OSError as error:  # of the disk, or of the network that it is mounted over
+            raise DatasetError(f"{self.folder / name} can't be read: {error.strerror}") from None
+        self.bytes_read += sum(map(len, pieces))
+        if any(len(piece) != size for piece, (_, size) in zip(pieces, ranges, strict=True)):
+            raise DatasetError(f"{self.folder / name} was cut off while it was read; run vclimb verify")
         return pieces
 
-    def _open(self, name: str) -> int:
-        with self._lock:
-            if name not in self._files:
-                try:
-                    file = os.open(self.folder / name, os.O_RDONLY)
-                except OSError as error:
-                    raise DatasetError(f"can't open {self.folder / name}: {error.strerror}") from None
-                # Frames are read in random order, so reading ahead would be wasted.
-                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
-                self._files[name] = file
-            return self._files[name]
-
     def close(self) -> None:
-        with self._lock:
-            for file in self._files.values():
-                os.close(file)
-            self._files.clear()
+        OPEN_FILES.close(self._owner)
 
     def __reduce__(self) -> tuple[type[LocalStorage], tuple[Path]]:
-        return LocalStorage, (self.folder,)  # file handles don't travel between processes
+        return LocalStorage, (self.folder,)  # open files don't travel between processes
 
 
 class RemoteStorage:
@@ -114,6 +122,9 @@ class RemoteStorage:
         data: bytes = self._system.cat_file(f"{self._root}/{name}")
         self.bytes_read += len(data)
         return data
+
+    def view(self, name: str) -> memoryview:
+        return memoryview(self.read(name))
 
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         pieces_by_range = {range_: self._cached(name, range_) for range_ in ranges}

@@ -7,10 +7,12 @@ import hashlib
 import os
 from pathlib import Path
 
+from vclimb.pipeline.system.open_files import open_regular
+
 
 def file_sha256(path: Path | str) -> str:
     """SHA-256 of a file, as hex digits. The file is always read."""
-    with open(path, "rb") as file:
+    with open(open_regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -56,6 +56,26 @@ def replace_file(path: Path, data: bytes) -> None:
         raise
 
 
+def replace_in_order(files: Mapping[Path, bytes]) -> None:
+    """Replace files of one folder, one after another. The drafts of all are on the disk before the first is replaced.
+
+    A full disk therefore leaves the old files. Where the process is killed in between, the files that are still to be
+    replaced have their drafts beside them.
+    """
+    folder = next(iter(files)).parent
+    try:
+        for path, data in files.items():
+            write_synced(draft_of(path), data)
+        sync(folder)
+    except BaseException:
+        for path in files:
+            draft_of(path).unlink(missing_ok=True)
+        raise
+    for path in files:
+        os.replace(draft_of(path), path)
+        sync(folder)
+
+
 def replace_files(files: Mapping[Path, bytes]) -> None:
     """Replace many files, each for itself."""
     with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vclimb.pipeline.dataset.catalog import HEADER, Catalog
+from vclimb.pipeline.dataset.catalog import Catalog
+from vclimb.pipeline.dataset.header import HEADER
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.storage import LocalStorage

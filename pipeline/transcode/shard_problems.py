@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vclimb.pipeline.dataset.catalog import VIDEOS
-from vclimb.pipeline.dataset.check import FrameRanges, bad_h264_frames, bad_jpeg_frames
+from vclimb.pipeline.dataset.check import FileSlice, bad_h264_frames, bad_jpeg_frames
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import DALI_INDEX_VERSION
-from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.dataset.tar_members import tar_members
+from vclimb.pipeline.errors import DatasetError, DatasetFileError, TooManyFilesError
 from vclimb.pipeline.system.digest import file_sha256
+from vclimb.pipeline.system.open_files import open_regular
 from vclimb.pipeline.transcode.assembly import sample_json
 
 
@@ -52,32 +52,46 @@ def shard_problems(expected: Expected, number: int) -> list[Problem]:
     files = dataset.catalog.shards[number]
     tar, idx, frames = dataset.shard_paths(number)
     problems: list[Problem] = []
-    for path, digest in ((tar, files.tar_sha256), (idx, files.idx_sha256), (frames, files.frames_sha256)):
-        if not path.exists():
-            problems.append(Problem(path.name, None, "is missing"))
-        elif file_sha256(path) != digest:
-            problems.append(Problem(path.name, None, "its SHA-256 is not the recorded one"))
-    if len(videos) != files.n_videos:
-        problems.append(
-            Problem(VIDEOS, None, f"lists {len(videos)} videos in {tar.name}, which holds {files.n_videos}")
-        )
-    if not tar.exists():
+    digests = {tar: files.tar_sha256, idx: files.idx_sha256, frames: files.frames_sha256}
+    readable = {path for path, digest in digests.items() if _is_readable(path, digest, problems)}
+    try:
+        dataset.frame_indices.table(number)
+    except DatasetFileError as error:
+        if frames in readable:
+            problems.append(Problem(frames.name, None, error.problem))
+        readable.discard(frames)
+    if tar not in readable:
         return problems
     if tar.stat().st_size != files.tar_bytes:
         problems.append(Problem(tar.name, None, f"has {tar.stat().st_size} bytes, not {files.tar_bytes}"))
     members: dict[str, tuple[int, int]] = {}
     try:
-        with tarfile.open(tar) as archive:
-            for member in archive:  # members before a damaged place stay known
-                members[member.name] = member.offset_data, member.size
-    except (tarfile.TarError, OSError, ValueError) as error:
+        for member in tar_members(tar):  # members before a damaged place stay known
+            members[member.name] = member.offset, member.size
+    except ValueError as error:
         problems.append(Problem(tar.name, None, f"can't be read as a tar: {error}"))
     for video in videos:
         wrong = _sample_problems(dataset, tar, video, members, sample_json(video, expected.instances[video.key]))
         problems += [Problem(tar.name, video.key, what) for what in wrong]
-    if idx.exists():
+        if frames in readable:
+            problems += _frame_checksum_problems(dataset, tar, video)
+    if idx in readable:
         problems += [Problem(idx.name, key, what) for key, what in _index_problems(idx, videos, members)]
     return problems
+
+
+def _is_readable(path: Path, digest: str, problems: list[Problem]) -> bool:
+    """Compare a file with its digest. Return whether it can be read at all."""
+    try:
+        if file_sha256(path) != digest:
+            problems.append(Problem(path.name, None, "its SHA-256 is not the recorded one"))
+    except TooManyFilesError:
+        raise
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        problems.append(Problem(path.name, None, "is missing" if missing else f"can't be read: {error.strerror}"))
+        return False
+    return True
 
 
 def _sample_problems(
@@ -88,45 +102,48 @@ def _sample_problems(
     with dataset.open_video(video) as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != video.sha256:
             yield "the SHA-256 of its mp4 is not the recorded one"
-    if json_member := members.get(f"{video.key}.json"):
-        with open(tar, "rb") as archive:
-            archive.seek(json_member[0])
-            if archive.read(json_member[1]) != expected_json:
-                yield "its json is not what the catalog says of the video"
-    else:
+    offset, size = members.get(f"{video.key}.json", (0, -1))
+    if size < 0:
         yield "its json is missing"
+        return
+    with FileSlice(tar, offset, size) as file:
+        if size != len(expected_json) or file.read(size) != expected_json:
+            yield "its json is not what the catalog says of the video"
+
+
+def _frame_checksum_problems(dataset: StoredDataset, tar: Path, video: StoredVideo) -> Iterator[Problem]:
     try:
-        ranges = dataset.frame_ranges(video)
-        if not _in_order(ranges, video):
-            yield "its frame ranges don't lie one after another within its mp4"
-            return
+        dataset.frame_ranges(video)
         for frame in range(video.n_frames):  # one at a time: a long video does not fit in memory
             (data,), index = dataset.frame_indices.read(video.shard, np.array([video.first_frame + frame]))
             if zlib.crc32(data) != index[0, 2]:
-                yield f"frame {frame}: its bytes don't have the checksum of the frame index"
+                what = f"frame {frame}: its bytes don't have the checksum of the frame index"
+                yield Problem(tar.name, video.key, what)
+    except DatasetFileError as error:
+        yield Problem(error.file, video.key, error.problem)
     except DatasetError as error:
-        yield str(error)
-
-
-def _in_order(ranges: FrameRanges, video: StoredVideo) -> bool:
-    starts, sizes, ends = ranges[:, 0], ranges[:, 1], ranges.sum(axis=1)
-    within = (sizes > 0) & (sizes <= video.bytes) & (starts >= video.offset) & (ends <= video.offset + video.bytes)
-    return bool(within.all() and (starts[1:] >= ends[:-1]).all())
+        yield Problem(tar.name, video.key, str(error))
 
 
 def _index_problems(
     idx: Path, videos: Sequence[StoredVideo], members: dict[str, tuple[int, int]]
 ) -> Iterator[tuple[str | None, str]]:
-    head, *lines = idx.read_text("utf-8", "replace").removesuffix("\n").split("\n")
-    if head != f"{DALI_INDEX_VERSION} {len(videos)}" or len(lines) != len(videos):
-        yield None, f"its first line is {head!r} for {len(videos)} videos and {len(lines)} lines"
-    for video, line in zip(videos, lines, strict=False):
-        expected = " ".join(
+    expected = [
+        " ".join(
             f"{suffix} {offset} {size} {video.key}.{suffix}"
             for suffix in ("mp4", "json")
             for offset, size in [members.get(f"{video.key}.{suffix}", (0, 0))]
         )
-        if line != expected:
+        for video in videos
+    ]
+    most = len(f"{DALI_INDEX_VERSION} {len(videos)}\n") + sum(len(line) + 1 for line in expected)
+    with open(open_regular(idx), "rb") as file:
+        text = file.read(most + 1).decode("utf-8", "replace")
+    head, *lines = text.removesuffix("\n").split("\n")
+    if head != f"{DALI_INDEX_VERSION} {len(videos)}" or len(lines) != len(videos):
+        yield None, f"its first line is {head[:40]!r} for {len(videos)} videos and {len(lines)} lines"
+    for video, line, right in zip(videos, lines, expected, strict=False):
+        if line != right:
             yield video.key, "its line is not that of the tar"
 
 
@@ -134,13 +151,11 @@ def frame_problems(dataset: StoredDataset, number: int, videos: Sequence[StoredV
     """Decode every frame of some videos of a shard. Problems that `shard_problems` reports are not reported again."""
     tar = dataset.shard_paths(number)[0]
     problems: list[Problem] = []
-    if not tar.exists():
+    if not tar.is_file():
         return problems
     for video in videos:
         try:
-            ranges = np.asarray(dataset.frame_ranges(video))
-            if not _in_order(ranges, video):
-                continue
+            ranges = dataset.frame_ranges(video)
             if video.codec == "jpeg":
                 bad = list(bad_jpeg_frames(tar, ranges, video.width, video.height))
             else:
@@ -148,6 +163,8 @@ def frame_problems(dataset: StoredDataset, number: int, videos: Sequence[StoredV
                     bad = list(bad_h264_frames(file, ranges, video.width, video.height))
         except DatasetError:
             continue
+        except TooManyFilesError:
+            raise
         except OSError as error:
             bad = [(0, f"can't be read: {error.strerror}")]
         problems += [Problem(tar.name, video.key, f"frame {frame}: {what}") for frame, what in bad]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vclimb.pipeline.dataset.catalog import HEADER
+from vclimb.pipeline.dataset.header import HEADER
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.folders import held_folder, writable
 from vclimb.pipeline.transcode.assembly import RECORDS

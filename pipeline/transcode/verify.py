@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vclimb.pipeline.dataset.catalog import ERRORS, HEADER, INSTANCES, VIDEOS, read_header
+from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.header import ERRORS, HEADER, INSTANCES, VIDEOS, read_digested, read_header
 from vclimb.pipeline.dataset.storage import LocalStorage
+from vclimb.pipeline.dataset.tables import read_errors
+from vclimb.pipeline.errors import DatasetFileError, TooManyFilesError
 from vclimb.pipeline.system.cores import require_workers
-from vclimb.pipeline.system.digest import file_sha256
+from vclimb.pipeline.system.open_files import open_files_explained
 from vclimb.pipeline.system.pool import Call, LostCall, WorkerPool
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.pipeline.transcode.shard_problems import Expected, Problem, frame_problems, shard_problems
@@ -66,9 +69,25 @@ def verify(
     workers = require_workers(workers)
     unfinished = (folder / WORK).exists()
     problems = list(_catalog_problems(folder))
-    if any(problem.file in (VIDEOS, INSTANCES) for problem in problems):  # without tables, shards can't be checked
+    try:  # without tables that fit together, shards can't be checked
+        if any(problem.file in (VIDEOS, INSTANCES) for problem in problems):
+            return VerifyReport(0, 0, 0, decode, unfinished, problems)
+        dataset = _opened(folder)
+    except DatasetFileError as error:
+        problems.append(Problem(error.file, None, error.problem))
         return VerifyReport(0, 0, 0, decode, unfinished, problems)
-    dataset = StoredDataset.open(folder)
+    with open_files_explained():
+        return _verify(dataset, problems, decode, unfinished, workers, progress)
+
+
+def _verify(
+    dataset: StoredDataset,
+    problems: list[Problem],
+    decode: bool,
+    unfinished: bool,
+    workers: int,
+    progress: bool | None,
+) -> VerifyReport:
     problems += _stray_files(dataset)
     tasks = [task for number in sorted(dataset.catalog.shards) for task in _tasks(dataset, number, decode)]
     results = _results(dataset, tasks, min(workers, len(tasks)))
@@ -97,6 +116,8 @@ class _Task:
                 videos = expected.videos[self.shard][self.start : self.stop]
                 return frame_problems(expected.dataset, self.shard, videos)
             return shard_problems(expected, self.shard)
+        except TooManyFilesError:
+            raise
         except OSError as error:
             tar = expected.dataset.shard_paths(self.shard)[0]
             return [Problem(Path(error.filename or tar).name, None, f"can't be read: {error.strerror}")]
@@ -132,7 +153,7 @@ _expected_by_worker: Expected | None = None
 
 def _open_dataset(folder: Path) -> None:
     global _expected_by_worker
-    _expected_by_worker = Expected(StoredDataset.open(folder))
+    _expected_by_worker = Expected(_opened(folder))
 
 
 def _in_worker(task: _Task) -> list[Problem]:
@@ -140,13 +161,24 @@ def _in_worker(task: _Task) -> list[Problem]:
     return task.problems(_expected_by_worker)
 
 
+def _opened(folder: Path) -> StoredDataset:
+    """Open a data set whose errors.jsonl may be damaged."""
+    storage = LocalStorage(folder)
+    return StoredDataset(storage, Catalog.read(storage, with_errors=False))
+
+
 def _catalog_problems(folder: Path) -> Iterator[Problem]:
-    expected = read_header(LocalStorage(folder))["files"]
+    storage = LocalStorage(folder)
+    header = read_header(storage)
     for name in (VIDEOS, INSTANCES, ERRORS):
-        if not (folder / name).exists():
-            yield Problem(name, None, "is missing")
-        elif file_sha256(folder / name) != expected[name]:
-            yield Problem(name, None, f"its SHA-256 is not the one in {HEADER}")
+        try:
+            data, source = read_digested(storage, header, name)
+            if name == ERRORS:
+                read_errors(data, source.totals.errors)
+        except DatasetFileError as error:
+            yield Problem(name, None, error.problem)
+        except ValueError as error:
+            yield Problem(name, None, str(error))
 
 
 def _stray_files(dataset: StoredDataset) -> Iterator[Problem]:
