@@ -98,6 +98,11 @@ def plain(text: str) -> str:
     return f"[none]{escape(body)}{chr(92) * 2 * (len(text) - len(text.rstrip(chr(92))))}[/none]"
 
 
+def brief(text: str, length: int = 100) -> str:
+    """Escape a text like `plain`, and cut one that is longer than a line: others may have written it."""
+    return plain(text if len(text) <= length else text[:length] + "...")
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

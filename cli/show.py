@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import vclimb
-from vclimb.cli.console import explain_errors, out, plain, print_json
+from vclimb.cli.console import brief, explain_errors, out, plain, print_json
 from vclimb.cli.train_summary import percent, print_run
 
 _SHOWN_CLASSES = 5
@@ -45,8 +45,9 @@ def _print_classes(metrics: vclimb.RunMetrics) -> None:
     """Print the classes of lowest and of highest accuracy."""
     known = [(accuracy, name) for name, accuracy in metrics.accuracy_per_class.items() if accuracy is not None]
     known.sort(key=lambda pair: pair[0])
-    texts = [f"{plain(name)} {percent(accuracy)}" for accuracy, name in known]
-    if len(texts) > 2 * _SHOWN_CLASSES:
+    shown = known if len(known) <= 2 * _SHOWN_CLASSES else [*known[:_SHOWN_CLASSES], *known[-_SHOWN_CLASSES:]]
+    texts = [f"{brief(name)} {percent(accuracy)}" for accuracy, name in shown]
+    if len(shown) < len(known):
         out.print(f"worst classes: {', '.join(texts[:_SHOWN_CLASSES])}")
         out.print(f"best classes: {', '.join(texts[: -_SHOWN_CLASSES - 1 : -1])}")
     else:

@@ -7,7 +7,9 @@ from pathlib import Path
 from rich.table import Table
 
 import vclimb
-from vclimb.cli.console import new_table, out, plain, warn
+from vclimb.cli.console import brief, new_table, out, plain, warn
+
+_SHOWN_TASKS = 50
 
 _FIGURES = {
     "Acc": "acc",
@@ -23,14 +25,14 @@ def print_run(folder: Path, metrics: vclimb.RunMetrics) -> None:
     scenario = metrics.scenario
     state = "" if metrics.complete else f" [yellow](unfinished: {len(metrics.R)} of {scenario.n_tasks} tasks)[/]"
     out.print(
-        f"[bold]{plain(metrics.method)}[/] on {plain(scenario.name)}: {scenario.n_tasks} tasks, "
-        f"{len(scenario.classes)} classes, {metrics.protocol} protocol, seed {metrics.seed}{state}"
+        f"[bold]{brief(metrics.method)}[/] on {brief(scenario.name)}: {scenario.n_tasks} tasks, "
+        f"{len(scenario.classes)} classes, {brief(metrics.protocol)} protocol, seed {metrics.seed}{state}"
     )
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     for _ in metrics.classifiers:
         grid.add_column(justify="right")
-    names = [name if name != metrics.classifier else f"[bold]{name}[/]" for name in metrics.classifiers]
+    names = [brief(name) if name != metrics.classifier else f"[bold]{brief(name)}[/]" for name in metrics.classifiers]
     grid.add_row("classifier", *names)
     for title, name in _FIGURES.items():
         grid.add_row(title, *(percent(getattr(accuracies, name)) for accuracies in metrics.classifiers.values()))
@@ -44,25 +46,36 @@ def print_run(folder: Path, metrics: vclimb.RunMetrics) -> None:
             f"as {plain(str(metrics.codec))}, "
             f"{memory.bytes_on_disk:,} bytes on disk ({memory.bytes_per_frame or 0:,.0f} a frame)"
         )
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in sorted(metrics.seconds.items(), key=lambda kv: -kv[1]))
-    out.print(f"time: {sum(metrics.seconds.values()):.1f} s ({parts}) on {plain(metrics.device)}")
+    parts = [f"{brief(name)} {value:.1f}" for name, value in sorted(metrics.seconds.items(), key=lambda kv: -kv[1])]
+    out.print(f"time: {sum(metrics.seconds.values()):.1f} s ({', '.join(parts)}) on {brief(metrics.device)}")
     if skipped := sum(task.skipped_clips for task in metrics.tasks):
         out.print(f"[yellow]{skipped} clips were replaced by others, as their bytes are damaged[/] (events.jsonl)")
     out.print(f"run: [bold]{plain(str(folder))}[/]")
 
 
 def _print_matrix(metrics: vclimb.RunMetrics) -> None:
-    """Print R: a row for each task learned, a column for each task evaluated."""
+    """Print R: a row for each task learned, a column for each task evaluated; of many, some that are spread evenly."""
+    rows, columns = _spread(len(metrics.R)), _spread(metrics.scenario.n_tasks)
     table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), title_justify="left", title_style="dim")
-    table.title = f"accuracy in % on each task (columns) after each task (rows), {metrics.classifier} classifier"
+    title = f"accuracy in % on each task (columns) after each task (rows), {brief(metrics.classifier)} classifier"
+    left_out = metrics.scenario.n_tasks - len(columns)
+    table.title = title + (f"; {left_out} tasks are left out here, --json prints all" if left_out else "")
     table.add_column("after", style="dim", justify="right")
-    for task in range(metrics.scenario.n_tasks):
+    for task in columns:
         table.add_column(str(task + 1), justify="right")
     table.add_column("Acc", justify="right", style="bold")
-    for number, (row, acc) in enumerate(zip(metrics.R, metrics.acc_after_each_task, strict=True)):
-        cells = ["" if value is None else f"{100 * value:.1f}" for value in row]
+    for number in rows:
+        values, acc = metrics.R[number], metrics.acc_after_each_task[number]
+        cells = ["" if (value := values[task]) is None else f"{100 * value:.1f}" for task in columns]
         table.add_row(str(number + 1), *cells, "-" if acc is None else f"{100 * acc:.1f}")
     out.print(table)
+
+
+def _spread(count: int) -> list[int]:
+    """Choose numbers below `count`: all, or `_SHOWN_TASKS` that are spread evenly, with the first and the last."""
+    if count <= _SHOWN_TASKS:
+        return list(range(count))
+    return [number * (count - 1) // (_SHOWN_TASKS - 1) for number in range(_SHOWN_TASKS)]
 
 
 def print_plan(plan: vclimb.RunPlan) -> None:

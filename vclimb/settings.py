@@ -23,7 +23,12 @@ from pydantic.fields import FieldInfo
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.suggestion import suggestion
+from vclimb.pipeline.system.small_files import read_small
 from vclimb.setting_words import words_for_range, words_for_type
+
+_MAX_BYTES = 8 * 2**20  # of a file of settings
+_MAX_DEPTH = 32
+_MAX_SHOWN = 300  # characters of a value in a message
 
 Table = dict[str, Any]
 MoreSettings = Mapping[str, Any] | Iterable[str]
@@ -85,12 +90,27 @@ def from_table(kind: type[SettingsT], table: Mapping[str, Any], prefix: str = ""
 def read_table(path: Path | str) -> Table:
     """Read a TOML file of settings; errors are SettingsErrors."""
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
+        table = tomllib.loads(read_small(path, _MAX_BYTES).decode("utf-8"))
     except OSError as error:
         raise SettingsError(f"settings {str(path)!r} can't be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings {str(path)!r} are not TOML: {error}") from None
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with thousands of digits
+        raise SettingsError(f"settings {str(path)!r} are not TOML: {str(error)[:_MAX_SHOWN]}") from None
+    except RecursionError:
+        raise SettingsError(f"settings {str(path)!r} are nested too deeply") from None
+    if _depth(table) > _MAX_DEPTH:
+        raise SettingsError(f"settings {str(path)!r} are nested too deeply; allowed: {_MAX_DEPTH} levels")
+    return table
+
+
+def _depth(table: Table) -> int:
+    """Number of levels of tables and lists, one for a table without any."""
+    level: list[Any] = [table]
+    depth = 0
+    while level:
+        inner = [value for outer in level for value in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [value for value in inner if isinstance(value, dict | list)]
+        depth += 1
+    return depth
 
 
 def merged(*tables: Mapping[str, Any]) -> Table:
@@ -219,12 +239,14 @@ def _sentence(kind: type[Settings], table: Mapping[str, Any], error: ValidationE
     first = next((other for other in alike if other["type"] in _RANGES), first)
     reason, name, value = first["type"], place.name, place.value
     if reason == "extra_forbidden" and not place.within:
-        return f"setting {name!r} is not known; {suggestion(str(first['loc'][-1]), place.parent.model_fields)}"
+        hint = suggestion(str(first["loc"][-1]), place.parent.model_fields)
+        return f"setting {_shortened(repr(name))} is not known; {hint}"
     if reason == "missing" and not place.within:
         return f"setting {name!r} is missing; give it a value"
     if isinstance(cause := first.get("ctx", {}).get("error"), SettingsError):
         return str(cause)
     shown = f"{value:g}" if isinstance(value, float) else repr(list(value) if isinstance(value, tuple) else value)
+    shown = _shortened(shown)
     annotation = None if place.field is None else place.field.annotation
     if reason in _RANGES and place.field is not None:
         return (
@@ -238,3 +260,7 @@ def _sentence(kind: type[Settings], table: Mapping[str, Any], error: ValidationE
     sentence = " ".join(first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ").split())
     part = ".".join(map(str, place.within))
     return f"setting {name!r} is {shown}: {part and part + ': '}{sentence}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from vclimb.training.run_metrics import Accuracies, MemoryFacts, RunMetrics, Sce
 
 _ACCURACIES = TypeAdapter(Accuracies)
 _RECORDS = TypeAdapter(list[TaskRecord])
+_COUNTS = TypeAdapter(dict[str, dict[Literal["accuracy_per_class", "confusion"], list[Any]]])
+_FORWARD = TypeAdapter(list[tuple[float, float]])
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Measurements:
     matrices: dict[str, AccuracyMatrix] = field(default_factory=dict)
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     tasks: list[TaskRecord] = field(default_factory=list)
-    forward: list[list[float]] = field(default_factory=list)
+    forward: list[tuple[float, float]] = field(default_factory=list)
 
     def add(self, counted: Mapping[str, PredictionCounts], record: TaskRecord) -> None:
         """Add the evaluation after a task, and the task's record.
@@ -63,7 +65,8 @@ class Measurements:
         `evaluation.forward_accuracies` says how both are measured. None where they were not.
         """
         later = self.forward[1:]
-        return float(np.mean([before - initial for before, initial in later])) if later else None
+        gained = float(np.mean([before - initial for before, initial in later])) if later else np.nan
+        return None if np.isnan(gained) else gained
 
     def to_metrics(self, run: RunContext) -> RunMetrics:
         """Make the metrics of a run from all measurements.
@@ -113,9 +116,16 @@ class Measurements:
 
     @classmethod
     def from_state(cls, n_classes: Sequence[int], state: dict[str, Any]) -> Measurements:
+        """Restore what `state_dict` returned; a ValueError or KeyError where it is another scenario's."""
         matrices = {name: AccuracyMatrix.from_json(stored) for name, stored in state["matrices"].items()}
         tasks = _RECORDS.validate_python(state["tasks"])
-        return cls(tuple(n_classes), matrices, state["counts"], tasks, state["forward"])
+        counts, forward = _COUNTS.validate_python(state["counts"]), _FORWARD.validate_python(state["forward"])
+        for name, matrix in matrices.items():
+            if matrix.n_classes != tuple(n_classes) or matrix.n_learned != len(tasks):
+                raise ValueError(f"the accuracies of classifier {name} are those of other tasks")
+        if bool(counts) != bool(tasks) or not counts.keys() <= matrices.keys():
+            raise ValueError("the counts of predictions are not those of the classifiers")
+        return cls(tuple(n_classes), matrices, counts, tasks, forward)
 
 
 def memory_facts(usage: MemoryUsage) -> MemoryFacts:

@@ -142,7 +142,7 @@ class RunFolder:
                 replace_file(self.path / CONFIG, moved.to_toml().encode())
 
     def write_metrics(self, metrics: RunMetrics) -> None:
-        text = json.dumps(metrics.to_json(), indent=1)
+        text = json.dumps(metrics.to_json(), indent=1, allow_nan=False)
         with writable(self.path):
             replace_file(self.path / METRICS, text.encode())
 

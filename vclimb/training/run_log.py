@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.folders import writable
 from vclimb.training.events import Event
+
+_BLOCK = 1 << 16
 
 
 class RunLog:
@@ -41,19 +44,24 @@ class RunLog:
 
 
 class EventFile(RunLog):
-    """`events.jsonl`: a JSON object a line, only ever appended to."""
+    """`events.jsonl`: a JSON object a line, only ever appended to. A line is written whole or not at all."""
 
     def __init__(self, path: Path) -> None:
         self._folder = path.parent
         with writable(self._folder):
-            _end_line(path)
-            self._file: TextIO = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
+            _cut_half_line(path)
 
     def record(self, event: Event) -> None:
-        line = json.dumps(event.to_json(), ensure_ascii=False)
+        line = json.dumps(event.to_json(), ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with writable(self._folder):
-            self._file.write(line + "\n")
-            self._file.flush()
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                while line:
+                    line = line[self._file.write(line) :]
+            except OSError:
+                self._file.truncate(end)
+                raise
 
     def close(self) -> None:
         self._file.close()
@@ -69,14 +77,18 @@ class TensorBoardLog(RunLog):
             raise SettingsError(
                 "log.tensorboard needs the package tensorboard; pip install 'vclimb[tensorboard]', or leave it off"
             ) from None
-        self._writer = SummaryWriter(str(folder))
+        self._folder = folder
+        with writable(folder):
+            self._writer = SummaryWriter(str(folder))
 
     def record(self, event: Event) -> None:
-        for name, (value, step) in scalars_of(event).items():
-            self._writer.add_scalar(name, value, step)
+        with writable(self._folder):
+            for name, (value, step) in scalars_of(event).items():
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._writer.close()
+        with writable(self._folder):
+            self._writer.close()
 
 
 class WandbLog(RunLog):
@@ -126,10 +138,14 @@ def scalars_of(event: Event) -> dict[str, tuple[float, int]]:
     return {}
 
 
-def _end_line(path: Path) -> None:
-    """End a line that a killed run left half written."""
-    if path.exists() and path.stat().st_size:
-        with path.open("rb+") as file:
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+def _cut_half_line(path: Path) -> None:
+    """Cut off a last line that a killed run left half written, so that every line is an event."""
+    with path.open("rb+") as file:
+        position = file.seek(0, os.SEEK_END)
+        line_end = -1
+        while position and line_end < 0:
+            start = max(0, position - _BLOCK)
+            file.seek(start)
+            line_end = file.read(position - start).rfind(b"\n")
+            position = start
+        file.truncate(position + line_end + 1)

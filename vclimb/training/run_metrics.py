@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.system.small_files import read_small
+from vclimb.pipeline.system.validation import first_problem
 
-Number = float | None
-"""A figure; None where it was not measured."""
+# Figures; None where they were not measured.
+Fraction = Annotated[float, Field(ge=0, le=1)] | None
+Change = Annotated[float, Field(ge=-1, le=1)] | None
+Ratio = Annotated[float, Field(ge=0, le=1e15)] | None
 
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
+Text = Annotated[str, Field(max_length=10_000)]
+Phases = Annotated[Mapping[Text, Seconds], Field(max_length=100)]
+
+# A matrix of confusion of 5,000 classes is smaller.
+_MAX_BYTES = 256 * 2**20
+_MAX_SHOWN = 300  # characters of a message
 # These fields open the file, so that a reader sees first which run it is.
 _FIRST = ("complete", "vclimb_version", "dataset", "scenario", "method", "protocol", "seed", "device", "classifier")
 
@@ -34,13 +47,13 @@ class MemoryFacts:
         source_frames: Number of frames of the instances that exemplars were made from.
     """
 
-    videos: int
-    frames: int
-    payload_bytes: int
-    bytes_on_disk: int
-    allocated_bytes: int
-    bytes_per_frame: Number
-    source_frames: int
+    videos: Count
+    frames: Count
+    payload_bytes: Count
+    bytes_on_disk: Count
+    allocated_bytes: Count
+    bytes_per_frame: Ratio
+    source_frames: Count
 
 
 @dataclass(frozen=True)
@@ -54,12 +67,12 @@ class ScenarioFacts:
         left_out: Problem -> number of instances that the data set can't give.
     """
 
-    name: str
-    origin: str
-    n_tasks: int
-    classes: tuple[str, ...]
-    evaluation_split: str
-    left_out: Mapping[str, int]
+    name: Text
+    origin: Text
+    n_tasks: Count
+    classes: tuple[Text, ...]
+    evaluation_split: Text
+    left_out: Mapping[Text, Count]
 
 
 @dataclass(frozen=True)
@@ -77,18 +90,18 @@ class TaskRecord:
         gpu_idle_share: Share of the training time in which the GPU had no step to compute; None without a GPU.
     """
 
-    task: int
-    classes: tuple[str, ...]
-    train_instances: int
-    replay_exemplars: int
-    epochs: int
-    selected_epoch: int | None
-    steps: int
-    skipped_clips: int
+    task: Count
+    classes: tuple[Text, ...]
+    train_instances: Count
+    replay_exemplars: Count
+    epochs: Count
+    selected_epoch: Count | None
+    steps: Count
+    skipped_clips: Count
     memory: MemoryFacts | None
-    seconds: Mapping[str, float]
-    loader_wait_share: Number
-    gpu_idle_share: Number
+    seconds: Phases
+    loader_wait_share: Ratio
+    gpu_idle_share: Ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,18 +121,30 @@ class Accuracies:
         average_incremental_accuracy: Mean of `acc_after_each_task`.
     """
 
-    R: tuple[tuple[Number, ...], ...]
-    classes_per_task: tuple[int, ...]
-    acc: Number
-    acc_after_each_task: tuple[Number, ...]
-    bwf: Number
-    bwf_after_each_task: tuple[Number, ...]
-    average_incremental_accuracy: Number
-    acc_by_class: Number
-    acc_by_class_after_each_task: tuple[Number, ...]
-    bwf_by_class: Number
-    bwf_by_class_after_each_task: tuple[Number, ...]
-    average_incremental_accuracy_by_class: Number
+    R: tuple[tuple[Fraction, ...], ...]
+    classes_per_task: tuple[Annotated[int, Field(ge=1, lt=2**31)], ...]
+    acc: Fraction
+    acc_after_each_task: tuple[Fraction, ...]
+    bwf: Change
+    bwf_after_each_task: tuple[Change, ...]
+    average_incremental_accuracy: Fraction
+    acc_by_class: Fraction
+    acc_by_class_after_each_task: tuple[Fraction, ...]
+    bwf_by_class: Change
+    bwf_by_class_after_each_task: tuple[Change, ...]
+    average_incremental_accuracy_by_class: Fraction
+
+    def __post_init__(self) -> None:
+        """Check that the fields fit each other."""
+        n_learned, n_tasks = len(self.R), len(self.classes_per_task)
+        _require(1 <= n_learned <= n_tasks, "R", f"{n_learned} rows", f"1 to {n_tasks}, the number of tasks")
+        lengths = {len(row) for row in self.R}
+        _require(lengths == {n_tasks}, "R", f"rows of {sorted(lengths)} values", f"{n_tasks} in each, one for each task")
+        for name in ("acc", "bwf", "acc_by_class", "bwf_by_class"):
+            after_each: tuple[float | None, ...] = getattr(self, f"{name}_after_each_task")
+            place = f"{name}_after_each_task"
+            _require(len(after_each) == n_learned, place, f"{len(after_each)} values", f"{n_learned}, as many as R")
+            _require(after_each[-1] == getattr(self, name), name, repr(getattr(self, name)), f"the last of {place}")
 
     @property
     def matrix(self) -> npt.NDArray[np.float64]:
@@ -152,22 +177,42 @@ class RunMetrics(Accuracies):
     """
 
     complete: bool
-    vclimb_version: str
-    dataset: str
+    vclimb_version: Text
+    dataset: Text
     scenario: ScenarioFacts
-    method: str
-    protocol: str
-    seed: int
-    device: str
-    classifier: str
-    forward_transfer: Number
-    accuracy_per_class: Mapping[str, Number]
-    confusion: tuple[tuple[int, ...], ...]
+    method: Text
+    protocol: Text
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
+    device: Text
+    classifier: Text
+    forward_transfer: Change
+    accuracy_per_class: Mapping[Text, Fraction]
+    confusion: tuple[tuple[Count, ...], ...]
     memory: MemoryFacts | None
-    codec: str | None
-    seconds: Mapping[str, float]
-    classifiers: Mapping[str, Accuracies]
+    codec: Text | None
+    seconds: Phases
+    classifiers: Annotated[Mapping[Text, Accuracies], Field(max_length=20)]
     tasks: tuple[TaskRecord, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        n_learned, n_tasks, classes = len(self.R), len(self.classes_per_task), self.scenario.classes
+        n_classes = len(classes)
+        _require(self.scenario.n_tasks == n_tasks, "scenario.n_tasks", str(self.scenario.n_tasks), f"{n_tasks}")
+        _require(self.complete == (n_learned == n_tasks), "complete", f"{self.complete}", f"{n_learned == n_tasks}")
+        _require(sum(self.classes_per_task) == n_classes, "scenario.classes", f"{n_classes} names", "those of all tasks")
+        _require(len(set(classes)) == n_classes, "scenario.classes", "a name twice", "each class once")
+        _require(
+            tuple(self.accuracy_per_class) == classes, "accuracy_per_class", "other classes", "those of the scenario"
+        )
+        is_square = len(self.confusion) == n_classes and all(len(row) == n_classes for row in self.confusion)
+        _require(is_square, "confusion", "another shape", f"{n_classes} rows of {n_classes} counts")
+        numbers = [record.task for record in self.tasks]
+        learned = f"those of tasks 0 to {n_learned - 1}"
+        _require(numbers == list(range(n_learned)), "tasks", f"{len(numbers)} records", learned)
+        _require(self.classifier in self.classifiers, "classifier", "an unknown name", "one of classifiers")
+        alike = all(other.classes_per_task == self.classes_per_task for other in self.classifiers.values())
+        _require(alike, "classifiers", "other tasks", "those of classes_per_task")
 
     @classmethod
     def load(cls, path: Path | str) -> RunMetrics:
@@ -178,7 +223,7 @@ class RunMetrics(Accuracies):
             DatasetError: the file can't be read, or does not hold a run's metrics.
         """
         try:
-            text = Path(path).read_bytes()
+            text = read_small(path, _MAX_BYTES)
             _HEADER.validate_json(text)
             return _ADAPTER.validate_json(text, strict=True)
         except FileNotFoundError:
@@ -186,16 +231,19 @@ class RunMetrics(Accuracies):
         except OSError as error:
             raise DatasetError(f"{path} can't be read: {error.strerror}") from None
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            reason = f"{field}: {first['msg']}" if field else first["msg"]
-            raise DatasetError(f"{path} holds no metrics of a run: {reason}") from None
+            raise DatasetError(f"{path} holds no metrics of a run: {first_problem(error)[:_MAX_SHOWN]}") from None
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to the content of `metrics.json`."""
-        table = _ADAPTER.dump_python(self, mode="json")
+        """Convert to the content of `metrics.json`. A figure that is NaN is None: JSON has no NaN."""
+        table = json.loads(_ADAPTER.dump_json(self))
         first = {name: table[name] for name in _FIRST}
         return {**vars(_Header()), **first, **table}
+
+
+def _require(is_so: bool, field: str, found: str, needed: str) -> None:
+    """Refuse a field that does not fit the others, where it isn't so."""
+    if not is_so:
+        raise ValueError(f"field {field} has {found}; it needs {needed}")
 
 
 @dataclass(frozen=True)

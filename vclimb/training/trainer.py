@@ -26,6 +26,7 @@ from vclimb.training.measurements import Measurements, memory_facts
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.run_metrics import RunMetrics, TaskRecord
+from vclimb.training.stored_state import StoredState, check_optimizer, restoring
 from vclimb.training.task_data import RunTaskData
 from vclimb.training.task_training import TaskTraining
 from vclimb.training.training_data import TrainingItems
@@ -109,7 +110,7 @@ class Trainer:
             if run.config.compute.forward_transfer:
                 with self._phase(state, "forward_transfer"):
                     accuracies = forward_accuracies(run, info.number)
-                self._measured.forward = [*self._measured.forward[: info.number], list(accuracies)]
+                self._measured.forward = [*self._measured.forward[: info.number], accuracies]
             run.method.begin_task(info, run.learner.model)
             if run.method.restarts:
                 run.learner.restart(info.n_classes)
@@ -190,28 +191,53 @@ class Trainer:
         )
         if tree is None:
             return TaskState(TaskInfo(0, classes_per_task))
-        if tree["data"] != run.data.digest:
+        with restoring(self._folder.checkpoints):
+            state = self._restored(tree)
+        if state is None and run.processes.is_first:  # a kill may have come before they were written
+            self._folder.write_metrics(self._measured.to_metrics(run))
+        return state
+
+    def _restored(self, tree: dict[str, Any]) -> TaskState | None:
+        """Restore the state of a checkpoint; None after the last task."""
+        run, classes_per_task = self._run, self._run.data.classes_per_task
+        stored = StoredState.model_validate(tree)
+        if stored.data != run.data.digest:
             raise CheckpointError(
                 f"run {self._folder.path} was started on different data: the videos, classes or instances in "
                 f"{run.config.data} have changed. Resume with the original data"
             )
         self._measured = Measurements.from_state(classes_per_task, tree["measured"])
-        if tree["phase"] == COMPLETE:
-            if run.processes.is_first:  # a kill may have come before they were written
-                self._folder.write_metrics(self._measured.to_metrics(run))
+        n_learned = len(self._measured.tasks)
+        if n_learned != (len(classes_per_task) if stored.phase == COMPLETE else stored.task):
+            raise ValueError(f"it has measured {n_learned} tasks, and task {stored.task + 1} is under way")
+        if stored.phase == COMPLETE:
             return None
+        best = tree["best"]
+        if best is not None:
+            run.learner.model.restore(best["network"]["model"])
+            float(best["score"]), int(best["epoch"])
         run.learner.model.restore(tree["model"])
         run.method.load_state_dict(tree["method"], run.learner.model)
-        fields = ("phase", "stream", "replayed", "steps", "skipped", "best")
-        state = TaskState(TaskInfo(tree["task"], classes_per_task), **{name: tree[name] for name in fields})
-        state.clock.seconds = tree["seconds"]
+        state = TaskState(
+            TaskInfo(stored.task, classes_per_task),
+            stored.phase,
+            stored.stream and stored.stream.model_dump(),
+            stored.replayed,
+            stored.steps,
+            stored.skipped,
+            best=best,
+        )
+        state.clock.seconds = dict(stored.seconds)
         if state.stream is not None:
+            check_optimizer(tree["optimizer"], run.learner.model)
+            run.learner.begin_task(tree)
+            run.learner.end_task()
             self._loaded = tree
             ranks = tree["rng"]
             if run.processes.rank < len(ranks):
                 set_rng_state(ranks[run.processes.rank], run.processes.device)
             else:  # there are more processes than before
-                torch.manual_seed(run.seed(tree["task"], 1, run.processes.rank))
+                torch.manual_seed(run.seed(stored.task, 1, run.processes.rank))
         return state
 
     def _save(self, state: TaskState, phase: str, stream: ClipStream | None = None) -> None:

@@ -1,0 +1,84 @@
+"""The plain values of a run's checkpoint, checked when a run is resumed, and the border for its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from vclimb.pipeline.errors import VclimbError
+from vclimb.training.checkpoint import CheckpointError, checkpoints
+from vclimb.training.run_metrics import Count, Phases
+
+_MAX_SHOWN = 300  # characters of a message
+# What code that restores a state may raise where the state is another one's.
+_MISFITS = (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, OverflowError, VclimbError)
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class StreamPosition(_Stored):
+    """Place in the training clips of a task: an epoch, and a batch of it."""
+
+    epoch: Count
+    position: Count
+
+
+class StoredState(_Stored):
+    """Plain values of a checkpoint. Others in the tree, such as the network, are checked where they are restored.
+
+    Attributes:
+        data: Digest of the videos, classes and instances that the run trains on.
+        task: Number of the task that is under way, from 0.
+        phase: Phase that is resumed.
+        stream: Place in the training clips; None before training begins.
+        replayed: Number of exemplars that are trained on.
+        steps: Number of training steps of the task so far.
+        skipped: Number of clips of the task that were replaced, since their bytes are damaged.
+        seconds: Phase -> wall time.
+    """
+
+    data: str
+    task: Count
+    phase: Literal["train", "memory", "complete"]
+    stream: StreamPosition | None
+    replayed: Count
+    steps: Count
+    skipped: Count
+    seconds: Phases
+
+
+@contextmanager
+def restoring(folder: Path) -> Iterator[None]:
+    """Turn the errors of a block that restores the newest checkpoint of a folder into a `CheckpointError`.
+
+    A checkpoint that is not damaged may still be one of another network, another method, or other code.
+    """
+    try:
+        yield
+    except (CheckpointError, torch.OutOfMemoryError):
+        raise
+    except _MISFITS as error:
+        newest = checkpoints(folder)[-1:]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_SHOWN]
+        raise CheckpointError(
+            f"the checkpoint {newest[0] if newest else folder} does not fit this run ({reason}); delete it, and "
+            "--resume goes on from the one before, or begins anew where there is none"
+        ) from None
+
+
+def check_optimizer(state: Mapping[str, Any], network: nn.Module) -> None:
+    """Refuse the state of an optimiser whose tensors don't fit the parameters of a network, by a ValueError."""
+    for number, parameter in enumerate(network.parameters()):
+        for name, value in state["state"].get(number, {}).items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(
+                    f"{name} of parameter {number} has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}"
+                )
