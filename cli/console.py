@@ -27,6 +27,7 @@ out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 _BACKSLASHED_BRACKET = re.compile(r"(\\+)\[(?![a-z#/@][^[]*?\])")
+_REORDERING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 Result = TypeVar("Result")
 
 EXIT_FAILED = 1
@@ -91,11 +92,17 @@ def print_warnings_as_lines() -> None:
 
 def plain(text: str) -> str:
     """Escape a text for rich, so that nothing in it is markup or a command to the terminal."""
-    text = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)
+    text = "".join(ascii(c)[1:-1] if _is_command(c) else c for c in text)
     # rich removes a backslash before a bracket that begins no tag, which its `escape` doesn't make up for, and halves
     # the backslashes before a tag. Here a tag follows, so that the caller may write anything behind the text.
     body = _BACKSLASHED_BRACKET.sub(r"\1\\[", text.rstrip("\\"))
     return f"[none]{escape(body)}{chr(92) * 2 * (len(text) - len(text.rstrip(chr(92))))}[/none]"
+
+
+def _is_command(character: str) -> bool:
+    """Whether a character could command the terminal, or change the order in which others are shown."""
+    is_control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    return is_control or unicodedata.bidirectional(character) in _REORDERING
 
 
 def brief(text: str, length: int = 100) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from vclimb.pipeline.errors import TargetError
 from vclimb.training.checkpoint import (
@@ -21,6 +24,7 @@ from vclimb.training.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
+from vclimb.training.checkpoint import _digest as checkpoint_digest
 
 SIMPLE = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=8)
 TREES = st.recursive(
@@ -121,6 +125,79 @@ def test_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path: Path, damag
     assert newest_checkpoint(tmp_path / "none") is None
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")
+
+
+def rewritten(path: Path, change: Any) -> None:
+    """Write a checkpoint again with other metadata or tensors, and a digest that fits them."""
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata())
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # `file` is no dict
+    metadata["digest"] = ""
+    change(metadata, tensors)
+    metadata["digest"] = metadata["digest"] or checkpoint_digest(metadata["state"], tensors)
+    save_file(tensors, path, metadata)
+
+
+def with_state(text: str) -> Any:
+    return lambda metadata, tensors: metadata.update(state=text)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (with_state('{"dict":[["a",' * 50_000), "RecursionError|JSONDecodeError"),
+        (with_state("[" * 100_000 + "]" * 100_000), "RecursionError"),
+        (with_state('{"dict": [["step", NaN]]}'), "JSON has no NaN"),
+        (with_state('{"dict": [["step", -Infinity]]}'), "JSON has no -Infinity"),
+        (with_state('{"dict": [["w", "tensor:000009"]]}'), "KeyError: '000009'"),
+        (with_state('{"dict": [["w", "other:1"]]}'), "no kind of value is named 'other'"),
+        (with_state('{"dict": [["w", "float:x"]]}'), "could not convert"),
+        (with_state('{"dict": [[["w"], 1]]}'), "TypeError: unhashable"),
+        (with_state('{"dict": [["w"]]}'), "not enough values"),
+        (with_state('{"list": []}'), "KeyError: 'dict'"),
+        (with_state("[1]"), "it holds a list"),
+        (with_state(""), "JSONDecodeError"),
+        (lambda metadata, tensors: metadata.update(digest="0" * 64), "its content has changed"),
+        (
+            lambda metadata, tensors: metadata.update(format="vclimb-checkpoint 1"),
+            "its format is 'vclimb-checkpoint 1'",
+        ),
+        (lambda metadata, tensors: metadata.pop("format"), "its format is 'none'"),
+        (lambda metadata, tensors: tensors.clear(), "KeyError"),
+    ],
+)
+def test_checkpoint_of_others_is_named_and_the_previous_one_serves(tmp_path: Path, change: Any, says: str) -> None:
+    save_checkpoint(tmp_path, 1, {"weights": torch.randn(50), "step": 1})
+    path = save_checkpoint(tmp_path, 2, {"weights": torch.randn(50), "step": 2})
+    rewritten(path, change)
+    with pytest.raises(CheckpointError, match=says) as raised:
+        load_checkpoint(path)
+    assert len(str(raised.value)) < 800
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest["step"] == 1
+
+
+def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 1, {"w": torch.arange(3.0), "f": [float("inf"), "tensor:0"], "n": -1.5e300})
+    data = path.read_bytes()
+    tree = load_checkpoint(path)
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            assert same(load_checkpoint(path), tree)  # white space, or the order of names
+        except CheckpointError:
+            pass
+
+
+def test_checkpoint_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "checkpoint-000001.safetensors")
+    (tmp_path / "checkpoint-000002.safetensors").mkdir()
+    (tmp_path / "checkpoint-000003.safetensors").write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    with pytest.raises(CheckpointError, match=r"header too large.*train the run anew in another folder"):
+        newest_checkpoint(tmp_path)
 
 
 def test_hostile_pickle_is_not_executed(tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ def test_published_figures_stand_beside_ours(
     videos = {101: 2020, 400: 8000}.get(n_classes, 100)
     table = {"base": {"method": "icarl"}, "axes": {"frames": [frames]}, "constraints": {"budgets": [f"{videos}v"]}}
     (cell,) = StudyDefinition.parse(table).expand("shards/x")
-    metrics = made_metrics(cell, [f"c{n}" for n in range(21)])
-    metrics["scenario"] |= {"origin": origin, "n_tasks": 10, "classes": [f"c{n}" for n in range(n_classes)]}
+    metrics = made_metrics(cell, [f"c{n}" for n in range(n_classes)], n_tasks=10)
+    metrics["scenario"] |= {"origin": origin}
     write_run(tmp_path / "runs" / cell.run_id, cell, metrics)
     groups = ReportLayout.from_runs(read_results(tmp_path).complete).groups
     rows = published(groups)

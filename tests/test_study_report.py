@@ -126,8 +126,10 @@ def test_answer_names_the_best_cells_and_the_gain_of_a_doubling(report: Report) 
 def test_repeated_run_counts_as_one_seed(tmp_path: Path) -> None:
     classes = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
     (cell, *_) = StudyDefinition.parse(SMALL).expand("shards/x")
+    made = made_metrics(cell, classes)
+    *before, _ = made["acc_after_each_task"]
     for number, (name, acc) in enumerate((("b", 0.1), ("c", 0.3), ("a", 0.2))):
-        run = write_run(tmp_path / name, cell, made_metrics(cell, classes) | {"acc": acc})
+        run = write_run(tmp_path / name, cell, made | {"acc": acc, "acc_after_each_task": [*before, acc]})
         os.utime(run / "metrics.json", (1000 + number, 1000 + number))
     report = write_report(tmp_path)
     (group,) = report.layout.groups
@@ -168,8 +170,8 @@ def test_damaged_runs_are_skipped_and_unfinished_ones_named(tmp_path: Path) -> N
     first, second, third, *_ = sorted((folder.path / "runs").iterdir())
     (first / "metrics.json").write_text("{", "utf-8")
     (second / "config.toml").write_text("=", "utf-8")
-    metrics = json.loads((third / "metrics.json").read_text("utf-8"))
-    metrics |= {"complete": False, "R": metrics["R"][:2]}
+    (cell,) = (cell for cell in StudyDefinition.parse(SMALL).expand("shards/jhmdb21") if cell.run_id == third.name)
+    metrics = made_metrics(cell, [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)], n_learned=2)
     (third / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     report = write_report(folder.path)
     assert len(report.results.complete) == 6

@@ -77,10 +77,10 @@ def test_run_without_metrics_says_so(run: vclimb.Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        ({"acc": "high"}, "acc: Input should be a valid number"),
-        ({"tasks": [{"task": 0}]}, r"tasks\.0\.classes: Field required"),
-        ({"format": "other"}, "format: Input should be 'vclimb-metrics'"),
-        ({"format_version": 1}, "format_version: Input should be 2"),
+        ({"acc": "high"}, "acc: input should be a valid number"),
+        ({"tasks": [{"task": 0}]}, r"tasks\.0\.classes: field required"),
+        ({"format": "other"}, "format: input should be 'vclimb-metrics'"),
+        ({"format_version": 1}, "format_version: input should be 2"),
     ],
 )
 def test_damaged_metrics_name_file_and_field(

@@ -25,7 +25,7 @@ def writable(folder: Path) -> Iterator[None]:
         elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP):
             message = f"can't write to {folder}: {error.strerror}; choose another folder"
         elif error.errno == errno.EFBIG:
-            message = f"the disk of {folder}, or a limit of this process (ulimit -f), takes no file of this size; raise it"
+            message = f"the disk of {folder}, or a limit (ulimit -f), takes no file of this size; raise the limit"
         elif error.errno in (errno.ENOENT, errno.ESTALE) and not folder.exists():
             message = f"{folder} is gone: it was removed or moved while it was written to"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):

@@ -7,6 +7,8 @@ import unicodedata
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+_REORDERING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
 # Names of classes and files are printed as they are: `:dog:` must not become a picture of a dog.
 stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
@@ -39,5 +41,10 @@ def progress_bar(unit: str, progress: bool | None = None) -> Progress:
 
 
 def printable(text: str) -> str:
-    """Escape control characters and half surrogate pairs, which a terminal could take for commands."""
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)
+    """Escape characters that a terminal could take for commands, and those that change the order of others."""
+    return "".join(ascii(c)[1:-1] if _is_command(c) else c for c in text)
+
+
+def _is_command(character: str) -> bool:
+    is_control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    return is_control or unicodedata.bidirectional(character) in _REORDERING

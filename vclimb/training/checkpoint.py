@@ -113,8 +113,8 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
             errors.append(str(error))
     if errors:
         raise CheckpointError(
-            f"no checkpoint in {folder} can be read; {errors[0]}; train the run anew in another folder, or delete these "
-            "checkpoints and the memory beside them"
+            f"no checkpoint in {folder} can be read; {errors[0]}; train the run anew in another folder, or delete "
+            "these checkpoints and the memory beside them"
         )
     return None
 
@@ -140,7 +140,7 @@ def _digest(state: str, tensors: Mapping[str, torch.Tensor]) -> str:
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         if tensor.numel():
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

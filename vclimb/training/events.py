@@ -46,7 +46,7 @@ class TaskBegins(_Values):
 
 
 class DecodedAhead(_Values):
-    """`decoded_ahead`: exemplars whose codec is slow to decode were decoded before the training; `cost` is a sentence."""
+    """`decoded_ahead`: exemplars whose codec is slow to decode were decoded before training; `cost` is a sentence."""
 
     cost: Sentences
     seconds: Seconds

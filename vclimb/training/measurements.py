@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from vclimb import __version__
 from vclimb.memory.store.accounting import MemoryUsage
@@ -17,8 +18,17 @@ from vclimb.training.run_context import RunContext
 from vclimb.training.run_metrics import Accuracies, MemoryFacts, RunMetrics, ScenarioFacts, TaskRecord
 
 _ACCURACIES = TypeAdapter(Accuracies)
+
+
+class Counts(TypedDict):
+    """Counts of a classifier after the last task that has ended."""
+
+    accuracy_per_class: list[float | None]
+    confusion: list[list[int]]
+
+
 _RECORDS = TypeAdapter(list[TaskRecord])
-_COUNTS = TypeAdapter(dict[str, dict[Literal["accuracy_per_class", "confusion"], list[Any]]])
+_COUNTS = TypeAdapter(dict[str, Counts])
 _FORWARD = TypeAdapter(list[tuple[float, float]])
 
 
@@ -34,7 +44,7 @@ class Measurements:
 
     n_classes: tuple[int, ...]
     matrices: dict[str, AccuracyMatrix] = field(default_factory=dict)
-    counts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    counts: dict[str, Counts] = field(default_factory=dict)
     tasks: list[TaskRecord] = field(default_factory=list)
     forward: list[tuple[float, float]] = field(default_factory=list)
 

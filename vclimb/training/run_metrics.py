@@ -139,7 +139,9 @@ class Accuracies:
         n_learned, n_tasks = len(self.R), len(self.classes_per_task)
         _require(1 <= n_learned <= n_tasks, "R", f"{n_learned} rows", f"1 to {n_tasks}, the number of tasks")
         lengths = {len(row) for row in self.R}
-        _require(lengths == {n_tasks}, "R", f"rows of {sorted(lengths)} values", f"{n_tasks} in each, one for each task")
+        _require(
+            lengths == {n_tasks}, "R", f"rows of {sorted(lengths)} values", f"{n_tasks} in each, one for each task"
+        )
         for name in ("acc", "bwf", "acc_by_class", "bwf_by_class"):
             after_each: tuple[float | None, ...] = getattr(self, f"{name}_after_each_task")
             place = f"{name}_after_each_task"
@@ -200,7 +202,9 @@ class RunMetrics(Accuracies):
         n_classes = len(classes)
         _require(self.scenario.n_tasks == n_tasks, "scenario.n_tasks", str(self.scenario.n_tasks), f"{n_tasks}")
         _require(self.complete == (n_learned == n_tasks), "complete", f"{self.complete}", f"{n_learned == n_tasks}")
-        _require(sum(self.classes_per_task) == n_classes, "scenario.classes", f"{n_classes} names", "those of all tasks")
+        _require(
+            sum(self.classes_per_task) == n_classes, "scenario.classes", f"{n_classes} names", "those of all tasks"
+        )
         _require(len(set(classes)) == n_classes, "scenario.classes", "a name twice", "each class once")
         _require(
             tuple(self.accuracy_per_class) == classes, "accuracy_per_class", "other classes", "those of the scenario"

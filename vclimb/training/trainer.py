@@ -221,7 +221,7 @@ class Trainer:
         state = TaskState(
             TaskInfo(stored.task, classes_per_task),
             stored.phase,
-            stored.stream and stored.stream.model_dump(),
+            None if stored.stream is None else stored.stream.model_dump(),
             stored.replayed,
             stored.steps,
             stored.skipped,
