@@ -15,6 +15,7 @@ import pytest
 import video_cases_broken  # noqa: F401 - each registers its cases
 import video_cases_formats  # noqa: F401
 import video_cases_geometry  # noqa: F401
+import video_cases_timelines  # noqa: F401
 from video_cases import (
     CASES,
     REAL_VIDEOS,
@@ -27,7 +28,6 @@ from video_cases import (
     row_contrast,
     sound_video,
 )
-from video_cases_timelines import VARIABLE_SECONDS
 
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo
 from vclimb.pipeline.dataset.settings import CODECS
@@ -92,6 +92,10 @@ def assert_stored(dataset: StoredDataset, video: StoredVideo, expected: Stored) 
     assert (video.width, video.height, video.n_frames) == (width, height, expected.frames)
     if expected.fps is not None:
         assert video.fps_fraction == expected.fps
+    if expected.times is None:
+        assert video.frame_seconds is None
+    else:
+        assert video.frame_seconds == pytest.approx(expected.times, abs=2e-3)
     assert times_of(dataset, video) == [number / video.fps_fraction for number in range(video.n_frames)]
     if expected.check is not None:
         frames = frames_of(dataset, video)
@@ -118,9 +122,11 @@ def test_at_a_given_rate_every_timeline_keeps_its_length(
         if isinstance(case.outcome, Failed):
             continue
         video = stored[printable_path(case.name)]
-        seconds = case.outcome.frames / case.outcome.fps if case.outcome.fps else VARIABLE_SECONDS
-        if not case.name.startswith("one_frame"):
-            assert abs(video.n_frames - seconds * 10) <= 1, case.name
+        assert video.frame_seconds is None, "at a given rate, frames are even"
+        if case.outcome.times is not None:
+            assert abs(video.n_frames - case.outcome.times[-1] * 10) <= 1, case.name
+        elif case.outcome.fps is not None:
+            assert abs(video.n_frames - case.outcome.frames / case.outcome.fps * 10) <= 1, case.name
         assert times_of(dataset, video) == [Fraction(number, 10) for number in range(video.n_frames)], case.name
 
 

@@ -174,11 +174,11 @@ def test_missing_places_are_explained(source: Path, tmp_path: Path) -> None:
 
 
 def test_other_format_version_is_explained(prepared: Path, tmp_path: Path) -> None:
-    header = (prepared / "dataset.json").read_text().replace('"format_version": 1', '"format_version": 2')
+    header = (prepared / "dataset.json").read_text().replace('"format_version": 2', '"format_version": 1')
     (tmp_path / "dataset.json").write_text(header)
     for command in ("verify", "inspect"):
-        explains(run(command, tmp_path), "has format version 2; this vclimb reads version 1")
-    (tmp_path / "dataset.json").write_text(header.replace('"format_version": 2', '"format_version": 1') + "x")
+        explains(run(command, tmp_path), "has format version 1; this vclimb reads version 2")
+    (tmp_path / "dataset.json").write_text(header.replace('"format_version": 1', '"format_version": 2') + "x")
     explains(run("inspect", tmp_path), "dataset.json of")
 
 

@@ -18,7 +18,6 @@ from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance
-from vclimb.pipeline.transcode.assembly import frame_range
 from vclimb.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task, locate, match
 from vclimb.scenario.leakage import measure_leakage
 
@@ -76,13 +75,19 @@ def test_a_stem_of_two_files_is_that_of_the_class_or_an_error() -> None:
         (Frames(0, 40), (0, 40)),
     ],
 )
-def test_spans_become_frames_as_prepare_makes_them(span: Seconds | Frames | None, frames: tuple[int, int]) -> None:
+def test_spans_become_frames(span: Seconds | Frames | None, frames: tuple[int, int]) -> None:
     dataset = dataset_of(ROWS)
     (stored,) = match(scenario_of(ScenarioInstance("v_A_g01_c01", "a", span)), dataset).tasks[0].train
     assert (stored.start_frame, stored.end_frame) == frames
-    if isinstance(span, Seconds):
-        video = dataset.by_key[stored.key]
-        assert frames == frame_range(Instance("a", None, span.start, span.end), video.fps_fraction, video.n_frames)
+
+
+def test_seconds_of_an_uneven_video_are_found_by_the_times_of_its_frames() -> None:
+    """20 frames at 20 a second, the last of which is held for 2 s more, and 20 others. On average: 10 a second."""
+    dataset = dataset_of(ROWS)
+    times = tuple(n / 20 if n < 20 else n / 20 + 2 for n in range(41))
+    dataset.videos = tuple(replace(video, frame_seconds=times) for video in dataset.videos)
+    (stored,) = match(scenario_of(ScenarioInstance("v_A_g01_c01", "a", Seconds(2.5, 3.5))), dataset).tasks[0].train
+    assert (stored.start_frame, stored.end_frame) == (19, 30)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from vclimb.pipeline.codecs.encoded import MAX_SIDE, MIN_SIDE
+from vclimb.pipeline.dataset.frame_times import FrameTimes
 from vclimb.pipeline.dataset.rows import FailedVideo
 from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings, parse_rate
 from vclimb.pipeline.dataset.shard import ShardWriter, shard_paths
@@ -27,7 +28,6 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources.keys import MAX_KEY_BYTES, is_key, make_key
 from vclimb.pipeline.sources.table import Instance, SourceVideo, by_class_and_key
-from vclimb.pipeline.transcode.assembly import frame_range
 from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
 from vclimb.pipeline.transcode.probe import Probe
@@ -127,7 +127,7 @@ def test_a_limit_takes_from_all_classes_alike_and_a_larger_one_more(videos: list
     st.integers(1, 10**6),
 )
 def test_frame_range_is_clipped_and_covers_the_seconds(instance: Instance, fps: Fraction, n_frames: int) -> None:
-    start, end = frame_range(instance, fps, n_frames)
+    start, end = FrameTimes(fps, n_frames, None).between(instance.start_seconds, instance.end_seconds)
     assert start >= 0
     assert end <= n_frames
     start_seconds, end_seconds = instance.start_seconds or 0.0, instance.end_seconds
@@ -148,8 +148,48 @@ def test_frame_range_is_clipped_and_covers_the_seconds(instance: Instance, fps: 
 @given(st.integers(1, 10**5), st.integers(1, 10**5), st.sampled_from(["24000/1001", "25", "30000/1001", "30", "60"]))
 def test_frame_range_finds_the_frames_that_seconds_were_made_from(first: int, length: int, rate: str) -> None:
     fps = Fraction(rate)
-    instance = Instance("a", None, float(first / fps), float((first + length) / fps))
-    assert frame_range(instance, fps, 10**6) == (first, first + length)
+    segment = float(first / fps), float((first + length) / fps)
+    assert FrameTimes(fps, 10**6, None).between(*segment) == (first, first + length)
+
+
+@quickly
+@given(
+    st.sampled_from([Fraction(12), Fraction(25), Fraction(30000, 1001), Fraction(30)]),
+    st.integers(1, 300),
+    *[st.none() | st.integers(0, 20_000).map(lambda milliseconds: milliseconds / 1000)] * 2,
+)
+def test_even_frames_have_the_same_range_with_and_without_their_times(
+    fps: Fraction, n_frames: int, start: float | None, end: float | None
+) -> None:
+    shown = tuple(float(number / fps) for number in range(n_frames + 1))
+    even, listed = (FrameTimes(fps, n_frames, seconds).between(start, end) for seconds in (None, shown))
+    assert even == listed or (even[0] >= even[1] and listed[0] >= listed[1])
+
+
+@pytest.mark.parametrize(
+    ("segment", "frames"),
+    [
+        ((None, None), (0, 4)),
+        ((0.0, 0.1), (0, 1)),
+        ((0.05, 0.15), (0, 2)),
+        ((0.1, 3.0), (1, 3)),
+        ((1.0, 2.0), (2, 3)),
+        ((2.9, 3.0), (2, 3)),
+        ((3.0, 99.0), (3, 4)),
+        ((3.099, None), (3, 4)),
+        ((None, 0.01), (0, 1)),
+    ],
+)
+def test_segments_of_uneven_frames_are_found_by_their_times(
+    segment: tuple[float | None, float | None], frames: tuple[int, int]
+) -> None:
+    """Four frames, the third of which is shown for 2.8 s."""
+    assert FrameTimes(Fraction(40, 31), 4, (0.0, 0.1, 0.2, 3.0, 3.1)).between(*segment) == frames
+
+
+def test_a_segment_after_uneven_frames_holds_none() -> None:
+    start, end = FrameTimes(Fraction(40, 31), 4, (0.0, 0.1, 0.2, 3.0, 3.1)).between(3.1, 9.0)
+    assert start >= end
 
 
 @quickly

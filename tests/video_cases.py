@@ -56,11 +56,15 @@ class Failed:
 
 @dataclass(frozen=True)
 class Stored:
-    """The video is stored with this number of frames, this upright size in square pixels, and this rate."""
+    """The video is stored with this number of frames, this upright size in square pixels, rate, and times.
+
+    `fps` None: any rate. `times` None: the frames are even; else the time of each frame, and the end of the last one.
+    """
 
     frames: int = N_FRAMES
     size: tuple[int, int] = (64, 48)
     fps: Fraction | None = Fraction(25)
+    times: tuple[float, ...] | None = None
     check: Callable[[Frames], None] | None = None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from vclimb.pipeline.dataset.fields import Count, Key, PositiveRate, Seconds, Sha256, Side, Size, Split
+from vclimb.pipeline.dataset.frame_times import FrameTimes
 
 VIDEO_SCHEMA = pa.schema(
     [
@@ -27,6 +28,7 @@ VIDEO_SCHEMA = pa.schema(
         ("fps", pa.float64()),
         ("fps_fraction", pa.string()),
         ("n_frames", pa.int64()),
+        ("frame_seconds", pa.list_(pa.float64())),
         ("first_frame", pa.int64()),
     ]
 )
@@ -61,6 +63,14 @@ class StoredVideo:
     fps_fraction: PositiveRate  # Exact frames a second.
     n_frames: Count  # Number of frames.
     first_frame: Size  # Row of the first frame in the shard's frame index.
+    # Time in the source of each frame, counted from the first one, and the end of the last one: `n_frames` + 1 times.
+    # None: the frames are evenly spaced, `1 / fps_fraction` apart.
+    frame_seconds: tuple[Seconds, ...] | None = None
+
+    def __post_init__(self) -> None:
+        times = self.frame_seconds
+        if times is not None and (len(times) != self.n_frames + 1 or list(times) != sorted(times)):
+            raise ValueError(f"frame_seconds must be {self.n_frames + 1} rising times, one a frame and the end")
 
     @property
     def fps(self) -> float:
@@ -69,7 +79,12 @@ class StoredVideo:
 
     @property
     def seconds(self) -> float:
-        return float(self.n_frames / self.fps_fraction)
+        """Time for which the source shows the stored frames."""
+        return self.frame_times.end_seconds
+
+    @property
+    def frame_times(self) -> FrameTimes:
+        return FrameTimes(self.fps_fraction, self.n_frames, self.frame_seconds)
 
     def to_row(self) -> dict[str, Any]:
         """The video as a row of VIDEO_SCHEMA and of JSON."""

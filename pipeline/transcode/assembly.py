@@ -8,7 +8,6 @@ parts.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -19,9 +18,10 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
+from vclimb.pipeline.dataset.frame_times import FrameTimes
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import ShardWriter, publish
-from vclimb.pipeline.sources.table import Instance, printable_path
+from vclimb.pipeline.sources.table import printable_path
 from vclimb.pipeline.system.digest import file_sha256
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.transcode.jobs import ShardJob
@@ -30,8 +30,6 @@ from vclimb.pipeline.transcode.plan import PlannedVideo
 RECORDS = "records"
 _RECORD = TypeAdapter(ShardRecord)
 _PLACE = ("shard", "offset", "first_frame")
-# Absorbs the rounding error of seconds times frames a second.
-_FRAME_EPSILON = 1e-6
 
 
 class ShardAssembly:
@@ -75,8 +73,11 @@ class ShardAssembly:
             self._record.errors.append(FailedVideo(path, **outcome["error"]))
             return
         stored = outcome["stored"]
-        fps = Fraction(stored.pop("fps"))
-        instances = self._instances(planned, fps, stored["n_frames"], path)
+        frame_seconds = stored.pop("frame_seconds")
+        times = FrameTimes(
+            Fraction(stored.pop("fps")), stored["n_frames"], None if frame_seconds is None else tuple(frame_seconds)
+        )
+        instances = self._instances(planned, times, path)
         video = StoredVideo(
             key=planned.video.key,
             labels=tuple(dict.fromkeys(instance.label for instance in instances)),
@@ -85,7 +86,8 @@ class ShardAssembly:
             shard=self.job.shard.number,
             offset=0,  # known once it is in the tar
             first_frame=0,
-            fps_fraction=fps,
+            fps_fraction=times.fps,
+            frame_seconds=times.seconds,
             **stored,
         )
         frame_index = np.load(part.with_suffix(".frames.npy"))
@@ -97,14 +99,14 @@ class ShardAssembly:
         self._record.videos.append(replace(video, offset=offset, first_frame=first_frame))
         self._record.instances += instances
 
-    def _instances(self, planned: PlannedVideo, fps: Fraction, n_frames: int, path: str) -> list[StoredInstance]:
+    def _instances(self, planned: PlannedVideo, times: FrameTimes, path: str) -> list[StoredInstance]:
         instances = []
         for instance in planned.video.instances:
-            first, end = frame_range(instance, fps, n_frames)
+            first, end = times.between(instance.start_seconds, instance.end_seconds)
             if first >= end:
                 reason = (
                     f"segment [{instance.start_seconds}, {instance.end_seconds}) s of class {instance.label!r} lies "
-                    f"outside the stored video of {n_frames / float(fps):.3f} s"
+                    f"outside the stored video of {times.end_seconds:.3f} s"
                 )
                 self._record.errors.append(FailedVideo(path, "label", reason))
                 continue
@@ -138,17 +140,12 @@ def _is_intact(part: Path) -> bool:
         return False
 
 
-def frame_range(instance: Instance, fps: Fraction, n_frames: int) -> tuple[int, int]:
-    """The frames [start, end) that an instance's seconds cover, clipped to the video. No frames: start >= end."""
-    start = 0 if instance.start_seconds is None else math.floor(instance.start_seconds * fps + _FRAME_EPSILON)
-    end = n_frames if instance.end_seconds is None else math.ceil(instance.end_seconds * fps - _FRAME_EPSILON)
-    return max(start, 0), min(end, n_frames)
-
-
 def sample_json(video: StoredVideo, instances: Sequence[StoredInstance]) -> bytes:
     """The JSON that lies beside a video in its shard: its rows of the catalog, except for its place in the shard."""
     facts = {name: value for name, value in video.to_row().items() if name not in (*_PLACE, "fps_fraction")}
     facts["fps"] = str(video.fps_fraction)
+    if video.frame_seconds is None:  # nearly always
+        del facts["frame_seconds"]
     facts["instances"] = [{name: value for name, value in asdict(i).items() if name != "key"} for i in instances]
     return json.dumps(facts, sort_keys=True).encode()
 

@@ -39,6 +39,11 @@ def output_rate(probe: Probe, settings: EncodeSettings) -> Fraction:
     return settings.fps or probe.rate
 
 
+def keeps_uneven_times(probe: Probe, settings: EncodeSettings) -> bool:
+    """Whether each frame is stored once although the source's are unevenly spaced, so that their times must be kept."""
+    return not probe.is_regular and settings.fps is None
+
+
 def expected_frames(probe: Probe, settings: EncodeSettings) -> int:
     """Number of frames that the stored video should have, by the times of the source's packets."""
     frames = max(1, round(probe.duration_seconds * output_rate(probe, settings)))
@@ -122,6 +127,10 @@ def _filters(probe: Probe, settings: EncodeSettings) -> str:
     width, height = output_size(probe, settings)
     rate = output_rate(probe, settings)
     filters = []
+    if keeps_uneven_times(probe, settings):
+        # Prints the frames' times in microseconds to stdout, then evens them out. `print` skips frames without entry.
+        filters += ["settb=AVTB", "metadata=mode=add:key=time:value=0", "metadata=mode=print:file=-"]
+        filters.append(f"setpts=N/({rate}*TB)")
     if min(probe.display_width, probe.display_height) >= MIN_SIDE:  # bwdif refuses less than 3 lines
         filters.append("bwdif=mode=send_frame:deint=interlaced")
     if probe.has_alpha:  # over black, as players show it

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from vclimb.pipeline.errors import FfmpegMissingError
 from vclimb.pipeline.system.parent import die_with_parent
@@ -121,8 +122,10 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
             os.killpg(child.pid, signal.SIGKILL)  # with its children: an ffmpeg may be a script around another
 
 
-def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = None) -> Finished:
-    """Run an argv to its end or to the time-out, keeping at most 4 KiB of stderr.
+def run_ffmpeg(
+    argv: Sequence[str], timeout_seconds: float, cwd: Path | None = None, stdout: IO[bytes] | None = None
+) -> Finished:
+    """Run an argv to its end or to the time-out, keeping at most 4 KiB of stderr. `stdout` is a file for its output.
 
     The child has a separate process group, so that a Ctrl-C in the terminal reaches the run alone, which then ends
     ffmpeg. The child ends with the calling thread, even if that is killed.
@@ -131,7 +134,7 @@ def run_ffmpeg(argv: Sequence[str], timeout_seconds: float, cwd: Path | None = N
     with subprocess.Popen(
         list(argv),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if stdout is None else stdout,
         stderr=subprocess.PIPE,
         process_group=0,
         cwd=cwd,

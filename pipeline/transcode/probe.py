@@ -18,7 +18,7 @@ import av.error
 
 from vclimb.pipeline.codecs.encoded import MAX_PIXELS
 from vclimb.pipeline.errors import VideoError
-from vclimb.pipeline.transcode.timeline import CLOCK_MAY_JUMP, Packets, declared_seconds, frame_times, timeline
+from vclimb.pipeline.transcode.timeline import Packets, timeline
 
 # Containers only: no playlist (hls, dash, concat, asx), no image pattern, no text renderer, no device.
 DEMUXERS = (
@@ -94,10 +94,7 @@ def _why_not_read(path: Path, error: av.error.FFmpegError) -> str:
 
 
 def _probe_container(container: av.container.InputContainer, size: int) -> Probe:
-    video = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    if not video:
-        raise VideoError("probe", f"no video stream ({len(container.streams)} other stream(s) in the file)")
-    stream = video[0]
+    stream = _best_video_stream(container)
     context = stream.codec_context
     if context is None:
         raise VideoError("probe", "no decoder for its video stream")
@@ -108,10 +105,13 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
         )
     context.options = {"max_pixels": str(MAX_PIXELS)}
     context.thread_count = 1
-    packets, frame = Packets(), None
+    is_encrypted = "enc_key_id" in stream.metadata  # of Matroska and WebM
+    packets, frame = Packets(context.name, container.format.flags), None
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
+        if is_encrypted or packet.has_sidedata("encryption_info"):
+            raise VideoError("probe", "its video is encrypted (DRM): only a decrypted copy can be prepared")
         packets.add(packet)
         if frame is None:
             frame = next(iter(_decoded(packet.decode)), None)
@@ -123,9 +123,7 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
         raise VideoError(
             "probe", f"none of its {packets.count} frames decodes: damaged, or over {MAX_PIXELS / 1e6:.0f} megapixels"
         )
-    declared = declared_seconds(stream, container)
-    seconds = frame_times(packets, stream, bool(container.format.flags & CLOCK_MAY_JUMP))
-    duration_seconds, rate, is_regular = timeline(seconds, packets, stream, declared)
+    times = timeline(packets, stream, container)
     ratio = Fraction(stream.sample_aspect_ratio or 1)
     if not Fraction(1, 20) <= ratio <= 20:
         ratio = Fraction(1)
@@ -139,15 +137,33 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
         display_width=width,
         display_height=height,
         n_packets=packets.count,
-        duration_seconds=duration_seconds,
-        declared_seconds=declared,
-        rate=rate,
-        is_regular=is_regular,
+        duration_seconds=times.duration_seconds,
+        declared_seconds=times.declared_seconds,
+        rate=times.rate,
+        is_regular=times.is_regular,
         # VP8 and VP9 keep transparency in a second stream of data beside each frame, which the usual decoders ignore.
         has_alpha=any(part.is_alpha for part in frame.format.components) or stream.metadata.get("alpha_mode") == "1",
         colour_is_guessed_hd=guessed_hd,
         bytes=size,
     )
+
+
+def _best_video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The video stream that ffmpeg chooses by itself: the default one, else that with most pixels, else the first.
+
+    As in ffmpeg, being the default counts as much as 5 megapixels. Cover art is no video.
+    """
+    pictures, default = av.stream.Disposition.attached_pic, av.stream.Disposition.default
+    video = [stream for stream in container.streams.video if not stream.disposition & pictures]
+    if not video:
+        raise VideoError("probe", f"no video stream ({len(container.streams)} other stream(s) in the file)")
+
+    def score(stream: av.VideoStream) -> int:
+        context = stream.codec_context
+        pixels = context.width * context.height if context else 0
+        return pixels + 5_000_000 * bool(stream.disposition & default)
+
+    return max(video, key=score)
 
 
 def _decoded(decode: Callable[[], list[av.VideoFrame]]) -> list[av.VideoFrame]:

@@ -18,23 +18,35 @@ STANDARD_RATES = tuple(
 )  # fmt: skip
 MAX_RATE = 1000
 MIN_RATE = Fraction(1, 1000)
-# Formats whose clock may start again in the middle, and the jump in seconds from which ffmpeg closes the gap.
-CLOCK_MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
+# Flags of a container format: it holds no times, or its clock may start again in the middle.
+_NO_TIMES, _CLOCK_MAY_JUMP = 0x0080, 0x0200  # AVFMT_NOTIMESTAMPS, AVFMT_TS_DISCONT
+# Size of an MPEG-4 frame of nothing but its header.
+_EMPTY_MPEG4_BYTES = 8
+# The jump in seconds from which ffmpeg closes a gap.
 _JUMP_SECONDS = 10.0
+# Most frames that a decoder holds back to bring them in order. Some containers count this delay as part of the video.
+_MOST_DELAY_FRAMES = 16
 
 
 @dataclass
 class Packets:
     """The coded frames of a stream."""
 
+    codec: str  # ffmpeg's name of the codec.
+    flags: int  # Flags of the container's format.
     count: int = 0  # Number of frames.
     shown: list[int] = field(default_factory=list)  # Known times at which frames are shown, in time bases.
     decoded: list[int] = field(default_factory=list)  # Times at which these frames are decoded, in time bases.
     last_duration: int = 0  # Time for which the last frame is shown, in time bases. 0: unknown.
     _last: int | None = None
 
+    @property
+    def have_times(self) -> bool:
+        return not self.flags & _NO_TIMES
+
     def add(self, packet: av.Packet[av.VideoStream]) -> None:
-        if packet.is_discard:  # before the start of an edit list: needed to decode other frames, not shown
+        """Count a packet, unless its frame isn't shown: before the start of an edit list, or hidden."""
+        if packet.is_discard or self._is_hidden(packet):
             return
         self.count += 1
         shown = packet.pts if packet.pts is not None else packet.dts
@@ -44,54 +56,136 @@ class Packets:
         if self._last is None or (shown is not None and shown >= self._last):
             self._last, self.last_duration = shown, packet.duration or 0
 
+    def _is_hidden(self, packet: av.Packet[av.VideoStream]) -> bool:
+        """Whether a frame is never shown. It has the time of another one.
 
-def frame_times(packets: Packets, stream: av.VideoStream, clock_may_jump: bool) -> npt.NDArray[np.float64]:
+        Frames of VP8 and VP9 may serve for prediction only. Raw MPEG-4 has an empty frame after each two frames that an
+        AVI held in one packet.
+        """
+        if self.codec == "mpeg4":
+            return not self.have_times and packet.size <= _EMPTY_MPEG4_BYTES
+        if self.codec not in ("vp8", "vp9"):
+            return False
+        data = memoryview(packet)
+        if self.codec == "vp8":
+            return not data[0] & 0x10
+        if data[-1] & 0xE0 == 0xC0:  # a superframe: hidden frames and a shown one
+            return False
+        header = data[0] << 1 if data[0] & 0x30 == 0x30 else data[0]  # profile 3 has one more bit
+        return not header & 0x08 and not header & 0x02  # neither shows an earlier frame nor itself
+
+
+@dataclass(frozen=True)
+class Timeline:
+    duration_seconds: float  # Duration of the packets that are there.
+    declared_seconds: float | None  # Duration that the file declares. None: it declares none.
+    rate: Fraction  # Average frames a second; standard rates are met exactly.
+    is_regular: bool  # Whether evening out the frames moves none by more than a frame's time.
+
+
+def timeline(packets: Packets, stream: av.VideoStream, container: av.container.InputContainer) -> Timeline:
+    """Find out how long a video is, at which rate, and whether its frames are evenly spaced.
+
+    A file cut short in the middle is found after the transcode, by its `declared_seconds`.
+    """
+    declared = _declared_seconds(stream, container) if packets.have_times else None
+    seconds = _frame_times(packets, stream)
+    if not packets.have_times or len(seconds) < 2 or seconds[-1] == seconds[0]:
+        rate = _rate_without_times(packets, stream, declared)
+        return Timeline(packets.count / float(rate), declared, rate, True)
+    tick_seconds = float(stream.time_base or 0)
+    usual_seconds = _usual_seconds(seconds)
+    last_seconds = _last_seconds(seconds, usual_seconds, packets.last_duration * tick_seconds, declared)
+    counted = float(seconds[-1] - seconds[0]) + last_seconds
+    if counted * MIN_RATE > len(seconds):
+        raise VideoError("probe", f"its {len(seconds)} frames span {counted:,.0f} s: its timestamps are damaged")
+    durations, frame_seconds = [counted], counted / len(seconds)
+    if declared is not None:
+        start = max(0.0, float((stream.start_time or 0) * tick_seconds))
+        delay = min(start, _MOST_DELAY_FRAMES * frame_seconds)
+        # Some containers leave the last frame's time out.
+        if -0.5 * frame_seconds <= declared - counted <= 1.01 * max(delay, 2 * frame_seconds):
+            durations.insert(0, declared)
+            declared = min(declared, counted)
+    pauses = last_seconds > 2 * frame_seconds + tick_seconds or frame_seconds > 2 * usual_seconds + tick_seconds
+    duration, rate, is_regular = _rate(seconds, durations, tick_seconds, pauses)
+    return Timeline(duration, declared, rate, is_regular)
+
+
+def _rate_without_times(packets: Packets, stream: av.VideoStream, declared: float | None) -> Fraction:
+    """The rate of a single frame, or of a format without times: as declared, else so that it lasts as declared."""
+    if not packets.have_times:
+        rates = [Fraction(stream.guessed_rate or 0)]
+    else:
+        rates = [Fraction(stream.average_rate or 0)]
+        if packets.last_duration > 0 and stream.time_base and packets.count == 1:
+            rates.insert(0, 1 / (packets.last_duration * Fraction(stream.time_base)))
+        if declared:
+            rates.append(Fraction(packets.count / declared))
+    usable = (rate.limit_denominator(1001) for rate in rates if MIN_RATE <= rate <= MAX_RATE)
+    return next(usable, Fraction(25))
+
+
+def _frame_times(packets: Packets, stream: av.VideoStream) -> npt.NDArray[np.float64]:
     """The time at which each frame is shown, in order, in seconds.
 
     Where the clock may jump, as in a transport stream joined from two, the decoding times show the jumps, which are
-    replaced by the median time between frames. Elsewhere frames of equal time count as one: VP8 has hidden frames for
-    prediction, each with the time of the frame that follows.
+    replaced by the median time between frames.
     """
     time_base = float(stream.time_base or Fraction(1, 90000))
-    if not clock_may_jump or len(packets.decoded) < 3:
-        return np.unique(np.asarray(packets.shown, np.float64)) * time_base
+    if not packets.flags & _CLOCK_MAY_JUMP or len(packets.decoded) < 3:
+        return np.sort(np.asarray(packets.shown, np.float64)) * time_base
     steps = np.diff(np.asarray(packets.decoded, np.float64)) * time_base
     jumps = (steps <= 0) | (steps > _JUMP_SECONDS)
     steps[jumps] = np.median(steps[~jumps]) if not jumps.all() else 0.04
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
-def timeline(
-    seconds: npt.NDArray[np.float64], packets: Packets, stream: av.VideoStream, declared: float | None
-) -> tuple[float, Fraction, bool]:
-    """Duration in seconds, average rate, and whether evening out moves no frame by more than a frame's time.
+def _usual_seconds(seconds: npt.NDArray[np.float64]) -> float:
+    """The lower median of the times from one frame to the next, without those of 0, since times may repeat."""
+    steps = np.diff(seconds)
+    risen = np.sort(steps[steps > 0])
+    return float(risen[(len(risen) - 1) // 2])
 
-    The declared duration is taken where the packets confirm it: from half a frame less (some containers leave the last
-    frame's time out) to two frames more. A file cut short in the middle is found after the transcode, by its
-    `declared_seconds`.
+
+def _last_seconds(
+    seconds: npt.NDArray[np.float64], usual_seconds: float, packet_seconds: float, declared: float | None
+) -> float:
+    """Time for which the last frame is shown.
+
+    It is the usual time, or longer if the frame's packet says so and the file's declared duration doesn't contradict.
     """
-    if len(seconds) < 2:
-        rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-        if packets.last_duration > 0 and stream.time_base:
-            rate = 1 / (packets.last_duration * Fraction(stream.time_base))
-        rate = rate.limit_denominator(1001) if MIN_RATE <= rate <= MAX_RATE else Fraction(25)
-        return packets.count / float(rate), rate, True
-    frame_seconds = float(np.median(np.diff(seconds)))
-    last_seconds = max(frame_seconds, packets.last_duration * float(stream.time_base or 0))
-    duration = float(seconds[-1] - seconds[0]) + last_seconds
-    if duration * MIN_RATE > len(seconds):
-        raise VideoError("probe", f"its {len(seconds)} frames span {duration:,.0f} s: its timestamps are damaged")
-    if declared is not None and -0.5 <= (declared - duration) / frame_seconds <= 2:
-        duration = declared
-    rates = [*_standard_rate(len(seconds), duration), Fraction(len(seconds) / duration).limit_denominator(1001)]
-    for rate in rates:
-        even = seconds[0] + np.arange(len(seconds)) / float(rate)
-        if rate <= MAX_RATE and np.abs(seconds - even).max() <= 1 / float(rate):
-            return duration, rate, True
-    return duration, min(rates[0], Fraction(MAX_RATE)), False
+    span = float(seconds[-1] - seconds[0])
+    if declared is not None and span + packet_seconds > declared + 2 * usual_seconds:
+        packet_seconds = declared - span
+    return max(usual_seconds, packet_seconds)
 
 
-def declared_seconds(stream: av.VideoStream, container: av.container.InputContainer) -> float | None:
+def _rate(
+    seconds: npt.NDArray[np.float64], durations: list[float], tick_seconds: float, pauses: bool
+) -> tuple[float, Fraction, bool]:
+    """Duration, frames a second, and whether frames at that rate are where the source's are, within a frame's time.
+
+    Of the durations, in order, the first counts whose rate fits to the tick of the file's clock; else the first whose
+    rate fits within a frame's time; else the last, and the frames are uneven. They are, too, where the video pauses.
+    """
+    n_frames = len(seconds)
+    rates = []
+    for duration in durations:
+        average = Fraction(n_frames / duration).limit_denominator(1001)
+        rates += [(duration, rate) for rate in (*_standard_rate(n_frames, duration), average)]
+    for exact in (True, False):
+        for duration, rate in rates:
+            frame_seconds = 1 / float(rate)
+            if rate > MAX_RATE or pauses:
+                continue
+            moved = np.abs(seconds - (seconds[0] + np.arange(n_frames) * frame_seconds)).max()
+            if moved <= (1.01 * tick_seconds if exact else frame_seconds):
+                return duration, rate, True
+    return durations[-1], min(average, Fraction(MAX_RATE)), False
+
+
+def _declared_seconds(stream: av.VideoStream, container: av.container.InputContainer) -> float | None:
     """The duration that the file declares for its video; None where it declares none.
 
     Matroska has no duration of a stream, only a tag that most writers set. The duration of the whole file counts only

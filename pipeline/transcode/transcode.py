@@ -10,9 +10,10 @@ import errno
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,13 +21,22 @@ from vclimb.pipeline.dataset.check import check_decodes, frame_ranges, with_chec
 from vclimb.pipeline.errors import TargetError, VideoError
 from vclimb.pipeline.system.digest import file_sha256
 from vclimb.pipeline.system.durable import draft_of
-from vclimb.pipeline.transcode.encode import expected_frames, most_frames, output_rate, output_size, transcode_argv
+from vclimb.pipeline.transcode.encode import (
+    expected_frames,
+    keeps_uneven_times,
+    most_frames,
+    output_rate,
+    output_size,
+    transcode_argv,
+)
 from vclimb.pipeline.transcode.ffmpeg import Finished, run_ffmpeg
 from vclimb.pipeline.transcode.jobs import VideoJob
+from vclimb.pipeline.transcode.printed_times import printed_times
 from vclimb.pipeline.transcode.probe import open_regular_file
 from vclimb.pipeline.transcode.worker import unforeseen
 
-TRUNCATED_BELOW = 0.9
+# Part of the frames, less one frame, below which a video counts as damaged; and that of very short videos.
+TRUNCATED_BELOW, SHORT_TRUNCATED_BELOW = 0.9, 0.8
 # Two frames that claim to be days apart must not fill the disk with copies of the first.
 MAX_COPIES = 1000
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
@@ -41,8 +51,9 @@ def transcode_videos(jobs: Sequence[VideoJob]) -> None:
     where the disk is full or can't be written.
     """
     try:
-        if len(jobs) > 1:
-            _transcode_together(jobs)
+        together = [job for job in jobs if not keeps_uneven_times(job.probe, job.settings)]  # others print their times
+        if len(together) > 1:
+            _transcode_together(together)
         for job in jobs:
             if not job.part.with_suffix(".json").exists():
                 _write_part_record(job.part, _transcode_alone(job))
@@ -77,7 +88,7 @@ def _transcode_together(jobs: Sequence[VideoJob]) -> None:
             _check_source(job)
         if not _run(jobs, timeout_seconds).stderr:
             for job in jobs:
-                _write_part_record(job.part, _finish(job, ""))
+                _write_part_record(job.part, _finish(job, "", None))
     except OSError:  # of the target, which a TargetError is too
         raise
     except Exception:  # the video at fault shows when each is done alone
@@ -88,8 +99,12 @@ def _transcode_alone(job: VideoJob) -> dict[str, Any]:
     stderr = ""
     try:
         _check_source(job)
-        stderr = _without_run_details(_run([job], job.timeout_seconds).stderr, job)
-        return _finish(job, stderr)
+        if not keeps_uneven_times(job.probe, job.settings):
+            stderr = _without_run_details(_run([job], job.timeout_seconds).stderr, job)
+            return _finish(job, stderr, None)
+        with tempfile.TemporaryFile(dir=job.scratch) as times:
+            stderr = _without_run_details(_run([job], job.timeout_seconds, times).stderr, job)
+            return _finish(job, stderr, times)
     except VideoError as error:
         return {"error": VideoError(error.stage, error.reason, error.stderr or stderr).to_json()}
     except OSError:  # of the target, which a TargetError is too
@@ -135,7 +150,10 @@ def _check_complete(n_frames: int, job: VideoJob, stderr: str) -> None:
         return
     expected = max(probe.duration_seconds, probe.declared_seconds or 0.0) * rate
     expected = min(expected, job.settings.max_frames or expected)
-    if n_frames < TRUNCATED_BELOW * expected - 1:
+    least = TRUNCATED_BELOW * expected - 1
+    if job.settings.fps is None:  # else the number of frames isn't that of the packets
+        least = max(least, SHORT_TRUNCATED_BELOW * min(expected, probe.n_packets))
+    if n_frames < least:
         raise VideoError(
             "transcode",
             f"only {n_frames} of about {expected:.0f} frames could be decoded (truncated or damaged); "
@@ -144,11 +162,11 @@ def _check_complete(n_frames: int, job: VideoJob, stderr: str) -> None:
         )
 
 
-def _run(jobs: Sequence[VideoJob], timeout_seconds: float) -> Finished:
+def _run(jobs: Sequence[VideoJob], timeout_seconds: float, stdout: IO[bytes] | None = None) -> Finished:
     """Run ffmpeg on the jobs' sources. Raises a VideoError where it fails, and a TargetError where the disk is full."""
     first = jobs[0]
     videos = [(job.source, job.draft, job.probe) for job in jobs]
-    finished = run_ffmpeg(transcode_argv(first.ffmpeg, videos, first.settings), timeout_seconds)
+    finished = run_ffmpeg(transcode_argv(first.ffmpeg, videos, first.settings), timeout_seconds, stdout=stdout)
     messages = finished.stderr
     for name in "\n".join(str(job.source) for job in jobs).splitlines():  # a file may be named like the error
         messages = messages.replace(name, "")
@@ -169,11 +187,12 @@ def _how_it_ended(returncode: int, stderr: str) -> str:
     return f"ffmpeg ended with {how}{f': {causes[0][:200]}' if causes else ''}"
 
 
-def _finish(job: VideoJob, stderr: str) -> dict[str, Any]:
+def _finish(job: VideoJob, stderr: str, times: IO[bytes] | None) -> dict[str, Any]:
     draft = job.draft
     width, height = output_size(job.probe, job.settings)
     ranges = frame_ranges(str(draft))
     _check_complete(len(ranges), job, stderr)
+    frame_seconds = None if times is None else printed_times(times, len(ranges), job.probe)
     check_decodes(draft, ranges, job.settings.codec, width, height)
     np.save(job.part.with_suffix(".frames.npy"), with_checksums(draft, ranges))
     try:
@@ -189,6 +208,7 @@ def _finish(job: VideoJob, stderr: str) -> dict[str, Any]:
         "height": height,
         "fps": str(output_rate(job.probe, job.settings)),
         "n_frames": len(ranges),
+        "frame_seconds": frame_seconds,
         "bytes": draft.stat().st_size,
     }
     draft.replace(job.part.with_suffix(".mp4"))

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, StoredVideo
 from vclimb.pipeline.sources.keys import make_key
 from vclimb.pipeline.sources.splits import SPLITS
-from vclimb.pipeline.sources.table import Instance
-from vclimb.pipeline.transcode.assembly import frame_range
 from vclimb.scenario.task_sequence import Frames, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence
 
 PROBLEMS = {
@@ -242,7 +240,7 @@ class _Finder:
         if isinstance(span, Frames):
             start, end = span.start, span.end
         elif span is not None:
-            start, end = frame_range(Instance("", None, span.start, span.end), video.fps_fraction, video.n_frames)
+            start, end = video.frame_times.between(span.start, span.end)
         if start >= end or (isinstance(span, Frames) and span.end > video.n_frames):
             reason = f"{span} of {video.key!r} lies outside its {video.n_frames} stored frames ({video.seconds:.3f} s)"
             return "outside", reason, (0, 0)
