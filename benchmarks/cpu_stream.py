@@ -91,7 +91,9 @@ def clips_of(plans: Iterator[BatchPlan]) -> list[list[tuple[int, list[int], list
     return [
         [
             (int(item), frames.tolist(), box.tolist(), bool(flip))
-            for item, frames, box, flip in zip(plan.items, plan.frames["clip"], plan.boxes, plan.flips, strict=True)
+            for item, frames, box, flip in zip(
+                plan.items, plan.frames["clip"], plan.boxes[:, 0], plan.flips[:, 0], strict=True
+            )
         ]
         for plan in plans
     ]

@@ -22,7 +22,11 @@ from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, Store
 from vclimb.pipeline.stream.batches import StreamSettings
 
 SIZE = 48
-TRAINING = (View("clip", 8), View("down-sampled", 8, seen_frames=4), View("dense", 4, "dense", stride=2))
+TRAINING = (
+    View("clip", 8),
+    View("down-sampled", 8, seen_frames=4, own_draws=True),
+    View("dense", 4, "dense", stride=2),
+)
 CENTRES = (View("clip", 4, random=False),)
 
 

@@ -160,7 +160,7 @@ class StreamContract(abc.ABC):
         """Yield (item, (frames, box)) of each clip."""
         for batch in epoch:
             for slot, item in enumerate(batch.plan.items.tolist()):
-                yield item, (batch.plan.frames["clip"][slot].tolist(), batch.plan.boxes[slot].tolist())
+                yield item, (batch.plan.frames["clip"][slot].tolist(), batch.plan.boxes[slot, 0].tolist())
 
     def test_another_provider_mixes_with_a_data_set(self, jpeg_folder: Path) -> None:
         stored, memory = provider_of(jpeg_folder), JpegsInMemory()

@@ -74,7 +74,7 @@ def in_second_task(method: Method, learn_first: bool = False) -> tuple[TinyNetwo
     if learn_first:
         method.end_task(TaskInfo(0, TASKS), old, TinyData(old, np.array([0, 1, 0, 1])))
     method.begin_task(SECOND, old)
-    batch = StepBatch(clips_of(4), torch.from_numpy(LABELS))
+    batch = StepBatch(clips_of(4), torch.from_numpy(LABELS), np.arange(4))
     return old, new, batch, new(batch.clips)
 
 
@@ -112,7 +112,7 @@ def test_cross_entropy_over_all_classes_and_temporal_consistency(name: str) -> N
 def test_lwf_classifies_new_classes_and_distils_old_ones() -> None:
     method = make("lwf", weight=0.7)
     old, _, _, _ = in_second_task(method)
-    batch = StepBatch(clips_of(4), torch.full((4,), 2))
+    batch = StepBatch(clips_of(4), torch.full((4,), 2), np.arange(4))
     logits = TinyNetwork(4)(batch.clips)
     old_logits = numbers(old(batch.clips))
     soft = np.exp(log_softmax(old_logits / 2))
@@ -208,7 +208,7 @@ def test_the_fisher_is_the_mean_of_squared_gradients() -> None:
 def test_released_labels_begin_at_0_in_every_task(name: str) -> None:
     method = make(name, released=True)
     _, _, _, logits = in_second_task(method)
-    batch = StepBatch(clips_of(4), torch.full((4,), 2))
+    batch = StepBatch(clips_of(4), torch.full((4,), 2), np.arange(4))
     expected = cross_entropy(numbers(logits), np.zeros(4, np.int64))
     assert total(method, batch, StepOutputs(logits)) == pytest.approx(expected, rel=1e-5)
 
@@ -219,7 +219,7 @@ def test_a_restored_method_computes_the_same(name: str) -> None:
     method, other = make(name), make(name)
     _, new, batch, logits = in_second_task(method, learn_first=name in ("ewc", "mas"))
     if name == "lwf":  # without replay, every clip is of a new class
-        batch = StepBatch(batch.clips, torch.full((4,), 2))
+        batch = StepBatch(batch.clips, torch.full((4,), 2), np.arange(4))
     other.load_state_dict(method.state_dict(), new)
     assert total(other, batch, StepOutputs(logits)) == total(method, batch, StepOutputs(logits))
     penalties = [method.penalty(new), other.penalty(new)]

@@ -186,7 +186,7 @@ def test_epochs_seeds_and_items_draw_independently(view: View) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"sampling": "keyframes"}, "sampling 'keyframes' is not known; allowed: segments, dense"),
+        ({"sampling": "keyframes"}, "sampling 'keyframes' is not known; allowed: segments, whole-segments, dense"),
         ({"n_frames": 0}, "frames 0 is out of range; allowed: 1 or more"),
         ({"stride": 0}, "stride 0 is out of range; allowed: 1 or more"),
         ({"seen_frames": -1}, "seen frames -1 is out of range; allowed: 1 or more"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partialmethod
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training_cases import TINY_BACKBONE, tiny_config
 
+from vclimb.methods.method import StepBatch
 from vclimb.pipeline.errors import SettingsError
 from vclimb.training.config import make_config
 from vclimb.training.learner import Learner
@@ -61,7 +63,7 @@ def test_compiled_backbone_trains_like_a_plain_one(monkeypatch: pytest.MonkeyPat
         learner.begin_task()
         method = make_method(config)
         for _ in range(2):
-            learner.step(method, clips, None, torch.tensor([0, 1]), n_global=2, progress=0.0)
+            learner.step(method, StepBatch(clips, torch.tensor([0, 1]), np.arange(2)), None, n_global=2, progress=0.0)
         networks.append(learner.model.state_dict())
     plain, other = networks
     assert plain.keys() == other.keys()  # so that checkpoints are interchangeable

@@ -15,7 +15,7 @@ from training_cases import METHODS, TINY_BACKBONE, comparable, events_of, tiny_c
 import vclimb
 from vclimb.memory.replay import ReplayMemory
 from vclimb.memory.store.reader import MemoryStore
-from vclimb.methods.method import TaskInfo
+from vclimb.methods.method import StepBatch, TaskInfo
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import match
@@ -140,7 +140,8 @@ def test_rank_without_a_clip_takes_the_step_too(name: str, released: bool, synth
             learner.grow(5, seed=0)
         learner.begin_task()
         before = {name: value.clone() for name, value in learner.model.named_parameters()}
-        terms = learner.step(method, clips, None, torch.zeros(0, dtype=torch.int64), n_global=3, progress=0.0)
+        batch = StepBatch(clips, torch.zeros(0, dtype=torch.int64), np.zeros(0, np.int64))
+        terms = learner.step(method, batch, None, n_global=3, progress=0.0)
         assert all(np.isfinite(value.item()) for value in terms.values())
         rate = config.training.weight_decay * config.training.learning_rate
         for parameter, value in learner.model.named_parameters():  # the gradient of this rank is 0

@@ -29,6 +29,7 @@ class Purpose(enum.IntEnum):
     CROP_PLACE = 4
     FLIP = 5
     REPLACEMENT = 6
+    OWN_DRAWS = 7
 
 
 def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

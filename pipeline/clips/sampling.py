@@ -47,6 +47,17 @@ def random_in_segments(n_frames: Indices, count: int, draws: npt.NDArray[np.floa
     return np.minimum(frames, last)
 
 
+def random_in_whole_segments(n_frames: Indices, count: int, draws: npt.NDArray[np.float64]) -> Indices:
+    """Choose a random frame of each of `count` segments of n_frames // count frames: the rest is never chosen.
+
+    So does the benchmark's released code. Instances of fewer than `count` frames are sampled by `random_in_segments`,
+    whose arguments these are.
+    """
+    n_frames = np.asarray(n_frames, np.int64)
+    whole = n_frames // count * count
+    return random_in_segments(np.where(whole, whole, n_frames), count, draws)
+
+
 def dense_window(n_frames: Indices, count: int, stride: int, draws: npt.NDArray[np.float64]) -> Indices:
     """Choose `count` frames, `stride` apart: (..., count) from n_frames (...).
 
@@ -65,26 +76,28 @@ class View:
     """Rule by which a clip's frames are chosen.
 
     Attributes:
-        sampling: `segments` (TSN) or `dense`.
+        sampling: `segments` (TSN), `whole-segments` (those of the benchmark's released code) or `dense`.
         random: Whether frames are random (training), rather than centred (evaluation).
         stride: Distance of neighbouring frames of a `dense` window.
         seen_frames: Number K of frames to sample from, those that a memory would keep: the down-sampled clip of
             temporal consistency. None: all frames.
         seen: The K frames: `centres` of K segments, as a memory keeps them, or the `first`, as the benchmark's
             released code takes them for temporal consistency.
+        own_draws: Whether the view's frames, crop and flip are drawn apart from those of the other views.
     """
 
     name: str = "clip"
     n_frames: int = 8
-    sampling: Literal["segments", "dense"] = "segments"
+    sampling: Literal["segments", "whole-segments", "dense"] = "segments"
     random: bool = True
     stride: int = 2
     seen_frames: int | None = None
     seen: Literal["centres", "first"] = "centres"
+    own_draws: bool = False
 
     def __post_init__(self) -> None:
-        if self.sampling not in ("segments", "dense"):
-            raise SettingsError(f"sampling {self.sampling!r} is not known; allowed: segments, dense")
+        if self.sampling not in ("segments", "whole-segments", "dense"):
+            raise SettingsError(f"sampling {self.sampling!r} is not known; allowed: segments, whole-segments, dense")
         if self.seen not in ("centres", "first"):
             raise SettingsError(f"seen frames {self.seen!r} are not known; allowed: centres, first")
         for name, value in (("frames", self.n_frames), ("stride", self.stride), ("seen frames", self.seen_frames)):
@@ -114,7 +127,8 @@ class View:
         if not self.random:
             return segment_centres(n_frames, self.n_frames)
         draws = uniform(seed, epoch, Purpose.FRAMES, items[:, None], np.arange(self.n_frames))
-        return random_in_segments(n_frames, self.n_frames, draws)
+        choose = random_in_whole_segments if self.sampling == "whole-segments" else random_in_segments
+        return choose(n_frames, self.n_frames, draws)
 
 
 def epoch_order(n_items: int, seed: int, epoch: int, shuffle: bool = True) -> Indices:

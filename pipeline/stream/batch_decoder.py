@@ -28,27 +28,35 @@ def decode_batch(reader: ClipReader, plan: BatchPlan, views: dict[str, Pixels]) 
     """Decode a plan of B clips into views (B, T, S, S, 3)."""
     skipped: list[str] = []
     for slot in range(len(plan.items)):
-        (frames, places), plan = reader.read_or_replace(plan, slot, partial(_decode_clip, reader), skipped)
-        for name, view_places in places.items():
-            np.take(frames, view_places, axis=0, out=views[name][slot])
+        crops, plan = reader.read_or_replace(plan, slot, partial(_decode_clip, reader), skipped)
+        for frames, places in crops:
+            for name, view_places in places.items():
+                np.take(frames, view_places, axis=0, out=views[name][slot])
     return DecodedPart(plan, skipped)
 
 
-def _decode_clip(reader: ClipReader, plan: BatchPlan, slot: int) -> tuple[Pixels, dict[str, Indices]]:
-    """Decode the distinct frames of a clip, (n, S, S, 3), and locate each view's frames among them."""
+def _decode_clip(reader: ClipReader, plan: BatchPlan, slot: int) -> list[tuple[Pixels, dict[str, Indices]]]:
+    """Decode a clip: the distinct frames of each crop, (n, S, S, 3), and each view's frames among them."""
     clip = reader.read(plan, slot)
-    left, top, width, height = plan.boxes[slot].tolist()
-    pixels = reader.decode(clip)[:, top : top + height, left : left + width]
-    size = reader.settings.augmentation.size
+    decoded = reader.decode(clip)
+    crops = []
+    for number, (rows, places) in enumerate(clip.rows_of_crops(plan.crops)):
+        left, top, width, height = plan.boxes[slot, number].tolist()
+        pixels = decoded[rows, top : top + height, left : left + width]
+        crops.append((_resized(pixels, reader.settings.augmentation.size, bool(plan.flips[slot, number])), places))
+    return crops
+
+
+def _resized(pixels: Pixels, size: int, flip: bool) -> Pixels:
     frames = torch.nn.functional.interpolate(
         torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2),
         (size, size),
         mode="bilinear",
         antialias=True,
     )
-    if plan.flips[slot]:
+    if flip:
         frames = frames.flip(-1)
-    return frames.permute(0, 2, 3, 1).numpy(), clip.places
+    return frames.permute(0, 2, 3, 1).numpy()
 
 
 @dataclass(frozen=True)

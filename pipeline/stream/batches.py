@@ -11,6 +11,7 @@ import torch
 
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation, Boxes
+from vclimb.pipeline.clips.dice import Purpose, bits
 from vclimb.pipeline.clips.provider import Items
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.errors import SettingsError
@@ -22,7 +23,8 @@ class StreamSettings:
 
     Attributes:
         batch_size: Number of clips in a batch, on each rank.
-        views: Views of every clip. They share its crop and flip, and their common frames are read once.
+        views: Views of every clip. Those without draws of their own share its crop and flip, and their common frames
+            are read once.
         shuffle: Whether each epoch has a new order, rather than the provider's.
         drop_last: Whether to drop the items that don't fill a batch on every rank.
         rank: Rank of this process, from 0.
@@ -62,17 +64,21 @@ class StreamSettings:
 class BatchPlan:
     """Items, frames, crops and flips of a batch of B clips, known before anything is read.
 
+    Each clip has G crops: one that views share, and one for each view with draws of its own.
+
     Attributes:
         items: (B,) numbers of the provider's items.
         frames: View name -> (B, T) frame numbers within the item.
-        boxes: (B, 4) left, top, width and height of the crops in pixels.
-        flips: (B,) whether each clip is mirrored.
+        crops: Names of the views of each crop, G tuples.
+        boxes: (B, G, 4) left, top, width and height of the crops in pixels.
+        flips: (B, G) whether each crop is mirrored.
     """
 
     epoch: int
     position: int
     items: Indices
     frames: dict[str, Indices]
+    crops: tuple[tuple[str, ...], ...]
     boxes: Boxes
     flips: npt.NDArray[np.bool_]
 
@@ -129,12 +135,21 @@ class ClipBatch:
 
 def plan_items(items: Items, settings: StreamSettings, epoch: int, position: int, chosen: Indices) -> BatchPlan:
     """Plan a batch of chosen items (B,): a pure function of the arguments."""
-    seed, crop = settings.seed, settings.augmentation
+    crop, widths, heights = settings.augmentation, items.widths[chosen], items.heights[chosen]
+    seeds = [
+        int(bits(settings.seed, Purpose.OWN_DRAWS, number)) if view.own_draws else settings.seed
+        for number, view in enumerate(settings.views)
+    ]
+    crops: dict[int, list[str]] = {}
+    for seed, view in zip(seeds, settings.views, strict=True):
+        crops.setdefault(seed, []).append(view.name)
+    n_frames = items.n_frames[chosen]
     return BatchPlan(
         epoch=epoch,
         position=position,
         items=chosen,
-        frames={view.name: view.frames(seed, epoch, chosen, items.n_frames[chosen]) for view in settings.views},
-        boxes=crop.boxes(seed, epoch, chosen, items.widths[chosen], items.heights[chosen]),
-        flips=crop.flips(seed, epoch, chosen),
+        frames={v.name: v.frames(seed, epoch, chosen, n_frames) for seed, v in zip(seeds, settings.views, strict=True)},
+        crops=tuple(map(tuple, crops.values())),
+        boxes=np.stack([crop.boxes(seed, epoch, chosen, widths, heights) for seed in crops], 1),
+        flips=np.stack([crop.flips(seed, epoch, chosen) for seed in crops], 1),
     )

@@ -36,6 +36,16 @@ class ReadClip:
     encoded: EncodedClip
     places: dict[str, Indices]
 
+    def rows_of_crops(self, crops: Sequence[Sequence[str]]) -> list[tuple[slice | Indices, dict[str, Indices]]]:
+        """Choose the distinct frames of each crop, given by its views, and locate each view's frames among them."""
+        if len(crops) == 1:  # all of them: a slice, which copies nothing
+            return [(slice(None), self.places)]
+        chosen: list[tuple[slice | Indices, dict[str, Indices]]] = []
+        for views in crops:
+            rows = np.unique(np.concatenate([self.places[view] for view in views]))
+            chosen.append((rows, {view: np.searchsorted(rows, self.places[view]) for view in views}))
+        return chosen
+
 
 @dataclass(frozen=True)
 class ClipReader:

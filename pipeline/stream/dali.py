@@ -126,8 +126,9 @@ class DaliClipStream(ClipStream):
         start, stop = _share_frames(len(batch.frames), pipelines)[number]
         if start == stop:  # a pipeline takes no empty batch: decode a frame in vain
             start, stop = 0, 1
-        boxes = np.repeat(batch.plan.boxes, batch.counts, axis=0)[start:stop].astype(np.int32)
-        flips = np.repeat(batch.plan.flips, batch.counts)[start:stop].astype(np.int32)
+        counts = batch.counts.reshape(-1)
+        boxes = np.repeat(batch.plan.boxes.reshape(-1, 4), counts, axis=0)[start:stop].astype(np.int32)
+        flips = np.repeat(batch.plan.flips.reshape(-1), counts)[start:stop].astype(np.int32)
         top_left, sides = np.ascontiguousarray(boxes[:, [1, 0]]), np.ascontiguousarray(boxes[:, [3, 2]])
         return batch.frames.part(start, stop), top_left, top_left + sides, flips
 

@@ -68,7 +68,7 @@ class PackedBatch:
     Attributes:
         frames: N JPEG and PPM files.
         gather: View name -> (B, T) int64 numbers among the N frames; None where a view has all of them in order.
-        counts: (B,) int64 numbers of distinct frames of each clip.
+        counts: (B, G) int64 numbers of distinct frames of each crop of each clip.
     """
 
     frames: PackedFrames
@@ -81,20 +81,23 @@ class PackedBatch:
 def pack_batch(reader: ClipReader, plan: BatchPlan) -> PackedBatch:
     """Read the clips of a plan, and decode those that DALI's image decoder doesn't take. Runs in a worker."""
     data: list[bytes] = []
-    counts: list[int] = []
+    counts: list[list[int]] = []
     gather: dict[str, list[Indices]] = {name: [] for name in plan.frames}
     skipped: list[str] = []
     for slot in range(len(plan.items)):
         clip, plan = reader.read_or_replace(plan, slot, partial(_read, reader), skipped)
-        for name, places in clip.places.items():
-            gather[name].append(places + len(data))
-        data += [clip.encoded.units[unit] for unit in clip.encoded.unit.tolist()]
-        counts.append(len(clip.numbers))
+        counts.append([])
+        for chosen, places in clip.rows_of_crops(plan.crops):
+            for name, view_places in places.items():
+                gather[name].append(view_places + len(data))
+            units = clip.encoded.unit[chosen].tolist()
+            data += [clip.encoded.units[unit] for unit in units]
+            counts[-1].append(len(units))
     rows = {name: np.array(index, np.int64).reshape(plan.frames[name].shape) for name, index in gather.items()}
     return PackedBatch(
         frames=PackedFrames.pack(data),
         gather={name: _none_if_all(index, len(data)) for name, index in rows.items()},
-        counts=np.array(counts, np.int64),
+        counts=np.array(counts, np.int64).reshape(len(counts), len(plan.crops)),
         plan=plan,
         skipped=skipped,
     )

@@ -78,10 +78,12 @@ class StepBatch:
     Attributes:
         clips: (B, T, 3, H, W) uint8 clips.
         labels: (B,) int64 label ids. A label below `TaskInfo.n_old` is an exemplar's.
+        items: (B,) numbers of the clips among the task's items, on the CPU.
     """
 
     clips: Tensor
     labels: Tensor
+    items: Indices
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,17 @@ class PixelNorm(nn.Module):
         return (frames.to(dtype) - self.mean.to(dtype)) * self.scale.to(dtype)
 
 
+def make_head(n_features: int, n_classes: int) -> nn.Linear:
+    """Make a head with weights of N(0, 0.001) and bias 0, as the code of TSN does.
+
+    Sources: yjxiong/tsn-pytorch, models.py, `_prepare_tsn`; and the benchmark's copy of it, also for new outputs.
+    """
+    head = nn.Linear(n_features, n_classes)
+    nn.init.normal_(head.weight, std=0.001)
+    nn.init.zeros_(head.bias)
+    return head
+
+
 class ClipModel(nn.Module, abc.ABC):
     """A network that classifies clips: a backbone, dropout, and a linear head.
 
@@ -76,7 +87,7 @@ class ClipModel(nn.Module, abc.ABC):
         backbone: Module whose weights are loaded from a file, and which `compute.compile` compiles.
         n_features: Length of a clip's feature, D.
         n_classes: Number of the head's outputs.
-        dropout: Probability of dropout on the clip's feature.
+        dropout: Probability of dropout on features.
         mean: Mean of each channel that the backbone's weights were trained with.
         std: Standard deviation of each channel that the backbone's weights were trained with.
 
@@ -106,7 +117,7 @@ class ClipModel(nn.Module, abc.ABC):
         self.normalise = PixelNorm(mean, std)
         self.dropout = nn.Dropout(dropout)
         self.n_features = n_features
-        self.head = nn.Linear(n_features, n_classes)
+        self.head = make_head(n_features, n_classes)
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
@@ -144,7 +155,7 @@ class ClipModel(nn.Module, abc.ABC):
         return self.classify(self.features(clips))
 
     def grow(self, n_classes: int) -> None:
-        """Give the head more outputs. Present outputs keep their weights; new ones start as a new layer's do.
+        """Give the head more outputs. Present outputs keep their weights; new ones start as those of a new head.
 
         An optimiser made before doesn't know the new parameters.
 
@@ -155,7 +166,7 @@ class ClipModel(nn.Module, abc.ABC):
         if n_classes < old.out_features:
             raise ValueError(f"a head of {old.out_features} outputs can't shrink to {n_classes}")
         # Drawn on the CPU, so that a seed means the same on every device.
-        self.head = nn.Linear(old.in_features, n_classes, dtype=old.weight.dtype).to(old.weight.device)
+        self.head = make_head(old.in_features, n_classes).to(old.weight)
         with torch.no_grad():
             self.head.weight[: old.out_features] = old.weight
             self.head.bias[: old.out_features] = old.bias

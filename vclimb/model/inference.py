@@ -32,7 +32,7 @@ class InferenceSettings:
         size: Side of the square input, in pixels.
         decoder: Decoder of clips: `auto`, `cpu` or `dali`.
         workers: Number of decoding processes; None: one for each core.
-        bf16: Whether to compute in bf16 on a GPU.
+        autocast: Type of mixed precision on a GPU; None: fp32.
         codec: Codec of the data set's frames, by which `auto` chooses the decoder.
     """
 
@@ -41,7 +41,7 @@ class InferenceSettings:
     batch_size: int = 64
     decoder: str = "auto"
     workers: int | None = None
-    bf16: bool = True
+    autocast: torch.dtype | None = torch.bfloat16
     codec: str = "jpeg"
 
 
@@ -116,7 +116,8 @@ def infer(
             worth_a_start = len(provider.items) // share.world_size // CLIPS_PER_WORKER
             n_workers = min(most, max(1, worth_a_start, waiting_workers()))
         stream, _ = open_stream(provider, settings.codec, clips, device, settings.decoder, n_workers)
-        with stream, torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16 and device.type == "cuda"):
+        is_mixed = settings.autocast is not None and device.type == "cuda"
+        with stream, torch.autocast(device.type, settings.autocast, enabled=is_mixed):
             for batch in stream:
                 if n_clips := len(batch.keys):
                     padded = pad_batch(batch.frames, settings.batch_size) if plans_each_size(device) else batch.frames

@@ -35,9 +35,9 @@ class TSM(TSN):
         for block in blocks:
             block.conv1.register_forward_pre_hook(self._shift)
 
-    def features(self, clips: Tensor) -> Tensor:
+    def frame_features(self, clips: Tensor) -> Tensor:
         self._shift.n_frames = clips.shape[1]
-        return super().features(clips)
+        return super().frame_features(clips)
 
 
 class TemporalShift:

@@ -1,4 +1,9 @@
-"""Temporal segment networks (Wang et al., ECCV 2016): an image backbone over T frames, the average of its features."""
+"""Temporal segment networks (Wang et al., ECCV 2016): an image backbone over T frames, the average of its features.
+
+The paper averages the frames' scores (section 3.1). A linear head on the mean of their features gives the same scores.
+The authors' code drops out each frame's feature by a mask of its own (yjxiong/tsn-pytorch, models.py: dropout is the
+last layer of the backbone, before the head and the average), which for T frames makes T times less noise than one mask.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +44,7 @@ class TSN(ClipModel):
             weights_config.get("mean", IMAGENET_MEAN),
             weights_config.get("std", IMAGENET_STD),
         )
+        self._drops_frames = config.dropout_of == "frame"
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
@@ -52,12 +58,22 @@ class TSN(ClipModel):
             near = suggestion(name, names).partition("allowed: ")[0]
             raise SettingsError(f"model.backbone {config.backbone!r} is not known; {near}allowed: any model of timm")
 
-    def features(self, clips: Tensor) -> Tensor:
-        """Compute the mean of the frames' features, (B, D), of clips (B, T, 3, H, W) uint8."""
+    def frame_features(self, clips: Tensor) -> Tensor:
+        """Compute the frames' features (B, T, D) of clips (B, T, 3, H, W) uint8."""
         batch, n_frames = clips.shape[:2]
         frames = self.normalise(clips.flatten(0, 1))
         features: Tensor = self.backbone(frames)
-        return features.view(batch, n_frames, -1).mean(1)
+        return features.view(batch, n_frames, -1)
+
+    def features(self, clips: Tensor) -> Tensor:
+        """Compute the mean of the frames' features, (B, D), of clips (B, T, 3, H, W) uint8."""
+        return self.frame_features(clips).mean(1)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        if not self._drops_frames:
+            return super().forward(clips)
+        logits: Tensor = self.head(self.dropout(self.frame_features(clips)).mean(1))
+        return logits
 
 
 @functools.cache

@@ -18,6 +18,7 @@ PROBLEMS = {
     "broken": "could not be prepared",
     "outside": "outside the stored video",
     "empty": "empty as listed",
+    "short": "shorter than a clip",
 }
 _SHOWN = 3
 
@@ -28,8 +29,9 @@ class LeftOut:
 
     Attributes:
         task: Number of the task, from 0.
-        problem: `missing` (no such video), `broken` (the video is in errors.jsonl), `outside` (of the stored frames) or
-            `empty` (the segment ends before it starts, a flaw of the scenario that no preparation mends).
+        problem: `missing` (no such video), `broken` (the video is in errors.jsonl), `outside` (of the stored frames),
+            `empty` (the segment ends before it starts, a flaw of the scenario that no preparation mends) or `short` (of
+            fewer frames than were asked for).
     """
 
     task: int
@@ -99,14 +101,14 @@ class MatchedScenario:
         """Check that the scenario can be trained on.
 
         Args:
-            allow_missing: Whether training may do without instances that the data set lacks. Empty segments are left
-                out in any case.
+            allow_missing: Whether training may do without instances that the data set lacks. Empty and short segments
+                are left out in any case.
 
         Raises:
             ScenarioError: An instance is missing that isn't allowed to be, a class has no training instance left, or a
                 task none to evaluate.
         """
-        lacking = [lost for lost in self.left_out if lost.problem != "empty"]
+        lacking = [lost for lost in self.left_out if lost.problem not in ("empty", "short")]
         name = self.scenario.name
         if lacking and not allow_missing:
             total = sum(self.scenario.count(split) for split in SPLITS)
@@ -135,20 +137,22 @@ class MatchedScenario:
                 )
 
 
-def match(scenario: TaskSequence, dataset: StoredDataset, allow_missing: bool = False) -> MatchedScenario:
+def match(
+    scenario: TaskSequence, dataset: StoredDataset, allow_missing: bool = False, least_frames: int = 1
+) -> MatchedScenario:
     """Find a scenario's instances in a data set by `locate`, and check them by `MatchedScenario.require`."""
-    matched = locate(scenario, dataset)
+    matched = locate(scenario, dataset, least_frames)
     matched.require(allow_missing)
     return matched
 
 
-def locate(scenario: TaskSequence, dataset: StoredDataset) -> MatchedScenario:
+def locate(scenario: TaskSequence, dataset: StoredDataset, least_frames: int = 1) -> MatchedScenario:
     """Find a scenario's instances in a data set, and list those that it lacks.
 
     A video is found by its key, by its path in the source with or without suffix, or by the last part of that path
     without suffix. Where two files share that part, the file with the instance's class counts. Seconds become frames as
     in `vclimb prepare`: the start is rounded down, the end up, and the end is cut at the video's end (the released code
-    rounds both to the nearest frame).
+    rounds both to the nearest frame). Instances of fewer than `least_frames` frames are left out.
 
     Raises:
         ScenarioError: Two stored videos may be the same video of the scenario.
@@ -166,6 +170,8 @@ def locate(scenario: TaskSequence, dataset: StoredDataset) -> MatchedScenario:
                 group = instance.group if video is None or instance.group is not None else video.group
                 known.append(instance if group == instance.group else replace(instance, group=group))
                 problem, reason, (start, end) = finder.frames(instance, video)
+                if not problem and end - start < least_frames:
+                    problem, reason = "short", f"{instance.video!r} has {end - start} frames of {least_frames}"
                 if problem:
                     left_out.append(LeftOut(number, split, instance, problem, reason))
                 elif video is not None:

@@ -137,6 +137,7 @@ class TrainingConfig(Settings):
         select: Model kept at the end of a task. `last`: the last epoch's. `best`: that of the best epoch on a
             validation split, which must not be the reported split. `best-reported`: that of the best epoch on the
             reported split, as the released code does for data sets without another.
+        select_every: Number of epochs between two that are measured to select the best one; the last one always is.
     """
 
     epochs: int = Field(default=50, ge=1, le=100_000)
@@ -149,6 +150,7 @@ class TrainingConfig(Settings):
     weight_decay: float = Field(default=1e-4, ge=0, le=1e6)
     clip_norm: float = Field(default=20.0, ge=0, le=1e9)
     select: Literal["last", "best", "best-reported"] = "last"
+    select_every: int = Field(default=1, ge=1, le=100_000)
 
     def epochs_of(self, task: int) -> int:
         """Number of epochs of a task; the first task is 0."""
@@ -232,6 +234,11 @@ class RunConfig(Settings):
     def resolved_differences(self) -> Differences:
         """All differences between the papers and the released code, as the run computes them."""
         return make_differences(self.protocol, self.differences)
+
+    @property
+    def least_frames(self) -> int:
+        """Number of frames below which videos are left out."""
+        return self.model.clip_frames if self.resolved_differences.short_videos == "left-out" else 1
 
     @property
     def consistency_frames(self) -> int:

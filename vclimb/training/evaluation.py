@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from vclimb.methods.prototypes import NearestMean
 from vclimb.metrics import PredictionCounts
 from vclimb.training.predictor import LINEAR, NEAREST_MEAN
@@ -21,12 +25,20 @@ def evaluate(run: RunContext, task: int) -> dict[str, PredictionCounts]:
     return run.predictor.counts(model, items, run.method.scores, nearest, run.progress("evaluation", len(items)))
 
 
-def selection_score(run: RunContext, task: int) -> float:
-    """Measure the linear head's accuracy on the split that selects an epoch."""
+def selection_score(run: RunContext, task: int) -> tuple[float, bool]:
+    """Measure the linear head on the split that selects an epoch, and tell whether later epochs win ties."""
     split = "val" if run.config.training.select == "best" else None
     items = run.data.evaluation_items(range(task + 1), split)
     counts = run.predictor.counts(run.learner.model, items, run.method.scores, None)
-    return counts[LINEAR].accuracy()
+    if run.config.resolved_differences.best_epoch == "first":
+        return counts[LINEAR].accuracy(), False
+    accuracies = counts[LINEAR].accuracy_per_task()[: task + 1].tolist()
+    return released_selection_score(accuracies, run.data.classes_per_task), True
+
+
+def released_selection_score(accuracies: Sequence[float], classes_per_task: Sequence[int]) -> float:
+    """Compute the mean of the accuracies of tasks so far, weighted by their classes; 0 for a task without clips."""
+    return float(np.average(np.nan_to_num(accuracies), weights=classes_per_task[: len(accuracies)]))
 
 
 def forward_accuracies(run: RunContext, task: int) -> tuple[float, float]:

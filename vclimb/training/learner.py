@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vclimb.methods.method import Method, StepBatch, StepOutputs
 from vclimb.model.clip_model import ClipModel
-from vclimb.model.memory_format import cat_clips, layout_for
+from vclimb.model.memory_format import layout_for
 from vclimb.model.registry import make_network
 from vclimb.training.config import RunConfig, TrainingConfig
+from vclimb.training.passes import Passes
 from vclimb.training.processes import Processes
 
 
@@ -24,11 +27,10 @@ class Learner:
         self._config, self._training = config, config.training
         self._processes = processes
         self.device = processes.device
-        precision = config.compute.precision
-        self.bf16 = precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
+        self.autocast = autocast_type(config, self.device)
         self.restart(n_classes)
         self._optimizer: torch.optim.Optimizer | None = None
-        self._network: nn.Module = self.model
+        self._network: nn.Module | None = None
 
     def restart(self, n_classes: int) -> None:
         """Return to the network as it was initialised."""
@@ -54,25 +56,23 @@ class Learner:
         self._optimizer = _make_optimizer(self._training, self.model)
         if state is not None:
             self._optimizer.load_state_dict(state["optimizer"])
-        self._network = self.model
+        self._network = Passes(self.model, self._config.resolved_differences, self._config.consistency.weight)
         if self._processes.world_size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            self._network = DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=True)
+            self._network = DistributedDataParallel(self._network, device_ids=ids, broadcast_buffers=True)
         self.model.train()
 
     def end_task(self) -> None:
-        self._optimizer = None
-        self._network = self.model
+        self._optimizer = self._network = None
 
     def step(
-        self, method: Method, clips: Tensor, down_sampled: Tensor | None, labels: Tensor, n_global: int, progress: float
+        self, method: Method, batch: StepBatch, down_sampled: Tensor | None, n_global: int, progress: float
     ) -> dict[str, Tensor]:
         """Take a training step.
 
         Args:
-            clips: (B, T, 3, H, W) uint8, this rank's share of the batch. It may be empty while other ranks' are not.
-            down_sampled: (B, T, 3, H, W) uint8, down-sampled clips of temporal consistency; None without it.
-            labels: (B,) int64.
+            batch: This rank's share of the batch, (B, T, 3, H, W) uint8. It may be empty while other ranks' are not.
+            down_sampled: (B, T, 3, H, W) uint8, down-sampled clips; None where the step has none.
             n_global: Number of clips of the batch, summed over ranks.
             progress: Progress of the task's training, from 0 to 1, for the schedule.
 
@@ -80,22 +80,23 @@ class Learner:
             The terms of the loss, detached, as means over this rank's clips.
         """
         assert self._optimizer is not None
+        assert self._network is not None
         # DDP averages gradients over ranks. Weighting ranks by their clips gives the mean over the whole batch.
-        share = len(labels) * self._processes.world_size / n_global
-        if not len(labels):  # a blank clip of weight 0, since the other ranks wait for this rank's gradients
+        share = len(batch.labels) * self._processes.world_size / n_global
+        if not len(batch.labels):  # a blank clip of weight 0, since the other ranks wait for this rank's gradients
             newest = self.model.n_classes - 1  # every method knows this label: some train new classes alone
-            clips, labels = clips.new_zeros(1, *clips.shape[1:]), labels.new_full((1,), newest)
+            clips, labels = batch.clips.new_zeros(1, *batch.clips.shape[1:]), batch.labels.new_full((1,), newest)
+            batch = StepBatch(clips, labels, np.zeros(1, np.int64))
             down_sampled = None if down_sampled is None else clips
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self._training, progress)
-        whole = len(labels) * self._processes.world_size == self._training.batch_size
-        clips = layout_for(clips, whole)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            both = clips if down_sampled is None else cat_clips(clips, layout_for(down_sampled, whole))
-            logits: Tensor = self._network(both)
-            parts = logits.split(len(clips))  # type: ignore[no-untyped-call]
-            outputs = StepOutputs(parts[0], None if down_sampled is None else parts[1])
-            terms = method.loss(StepBatch(clips, labels), outputs)
+        whole = len(batch.labels) * self._processes.world_size == self._training.batch_size
+        batch = replace(batch, clips=layout_for(batch.clips, whole))
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            outputs = StepOutputs(
+                *self._network(batch.clips, None if down_sampled is None else layout_for(down_sampled, whole))
+            )
+            terms = method.loss(batch, outputs)
             penalty = method.penalty(self.model)
             loss = share * torch.stack([*terms.values()]).sum()
             if penalty:
@@ -120,6 +121,14 @@ def learning_rate(config: TrainingConfig, progress: float) -> float:
     if config.schedule == "cosine":
         return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
     return config.learning_rate
+
+
+def autocast_type(config: RunConfig, device: torch.device) -> torch.dtype | None:
+    """Choose the type of training in mixed precision; None: fp32 throughout."""
+    precision = config.compute.precision
+    if precision == "auto" and device.type == "cuda":
+        return torch.bfloat16 if config.resolved_differences.autocast == "bf16" else torch.float16
+    return torch.bfloat16 if precision == "bf16" else None
 
 
 def _make_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:

@@ -112,7 +112,7 @@ class RunPlanner:
         self._frame_bytes: dict[tuple[object, ...], float] = {}
 
     def plan(self, config: RunConfig) -> RunPlan:
-        dataset, matched = self._scenarios.dataset, self._scenarios.get(config.scenario)
+        dataset, matched = self._scenarios.dataset, self._scenarios.get(config.scenario, config.least_frames)
         method = make_method(config)
         check_settings(config, method, matched.scenario, 1)
         memory = self._empty_memory(config, method, matched) if method.replays else None
@@ -123,6 +123,7 @@ class RunPlanner:
             n_instances = sum(len(part.train) for part in (seen if method.all_data else [task]))
             n_replayed = 0 if memory is None else memory.n_exemplars
             n_items, n_epochs = n_instances + n_replayed, config.training.epochs_of(number)
+            n_batches = steps_of_epoch(config, n_items)
             tasks.append(
                 PlannedTask(
                     task=number,
@@ -130,8 +131,8 @@ class RunPlanner:
                     class_names=tuple(task.classes),
                     train_instances=n_instances,
                     replay_exemplars=n_replayed,
-                    steps=n_epochs * -(-n_items // config.training.batch_size),
-                    clips=n_epochs * n_items,
+                    steps=n_epochs * n_batches,
+                    clips=n_epochs * min(n_items, n_batches * config.training.batch_size),
                     memory=None if memory is None else memory.after(task),
                     evaluation_instances=sum(len(part.split(scenario.evaluation_split)) for part in seen),
                 )
@@ -162,6 +163,12 @@ class RunPlanner:
             self._frame_bytes[key] = bytes_per_frame(self._scenarios.dataset, sample, codec, choice)
         origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
         return _ExpectedMemory(settings, self._frame_bytes[key], origin)
+
+
+def steps_of_epoch(config: RunConfig, n_items: int) -> int:
+    """Number of batches of an epoch over some items."""
+    drops = config.resolved_differences.last_batch == "dropped"
+    return n_items // config.training.batch_size if drops else -(-n_items // config.training.batch_size)
 
 
 class _ExpectedMemory:

@@ -28,9 +28,6 @@ from vclimb.training.stopping import StopRequest
 from vclimb.training.trainer import Trainer
 from vclimb.training.training_data import RunData
 
-# The released code passes over videos of fewer frames than a clip has segments, in evaluation.
-_RELEASED_MIN_FRAMES = 8
-
 
 def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: RunLog | None = None) -> RunMetrics:
     """Train over the tasks of a scenario, unless the run is complete; errors are those of `vclimb.train`.
@@ -69,22 +66,22 @@ def make_context(
     config: RunConfig, folder: RunFolder, dataset: StoredDataset, processes: Processes, stop: StopRequest
 ) -> RunContext:
     """Make what the parts of a run share. Writes nothing."""
-    method = make_method(config)
+    method, differences = make_method(config), config.resolved_differences
     data = RunData(
         dataset,
-        match(find_scenario(config.scenario, dataset), dataset, config.scenario.allow_missing),
-        min_frames=_RELEASED_MIN_FRAMES if config.resolved_differences.short_videos == "left-out" else 1,
+        match(find_scenario(config.scenario, dataset), dataset, config.scenario.allow_missing, config.least_frames),
         cache_bytes=parse_size(config.memory.cache),
     )
     learner = Learner(config, processes, data.classes_per_task[0])
-    clips_per_step = config.training.batch_size * (2 if config.consistency.weight else 1)
+    joined = config.consistency.weight and differences.second_view_batch_norm == "joined"
+    clips_per_step = config.training.batch_size * (2 if joined else 1)  # of a pass
     inference = InferenceSettings(
         n_frames=config.model.clip_frames,
         size=config.model.size,
         batch_size=max(1, (config.compute.eval_batch_size or clips_per_step) // processes.world_size),
         decoder=config.compute.decoder,
         workers=config.compute.workers,
-        bf16=learner.bf16,
+        autocast=learner.autocast if differences.inference_precision == "as-training" else None,
         codec=data.codec,
     )
     memory_settings = config.memory.settings(method.video_choice, config.seed, method.differences.memory_remainder)

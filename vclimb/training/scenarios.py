@@ -13,14 +13,15 @@ class MatchedScenarios:
 
     def __init__(self, dataset: StoredDataset) -> None:
         self.dataset = dataset
-        self._matched: dict[ScenarioConfig, MatchedScenario] = {}
+        self._matched: dict[tuple[ScenarioConfig, int], MatchedScenario] = {}
 
-    def get(self, config: ScenarioConfig) -> MatchedScenario:
+    def get(self, config: ScenarioConfig, least_frames: int = 1) -> MatchedScenario:
         """Find the scenario of some settings in the data set; errors are those of `find_scenario` and `match`."""
-        if config not in self._matched:
+        key = (config, least_frames)
+        if key not in self._matched:
             scenario = find_scenario(config, self.dataset)
-            self._matched[config] = match(scenario, self.dataset, config.allow_missing)
-        return self._matched[config]
+            self._matched[key] = match(scenario, self.dataset, config.allow_missing, least_frames)
+        return self._matched[key]
 
 
 def find_scenario(config: ScenarioConfig, dataset: StoredDataset) -> Scenario:

@@ -14,6 +14,7 @@ from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.training.run_context import RunContext
+from vclimb.training.training_clips import training_view
 from vclimb.training.training_data import ChosenItems, TrainingItems
 
 
@@ -33,7 +34,7 @@ class RunTaskData:
         size = config.model.size
         settings = StreamSettings(
             batch_size=max(1, config.training.batch_size // run.processes.world_size),
-            views=(View(n_frames=config.model.clip_frames, random=training_clips),),
+            views=(training_view(run) if training_clips else View(n_frames=config.model.clip_frames, random=False),),
             augmentation=Augmentation(size) if training_clips else Augmentation.evaluation(size),
             seed=run.seed(self._info.number, 2),
             shuffle=False,

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vclimb.methods.method import StepBatch
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.clips.augment import Augmentation
-from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.errors import VclimbError
-from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.clocks import IdleClock
 from vclimb.training.evaluation import selection_score
 from vclimb.training.learner import learning_rate
 from vclimb.training.run_context import RunContext, TaskState
+from vclimb.training.second_view import DOWN_SAMPLED, SecondView
+from vclimb.training.training_clips import CLIP, training_stream, training_view
 from vclimb.training.training_data import ChosenItems, TrainingItems
 
-CLIP, DOWN_SAMPLED = "clip", "down_sampled"
 # Ranks agree on checkpoints and stops after so many steps, since asking costs a broadcast.
 _STEPS_BETWEEN_BROADCASTS = 16
 
@@ -38,9 +38,12 @@ class TaskTraining:
         chosen: Indices | None,
         save: Callable[[ClipStream], None],
     ) -> None:
-        self._run, self._state, self._items, self._save = run, state, items, save
+        self._run, self._state, self._save = run, state, save
         self._chosen = np.arange(len(items)) if chosen is None else chosen
         self._provider = items.provider if chosen is None else ChosenItems(items.provider, chosen)
+        clip = training_view(run)
+        self._second = SecondView(run, items, clip)
+        self._views = (clip,) if self._second.view is None else (clip, self._second.view)
         self._n_epochs = run.config.training.epochs_of(state.info.number)
         self._saved_at = time.monotonic()
 
@@ -48,7 +51,8 @@ class TaskTraining:
         """Train the epochs that are left; a checkpoint is the learner's state within the task's training."""
         run, state = self._run, self._state
         idle = state.idle = IdleClock(run.processes.device)
-        stream, choice = run.open_stream(self._provider, self._settings())
+        settings = replace(training_stream(run, self._views, run.seed(state.info.number)), across_epochs=True)
+        stream, choice = run.open_stream(self._provider, settings)
         run.log.event("decoder", task=state.info.number, decoder=choice.decoder, reason=choice.reason)
         with stream:
             run.learner.begin_task(checkpoint)
@@ -70,25 +74,6 @@ class TaskTraining:
         if state.best is not None:
             run.learner.model.restore(state.best["network"]["model"])
 
-    def _settings(self) -> StreamSettings:
-        run, config = self._run, self._run.config
-        n_frames, seen_frames = config.model.clip_frames, config.consistency_frames
-        views = [View(CLIP, n_frames)]
-        if config.consistency.weight:
-            first = config.resolved_differences.second_view_frames == "first"
-            seen: Literal["first", "centres"] = "first" if first else "centres"
-            views.append(View(DOWN_SAMPLED, n_frames, seen_frames=seen_frames, seen=seen))
-        return StreamSettings(
-            batch_size=config.training.batch_size // run.processes.world_size,
-            views=tuple(views),
-            augmentation=Augmentation(config.model.size),
-            seed=run.seed(self._state.info.number),
-            rank=run.processes.rank,
-            world_size=run.processes.world_size,
-            on_bad_frame="skip",
-            across_epochs=True,
-        )
-
     def _epoch(self, stream: ClipStream, idle: IdleClock) -> dict[str, float]:
         """Train the rest of an epoch, and return the mean of each term of the loss."""
         run, size = self._run, self._run.config.training.batch_size
@@ -102,14 +87,12 @@ class TaskTraining:
                 run.log.event("first_step", task=self._state.info.number)
             plan = batch.plan
             down = batch.views.get(DOWN_SAMPLED)
-            if down is not None and run.config.resolved_differences.second_view_frames == "first":
-                down = self._released_down_sampled(down, self._chosen[plan.items])
+            shown = self._chosen[plan.items]
             with idle.step():
                 terms = run.learner.step(
                     run.method,
-                    batch.views[CLIP],
-                    down,
-                    batch.labels,
+                    StepBatch(batch.views[CLIP], batch.labels, shown),
+                    None if down is None else self._second.shown(down, shown),
                     n_global=min(size, n_items - plan.position * size),
                     progress=(plan.epoch + plan.position / n_batches) / self._n_epochs,
                 )
@@ -154,21 +137,15 @@ class TaskTraining:
             )
         return means
 
-    def _released_down_sampled(self, clips: Tensor, shown: Indices) -> Tensor:
-        """Blank the down-sampled clips of exemplars and short videos, as the released code does: all mean colour."""
-        short = self._items.provider.items.n_frames[shown] <= self._run.config.consistency_frames
-        blank = torch.from_numpy(self._items.is_replay[shown] | short).to(clips.device)
-        colour = self._run.learner.model.normalise.mean.round().to(clips.dtype)  # 0 after the normalisation
-        return torch.where(blank.view(-1, 1, 1, 1, 1), colour, clips)
-
     def _select(self, epoch: int) -> None:
         """Keep the network if this epoch is the best so far and the best one is to be selected."""
         run, state = self._run, self._state
-        if run.config.training.select == "last":
+        training = run.config.training
+        if training.select == "last" or ((epoch + 1) % training.select_every and epoch + 1 < self._n_epochs):
             return
         with state.clock.phase("select"):
-            score = selection_score(run, state.info.number)
-        if state.best is None or score > state.best["score"]:
+            score, takes_equal = selection_score(run, state.info.number)
+        if state.best is None or score > state.best["score"] or (takes_equal and score == state.best["score"]):
             network = run.learner.state_dict(with_optimizer=False)
             network["model"] = {name: value.clone() for name, value in network["model"].items()}
             state.best = {"score": score, "epoch": epoch, "network": network}

@@ -111,13 +111,11 @@ class RunData:
 
     Attributes:
         matched: Scenario, matched to the videos of the data set.
-        min_frames: Least number of frames of an instance that is evaluated.
         cache_bytes: Limit of disk space for exemplars that are decoded ahead.
     """
 
     dataset: StoredDataset
     matched: MatchedScenario
-    min_frames: int = 1
     cache_bytes: int = 0
 
     @property
@@ -166,12 +164,7 @@ class RunData:
     def evaluation_items(self, tasks: Sequence[int], split: str | None = None) -> EvaluationItems:
         """Collect the instances of some tasks to evaluate; without `split`, those of the reported split."""
         split = split or self.scenario.evaluation_split
-        chosen = [
-            (task, instance)
-            for task in tasks
-            for instance in self.matched.tasks[task].split(split)
-            if instance.end_frame - instance.start_frame >= self.min_frames
-        ]
+        chosen = [(task, instance) for task in tasks for instance in self.matched.tasks[task].split(split)]
         provider = InstanceProvider(self.dataset, [instance for _, instance in chosen], self.matched.label_ids)
         counts = self.classes_per_task
         return EvaluationItems(provider, np.array([task for task, _ in chosen], np.int64), sum(counts), len(counts))
