@@ -76,7 +76,8 @@ class MemoryConfig(Settings):
         budget: `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk), `none` or `all`.
         frames: Number of frames kept of each video, K, or `all`.
         frame_choice: Rule that chooses the frames of a video.
-        video_choice: Rule that chooses the videos of a class; `auto`: the method's (iCaRL and BiC: herding), else random.
+        video_choice: Rule that chooses the videos of a class; `auto`: the method's (iCaRL and BiC: herding), else
+            random.
         codec: Encoding of exemplars; `auto`: one that fits the data set, `copy` for JPEG and `h264:24` for H.264.
         rebalance: Whether classes that can't use their share of the budget give it to others.
         cache: Limit of disk space for exemplars that are decoded ahead, where the codec is slow to decode.

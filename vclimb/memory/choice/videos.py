@@ -205,8 +205,8 @@ def released_herding(features: Features) -> Indices:
 
     With phi the features of length 1, mu their mean made length 1, and S the sum of the chosen ones, that code divides
     the candidate means (phi + S) / k by the norm of the whole (n, D) matrix that they make, F / k, not each by its own.
-    The nearest to mu, of those not chosen yet, then minimises S . phi / F - mu . phi. F grows with S, so that mostly the
-    nearness to mu decides, and the first term leans away from what is chosen.
+    The nearest to mu, of those not chosen yet, then minimises S . phi / F - mu . phi. F grows with S, so that mostly
+    the nearness to mu decides, and the first term leans away from what is chosen.
 
     Its loop goes over the k + 1 nearest in the order in which `numpy.argpartition` leaves them. With vector
     instructions (AVX2, AVX-512), NumPy 2 sorts up to 256 of them, and the choice is the one here, but for float32's
