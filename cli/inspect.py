@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,10 +14,12 @@ _SHOWN_KINDS = 4
 
 
 def command(
-    dataset: Annotated[Path, typer.Argument(help="A prepared data set, e.g. shards/NAME.")],
+    dataset: Annotated[str, typer.Argument(help="A prepared data set, e.g. shards/NAME.")],
     sheet: Annotated[
-        Path | None,
-        typer.Option("--contact-sheet", help="Draw a PNG: a row for each class, the middle frames of videos."),
+        str | None,
+        typer.Option(
+            "--contact-sheet", help="Draw a PNG: a row for each class, the middle frames of videos.", metavar="PATH"
+        ),
     ] = None,
     columns: Annotated[int, typer.Option(min=1, max=32, help="Videos in a row of the contact sheet.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, all classes listed.")] = False,

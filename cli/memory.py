@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,12 +15,14 @@ app = typer.Typer(name="memory", no_args_is_help=True, help="Look at a replay me
 # The summary says what the library warns of.
 logging.getLogger("vclimb.memory").addHandler(logging.NullHandler())
 
-Png = Annotated[Path | None, typer.Option("--png", help="Draw a PNG: a row for each class, with the kept frames.")]
+Png = Annotated[
+    str | None, typer.Option("--png", help="Draw a PNG: a row for each class, with the kept frames.", metavar="PATH")
+]
 
 
 @app.command("show")
 def show(
-    memory: Annotated[Path, typer.Argument(help="A memory, e.g. RUN/memory.zarr, or the folder of a run.")],
+    memory: Annotated[str, typer.Argument(help="A memory, e.g. RUN/memory.zarr, or the folder of a run.")],
     png: Png = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all exemplars and name damaged ones; exit status 1 then.")
@@ -51,7 +52,7 @@ def show(
 def pack(
     dataset: Annotated[str, typer.Argument(help="A prepared data set, e.g. shards/NAME.")],
     budget: Annotated[str, typer.Option(help="At most: 2020v (videos), 16160f (frames), 64MB (on disk), none or all.")],
-    target: Annotated[Path, typer.Option("--out", "-o", help="The memory to make, e.g. m.zarr.")],
+    target: Annotated[str, typer.Option("--out", "-o", help="The memory to make, e.g. m.zarr.", metavar="PATH")],
     frames: Annotated[str, typer.Option(help="Number of frames kept of each video, or all.")] = "8",
     codec: Annotated[
         str,

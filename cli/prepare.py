@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,13 +15,15 @@ _LAYOUTS = "auto, folder, table, ucf101, hmdb51, kinetics, activitynet, ssv2"
 
 def command(
     source: Annotated[
-        Path, typer.Argument(help="Folder of raw videos, or a table (csv, jsonl, parquet) that lists them.")
+        str, typer.Argument(help="Folder of raw videos, or a table (csv, jsonl, parquet) that lists them.")
     ],
-    target: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set, e.g. shards/NAME.")],
+    target: Annotated[
+        str, typer.Option("--out", "-o", help="Folder of the data set, e.g. shards/NAME.", metavar="PATH")
+    ],
     layout: Annotated[str, typer.Option(help=f"How SOURCE is laid out: {_LAYOUTS}.")] = "auto",
     annotations: Annotated[
-        list[Path] | None,
-        typer.Option(help="Annotation file or folder, if not in SOURCE. Repeatable."),
+        list[str] | None,
+        typer.Option(help="Annotation file or folder, if not in SOURCE. Repeatable.", metavar="PATH"),
     ] = None,
     columns: Annotated[
         list[str] | None, typer.Option(help="For tables: OURS=THEIRS names of a column, e.g. label=class. Repeatable.")

@@ -22,7 +22,7 @@ _SHOWN_CLASSES = 3
 
 @app.command("show")
 def show(
-    scenario: Annotated[Path, typer.Argument(help="A scenario as JSON, or a task file (pickle) of the benchmark.")],
+    scenario: Annotated[str, typer.Argument(help="A scenario as JSON, or a task file (pickle) of the benchmark.")],
     data: Annotated[
         str | None, typer.Option("--data", help="A prepared data set, e.g. shards/NAME: list what it lacks.")
     ] = None,
@@ -39,7 +39,7 @@ def show(
 @app.command("export")
 def export(
     source: Annotated[str, typer.Argument(help="A prepared data set, e.g. shards/NAME, or a task file (pickle).")],
-    target: Annotated[Path, typer.Option("--out", "-o", help="The JSON file to write.")],
+    target: Annotated[str, typer.Option("--out", "-o", help="The JSON file to write.", metavar="PATH")],
     tasks: Annotated[
         int | None, typer.Option(help="Of a data set: number of tasks; the first takes the classes that remain.")
     ] = None,

@@ -15,9 +15,10 @@ _SHOWN_CLASSES = 5
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/NAME. It may still be training.")],
+    run: Annotated[str, typer.Argument(help="Folder of a run, e.g. runs/NAME. It may still be training.")],
     png: Annotated[
-        Path | None, typer.Option("--png", help="Draw the accuracy matrix and the accuracy after each task.")
+        str | None,
+        typer.Option("--png", help="Draw the accuracy matrix and the accuracy after each task.", metavar="PATH"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json.")] = False,
 ) -> None:
@@ -35,7 +36,7 @@ def command(
     if as_json:
         print_json(metrics.to_json())
         return
-    print_run(run, metrics)
+    print_run(Path(run), metrics)
     _print_classes(metrics)
     if png is not None:
         out.print(f"picture: [bold]{plain(str(png))}[/]")

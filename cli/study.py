@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,7 +26,7 @@ def run(
         ),
     ],
     data: Annotated[str, typer.Option(help="A prepared data set, e.g. shards/NAME.")],
-    target: Annotated[Path, typer.Option("--out", "-o", help="The study's folder, e.g. studies/NAME.")],
+    target: Annotated[str, typer.Option("--out", "-o", help="The study's folder, e.g. studies/NAME.", metavar="PATH")],
     axis: Annotated[
         list[str] | None,
         typer.Option("--axis", metavar="NAME=V,V", help="Vary a setting, e.g. frames=1,8,all. Repeatable."),
@@ -97,9 +96,9 @@ def run(
 
 @app.command("report")
 def report(
-    study: Annotated[Path, typer.Argument(help="The study's folder, e.g. studies/NAME, or any folder of run folders.")],
+    study: Annotated[str, typer.Argument(help="The study's folder, e.g. studies/NAME, or any folder of run folders.")],
     target: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to write to. Default: the study's folder.")
+        str | None, typer.Option("--out", "-o", help="Where to write to. Default: the study's folder.", metavar="PATH")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:

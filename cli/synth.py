@@ -13,7 +13,7 @@ from vclimb.cli.console import explain_errors, out, plain, print_json
 
 
 def synth(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: new, empty, or from an earlier run.")],
+    folder: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write: new, empty, or from an earlier run.")],
     classes: Annotated[int, typer.Option(help="Number of classes, 2 to 16 (motion: 2 to 18).")] = 12,
     train: Annotated[int, typer.Option(help="Number of training clips of each class.")] = 8,
     test: Annotated[int, typer.Option(help="Number of test clips of each class, in scenes of their own.")] = 4,
@@ -45,7 +45,7 @@ def synth(
         ),
         "What is drawn is kept: run the same command again to go on.",
     )
-    following = shlex.join(["vclimb", "prepare", str(folder), "--out", f"shards/{folder.resolve().name}"])
+    following = shlex.join(["vclimb", "prepare", str(folder), "--out", f"shards/{Path(folder).resolve().name}"])
     if as_json:
         print_json({**summary.to_json(), "next": following})
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +16,9 @@ def command(
     data: Annotated[
         str | None, typer.Argument(help="A prepared data set, e.g. shards/NAME. With --resume it may be left out.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run, e.g. runs/NAME.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Folder of the run, e.g. runs/NAME.", metavar="PATH")
+    ] = None,
     scenario: Annotated[
         str | None, typer.Option(help="Scenario as JSON (`vclimb scenario export`), or a task file of the benchmark.")
     ] = None,
@@ -57,7 +58,9 @@ def command(
     preset: Annotated[
         str | None, typer.Option(help="Row of the benchmark's tables whose settings are taken, e.g. ucf101-10/icarl.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings as TOML, such as a run's config.toml.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Settings as TOML, such as a run's config.toml.", metavar="PATH")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. model.size=112; may be repeated."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ _SHOWN_PROBLEMS = 50
 
 
 def command(
-    dataset: Annotated[Path, typer.Argument(help="A prepared data set, e.g. shards/NAME.")],
+    dataset: Annotated[str, typer.Argument(help="A prepared data set, e.g. shards/NAME.")],
     decode: Annotated[bool, typer.Option(help="Decode every frame too.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one for each core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -29,7 +28,7 @@ def command(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _print_report(dataset: Path, report: vclimb.VerifyReport) -> None:
+def _print_report(dataset: str, report: vclimb.VerifyReport) -> None:
     for problem in report.problems[:_SHOWN_PROBLEMS]:
         out.print(f"[red]{plain(str(problem))}[/]")
     if (more := len(report.problems) - _SHOWN_PROBLEMS) > 0:

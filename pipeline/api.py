@@ -14,6 +14,7 @@ from vclimb.pipeline.dataset.statistics import DatasetStatistics, dataset_statis
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources import AUTO, read_source
 from vclimb.pipeline.system.cores import require_workers
+from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.transcode.executors.executor import EXECUTORS, Executor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg, require_encoder
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun, PrepareSummary
@@ -111,7 +112,7 @@ class Dataset(StoredDataset):
             SettingsError: The path can't be written as a PNG, or `columns` is out of range.
             FrameDamagedError: A frame of the sheet doesn't decode.
         """
-        write_contact_sheet(self, Path(path), columns)
+        write_contact_sheet(self, local_path(path), columns)
 
 
 def open(folder: Path | str) -> Dataset:
@@ -195,14 +196,15 @@ def prepare(
         keep_truncated=keep_truncated,
     )
     options = PrepareOptions(parse_size(shard_size), limit, retry_failed, timeout_seconds)
+    source, out = local_path(source), local_path(out)
     n_workers = require_workers(workers)
     placement = EXECUTORS.find(executor)(n_workers) if isinstance(executor, str) else executor
     ffmpeg = find_ffmpeg()
     require_encoder(ffmpeg, CODECS[codec].encoder)
     table = read_source(
-        Path(source),
+        source,
         layout,
-        annotations=[Path(path) for path in annotations],
+        annotations=[local_path(path) for path in annotations],
         columns=columns,
         allow_outside=allow_outside,
     )
@@ -210,7 +212,7 @@ def prepare(
         for note in table.notes:
             shown.note(note)
         shown.note(f"{len(table.videos)} videos in {table.root}, layout {table.layout}; using {ffmpeg}")
-        summary = PrepareRun(table, Path(out), settings, options, ffmpeg, placement, shown).run()
+        summary = PrepareRun(table, out, settings, options, ffmpeg, placement, shown).run()
     dataset = Dataset.open(summary.out)
     dataset.summary = summary
     return dataset

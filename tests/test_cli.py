@@ -31,7 +31,7 @@ FLAGS = {
     "--allow-outside --no-allow-outside --executor --json",
     "verify": "dataset --decode --no-decode --workers --json",
     "inspect": "dataset --contact-sheet --columns --json",
-    "synth": "folder --classes --train --test --seed --json",
+    "synth": "folder --classes --train --test --seed --told-apart-by --json",
     "bench": "dataset --clip-frames --size --batch-size --network --backbone --decoder --workers --seconds --device "
     "--json",
     "train": "data --out -o --scenario --tasks --split --method --budget --frames --codec --tc --epochs --seed "

@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.suggestion import suggestion
+from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.small_files import read_small
 from vclimb.setting_words import words_for_range, words_for_type
 
@@ -89,6 +90,7 @@ def from_table(kind: type[SettingsT], table: Mapping[str, Any], prefix: str = ""
 
 def read_table(path: Path | str) -> Table:
     """Read a TOML file of settings; errors are SettingsErrors."""
+    path = local_path(path)
     try:
         table = tomllib.loads(read_small(path, _MAX_BYTES).decode("utf-8"))
     except OSError as error:

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from vclimb.pipeline.errors import DatasetError, TooManyFilesError
 from vclimb.pipeline.system.open_files import OPEN_FILES, open_files_explained, open_regular
+from vclimb.pipeline.system.paths import local_path
 
 DEFAULT_CACHE_BYTES = 2**30
 MAX_GAP_SHARE = 0.1
@@ -189,4 +190,4 @@ def merge_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def open_storage(location: Path | str) -> Storage:
     if isinstance(location, str) and "://" in location:
         return RemoteStorage(location.rstrip("/"))
-    return LocalStorage(Path(location))
+    return LocalStorage(local_path(location))

@@ -29,6 +29,7 @@ from vclimb.pipeline.synth.scenes import CLASS_NAMES, SPLITS, Clip, Difference
 from vclimb.pipeline.system.cores import available_cores
 from vclimb.pipeline.system.durable import draft_of, replace_file, sync
 from vclimb.pipeline.system.folders import held_folder, writable
+from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
 
@@ -139,12 +140,12 @@ def synth(
         TargetBusyError: Another process is writing to the folder.
         FfmpegMissingError: No ffmpeg encodes all containers.
     """
-    settings = SynthSettings(classes, train, test, seed, told_apart_by)
+    folder, settings = local_path(out), SynthSettings(classes, train, test, seed, told_apart_by)
     ffmpeg = find_ffmpeg()
     with progress_bar("clips", progress) as bar:
         task = bar.add_task("drawing", total=None, note="")
         return write_dataset(
-            Path(out), settings, ffmpeg, available_cores(), lambda done, n: bar.update(task, completed=done, total=n)
+            folder, settings, ffmpeg, available_cores(), lambda done, n: bar.update(task, completed=done, total=n)
         )
 
 

@@ -17,6 +17,7 @@ from vclimb.pipeline.dataset.tables import read_errors
 from vclimb.pipeline.errors import DatasetFileError, TooManyFilesError
 from vclimb.pipeline.system.cores import require_workers
 from vclimb.pipeline.system.open_files import open_files_explained
+from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.pool import Call, LostCall, WorkerPool
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.pipeline.transcode.shard_problems import Expected, Problem, frame_problems, shard_problems
@@ -65,7 +66,7 @@ def verify(
         DatasetError: There is no catalog to check against.
         SettingsError: `workers` is out of range.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     workers = require_workers(workers)
     unfinished = (folder / WORK).exists()
     problems = list(_catalog_problems(folder))

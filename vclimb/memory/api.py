@@ -12,6 +12,7 @@ from vclimb.memory.store.reader import Damage, MemoryStore
 from vclimb.memory.store.stored_class import INDEX_FILE, MEMORY_NAME
 from vclimb.pipeline.dataset.contact_sheet import check_png, write_png
 from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.progress import progress_bar
 
 if TYPE_CHECKING:  # load torch, which opening a memory does not need
@@ -78,7 +79,7 @@ class Memory:
             DatasetError: there is no memory, its format version isn't known, or its index is damaged.
             MemoryChangedError: it was changed again and again while it was counted.
         """
-        return cls(*open_and_measure(memory_path(Path(path))))
+        return cls(*open_and_measure(memory_path(local_path(path))))
 
     @property
     def path(self) -> Path:
@@ -127,7 +128,7 @@ class Memory:
         """
         from vclimb.memory.sheet import memory_sheet
 
-        path = Path(path)
+        path = local_path(path)
         check_picture(path, self.path)
         drawn = memory_sheet(self.store, self.usage)
         write_png(drawn.picture, path)

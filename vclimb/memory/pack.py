@@ -24,6 +24,7 @@ from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError, TargetError
+from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.settings import from_table
 
@@ -79,8 +80,9 @@ def pack(
         TargetError: `out` holds a memory that isn't empty, or something else, or can't be written.
         DatasetError: there is no such data set.
     """
+    out = local_path(out)
     if sheet is not None:
-        check_picture(Path(sheet), Path(out))
+        check_picture(local_path(sheet), out)
     table = {
         "budget": MemoryBudget.parse(budget),
         "frames": parse_frame_count(str(frames)),
@@ -98,7 +100,7 @@ def pack(
             f"allowed: {', '.join(others)}"
         )
     with progress_bar("exemplars", progress) as bar:
-        summary = _pack(data, Path(out), settings, split, quality, bar)
+        summary = _pack(data, out, settings, split, quality, bar)
         memory = Memory.open(out)
         memory.packed = summary
         if sheet is not None:

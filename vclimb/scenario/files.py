@@ -13,6 +13,7 @@ from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.sources.annotations import peek_has
 from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.pipeline.system.durable import replace_file
+from vclimb.pipeline.system.paths import local_path
 from vclimb.scenario.pickles import MAX_FILE_BYTES, parse_task_file
 from vclimb.scenario.task_sequence import Frames, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence, brief
 
@@ -64,7 +65,7 @@ class _StoredScenario(_Stored):
 
 def read_scenario(path: Path | str, untrimmed: bool = False) -> TaskSequence:
     """Read a scenario file: JSON, or one of the benchmark's pickles, as `Scenario.open` describes."""
-    path = Path(path)
+    path = local_path(path)
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -82,7 +83,7 @@ def read_scenario(path: Path | str, untrimmed: bool = False) -> TaskSequence:
 
 def write_scenario(scenario: TaskSequence, path: Path | str) -> None:
     """Write a scenario as JSON, as `Scenario.save` describes."""
-    path = Path(path)
+    path = local_path(path)
     if path.exists() and not peek_has(path, f'"{FORMAT}"'.encode(), 64):
         raise TargetError(f"{str(path)!r} is there and is no scenario; choose another path, or remove it")
     try:

@@ -115,13 +115,13 @@ class Study:
             VclimbError: A cell couldn't be run, the folder is in use, can't be written, or holds runs of other data.
             KeyboardInterrupt: The study was asked to stop; the next call goes on with its runs.
         """
-        dataset = _open(data)
+        folder, dataset = StudyFolder(out), _open(data)
         scenarios = MatchedScenarios(dataset)
         cells = self._cells(scenarios)
         places = Places.find(jobs, gpus)
         if isinstance(executor, str):
             executor = EXECUTORS.find(executor)(places.jobs, places.gpus)
-        folder, digest = StudyFolder(out), dataset_digest(dataset)
+        digest = dataset_digest(dataset)
         folder.check_data(dataset.name, digest)
         for warning in preflight(cells, scenarios):
             _log.warning(warning)
@@ -154,8 +154,7 @@ class Study:
         """
         if rate is not None and rate <= 0:
             raise SettingsError(f"rate {rate:g} is out of range; allowed: above 0 clips a second")
-        dataset = _open(data)
-        folder = StudyFolder(out)
+        folder, dataset = StudyFolder(out), _open(data)
         folder.check_data(dataset.name, dataset_digest(dataset))
         scenarios = MatchedScenarios(dataset)
         cells = self._cells(scenarios)

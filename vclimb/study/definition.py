@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.suggestion import suggestion
+from vclimb.pipeline.system.paths import local_path
 from vclimb.settings import Settings, Table, flat, from_table, merged, read_table
 from vclimb.study.axes import axis_values, nested_setting, setting_name
 from vclimb.study.cells import Cell, distinct, settings_of
@@ -169,7 +170,7 @@ def read_study(source: str | Path | Mapping[str, Any]) -> StudyDefinition:
         return StudyDefinition.parse(source)
     if source in PRESETS:
         return StudyDefinition.parse({"preset": source}, str(source))
-    path = Path(source)
+    path = local_path(source)
     if not path.exists() and path.suffix != ".toml":
         raise SettingsError(f"study {str(source)!r} is neither a file nor a preset; {suggestion(str(source), PRESETS)}")
     return StudyDefinition.parse(read_table(path), path.stem)

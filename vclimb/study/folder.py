@@ -24,6 +24,7 @@ from typing import Any
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.folders import held_folder, is_locked, writable
+from vclimb.pipeline.system.paths import local_path
 from vclimb.training.run_folder import METRICS
 
 STUDY, CELLS, DATA, RUNS = "study.toml", "cells.json", "data.json", "runs"
@@ -59,7 +60,7 @@ class StudyFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = local_path(path)
 
     def run(self, run_id: str) -> Path:
         """Folder of a run."""

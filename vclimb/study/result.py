@@ -41,7 +41,7 @@ class StudyResult:
         """
         results = read_results(folder)
         return cls(
-            folder=Path(folder),
+            folder=results.path,
             complete=tuple(run.run_id for run in results.complete),
             ran=(),
             failed={},

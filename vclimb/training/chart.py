@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.folders import writable
+from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.progress import printable
 from vclimb.training.run_metrics import RunMetrics
 
@@ -25,7 +26,7 @@ _FORMATS = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 
 def plot_run(metrics: RunMetrics, path: Path | str) -> None:
     """Draw metrics as PNG, SVG or PDF by the path's suffix; an earlier picture of the same format is replaced."""
-    path = Path(path)
+    path = local_path(path)
     _check_target(path)
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -23,6 +23,7 @@ from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.digest import cached_sha256
 from vclimb.pipeline.system.durable import draft_of, replace_file
 from vclimb.pipeline.system.folders import held_folder, writable
+from vclimb.pipeline.system.paths import local_path
 from vclimb.scenario.api import Scenario
 from vclimb.settings import Table, changes_no_result, flat, read_table
 from vclimb.training.config import RunConfig, make_config
@@ -42,7 +43,7 @@ class RunFolder:
     """Folder of a run."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = local_path(path)
         self.memory = self.path / MEMORY_NAME
         self.checkpoints = self.path / "checkpoints"
 

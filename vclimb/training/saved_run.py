@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.system.paths import local_path
 from vclimb.training.config import RunConfig
 from vclimb.training.events import Event, read_events
 from vclimb.training.run_folder import EVENTS, RunFolder
@@ -122,8 +123,9 @@ class Run:
         """
         from vclimb.training.chart import plot_run  # loads matplotlib
 
-        plot_run(self._measured, Path(path))
-        return Path(path)
+        path = local_path(path)
+        plot_run(self._measured, path)
+        return path
 
     @property
     def _measured(self) -> RunMetrics:

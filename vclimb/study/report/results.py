@@ -141,8 +141,8 @@ def read_results(path: Path | str) -> StudyResults:
     Raises:
         DatasetError: The folder holds no runs.
     """
-    path = Path(path)
     folder = StudyFolder(path)
+    path = folder.path
     places = path / RUNS if (path / RUNS).is_dir() else path
     paths = [config.parent for config in places.glob(f"*/{CONFIG}")] if places.is_dir() else []
     failures, cells = folder.failures(), folder.cells()

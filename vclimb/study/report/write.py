@@ -9,6 +9,7 @@ from typing import Any
 
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.folders import writable
+from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.study.report.answer import Answer, answer
 from vclimb.study.report.chart_set import draw_charts
@@ -86,10 +87,10 @@ def write_report(folder: Path | str, out: Path | str | None = None, progress: bo
         DatasetError: The folder holds no runs.
         TargetError: The report can't be written.
     """
+    out = local_path(folder if out is None else out)
     with progress_bar("steps", progress) as bar:
         step = bar.add_task("reading runs", total=None, note="")
         results = read_results(folder)
-        out = Path(folder if out is None else out)
         layout = ReportLayout.from_runs(results.complete)
         charts = draw_charts(layout)
         study_answer = answer(layout)

@@ -1,0 +1,38 @@
+"""Paths that users give, which are of this machine unless a data set is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vclimb.pipeline.errors import SettingsError
+
+SCHEME_END = "://"
+
+
+def local_path(path: Path | str) -> Path:
+    """The path of a file or folder of this machine.
+
+    Raises a SettingsError for a URL (only prepared data sets are read from URLs), for an empty text, and for a zero
+    byte.
+    """
+    text = str(path)
+    if SCHEME_END in text:
+        raise SettingsError(
+            f"{text!r} is a URL; give a file or folder of this machine (a URL names a data set to read)"
+        )
+    refuse_mangled_url(path)
+    if not text:
+        raise SettingsError("the path is empty; give a file or folder, such as ./NAME")
+    if "\0" in text:
+        raise SettingsError(f"path {text!r} holds a zero byte, which no file name can")
+    return Path(path)
+
+
+def refuse_mangled_url(path: Path | str) -> None:
+    """Raise a SettingsError for a URL that was made a `Path`, which drops one of its slashes: `s3:/bucket/name`."""
+    if not isinstance(path, Path) or len(path.parts) < 2:
+        return
+    first = path.parts[0]
+    if len(first) > 2 and first.endswith(":") and first[:-1].replace("+", "").isalnum() and not Path(first).exists():
+        url = f"{first}//{'/'.join(path.parts[1:])}"
+        raise SettingsError(f"the path {str(path)!r} was made from a URL, {url!r}; give a URL as text (str)")
