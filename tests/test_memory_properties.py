@@ -137,7 +137,7 @@ def any_exemplar(draw: st.DrawFn) -> Exemplar:
     else:
         clip = one_unit_a_frame("h264", [draw(unit) for _ in frames])
     return Exemplar(
-        draw(any_key), start, start + 31, frames, clip, draw(st.integers(1, 9999)), draw(st.integers(1, 9999))
+        draw(any_key), start, start + 31, frames, clip, draw(st.integers(1, 8192)), draw(st.integers(1, 8192))
     )
 
 

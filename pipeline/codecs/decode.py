@@ -8,7 +8,7 @@ from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.codecs.codec import Where
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.registry import pixel_codecs
-from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.errors import DatasetError, FrameDamagedError
 
 
 def decode_clip(clip: EncodedClip, width: int, height: int, where: Where) -> Pixels:
@@ -24,6 +24,11 @@ def decode_clip(clip: EncodedClip, width: int, height: int, where: Where) -> Pix
     decoders = pixel_codecs()
     if clip.codec not in decoders:
         raise DatasetError(f"frames of codec {clip.codec!r} can't be decoded; this version knows {', '.join(decoders)}")
-    frames: Pixels = np.empty((len(clip.unit), height, width, 3), np.uint8)
+    try:
+        frames: Pixels = np.empty((len(clip.unit), height, width, 3), np.uint8)
+    except MemoryError:
+        raise FrameDamagedError(
+            f"{where(0)}: {len(clip.unit)} frames of {width}x{height} pixels don't fit in this machine's memory"
+        ) from None
     decoders[clip.codec].decode(clip, frames, where)
     return frames

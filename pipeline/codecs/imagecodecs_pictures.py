@@ -1,16 +1,21 @@
 """The picture codecs of the package imagecodecs: AVIF, JPEG XL and WebP.
 
-Its decoders write into `out`, and refuse a picture of another shape before they decode its pixels.
+Its decoders write into `out`, and those of WebP and JPEG XL refuse a picture of another shape before they decode its
+pixels.
 """
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 import imagecodecs
 
 from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.codecs.codec import PictureCodec, Scale
+
+# The box of an AVIF file that says how large a picture is: ISO/IEC 23008-12, section 6.5.3.
+_AVIF_SIZE = re.compile(rb"\x00\x00\x00\x14ispe\x00{4}(.{4})(.{4})", re.DOTALL)
 
 
 class ImagecodecsCodec(PictureCodec):
@@ -42,6 +47,11 @@ class Avif(ImagecodecsCodec):
         )
 
     def decode_picture(self, data: bytes, frame: Pixels) -> None:
+        # libavif decodes a picture of any size before it looks at `out`.
+        for match in _AVIF_SIZE.finditer(data):
+            width, height = (int.from_bytes(number, "big") for number in match.groups())
+            if (height, width) != frame.shape[:2]:
+                raise ValueError(f"is {width}x{height}, not {frame.shape[1]}x{frame.shape[0]}")
         imagecodecs.avif_decode(data, numthreads=1, out=frame)
 
 

@@ -105,10 +105,11 @@ class VideoCodec(PixelCodec):
     def _decode_stream(self, stream: bytes, frames: Pixels, wanted: Mapping[int, Sequence[int]], where: Where) -> None:
         """Decode a stream that begins with a key frame, up to the last frame wanted: number in the stream -> places."""
         left = {number: list(places) for number, places in wanted.items()}
+        limit = _most_pixels(frames.shape[2], frames.shape[1])
         try:
             if not stream:
                 raise ValueError("its end is missing")
-            decoder = self._decoder()
+            decoder = self._decoder(limit)
             decoder.flush_buffers()
             number = 0
             for packet in [*map(av.Packet, self.packets(stream)), None]:
@@ -122,7 +123,7 @@ class VideoCodec(PixelCodec):
         except SettingsError:
             raise
         except (av.error.FFmpegError, ValueError) as error:
-            vars(_decoders).pop(self.decoder, None)
+            _kept_decoders().pop((self.decoder, limit), None)
             reason = error.strerror if isinstance(error, av.error.FFmpegError) else error
             raise FrameDamagedError(f"{where(left[min(left)][0])}: {reason}") from None
         raise FrameDamagedError(f"{where(left[min(left)][0])}: it doesn't come out of the decoder")
@@ -141,22 +142,35 @@ class VideoCodec(PixelCodec):
         """Pixels of a side of the coded picture, whose right and bottom edges are no part of the frame."""
         return max(_SHORTEST_SIDE, -(-side // self.side_multiple) * self.side_multiple)
 
-    def _decoder(self) -> Any:
-        """This thread's decoder, which neither hides damage nor uses other threads."""
-        decoder = vars(_decoders).get(self.decoder)
+    def _decoder(self, limit: int) -> Any:
+        """This thread's decoder for pictures of up to `limit` pixels, which neither hides damage nor uses threads."""
+        decoder = _kept_decoders().get((self.decoder, limit))
         if decoder is None:
             try:
                 decoder = av.CodecContext.create(self.decoder, "r")
             except av.codec.codec.UnknownCodecError:
                 raise SettingsError(f"{self.clip_codec} frames can't be decoded here: {self.lacking()}") from None
             decoder.thread_count = 1
-            decoder.options = {"max_pixels": str(MAX_PIXELS), "err_detect": "crccheck+bitstream+buffer+explode"}
-            vars(_decoders)[self.decoder] = decoder
+            decoder.options = {"max_pixels": str(limit), "err_detect": "crccheck+bitstream+buffer+explode"}
+            _kept_decoders()[self.decoder, limit] = decoder
         return decoder
 
 
-# The decoders of a thread, by FFmpeg's name: making a decoder costs as much as decoding a few frames.
-_decoders = threading.local()
+_threads_own = threading.local()
+
+
+def _kept_decoders() -> dict[tuple[str, int], Any]:
+    """This thread's decoders, by FFmpeg's name and limit: making a decoder costs as much as decoding a few frames."""
+    kept: dict[tuple[str, int], Any] = vars(_threads_own).setdefault("decoders", {})
+    return kept
+
+
+def _most_pixels(width: int, height: int) -> int:
+    """Limit the pixels of a coded picture whose frame has a known size: a stream may claim any.
+
+    It is a power of two, so that frames of similar sizes share a decoder. Pictures are coded in squares of up to 64.
+    """
+    return min(MAX_PIXELS, 1 << ((width + 64) * (height + 64) - 1).bit_length())
 
 
 def pictures_of_units(stream: bytes, kind_of: Callable[[bytes], tuple[bool, bool]]) -> list[bytes]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from vclimb.pipeline.errors import FrameDamagedError, VclimbError
+from vclimb.pipeline.errors import DatasetError, FrameDamagedError, VclimbError
+
+
+class MemoryStoreError(DatasetError):
+    """There is no memory, or its index can't be used. The message names file, field and value, and says what to do."""
 
 
 class MemoryChangedError(VclimbError, RuntimeError):

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vclimb.memory.store.exemplar import Exemplar
+from vclimb.memory.store.index_nodes import MAX_EXEMPLAR_BYTES
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.codecs.encoded import EncodedClip, one_unit_a_frame, one_unit_for_all
+from vclimb.pipeline.codecs.encoded import MAX_PIXELS, EncodedClip, one_unit_a_frame, one_unit_for_all
 from vclimb.pipeline.errors import SettingsError
 
 _PADDING = -1
@@ -50,7 +51,10 @@ class ExemplarTable:
             _check(exemplar)
             rows["frames"][rank, : len(exemplar.frames)] = exemplar.frames
             rows["unit_bytes"][rank, : len(exemplar.clip.units)] = [*map(len, exemplar.clip.units)]
-        return cls(rows)
+        table = cls(rows)
+        if problem := table.problem(MAX_EXEMPLAR_BYTES):
+            raise SettingsError(f"exemplars can't be stored: {problem}")
+        return table
 
     @classmethod
     def from_bytes(cls, data: bytes, fields: Sequence[Sequence[Any]], n_rows: int) -> ExemplarTable:
@@ -60,6 +64,49 @@ class ExemplarTable:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def problem(self, most_bytes: int) -> str | None:
+        """Say what the first row that describes no exemplar holds; None where there is no such row.
+
+        Args:
+            most_bytes: Room for the encoded frames of an exemplar.
+        """
+        numbers = {name: self.rows[name].astype(np.int64) for name in self.rows.dtype.names or () if name != "key"}
+        start, end, width, height = (numbers[name] for name in ("start_frame", "end_frame", "width", "height"))
+        frames, sizes = numbers["frames"], numbers["unit_bytes"]
+        n_frames, n_units = (frames != _PADDING).sum(1), (sizes != _PADDING).sum(1)
+        within, of_units = (np.arange(part.shape[1]) < n[:, None] for part, n in ((frames, n_frames), (sizes, n_units)))
+        last = np.take_along_axis(frames, np.maximum(n_frames - 1, 0)[:, None], 1)[:, 0]
+        payload = np.where(of_units, sizes, 0).sum(1)
+        wrong = {
+            "start_frame": start < 0,
+            "end_frame": end <= start,
+            "width": width < 1,
+            "height": (height < 1) | (width * height > MAX_PIXELS),
+            "frames": (n_frames < 1)
+            | ((frames >= 0) != within).any(1)
+            | ((np.diff(frames, axis=1) < 0) & within[:, 1:]).any(1)
+            | (frames[:, 0] < start)
+            | (last >= end),
+            "unit_bytes": ((n_units != 1) & (n_units != n_frames))
+            | ((sizes >= 0) != of_units).any(1)
+            | (payload > most_bytes),
+        }
+        for name, is_wrong in wrong.items():
+            if is_wrong.any():
+                rank = int(is_wrong.argmax())
+                return f"{name} of its row {rank} is {_brief(self.rows[name][rank].tolist())}"
+        for rank, key in enumerate(self.rows["key"].tolist()):
+            try:
+                key.decode()
+            except UnicodeDecodeError:
+                return f"key of its row {rank} is {_brief(key)}"
+        return None
+
+    def key(self, rank: int) -> str:
+        """Key of the video of an exemplar."""
+        key: str = self.rows["key"][rank].decode()
+        return key
 
     @property
     def fields(self) -> list[list[Any]]:
@@ -101,6 +148,11 @@ class ExemplarTable:
         clip = _clip(codec, units, len(frames))
         start, end, width, height = (int(row[name]) for name in ("start_frame", "end_frame", "width", "height"))
         return Exemplar(row["key"].decode(), start, end, frames, clip, width, height)
+
+
+def _brief(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:80] + "..."
 
 
 def _clip(codec: str, units: Sequence[bytes], n_frames: int) -> EncodedClip:

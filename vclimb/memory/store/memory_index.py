@@ -17,84 +17,80 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 
-from vclimb.memory.store.stored_class import INDEX_FILE, ChunkedRows, StoredClass
-from vclimb.pipeline.errors import DatasetError
+from vclimb.memory.store.errors import MemoryStoreError
+from vclimb.memory.store.index_nodes import Node, check_index, parse_json, refused, stored_classes
+from vclimb.memory.store.regular_file import IrregularFileError, read_regular
+from vclimb.memory.store.stored_class import INDEX_FILE, StoredClass
 
 FORMAT = "vclimb memory"
 FORMAT_VERSION = 2
-EXEMPLARS = "exemplars"
-PARTS = (EXEMPLARS, "statistics", "parameters", "logits")
-"""Groups that a memory may have. Exemplars are the part that is always there."""
-
-FRAMES, TABLE = "frames", "table"
-CLASS_FOLDER = re.compile(r"c\d{4,}g\d+")
-CODECS = ("bytes", "zstd", "crc32c")
-
-Node = Mapping[str, Any]
-"""Metadata of a zarr group or array, as its `zarr.json` holds it."""
+_MAX_INDEX_BYTES = 2**28
 
 
-def read_index(path: Path) -> tuple[int, dict[str, Node]]:
-    """Read a memory's index.
+@dataclass(frozen=True)
+class MemoryIndex:
+    """The index of a memory, checked.
 
-    Returns:
-        the generation, and the metadata of all nodes but the root, by their places within the memory.
+    Attributes:
+        generation: Number of the update that made this generation.
+        nodes: Place within the memory -> metadata, of all nodes but the root.
+        classes: Label id -> class.
+    """
+
+    generation: int
+    nodes: Mapping[str, Node]
+    classes: dict[int, StoredClass]
+
+
+def read_index(path: Path) -> MemoryIndex:
+    """Read a memory's index and check all of it.
 
     Raises:
-        DatasetError: there is no memory, or its index is damaged or of another format version.
+        MemoryStoreError: there is no memory, or its index is damaged, says what it can't, or is of another format
+            version.
     """
     where = path / INDEX_FILE
     try:
-        document = json.loads(where.read_bytes())
+        document = parse_json(read_regular(str(where), _MAX_INDEX_BYTES))
         attributes = document["attributes"]
         format_name, version = attributes.get("format"), attributes.get("format_version")
     except (FileNotFoundError, NotADirectoryError):
         reason = "is not a folder" if path.is_file() else "is not a memory" if path.exists() else "doesn't exist"
-        raise DatasetError(f"{path} {reason}; give the path of a `memory.zarr`") from None
+        raise MemoryStoreError(f"{path} {reason}; give the path of a `memory.zarr`") from None
+    except IrregularFileError as error:
+        raise refused(str(where), f"it is damaged: {error}") from None
     except OSError as error:
-        raise DatasetError(f"can't read {where}: {error.strerror}") from None
+        raise MemoryStoreError(f"can't read {where}: {error.strerror}") from None
+    except MemoryStoreError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise DatasetError(f"{where} is damaged: it doesn't read as the metadata of a zarr group") from None
+        raise refused(str(where), "it is damaged: it doesn't read as the metadata of a zarr group") from None
     if format_name != FORMAT:
-        raise DatasetError(f"{where} is a zarr group, but not a memory: its format is {format_name!r}, not {FORMAT!r}")
+        raise MemoryStoreError(
+            f"{where} is a zarr group, but not a memory: its format is {_brief(format_name)}, not {FORMAT!r}"
+        )
     if version != FORMAT_VERSION:
-        raise DatasetError(f"{where}: format version {version!r} is not known; this vclimb reads {FORMAT_VERSION}")
+        raise MemoryStoreError(
+            f"{where}: format version {_brief(version)} is not known; this vclimb reads {FORMAT_VERSION}"
+        )
     if attributes.get("checksum") != checksum(document):
-        raise DatasetError(f"{where} is damaged, or was changed by another program: it doesn't fit its checksum")
-    return attributes["generation"], document["consolidated_metadata"]["metadata"]
+        raise refused(str(where), "it is damaged, or was changed by another program: it doesn't fit its checksum")
+    index = check_index(document, str(where))
+    nodes, generation = index.consolidated_metadata.metadata, index.attributes.generation
+    return MemoryIndex(generation, nodes, stored_classes(nodes, generation, str(where)))
 
 
 def checksum(document: Mapping[str, Any]) -> str:
     """Compute the CRC-32C of an index, but for the checksum in it."""
     attributes = {name: value for name, value in document["attributes"].items() if name != "checksum"}
     return f"{google_crc32c.value(json.dumps({**document, 'attributes': attributes}, sort_keys=True).encode()):08x}"
-
-
-def classes_of(nodes: Mapping[str, Node], path: Path) -> dict[int, StoredClass]:
-    """Collect the classes of a memory, by label id, from the metadata of its nodes."""
-    classes = {}
-    for folder, node in nodes.items():
-        if folder.startswith(f"{EXEMPLARS}/") and node["node_type"] == "group":
-            attributes = node["attributes"]
-            frames, table = (_rows(f"{folder}/{name}", nodes[f"{folder}/{name}"], path) for name in (FRAMES, TABLE))
-            classes[attributes["label"]] = StoredClass(
-                label=attributes["label"],
-                name=attributes["class_name"],
-                encoding=attributes["encoding"],
-                codec=attributes["codec"],
-                folder=folder,
-                frames=frames,
-                table=table,
-                row_fields=nodes[f"{folder}/{TABLE}"]["attributes"]["fields"],
-            )
-    return classes
 
 
 def files_of(place: str, node: Node) -> list[str]:
@@ -121,9 +117,6 @@ def _chunk_files(place: str, node: Node) -> list[str]:
     return [f"{place}/{separator.join(['c', *map(str, chunk)])}" for chunk in numbers]
 
 
-def _rows(place: str, node: Node, path: Path) -> ChunkedRows:
-    codecs = tuple(codec["name"] for codec in node["codecs"])
-    if codecs != CODECS:
-        raise DatasetError(f"{path}/{place} has the codecs {codecs}; allowed: {CODECS}")
-    (n_rows, row_bytes), (chunk_rows, _) = node["shape"], node["chunk_grid"]["configuration"]["chunk_shape"]
-    return ChunkedRows(n_rows, row_bytes, chunk_rows, tuple(_chunk_files(place, node)))
+def _brief(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:80] + "..."

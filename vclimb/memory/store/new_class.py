@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,14 +15,9 @@ from zarr.core.metadata import ArrayV3Metadata
 from vclimb.memory.store.atomic_store import AtomicStore
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.exemplar_table import ExemplarTable
-from vclimb.memory.store.memory_index import FRAMES, TABLE, Node
+from vclimb.memory.store.index_nodes import FRAMES, MAX_EXEMPLAR_BYTES, MAX_LABEL, TABLE, TABLE_CHUNK_ROWS, Node
 from vclimb.memory.store.stored_class import ZSTD_LEVEL, encode_chunk
 from vclimb.pipeline.errors import SettingsError
-
-# Readers of zarr can't hold more in one chunk.
-MAX_EXEMPLAR_BYTES = 2**31 - 1
-# Rows of a chunk of the table. Dropping exemplars frees whole chunks.
-TABLE_CHUNK_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -44,8 +40,8 @@ class NewClass:
 
     def __post_init__(self) -> None:
         what = f"class {self.name!r} (label id {self.label})"
-        if self.label < 0:
-            raise SettingsError(f"{what} can't be stored: a label id is 0 or more")
+        if not 0 <= self.label <= MAX_LABEL:
+            raise SettingsError(f"{what} can't be stored: a label id is 0 or more, up to {MAX_LABEL}")
         if not self.exemplars:
             raise SettingsError(f"{what} has no exemplars to store; leave it out")
         codecs = sorted({exemplar.clip.codec for exemplar in self.exemplars})
@@ -57,7 +53,7 @@ class NewClass:
             )
 
     def write(self, store: AtomicStore, root: zarr.Group, folder: str, table: ExemplarTable) -> dict[str, Node]:
-        """Write the class as a new group of the memory, and return the metadata of its nodes, by their places."""
+        """Write the class as a new group of the memory, and return its nodes, as JSON, by their places."""
         codec = self.exemplars[0].clip.codec
         attributes = {"label": self.label, "class_name": self.name, "encoding": self.encoding, "codec": codec}
         group = root.create_group(folder, attributes=attributes)
@@ -69,7 +65,8 @@ class NewClass:
         pieces = (rows[start : start + chunk_rows].tobytes() for start in range(0, len(rows), chunk_rows))
         options = {"attributes": {"fields": table.fields}}
         numbers = _write_rows(store, group, TABLE, rows.shape[1], len(rows), chunk_rows, pieces, **options)
-        return {folder: group.metadata.to_dict(), f"{folder}/{FRAMES}": frames, f"{folder}/{TABLE}": numbers}
+        nodes = {folder: group.metadata.to_dict(), f"{folder}/{FRAMES}": frames, f"{folder}/{TABLE}": numbers}
+        return cast("dict[str, Node]", json.loads(json.dumps(nodes)))
 
 
 def _write_rows(

@@ -14,7 +14,7 @@ from typing import Any
 from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.exemplar_table import ExemplarTable
-from vclimb.memory.store.memory_index import classes_of, read_index
+from vclimb.memory.store.memory_index import read_index
 from vclimb.memory.store.stored_class import ChunkDamagedError, ChunkedRows, StoredClass
 from vclimb.pipeline.errors import DatasetError
 
@@ -79,9 +79,9 @@ class MemoryStore:
         """
         path = Path(path).absolute()
         for _ in range(_OPENINGS):
-            generation, nodes = read_index(path)
+            index = read_index(path)
             try:
-                return cls(path, generation, classes_of(nodes, path))
+                return cls(path, index.generation, index.classes)
             except MemoryChangedError:
                 continue
         raise MemoryChangedError(f"{path} was changed each of the {_OPENINGS} times it was opened; open it later")
@@ -106,7 +106,7 @@ class MemoryStore:
     def where(self, label: int, rank: int) -> str:
         """Name an exemplar for an error: rank, key, class and file."""
         stored = self._class(label)
-        key = f"of {self._tables[label].keys[rank]!r} " if label in self._tables else ""
+        key = f"of {self._tables[label].key(rank)!r} " if label in self._tables else ""
         return f"exemplar {rank} {key}of class {stored.name!r} ({self.path / stored.frames.files[rank]})"
 
     def exemplar(self, label: int, rank: int) -> Exemplar:
@@ -156,10 +156,16 @@ class MemoryStore:
         chunks = []
         for number, file in enumerate(stored.table.files):
             try:
-                chunks.append(self._read_chunk(stored.table, number))
+                chunk = self._read_chunk(stored.table, number)
+                n_rows = stored.n_exemplars - number * stored.table.chunk_rows
+                if problem := ExemplarTable.from_bytes(chunk, stored.row_fields, n_rows).problem(
+                    stored.frames.row_bytes
+                ):
+                    raise ChunkDamagedError(f"{problem}, so it is not what vclimb wrote")
             except ChunkDamagedError as error:
                 self._damage[stored.label] = file, str(error)
                 return
+            chunks.append(chunk)
         self._tables[stored.label] = ExemplarTable.from_bytes(b"".join(chunks), stored.row_fields, stored.n_exemplars)
 
     def _read_chunk(self, rows: ChunkedRows, number: int) -> bytes:
@@ -176,11 +182,11 @@ class MemoryStore:
         Raises:
             DatasetError: there is no memory any more, or its index is damaged.
         """
-        return read_index(self.path)[0] == self.generation
+        return read_index(self.path).generation == self.generation
 
     def _check_unchanged(self) -> None:
         try:
-            generation, _ = read_index(self.path)
+            generation = read_index(self.path).generation
         except DatasetError as error:
             raise MemoryChangedError(f"the memory was changed since it was opened: {error}") from None
         if generation != self.generation:

@@ -13,6 +13,7 @@ from pathlib import Path
 import google_crc32c
 import numcodecs
 
+from vclimb.memory.store.regular_file import IrregularFileError, read_regular
 from vclimb.pipeline.errors import VclimbError
 
 INDEX_FILE = "zarr.json"
@@ -23,6 +24,7 @@ MEMORY_NAME = "memory.zarr"
 
 ZSTD_LEVEL = 1  # for padding and numbers: encoded frames don't get smaller
 _CHECKSUM_BYTES = 4
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 class ChunkDamagedError(VclimbError, ValueError):
@@ -50,21 +52,27 @@ class ChunkedRows:
             FileNotFoundError: its file is missing.
             ChunkDamagedError: it can't be read, its checksum doesn't fit, or it is of another size.
         """
+        n_bytes = self.chunk_rows * self.row_bytes
         try:
-            with open(f"{path}/{self.files[number]}", "rb", buffering=0) as handle:
-                data = handle.read()
+            data = read_regular(f"{path}/{self.files[number]}", _most_packed_bytes(n_bytes))
         except FileNotFoundError:
             raise
         except OSError as error:
             raise ChunkDamagedError(f"the file can't be read: {error.strerror}") from None
+        except IrregularFileError as error:
+            raise ChunkDamagedError(str(error)) from None
         packed, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
         if len(data) <= _CHECKSUM_BYTES or google_crc32c.value(packed) != int.from_bytes(checksum, "little"):
             raise ChunkDamagedError("its bytes don't fit their checksum")
+        if (declared := _declared_bytes(packed)) != n_bytes:
+            raise ChunkDamagedError(f"it holds {declared or 'an unknown number of'} bytes, not {n_bytes}")
         try:
             rows: bytes = numcodecs.Zstd().decode(packed)
         except (RuntimeError, ValueError) as error:
             raise ChunkDamagedError(f"it doesn't decompress: {error}") from None
-        if len(rows) != (n_bytes := self.chunk_rows * self.row_bytes):
+        except MemoryError:
+            raise ChunkDamagedError(f"its {n_bytes} bytes don't fit in this machine's memory") from None
+        if len(rows) != n_bytes:
             raise ChunkDamagedError(f"it holds {len(rows)} bytes, not {n_bytes}")
         return rows
 
@@ -95,6 +103,26 @@ class StoredClass:
     def n_exemplars(self) -> int:
         """Number of exemplars; their ranks are 0 up to this number."""
         return self.frames.n_rows
+
+
+def _most_packed_bytes(n_bytes: int) -> int:
+    """Limit what zstd makes of some bytes at worst (ZSTD_COMPRESSBOUND), with the checksum."""
+    return n_bytes + n_bytes // 256 + 1024 + _CHECKSUM_BYTES
+
+
+def _declared_bytes(packed: bytes) -> int | None:
+    """Read from the header of a zstd frame how many bytes it expands to: RFC 8878, section 3.1.1.1.
+
+    None where the header doesn't say, or there is none.
+    """
+    if packed[:4] != _ZSTD_MAGIC or len(packed) < 5:
+        return None
+    descriptor = packed[4]
+    is_single = descriptor >> 5 & 1
+    size_bytes = (is_single, 2, 4, 8)[descriptor >> 6]
+    start = 5 + (1 - is_single) + (0, 1, 2, 4)[descriptor & 3]
+    size = int.from_bytes(packed[start : start + size_bytes], "little") + (256 if size_bytes == 2 else 0)
+    return size if size_bytes and len(packed) >= start + size_bytes else None
 
 
 def encode_chunk(rows: bytes) -> bytes:

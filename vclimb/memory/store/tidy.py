@@ -7,8 +7,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from zarr.core.array import create_codec_pipeline
+from zarr.core.metadata import ArrayV3Metadata
+
 from vclimb.memory.store.atomic_store import NODE_FILE
-from vclimb.memory.store.memory_index import CLASS_FOLDER, EXEMPLARS, PARTS, Node, files_of, node_bytes
+from vclimb.memory.store.index_nodes import CLASS_FOLDER, EXEMPLARS, PARTS, Node, refused
+from vclimb.memory.store.memory_index import files_of, node_bytes
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.durable import draft_of, replace_file, replace_files
 
@@ -17,8 +21,12 @@ def refuse_foreign_files(path: Path) -> None:
     """Refuse a folder that holds anything besides a memory: the memory's bytes on disk would not be its own.
 
     Raises:
-        TargetError: there is a foreign file or folder, or there are classes without an index.
+        TargetError: there is a foreign file or folder, a link, or there are classes without an index.
     """
+    if link := _first_link(path):
+        raise TargetError(
+            f"{link} is a link, and a memory is never written or tidied through links; put the files there themselves"
+        )
     metadata = {NODE_FILE, draft_of(path / NODE_FILE).name}
     foreign = [name for name in os.listdir(path) if name not in metadata and name not in PARTS]
     names = os.listdir(path / EXEMPLARS) if (path / EXEMPLARS).is_dir() else []
@@ -32,6 +40,27 @@ def refuse_foreign_files(path: Path) -> None:
         raise TargetError(
             f"{path} has classes but no {NODE_FILE}, which lists them; put that back, or remove all of it"
         )
+
+
+def _first_link(path: Path | str) -> str | None:
+    """Find a link below a folder, which may itself be one."""
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_symlink():
+                return entry.path
+            if entry.is_dir(follow_symlinks=False) and (link := _first_link(entry.path)):
+                return link
+    return None
+
+
+def check_other_parts(nodes: Mapping[str, Node], where: str) -> None:
+    """Refuse arrays beside the exemplars that zarr, which would write them again with the index, can't read."""
+    for place, node in nodes.items():
+        if not place.startswith(EXEMPLARS) and node["node_type"] == "array":
+            try:
+                create_codec_pipeline(ArrayV3Metadata.from_dict({**node}))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise refused(where, f"{place} is no array of zarr: {' '.join(str(error).split())[:200]}") from None
 
 
 def tidy(path: Path, nodes: Mapping[str, Node]) -> None:

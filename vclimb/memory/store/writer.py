@@ -20,22 +20,12 @@ from zarr.errors import ZarrUserWarning
 
 from vclimb.memory.store.atomic_store import NODE_FILE, AtomicStore
 from vclimb.memory.store.exemplar_table import ExemplarTable
-from vclimb.memory.store.memory_index import (
-    EXEMPLARS,
-    FORMAT,
-    FORMAT_VERSION,
-    FRAMES,
-    TABLE,
-    Node,
-    checksum,
-    classes_of,
-    entry_bytes,
-    read_index,
-)
+from vclimb.memory.store.index_nodes import EXEMPLARS, FRAMES, TABLE, Node, stored_class
+from vclimb.memory.store.memory_index import FORMAT, FORMAT_VERSION, checksum, entry_bytes, read_index
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.stored_class import StoredClass
-from vclimb.memory.store.tidy import refuse_foreign_files, tidy
+from vclimb.memory.store.tidy import check_other_parts, refuse_foreign_files, tidy
 from vclimb.pipeline.errors import DatasetError, SettingsError, TargetError
 from vclimb.pipeline.system.durable import sync
 from vclimb.pipeline.system.folders import lock_folder, unlock_folder, writable
@@ -123,10 +113,11 @@ class MemoryWriter:
         with writable(self.path), _writing_settings():
             try:
                 nodes = new.write(self._store, self.root, folder, table)
+                stored = stored_class(folder, nodes, self.memory.generation + 1, str(self.path / NODE_FILE))
             except BaseException:
                 self._give_up()
                 raise
-        self._add_classes(nodes)
+        self._add_class(stored, nodes)
         self._staged[new.label] = table
 
     @property
@@ -218,35 +209,36 @@ class MemoryWriter:
 
     def _settle(self) -> None:
         """Read the memory from the disk, bring its files in line with the index, and begin a new set of changes."""
-        generation, nodes = read_index(self.path)
-        self.memory = MemoryStore(self.path, generation, classes_of(nodes, self.path))
-        tidy(self.path, nodes)
+        index = read_index(self.path)
+        self.memory = MemoryStore(self.path, index.generation, index.classes)
+        check_other_parts(index.nodes, str(self.path / NODE_FILE))
+        tidy(self.path, index.nodes)
         self._classes: dict[int, StoredClass] = {}
         self._totals: dict[int, list[int]] = {}  # label id -> bytes of the first 0, 1, ... exemplars
         self._staged: dict[int, ExemplarTable] = {}
         self._store = AtomicStore(self.path)
         self.root = zarr.open_group(self._store, mode="r+", use_consolidated=False)
-        self._add_classes(nodes)
+        for stored in index.classes.values():
+            self._add_class(stored, index.nodes)
         self._other_bytes = sum(self._store.sizes.values()) - sum(totals[-1] for totals in self._totals.values())
         self._is_settled = True
 
-    def _add_classes(self, nodes: Mapping[str, Node]) -> None:
-        """Add the classes that nodes describe, and count their bytes for each number of exemplars."""
+    def _add_class(self, stored: StoredClass, nodes: Mapping[str, Node]) -> None:
+        """Add a class that nodes describe, and count its bytes for each number of exemplars."""
         sizes = self._store.sizes
-        for label, stored in classes_of(nodes, self.path).items():
-            places = [stored.folder, *(f"{stored.folder}/{name}" for name in (FRAMES, TABLE))]
-            metadata = sum(sizes.get(f"{place}/{NODE_FILE}", 0) + entry_bytes(place, nodes[place]) for place in places)
-            frames, table = (
-                [*accumulate((sizes.get(file, 0) for file in rows.files), initial=0)]
-                for rows in (stored.frames, stored.table)
-            )
-            totals, n = [0], stored.n_exemplars  # a class without exemplars is dropped
-            for kept in range(1, n + 1):
-                # The metadata has the number of exemplars in four places: in two arrays, each also in the index.
-                fewer_digits = 4 * (len(str(n)) - len(str(kept)))
-                table_chunks = -(-kept // stored.table.chunk_rows)
-                totals.append(metadata - fewer_digits + frames[kept] + table[table_chunks])
-            self._classes[label], self._totals[label] = stored, totals
+        places = [stored.folder, *(f"{stored.folder}/{name}" for name in (FRAMES, TABLE))]
+        metadata = sum(sizes.get(f"{place}/{NODE_FILE}", 0) + entry_bytes(place, nodes[place]) for place in places)
+        frames, table = (
+            [*accumulate((sizes.get(file, 0) for file in rows.files), initial=0)]
+            for rows in (stored.frames, stored.table)
+        )
+        totals, n = [0], stored.n_exemplars  # a class without exemplars is dropped
+        for kept in range(1, n + 1):
+            # The metadata has the number of exemplars in four places: in two arrays, each also in the index.
+            fewer_digits = 4 * (len(str(n)) - len(str(kept)))
+            table_chunks = -(-kept // stored.table.chunk_rows)
+            totals.append(metadata - fewer_digits + frames[kept] + table[table_chunks])
+        self._classes[stored.label], self._totals[stored.label] = stored, totals
 
     def _shrink(self, stored: StoredClass, n_exemplars: int) -> None:
         """Keep the first exemplars of a class, in the changes to be published."""
