@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from method_cases import quickly, seeds
 from torch import Tensor
 
-from vclimb.methods.bias import BiasCorrection, hold_out, released_fit, released_hold_out
+from vclimb.methods.bias import BiasCorrection, Correct, hold_out, released_hold_out, released_step
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.errors import SettingsError, VclimbError
 
@@ -138,15 +139,16 @@ class TestFit:
             TWO_TASKS.fitted(logits * math.nan, labels)
 
 
-class TestReleasedFit:
+class TestReleasedStep:
     def test_steps_of_descent(self) -> None:
         logits, labels = drawn(4)
-        batches = [(logits[start : start + 20], labels[start : start + 20]) for start in (0, 20, 40)] * 2
-        scale, offset = 1.0, 0.0
-        for some, some_labels in batches:
+        scale, offset, fitted = 1.0, 0.0, TWO_TASKS
+        for start in (0, 20, 40, 0, 20, 40):
+            some, some_labels = logits[start : start + 20], labels[start : start + 20]
             by_scale, by_offset = slopes(some, some_labels, scale, offset, 0)
             scale, offset = scale - 0.05 * by_scale, offset - 0.05 * by_offset
-        fitted = released_fit(TWO_TASKS, batches, learning_rate=0.05)
+            loss = partial(loss_of_batch, some, some_labels)
+            fitted = released_step(fitted, loss, learning_rate=0.05)
         assert (fitted.scales, fitted.offsets) == (
             (1.0, pytest.approx(scale, abs=1e-5)),
             (0.0, pytest.approx(offset, abs=1e-5)),
@@ -154,9 +156,15 @@ class TestReleasedFit:
 
     def test_many_steps_end_where_newton_does(self) -> None:
         logits, labels = drawn(7)
-        fitted = released_fit(TWO_TASKS, [(logits, labels)] * 1000, learning_rate=1.0)
+        fitted = TWO_TASKS
+        for _ in range(1000):
+            fitted = released_step(fitted, partial(loss_of_batch, logits, labels), learning_rate=1.0)
         best = TWO_TASKS.fitted(logits, labels, 1e-9)
         assert (fitted.scales[-1], fitted.offsets[-1]) == pytest.approx((best.scales[-1], best.offsets[-1]), abs=1e-3)
+
+
+def loss_of_batch(logits: Tensor, labels: Tensor, correct: Correct) -> Tensor:
+    return torch.nn.functional.cross_entropy(correct(logits), labels)
 
 
 @st.composite

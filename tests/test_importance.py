@@ -162,7 +162,6 @@ class TestBoth:
         deep[1].eval()  # as partial batch norm has it
         before = {name: value.clone() for name, value in deep.state_dict().items()}
         fisher_diagonal(deep, [drawn_samples(4)])
-        released_fisher(deep, [drawn_samples(4)])
         assert [module.training for module in deep] == [True, False, True, True, True]
         assert all(torch.equal(value, before[name]) for name, value in deep.state_dict().items())
         assert all(value.grad is None for value in deep.parameters())
@@ -252,6 +251,16 @@ class TestReleased:
         batch = (torch.ones(2, 1), torch.tensor([0, 1]))
         assert released_fisher(model, [batch])["weight"].tolist() == [[0], [0]]
         assert fisher_diagonal(model, [batch]).mean()["weight"].tolist() == [[0.25], [0.25]]
+
+    def test_batch_statistics_are_gathered_and_no_gradient_is_left(self, deep: nn.Sequential) -> None:
+        """As in the released code, whose pass is in training mode: momentum 0.1 of the mean of each batch."""
+        samples = [drawn_samples(4, seed) for seed in (3, 4)]
+        before = deep[1].running_mean.clone()
+        released_fisher(deep.train(), samples)
+        for clips, _ in samples:
+            before = 0.9 * before + 0.1 * deep[0](clips).mean(0)
+        torch.testing.assert_close(deep[1].running_mean, before)
+        assert all(value.grad is None for value in deep.parameters())
 
     def test_dropout_is_on_where_the_model_trains(self, deep: nn.Sequential) -> None:
         def gradient(seed: int) -> Tensor:

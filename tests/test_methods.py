@@ -2,101 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor, nn
+from tiny_methods import (
+    LABELS,
+    SECOND,
+    TinyData,
+    TinyNetwork,
+    bce,
+    clips_of,
+    cross_entropy,
+    in_second_task,
+    log_softmax,
+    make,
+    numbers,
+    total,
+)
 
 from vclimb.methods.bias import BiasCorrection
 from vclimb.methods.bic import BiC
-from vclimb.methods.method import Method, StepBatch, StepOutputs, TaskInfo
+from vclimb.methods.method import StepBatch, StepOutputs
 from vclimb.methods.registry import METHODS, parse_method
-from vclimb.model.clip_model import ClipModel
-from vclimb.model.inference import Outputs
 from vclimb.pipeline.errors import SettingsError
-from vclimb.protocol import PAPER, RELEASED
-
-Doubles = npt.NDArray[np.float64]
-TASKS = (2, 1, 2)
-SECOND = TaskInfo(1, TASKS)
-LABELS = np.array([2, 0, 2, 1])
-
-
-class TinyNetwork(ClipModel):
-    """A head on features that are the clips themselves."""
-
-    def __init__(self, n_classes: int) -> None:
-        torch.manual_seed(n_classes)
-        super().__init__(nn.Identity(), 3, n_classes, dropout=0.0)
-
-    def features(self, clips: Tensor) -> Tensor:
-        return clips
-
-
-class TinyData:
-    """Items of a task whose clips are features."""
-
-    def __init__(self, model: TinyNetwork, labels: npt.NDArray[np.int64]) -> None:
-        self._model = model
-        self.labels = labels
-        self.names = [f"{label}/{number}" for number, label in enumerate(labels.tolist())]
-        self.seed = 0
-        self.clips = clips_of(len(labels))
-
-    def batches(self, training_clips: bool = False) -> Any:
-        yield self.clips[:3], torch.from_numpy(self.labels[:3])
-        yield self.clips[3:], torch.from_numpy(self.labels[3:])
-
-    def outputs(self, items: npt.NDArray[np.int64]) -> Outputs:
-        clips = self.clips[torch.from_numpy(items)]
-        return Outputs(items, self.labels[items], clips, self._model(clips).detach())
-
-    def sum_over_processes(self, tensor: Tensor) -> Tensor:
-        return tensor
-
-
-def clips_of(n: int) -> Tensor:
-    return torch.randn(n, 3, generator=torch.Generator().manual_seed(n))
-
-
-def make(name: str, released: bool = False, consistency: float = 0.0, **settings: Any) -> Method:
-    kind, config = parse_method({"name": name, **settings})
-    return kind(config, RELEASED if released else PAPER, consistency)
-
-
-def in_second_task(method: Method, learn_first: bool = False) -> tuple[TinyNetwork, TinyNetwork, StepBatch, Tensor]:
-    """Begin a second task; return the old network, the new network, a batch, and the new network's logits."""
-    old, new = TinyNetwork(2), TinyNetwork(3)
-    method.begin_task(TaskInfo(0, TASKS), old)
-    if learn_first:
-        method.end_task(TaskInfo(0, TASKS), old, TinyData(old, np.array([0, 1, 0, 1])))
-    method.begin_task(SECOND, old)
-    batch = StepBatch(clips_of(4), torch.from_numpy(LABELS), np.arange(4))
-    return old, new, batch, new(batch.clips)
-
-
-def numbers(tensor: Tensor) -> Doubles:
-    return np.asarray(tensor.detach().double().numpy())
-
-
-def log_softmax(logits: Doubles) -> Doubles:
-    return np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)))
-
-
-def cross_entropy(logits: Doubles, labels: npt.NDArray[np.int64]) -> float:
-    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
-
-
-def bce(logits: Doubles, targets: Doubles) -> float:
-    s = 1 / (1 + np.exp(-logits))
-    return float(-(targets * np.log(s) + (1 - targets) * np.log(1 - s)).sum(1).mean())
-
-
-def total(method: Method, batch: StepBatch, outputs: StepOutputs) -> float:
-    return sum(float(value.detach()) for value in method.loss(batch, outputs).values())
 
 
 @pytest.mark.parametrize("name", ["finetune", "naive", "joint"])
@@ -202,15 +130,6 @@ def test_the_fisher_is_the_mean_of_squared_gradients() -> None:
         assert old.head.weight.grad is not None
         squares += old.head.weight.grad.square()
     torch.testing.assert_close(method.state_dict()["anchor"]["importance"]["head.weight"], squares / 4)
-
-
-@pytest.mark.parametrize("name", ["ewc", "mas"])
-def test_released_labels_begin_at_0_in_every_task(name: str) -> None:
-    method = make(name, released=True)
-    _, _, _, logits = in_second_task(method)
-    batch = StepBatch(clips_of(4), torch.full((4,), 2), np.arange(4))
-    expected = cross_entropy(numbers(logits), np.zeros(4, np.int64))
-    assert total(method, batch, StepOutputs(logits)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", METHODS.listings())

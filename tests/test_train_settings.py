@@ -138,7 +138,10 @@ def test_presets_hold_the_published_numbers() -> None:
     assert (mas.training.epochs, mas.method["strength"]) == (20, 3e5)
     icarl = make_config(DATA, preset_table("ucf101-10/icarl"))
     assert (icarl.training.optimizer, icarl.training.epochs, icarl.training.batch_size) == ("sgd", 50, 50)
-    assert make_config(DATA, preset_table("activitynet-untrim-10/bic")).scenario.untrimmed
+    assert icarl.training.select == "best"
+    bic = make_config(DATA, preset_table("activitynet-untrim-10/bic"))
+    assert bic.scenario.untrimmed
+    assert bic.training.select == "best-reported"
 
 
 def test_unknown_preset_is_refused_with_a_suggestion() -> None:

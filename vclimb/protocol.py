@@ -55,8 +55,12 @@ class Differences(Settings):
         lwf_distillation: Distillation of LwF: `trained`, or `logged` without a gradient.
         anchored_labels: Labels of EWC and MAS: of `all-classes`, or `from-0` within each task.
         importance: Importances of EWC and MAS: from the gradients of `samples`, or of whole `batches`.
+        mas_anchors: Anchors of MAS: importances `summed` over tasks around the newest parameters, or those of
+            `each-task` around the parameters after it.
+        bic_logits: Logits that BiC's losses are computed on: `raw`, so that earlier tasks' corrections are learned and
+            end; or `corrected` by those of all tasks, which are kept.
         bic_hold_out: Hold-out of BiC: `balanced` over classes, or the `last` samples of each class.
-        bic_fit: Fit of BiC's correction: the `minimum`, or some `steps` of SGD, with earlier corrections kept.
+        bic_fit: Fit of BiC's correction: the `minimum`, or some `steps` of SGD.
     """
 
     second_view: Literal["with-consistency", "always"] = "with-consistency"
@@ -77,6 +81,8 @@ class Differences(Settings):
     lwf_distillation: Literal["trained", "logged"] = "trained"
     anchored_labels: Literal["all-classes", "from-0"] = "all-classes"
     importance: Literal["samples", "batches"] = "samples"
+    mas_anchors: Literal["summed", "each-task"] = "summed"
+    bic_logits: Literal["raw", "corrected"] = "raw"
     bic_hold_out: Literal["balanced", "last"] = "balanced"
     bic_fit: Literal["minimum", "steps"] = "minimum"
 

@@ -30,7 +30,7 @@ def anchor_at(model: nn.Module, importance: Mapping[str, Tensor], previous: Anch
 
     Args:
         importance: Importances for the task just learned, of the parameters that are anchored.
-        previous: Anchor of the earlier tasks, whose importances are added: one penalty for all tasks (MAS). None: an
+        previous: Anchor of the earlier tasks, whose importances are added to the present ones: MAS' penalty. None: an
             anchor of this task alone. Rows that a head gained since have an earlier importance of 0.
     """
     parameters = dict(model.named_parameters())
@@ -63,7 +63,7 @@ def quadratic_penalty(model: nn.Module, anchor: Anchor, factor: float) -> Tensor
     """Compute factor * sum of importance * (parameter - anchor)^2 over parameters, a float32 scalar.
 
     With the published lambda, the factor is lambda / 2 for EWC (equation 3) and lambda for MAS (section 4); the
-    benchmark's code uses lambda for both, and an anchor for each task. Of a parameter that has grown, as the head
+    benchmark's code uses lambda for both. Of a parameter that has grown, as the head
     does, only the anchored rows count.
     """
     parameters = dict(model.named_parameters())

@@ -35,20 +35,32 @@ AnchoredConfigT_co = TypeVar("AnchoredConfigT_co", bound=AnchoredConfig, default
 class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
     """Cross-entropy, and a quadratic penalty on moving parameters, weighted by their importance.
 
-    The released code numbers each task's training labels from 0, so that all tasks train the same few outputs.
+    The released code numbers each task's training labels from 0, so that all tasks train the same few outputs. It grows
+    the head before it computes importances, so that the new rows are anchored where they start, and the next task
+    begins with the batch statistics of that pass.
     """
 
     _anchor: Anchor | None = None
     _n_old = 0
+    _buffers: Parameters | None = None  # of the released pass, until the next task begins
 
     @property
     @abc.abstractmethod
     def factor(self) -> float:
         """Factor of the weighted sum of squares."""
 
+    @property
+    def first_label(self) -> int:
+        """Label id that the first output of the head learns."""
+        return self._n_old if self.differences.anchored_labels == "from-0" else 0
+
     @abc.abstractmethod
     def importance(self, model: ClipModel, data: TaskData) -> Parameters:
         """Compute each parameter's importance for the task just learned; the same on every process."""
+
+    @abc.abstractmethod
+    def released_importance(self, model: ClipModel, data: TaskData) -> Parameters:
+        """Compute importances as the released code does, with a model that trains and has the next task's outputs."""
 
     @abc.abstractmethod
     def anchor(self, model: ClipModel, importance: Parameters, previous: Anchor | None) -> Anchor:
@@ -56,13 +68,15 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
 
     def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         self._n_old = task.n_old
+        if self._buffers is not None:
+            model.load_state_dict(self._buffers, strict=False)
+            self._buffers = None
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         return {"classification": self.classification(outputs, batch.labels, self._cross_entropy)}
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        from_0 = self.differences.anchored_labels == "from-0"
-        return cross_entropy(logits, labels - self._n_old if from_0 else labels)
+        return cross_entropy(logits, labels - self.first_label)
 
     def penalty(self, model: ClipModel) -> Terms:
         if self._anchor is None:
@@ -70,13 +84,19 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
         return {"penalty": quadratic_penalty(model, self._anchor, self.factor)}
 
     def end_task(self, task: TaskInfo, model: ClipModel, data: TaskData) -> None:
-        self._anchor = self.anchor(model, self.importance(model, data), self._anchor)
+        if self.differences.importance == "samples":
+            self._anchor = self.anchor(model, self.importance(model, data), self._anchor)
+        elif (following := data.next_model()) is not None:
+            importance = self.released_importance(following.train(), data)
+            self._anchor = self.anchor(following, importance, self._anchor)
+            self._buffers = {name: value for name, value in following.state_dict().items() if name not in importance}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"n_old": self._n_old, "anchor": None if self._anchor is None else vars(self._anchor)}
+        anchor = None if self._anchor is None else vars(self._anchor)
+        return {"n_old": self._n_old, "anchor": anchor, "buffers": self._buffers}
 
     def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:
-        self._n_old = state["n_old"]
+        self._n_old, self._buffers = state["n_old"], state["buffers"]
         self._anchor = None
         if state["anchor"] is not None:
             device = next(model.parameters()).device

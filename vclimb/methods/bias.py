@@ -7,14 +7,13 @@ scale and the offset are fitted on the hold-out's logits, which are computed onl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vclimb.methods.consistency import cross_entropy
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.dice import bits, key_number
 from vclimb.pipeline.errors import SettingsError, VclimbError
@@ -87,29 +86,27 @@ class BiasCorrection:
         return self.newest(scale, offset)
 
 
-def released_fit(
-    correction: BiasCorrection,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    learning_rate: float = 1e-3,
+Correct = Callable[[Tensor], Tensor]
+"""Logits (B, C) -> corrected logits (B, C)."""
+
+
+def released_step(
+    correction: BiasCorrection, loss: Callable[[Correct], Tensor], learning_rate: float = 1e-3
 ) -> BiasCorrection:
-    """Fit the newest task's scale and offset as the benchmark's code does: a step of plain SGD for each batch.
+    """Take a step of plain SGD on the newest task's scale and offset, as the benchmark's code does for each batch.
 
     The few steps of a hold-out's epochs end far from the minimum of equation 5.
 
     Args:
-        correction: Correction to begin with: scale 1 and offset 0 for the newest task.
-        batches: Batches of all epochs: logits (B, C) of the frozen network, and labels (B,) int64.
-        learning_rate: Learning rate of SGD, which has no momentum and no weight decay.
+        loss: Loss of a batch, computed with the correction that is being fitted.
     """
     fixed = correction.newest(1.0, 0.0)
-    for logits, labels in batches:
-        newest = torch.tensor([correction.scales[-1], correction.offsets[-1]], device=logits.device, requires_grad=True)
-        with torch.enable_grad():
-            loss = cross_entropy(_shifted(fixed(logits.detach()), correction.n_old, newest), labels)
-            (gradient,) = torch.autograd.grad(loss, newest)
-        scale, offset = (newest.detach() - learning_rate * gradient).tolist()
-        correction = correction.newest(scale, offset)
-    return correction
+    newest = torch.tensor([correction.scales[-1], correction.offsets[-1]], requires_grad=True)
+    with torch.enable_grad():
+        value = loss(lambda logits: _shifted(fixed(logits.detach()), correction.n_old, newest))
+        (gradient,) = torch.autograd.grad(value, newest)
+    scale, offset = (newest.detach() - learning_rate * gradient).tolist()
+    return correction.newest(scale, offset)
 
 
 Split = tuple[Indices, Indices]

@@ -5,22 +5,20 @@ vclimb train shards/ucf101 --out runs/bic --tasks 10 --method bic --budget 2020v
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from vclimb.methods.bias import BiasCorrection, Split, hold_out, released_fit, released_hold_out
+from vclimb.methods.bias import BiasCorrection, Correct, Split, hold_out, released_hold_out, released_step
 from vclimb.methods.distillation import TEMPERATURE, bic_loss
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
 from vclimb.methods.old_model import DistillingMethod
 from vclimb.model.clip_model import ClipModel
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.clips.dice import bits
 
 
 class BiCConfig(MethodConfig):
@@ -30,19 +28,22 @@ class BiCConfig(MethodConfig):
         hold_out: Share of an old class's exemplars that is held out to fit the bias (section 3.2: 1 in 10).
         temperature: Temperature of the distillation (equation 1).
         bias_decay: Decay of the fit towards scale 1 and offset 0.
-        bias_epochs: Number of epochs of the released protocol's fit, by SGD.
-        bias_batch_size: Number of clips in a batch of the released protocol's fit.
     """
 
     hold_out: float = Field(default=0.1, gt=0, lt=1)
     temperature: float = Field(default=TEMPERATURE, gt=0, le=1e6)
     bias_decay: float = Field(default=1e-3, gt=0, le=1e6)
-    bias_epochs: int = Field(default=50, ge=1, le=100_000)
-    bias_batch_size: int = Field(default=50, ge=1, le=100_000)
 
 
 class BiC(DistillingMethod[BiCConfig]):
-    """Stage 1 trains the network without the hold-out; stage 2 fits the newest classes' scale and offset on it."""
+    """Stage 1 trains the network without the hold-out; stage 2 fits the newest classes' scale and offset on it.
+
+    As in section 3.2 and the authors' code (resnet.py), the losses act on raw logits, the old model's corrected logits
+    are distilled, and stage 2 sees clips that are not augmented. The released code corrects the logits of the losses
+    too, by the scales and offsets of all tasks, and its stage 2 is as many epochs of training as stage 1 has: augmented
+    clips in batches, with temporal consistency where it is on, the last batch dropped, steps of plain SGD. Where the
+    hold-out is smaller than a batch, stage 2 takes no step, and nothing is corrected.
+    """
 
     name = "bic"
     summary = "Replay, distillation, and a bias correction of the newest classes; needs a budget."
@@ -55,12 +56,14 @@ class BiC(DistillingMethod[BiCConfig]):
     def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         super().begin_task(task, model)
         self._old_correction = self._correction
-        self._correction = self._correction.next_task(task.n_new, keep=self.differences.bic_fit == "steps")
+        self._correction = self._correction.next_task(task.n_new, keep=self.differences.bic_logits == "corrected")
 
     def training_items(self, task: TaskInfo, data: TaskData) -> Indices | None:
         return self._hold_out(task, data)[0] if task.number else None
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
+        if self.differences.bic_logits == "corrected":
+            outputs = corrected_outputs(outputs, self._correction)
         old_logits = self.old_logits(batch.clips)
         corrected = None if old_logits is None else self._old_correction(old_logits)
         classification = self.classification(outputs, batch.labels)
@@ -69,12 +72,27 @@ class BiC(DistillingMethod[BiCConfig]):
     def end_task(self, task: TaskInfo, model: ClipModel, data: TaskData) -> None:
         if not task.number:
             return
-        outputs = data.outputs(self._hold_out(task, data)[1])
-        labels = torch.from_numpy(outputs.labels)
+        held_out = self._hold_out(task, data)[1]
         if self.differences.bic_fit == "steps":
-            self._correction = released_fit(self._correction, self._batches(outputs.logits, labels, data.seed))
-        else:
-            self._correction = self._correction.fitted(outputs.logits, labels, self.config.bias_decay)
+            self._released_fit(held_out, data)
+            return
+        outputs = data.outputs(held_out)
+        labels = torch.from_numpy(outputs.labels)
+        self._correction = self._correction.fitted(outputs.logits, labels, self.config.bias_decay)
+
+    def _released_fit(self, held_out: Indices, data: TaskData) -> None:
+        """Take the steps of stage 2; where the best epoch is selected, its epochs compete with the best of stage 1."""
+        best, score = self._correction, data.selection_score()  # of stage 1
+        for number, epoch in enumerate(data.training_epochs(held_out)):
+            for outputs, labels in epoch:
+                self._correction = released_step(self._correction, partial(self._corrected_loss, outputs, labels))
+            reached = data.selection_score(number)
+            if score is None or (reached is not None and reached >= score):
+                best, score = self._correction, reached
+        self._correction = best
+
+    def _corrected_loss(self, outputs: StepOutputs, labels: Tensor, correct: Correct) -> Tensor:
+        return self.classification(corrected_outputs(outputs, correct), labels)
 
     def scores(self, logits: Tensor) -> Tensor:
         return self._correction(logits)
@@ -83,15 +101,6 @@ class BiC(DistillingMethod[BiCConfig]):
         if self.differences.bic_hold_out == "last":
             return released_hold_out(data.labels, self.config.hold_out)
         return hold_out(data.labels, data.names, task.n_old, self.config.hold_out, data.seed)
-
-    def _batches(self, logits: Tensor, labels: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the hold-out in batches, in a new order in each epoch."""
-        size = self.config.bias_batch_size
-        for epoch in range(self.config.bias_epochs):
-            order = torch.from_numpy(np.argsort(bits(seed, epoch, np.arange(len(labels))), kind="stable"))
-            for start in range(0, len(order), size):
-                chosen = order[start : start + size]
-                yield logits[chosen], labels[chosen]
 
     def state_dict(self) -> dict[str, Any]:
         corrections = {"correction": self._correction, "old_correction": self._old_correction}
@@ -109,3 +118,9 @@ class BiC(DistillingMethod[BiCConfig]):
             BiasCorrection(**{field: tuple(values) for field, values in state[name].items()})
             for name in ("correction", "old_correction")
         )
+
+
+def corrected_outputs(outputs: StepOutputs, correct: Correct) -> StepOutputs:
+    """Correct the logits of the clips, and of the down-sampled clips where there are any."""
+    down = outputs.down_sampled
+    return StepOutputs(correct(outputs.logits), None if down is None else correct(down))

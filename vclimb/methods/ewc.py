@@ -44,10 +44,11 @@ class EWC(AnchoredMethod[EWCConfig]):
     def factor(self) -> float:
         return self.config.strength / (1 if self.differences.importance == "batches" else 2)
 
+    def released_importance(self, model: ClipModel, data: TaskData) -> Parameters:
+        batches = ((clips, labels - self.first_label) for clips, labels in data.training_batches())
+        return released_fisher(model, batches, partial(whole_batch_gradients, data=data))
+
     def importance(self, model: ClipModel, data: TaskData) -> Parameters:
-        if self.differences.importance == "batches":
-            batches = ((clips, labels - self._n_old) for clips, labels in data.batches(training_clips=True))
-            return released_fisher(model, batches, partial(whole_batch_gradients, data=data))
         fisher = fisher_diagonal(model, data.batches(), self.config.labels, self.config.chunk_size)
         return mean_over_processes(fisher, data)
 

@@ -115,18 +115,17 @@ def released_sensitivity(
 def released_gradient(model: nn.Module, batches: Batches, objective: Objective) -> Parameters:
     """Compute the gradient of an objective, averaged over each batch's samples and summed over batches.
 
-    The model stays in the mode that it is in, and its buffers are unchanged. The released code has the model in
-    training mode, with dropout (torch's global random state), training's clips and no autocast, and its head already
-    has outputs for the next task's classes.
+    The released code has the model in training mode, so that dropout draws (torch's global random state) and the
+    batches change the statistics of batch norm, with training's clips and no autocast. Its head already has outputs for
+    the next task's classes. The mode is the caller's choice here; no gradient is left on the parameters.
     """
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
     total = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in parameters.items()}
     for clips, labels in batches:
         if not len(clips):
             continue
         with torch.enable_grad(), torch.autocast(clips.device.type, enabled=False):
-            loss = objective(functional_call(model, buffers, (clips,)).float(), labels)
+            loss = objective(model(clips).float(), labels)
             gradients = torch.autograd.grad(loss, [*parameters.values()], allow_unused=True, materialize_grads=True)
         for name, gradient in zip(parameters, gradients, strict=True):
             total[name] += gradient

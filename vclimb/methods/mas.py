@@ -9,7 +9,7 @@ from functools import partial
 
 from pydantic import Field
 
-from vclimb.methods.anchor import Anchor, Parameters, anchor_at
+from vclimb.methods.anchor import Anchor, Parameters, anchor_at, merge_anchors
 from vclimb.methods.anchored import AnchoredConfig, AnchoredMethod, mean_over_processes, whole_batch_gradients
 from vclimb.methods.importance import output_sensitivity, released_sensitivity
 from vclimb.methods.method import TaskData
@@ -27,7 +27,11 @@ class MASConfig(AnchoredConfig):
 
 
 class MAS(AnchoredMethod[MASConfig]):
-    """lambda * sum of Omega * (theta - theta*)^2: Omega summed over tasks, theta* after the last task (section 4)."""
+    """lambda * sum of Omega * (theta - theta*)^2: Omega summed over tasks, theta* after the last task (section 4).
+
+    The authors' code sums likewise (MAS_to_be_published/MAS.py, `accumulate_MAS_weights`). The benchmark's released
+    code keeps an Omega and a theta* of each task, and sums the penalties.
+    """
 
     name = "mas"
     summary = "Quadratic penalty on moving parameters, weighted by the outputs' sensitivity."
@@ -37,11 +41,13 @@ class MAS(AnchoredMethod[MASConfig]):
     def factor(self) -> float:
         return self.config.strength
 
+    def released_importance(self, model: ClipModel, data: TaskData) -> Parameters:
+        return released_sensitivity(model, data.training_batches(), partial(whole_batch_gradients, data=data))
+
     def importance(self, model: ClipModel, data: TaskData) -> Parameters:
-        if self.differences.importance == "batches":
-            batches = data.batches(training_clips=True)
-            return released_sensitivity(model, batches, partial(whole_batch_gradients, data=data))
         return mean_over_processes(output_sensitivity(model, data.batches(), self.config.chunk_size), data)
 
     def anchor(self, model: ClipModel, importance: Parameters, previous: Anchor | None) -> Anchor:
-        return anchor_at(model, importance, previous)
+        if self.differences.mas_anchors == "summed" or previous is None:
+            return anchor_at(model, importance, previous)
+        return merge_anchors(previous, anchor_at(model, importance))

@@ -15,7 +15,7 @@ In this folder, it is found by its file. In another package, it is found by an e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
@@ -70,6 +70,12 @@ class TaskInfo:
         """Number of classes of the earlier tasks and this one: outputs of the head."""
         return self.n_old + self.n_new
 
+    @property
+    def following(self) -> TaskInfo | None:
+        """The next task; None after the last one."""
+        is_last = self.number + 1 == len(self.classes_per_task)
+        return None if is_last else TaskInfo(self.number + 1, self.classes_per_task)
+
 
 @dataclass(frozen=True)
 class StepBatch:
@@ -112,12 +118,35 @@ class TaskData(Protocol):
     names: list[str]
     seed: int
 
-    def batches(self, training_clips: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield this process' share of the new instances once: clips and labels on the model's device.
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this process' share of the new instances once: clips, not augmented, and labels on the device."""
+        ...
 
-        Args:
-            training_clips: Whether clips are augmented as in training, instead of segment centres and centre crops.
+    def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this process' share of an epoch of the new instances: augmented clips, in a random order, and labels.
+
+        The last batch is kept or dropped as in training.
         """
+        ...
+
+    def training_epochs(self, items: Indices) -> Iterator[Iterable[tuple[StepOutputs, Tensor]]]:
+        """Pass the training clips of some items through the model in evaluation mode, for as many epochs as training.
+
+        Each epoch has new clips in a new order, down-sampled ones with temporal consistency, and ends as those of
+        training do: with a smaller batch, or without the items that don't fill one. Batches of outputs and labels are
+        whole, and the same on every process.
+        """
+        ...
+
+    def selection_score(self, epoch: int | None = None) -> float | None:
+        """Measure the accuracy by which an epoch is selected.
+
+        None where the last one is kept, and where this epoch, from 0, is not measured.
+        """
+        ...
+
+    def next_model(self) -> ClipModel | None:
+        """Copy the model, with the head that the next task will begin with; None in the last task."""
         ...
 
     def outputs(self, items: Indices) -> Outputs:

@@ -153,6 +153,10 @@ class TrainingConfig(Settings):
     select: Literal["last", "best", "best-reported"] = "last"
     select_every: int = Field(default=1, ge=1, le=100_000)
 
+    def measures(self, epoch: int, task: int) -> bool:
+        """Whether an epoch of a task, from 0, is measured to select the best one."""
+        return self.select != "last" and ((epoch + 1) % self.select_every == 0 or epoch + 1 == self.epochs_of(task))
+
     def epochs_of(self, task: int) -> int:
         """Number of epochs of a task; the first task is 0."""
         return self.first_epochs if task == 0 and self.first_epochs is not None else self.epochs

@@ -47,9 +47,7 @@ class Learner:
 
     def grow(self, n_classes: int, seed: int) -> None:
         """Give the head outputs for all classes so far. The weights of new outputs depend on the seed alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.model.grow(n_classes)
+        grow(self.model, n_classes, seed)
 
     def begin_task(self, state: dict[str, Any] | None = None) -> None:
         """Make a new optimiser over the current parameters, or restore that of a state."""
@@ -114,6 +112,13 @@ class Learner:
         if with_optimizer and self._optimizer is not None:
             state["optimizer"] = self._optimizer.state_dict()
         return state
+
+
+def grow(model: ClipModel, n_classes: int, seed: int) -> None:
+    """Give a model's head outputs for more classes. The weights of new outputs depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.grow(n_classes)
 
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from torch import Tensor
 
-from vclimb.methods.method import TaskInfo
+from vclimb.methods.method import StepOutputs, TaskInfo
+from vclimb.model.clip_model import ClipModel
 from vclimb.model.inference import Outputs
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.stream.batches import StreamSettings
+from vclimb.training.evaluation import selection_score
+from vclimb.training.learner import grow
 from vclimb.training.run_context import RunContext
-from vclimb.training.training_clips import training_view
+from vclimb.training.training_clips import training_stream, training_view
 from vclimb.training.training_data import ChosenItems, TrainingItems
+from vclimb.training.training_outputs import TrainingOutputs
 
 
 class RunTaskData:
@@ -29,19 +34,41 @@ class RunTaskData:
         self.names = items.names
         self.seed = run.config.seed
 
-    def batches(self, training_clips: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        run, config = self._run, self._run.config
-        size = config.model.size
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        config = self._run.config
         settings = StreamSettings(
-            batch_size=max(1, config.training.batch_size // run.processes.world_size),
-            views=(training_view(run) if training_clips else View(n_frames=config.model.clip_frames, random=False),),
-            augmentation=Augmentation(size) if training_clips else Augmentation.evaluation(size),
-            seed=run.seed(self._info.number, 2),
+            batch_size=max(1, config.training.batch_size // self._run.processes.world_size),
+            views=(View(n_frames=config.model.clip_frames, random=False),),
+            augmentation=Augmentation.evaluation(config.model.size),
             shuffle=False,
-            rank=run.processes.rank,
-            world_size=run.processes.world_size,
+            rank=self._run.processes.rank,
+            world_size=self._run.processes.world_size,
             on_bad_frame="skip",
         )
+        yield from self._batches(settings)
+
+    def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        run = self._run
+        yield from self._batches(training_stream(run, (training_view(run),), run.seed(self._info.number, 2)))
+
+    def training_epochs(self, items: Indices) -> Iterator[Iterable[tuple[StepOutputs, Tensor]]]:
+        yield from TrainingOutputs(self._run, self._items, items).epochs(self._info.number)
+
+    def selection_score(self, epoch: int | None = None) -> float | None:
+        run, task = self._run, self._info.number
+        measured = run.config.training.epochs_of(task) - 1 if epoch is None else epoch
+        return selection_score(run, task)[0] if run.config.training.measures(measured, task) else None
+
+    def next_model(self) -> ClipModel | None:
+        run, following = self._run, self._info.following
+        if following is None:
+            return None
+        model = copy.deepcopy(run.learner.model)
+        grow(model, following.n_classes, run.seed(following.number))
+        return model
+
+    def _batches(self, settings: StreamSettings) -> Iterator[tuple[Tensor, Tensor]]:
+        run = self._run
         on_clips = run.progress("importance", len(self._items.new.items))
         stream, _ = run.open_stream(self._items.new, settings)
         with stream:

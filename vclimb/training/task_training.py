@@ -140,8 +140,7 @@ class TaskTraining:
     def _select(self, epoch: int) -> None:
         """Keep the network if this epoch is the best so far and the best one is to be selected."""
         run, state = self._run, self._state
-        training = run.config.training
-        if training.select == "last" or ((epoch + 1) % training.select_every and epoch + 1 < self._n_epochs):
+        if not run.config.training.measures(epoch, state.info.number):
             return
         with state.clock.phase("select"):
             score, takes_equal = selection_score(run, state.info.number)

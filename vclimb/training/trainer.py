@@ -155,8 +155,8 @@ class Trainer:
     def _end(self, state: TaskState) -> TaskState | None:
         """Write the metrics, and the checkpoint that the next task begins with."""
         run, number = self._run, state.info.number
-        is_last = number + 1 == len(state.info.classes_per_task)
-        following = TaskState(state.info if is_last else TaskInfo(number + 1, state.info.classes_per_task))
+        is_last = state.info.following is None
+        following = TaskState(state.info.following or state.info)
         with self._phase(state, "checkpoint"):
             self._save(following, COMPLETE if is_last else TRAIN)
         metrics = self._measured.to_metrics(run)
