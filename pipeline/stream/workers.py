@@ -20,6 +20,7 @@ from vclimb.pipeline.errors import SettingsError, VclimbError
 from vclimb.pipeline.stream.worker_process import Assignment, Worker, end_workers, send, start_worker
 from vclimb.pipeline.system.child_processes import fork_server_context
 from vclimb.pipeline.system.interrupts import interrupts_held
+from vclimb.pipeline.system.open_files import open_files_explained
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -80,10 +81,11 @@ class BatchWorkers(Generic[Task, Answer]):
         # all the rest of an answer, while the training process waits.
         self._selector: selectors.BaseSelector | None = None
 
-    def run(self, tasks: Iterator[Task]) -> Generator[Answer, None, None]:
-        """Yield the answers to all tasks in order, at most `TASKS_PER_WORKER` tasks a worker ahead.
+    def run(self, tasks: Iterator[Task], ahead: int | None = None) -> Generator[Answer, None, None]:
+        """Yield the answers to all tasks in order, at most `ahead` tasks or `TASKS_PER_WORKER` tasks a worker ahead.
 
         Raises:
+            TooManyFilesError: The system opens no more files for the workers' pipes.
             VclimbError: The error that the function raised, or `WorkerDiedError`.
         """
         if self._n_workers == 0:
@@ -93,9 +95,11 @@ class BatchWorkers(Generic[Task, Answer]):
         numbered = enumerate(tasks)
         answers: dict[int, Any] = {}
         n_taken, n_sent, ended = 0, 0, False
+        most = TASKS_PER_WORKER * self._n_workers
+        most = most if ahead is None else min(most, ahead)
         try:
             while True:
-                while not ended and n_sent - n_taken < TASKS_PER_WORKER * self._n_workers:
+                while not ended and n_sent - n_taken < most:
                     if (task := next(numbered, None)) is None:
                         ended = True
                     else:
@@ -149,14 +153,15 @@ class BatchWorkers(Generic[Task, Answer]):
         if self._workers:
             return
         fork_server_context.set_forkserver_preload(["vclimb.pipeline.stream.batch_decoder"])
-        with interrupts_held():  # the workers inherit from the server that they get no Ctrl-C
-            forkserver.ensure_running()
-        self._selector = selectors.DefaultSelector()
         try:
-            for number in range(self._n_workers):
-                worker = _idle_worker(self._work) or start_worker(fork_server_context, number, self._work)
-                self._workers.append(worker)
-                self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
+            with open_files_explained():
+                with interrupts_held():  # the workers inherit from the server that they get no Ctrl-C
+                    forkserver.ensure_running()
+                self._selector = selectors.DefaultSelector()
+                for number in range(self._n_workers):
+                    worker = _idle_worker(self._work) or start_worker(fork_server_context, number, self._work)
+                    self._workers.append(worker)
+                    self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
         except BaseException:  # interrupted: else the next epoch would go on with the workers that are there
             self._abandon()
             raise
