@@ -5,6 +5,8 @@ People read stderr (progress, notes) and stdout (the summary). With `--json`, st
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
 import re
@@ -34,6 +36,13 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
+def print_any_text() -> None:
+    """Write characters that stdout or stderr can't encode as escapes, such as `\\xe9` for an e with an accent."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result:
     """Run a command's work; turn a VclimbError or Ctrl-C into one message and an exit status.
 
@@ -61,6 +70,10 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
         sys.stderr.close()
         raise typer.Exit(EXIT_FAILED) from None
     except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            reason = f"no more files can be opened ({plain(str(error))})"
+            err.print(f"[bold red]error:[/] {reason}; raise the limit, e.g. `ulimit -n 4096`, or use fewer workers")
+            raise typer.Exit(EXIT_FAILED) from None
         # An interrupt that meets Python's own locks comes out as another error ("release unlocked lock").
         if not interrupted and not isinstance(error, KeyboardInterrupt):
             raise
@@ -111,8 +124,9 @@ def brief(text: str, length: int = 100) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print one JSON object on stdout, in ASCII where stdout takes no more."""
+    takes_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not takes_all) + "\n")
 
 
 def print_result(result: Any, as_json: bool, print_table: Callable[[Any], None]) -> None:

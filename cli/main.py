@@ -6,6 +6,7 @@ import typer
 
 from vclimb import __version__
 from vclimb.cli import bench, inspect, memory, prepare, scenario, show, study, synth, train, verify
+from vclimb.cli.console import print_any_text
 
 app = typer.Typer(
     name="vclimb",
@@ -42,4 +43,5 @@ def _root(
 
 def main() -> None:
     """Run the command that the arguments name."""
+    print_any_text()
     app()
