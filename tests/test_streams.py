@@ -26,6 +26,7 @@ from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
 from vclimb.pipeline.stream import cpu as cpu_stream
+from vclimb.pipeline.stream.batch_decoder import batch_bytes
 from vclimb.pipeline.stream.batches import BatchPlan, ClipBatch, StreamSettings
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.cpu import CpuClipStream
@@ -143,10 +144,11 @@ class EagerWorkers:
     def __init__(self, work: Callable[[Any], Any], workers: int) -> None:
         self._work, self._most = work, TASKS_PER_WORKER * workers
 
-    def run(self, tasks: Iterator[Any]) -> Generator[Any, None, None]:
+    def run(self, tasks: Iterator[Any], ahead: int | None = None) -> Generator[Any, None, None]:
+        most = min(self._most, ahead or self._most)
         answers: deque[Any] = deque()
         while True:
-            answers.extend(map(self._work, islice(tasks, self._most - len(answers))))
+            answers.extend(map(self._work, islice(tasks, most - len(answers))))
             if not answers:
                 return
             yield answers.popleft()
@@ -155,15 +157,18 @@ class EagerWorkers:
         pass
 
 
+@pytest.mark.parametrize("memory", ["enough", "little"])
 @pytest.mark.parametrize("workers", [1, 2, 14])
 @pytest.mark.parametrize(("n_items", "batch_size"), [(10, 64), (66, 50), (97, 32), (42, 32), (5, 5), (33, 16)])
 def test_a_batch_is_never_overwritten_by_those_decoded_ahead(
-    n_items: int, batch_size: int, workers: int, monkeypatch: pytest.MonkeyPatch
+    n_items: int, batch_size: int, workers: int, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For any length of an epoch's last batch, and any number of workers."""
+    """For any length of an epoch's last batch, any number of workers, and with memory for the least number of batches."""
     monkeypatch.setattr(cpu_stream, "BatchWorkers", EagerWorkers)
     provider = JpegsInMemory(n_items)
     settings = settings_of(batch_size=batch_size, views=(View("clip", 1),), across_epochs=True)
+    if memory == "little":
+        monkeypatch.setattr("vclimb.pipeline.stream.memory._free_bytes", lambda: 3 * batch_bytes(settings))
     with (
         CpuClipStream(provider, settings, workers=workers) as stream,
         CpuClipStream(provider, settings, workers=0) as one,

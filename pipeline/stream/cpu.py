@@ -30,10 +30,14 @@ log = logging.getLogger(__name__)
 # A batch is decoded in parts, so that it arrives early; in few parts, because each costs the training process 0.2 ms.
 _MOST_PARTS = 4
 _PART_CLIPS = 16
+# Slots of the batch that is used, and of the batch whose copy may not have ended.
+_SPARE_SLOTS = 2
 
 
 class CpuClipStream(ClipStream):
     """Decodes on the cores of this machine, ahead of use into `host_bytes` of shared memory.
+
+    Where memory is short, fewer batches are decoded ahead, and a warning says so.
 
     Args:
         workers: Number of worker processes; 0 decodes in this process. None: one for each core of this rank, less two
@@ -56,11 +60,12 @@ class CpuClipStream(ClipStream):
         )
         self._workers: BatchWorkers[Part, DecodedPart | None] | None = None
         self._ring: SharedRing | None = None
-        parts = max(1, min(_MOST_PARTS, settings.batch_size // _PART_CLIPS))
-        self._part_clips = -(-settings.batch_size // parts)
-        # All batches in flight, and the batch whose copy may not have ended; a short pass has fewer batches than that.
-        in_flight = -(-TASKS_PER_WORKER * self._n_workers // parts) + 2
+        self._n_parts = max(1, min(_MOST_PARTS, settings.batch_size // _PART_CLIPS))
+        self._part_clips = -(-settings.batch_size // self._n_parts)
+        # All batches in flight, and those in use; a short pass has fewer batches than that.
+        in_flight = -(-TASKS_PER_WORKER * self._n_workers // self._n_parts) + _SPARE_SLOTS
         self._n_slots = in_flight if settings.across_epochs else min(in_flight, len(self))
+        self._ahead: int | None = None  # most parts that are decoded ahead, where memory is short
         self._memory = BatchMemory(batch_bytes(settings))
         self._upload = _Upload(self.device) if self.device.type == "cuda" else None
 
@@ -103,7 +108,7 @@ class CpuClipStream(ClipStream):
     def _in_workers(self, plans: Iterator[BatchPlan]) -> Generator[ClipBatch, None, None]:
         workers, ring = self._start()
         pending: deque[tuple[int, BatchPlan, list[Part]]] = deque()
-        answers = workers.run(self._parts(plans, pending))
+        answers = workers.run(self._parts(plans, pending), self._ahead)
         try:
             for first in answers:
                 slot, plan, parts = pending.popleft()
@@ -127,7 +132,11 @@ class CpuClipStream(ClipStream):
 
     def _start(self) -> tuple[BatchWorkers[Part, DecodedPart | None], SharedRing]:
         if self._workers is None or self._ring is None:
-            self._ring = SharedRing(self._n_slots, batch_bytes(self.settings))
+            least = min(self._n_slots, _SPARE_SLOTS + 1)
+            self._ring = SharedRing.that_fits(self._n_slots, least, batch_bytes(self.settings))
+            if self._ring.n_slots < self._n_slots:
+                self._n_slots = self._ring.n_slots
+                self._ahead = (self._n_slots - _SPARE_SLOTS) * self._n_parts
             if self._upload is not None:
                 self._upload.pin(self._ring)
             self._workers = BatchWorkers(partial(decode_part, self._reader, self._ring), self._n_workers)

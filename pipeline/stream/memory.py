@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
+import shutil
 import tempfile
 import weakref
 from collections.abc import Callable
@@ -14,7 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vclimb.pipeline.errors import VclimbError
+from vclimb.pipeline.errors import TooManyFilesError, VclimbError
+from vclimb.pipeline.system.free_memory import free_memory
+from vclimb.pipeline.system.open_files import open_files_explained
+
+log = logging.getLogger(__name__)
+_HAS_MEMFD = hasattr(os, "memfd_create")
 
 
 class BatchMemory:
@@ -41,6 +48,10 @@ class PinningError(VclimbError, RuntimeError):
     """The driver doesn't pin memory, for example because the limit of locked memory is low."""
 
 
+class RingMemoryError(VclimbError, MemoryError):
+    """There is not enough free memory for the batches that are decoded ahead."""
+
+
 class SharedRing:
     """Slots of equal size in memory that the main process and its workers share, used in turn.
 
@@ -52,9 +63,53 @@ class SharedRing:
         self.n_slots = n_slots
         self.slot_bytes = slot_bytes
         self._fd = _nameless_file()
-        os.ftruncate(self._fd, self.n_bytes)
-        self._bytes = self._mapped()
+        try:
+            os.ftruncate(self._fd, self.n_bytes)
+            self._bytes = self._mapped()
+        except OSError:
+            os.close(self._fd)
+            raise
         self._unpin: Callable[[], object] | None = None
+
+    @classmethod
+    def that_fits(cls, n_slots: int, least_slots: int, slot_bytes: int) -> SharedRing:
+        """Make a ring that takes at most half of the memory that is free, and log a warning where it gets fewer slots.
+
+        Raises:
+            RingMemoryError: `least_slots` don't fit into the memory that is free, or the system refuses them.
+            TooManyFilesError: The system opens no more files.
+        """
+        needed = least_slots * slot_bytes
+        free = _free_bytes()
+        fitting = n_slots if free is None else min(n_slots, max(least_slots, free // 2 // max(1, slot_bytes)))
+        ring = None
+        if free is None or needed <= free:
+            ring = cls._or_none(fitting, slot_bytes) or cls._or_none(least_slots, slot_bytes)
+        if ring is None:
+            told = "the system refuses them" if free is None or needed <= free else f"{free / 2**20:.0f} MiB are free"
+            raise RingMemoryError(
+                f"the batches that worker processes decode ahead need at least {needed / 2**20:.0f} MiB of memory, and "
+                f"{told}; take a smaller batch, fewer frames in a clip, or 0 workers, or give this job more memory"
+            )
+        if ring.n_slots < n_slots:
+            log.warning(
+                "%.0f MiB of memory are free: %d batches are decoded ahead in place of %d, which may slow training",
+                (ring.n_bytes if free is None else free) / 2**20,
+                ring.n_slots,
+                n_slots,
+            )
+        return ring
+
+    @classmethod
+    def _or_none(cls, n_slots: int, slot_bytes: int) -> SharedRing | None:
+        """Make a ring; None where the system gives no such memory, such as by `ulimit -v` or `ulimit -f`."""
+        try:
+            with open_files_explained():
+                return cls(n_slots, slot_bytes)
+        except TooManyFilesError:
+            raise
+        except OSError:
+            return None
 
     @property
     def n_bytes(self) -> int:
@@ -101,8 +156,13 @@ class SharedRing:
         self._fd = -1
 
 
+def _free_bytes() -> int | None:
+    """Bytes that a nameless file can take: memory, or space on the disk of temporary files."""
+    return free_memory() if _HAS_MEMFD else shutil.disk_usage(tempfile.gettempdir()).free
+
+
 def _nameless_file() -> int:
-    if hasattr(os, "memfd_create"):
+    if _HAS_MEMFD:
         return os.memfd_create("vclimb-clips")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
