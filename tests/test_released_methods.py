@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,14 @@ from tiny_methods import (
     total,
 )
 from torch import Tensor
+from training_cases import comparable, final_network, tiny_config
 
 from vclimb.methods.bias import BiasCorrection
 from vclimb.methods.bic import BiC
 from vclimb.methods.method import StepBatch, StepOutputs, TaskInfo
 from vclimb.protocol import RELEASED
+from vclimb.training.run import train
+from vclimb.training.trainer import Trainer
 
 FIRST, THIRD = TaskInfo(0, TASKS), TaskInfo(2, TASKS)
 
@@ -216,3 +220,22 @@ def test_bic_takes_steps_on_training_clips_that_compete_with_stage_1(
     assert method._correction.scales == pytest.approx((1.0, scale), abs=1e-6)
     assert method._correction.offsets == pytest.approx((0.0, offset), abs=1e-6)
     assert kept is None or abs(scale - 1) > 1e-4
+
+
+def test_a_run_resumes_with_the_statistics_of_the_pass(
+    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stop after the first task's importances were computed, before the next task begins with their statistics."""
+    config = tiny_config(synth_shards, "ewc", "protocol=released")
+    expected = train(config, tmp_path / "undisturbed")
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update_memory", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "run")
+    assert comparable(train(config, tmp_path / "run", resume=True)) == comparable(expected)
+    networks = [final_network(tmp_path / name) for name in ("run", "undisturbed")]
+    assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[1])
