@@ -16,6 +16,7 @@ import video_cases_broken  # noqa: F401 - each registers its cases
 import video_cases_formats  # noqa: F401
 import video_cases_geometry  # noqa: F401
 import video_cases_timelines  # noqa: F401
+import video_cases_uneven  # noqa: F401
 from video_cases import (
     CASES,
     REAL_VIDEOS,
@@ -201,9 +202,11 @@ def test_retry_takes_just_the_failed_videos(tmp_path: Path, prepare_folder: Prep
 
 def test_keep_truncated_stores_what_decodes_of_damaged_videos(tmp_path: Path, prepare_folder: PrepareFolder) -> None:
     by_name = {case.name: case for case in CASES}
-    names = ["cut.avi", "cut.mkv", "cut_faststart.mp4", "scratched.mp4"]
+    names = ["cut.avi", "cut.mkv", "cut_faststart.mp4", "scratched.mp4", "damaged_end.gif", "damaged_middle.avi"]
     (tmp_path / "in").mkdir()
     for name in names:
         by_name[name].make(tmp_path / "in" / name)
     assert prepare_folder(tmp_path / "in", tmp_path / "out", keep_truncated=True).prepared == len(names)
-    assert all(1 <= video.n_frames < 12 for video in StoredDataset.open(tmp_path / "out").videos)
+    n_frames = {video.source: video.n_frames for video in StoredDataset.open(tmp_path / "out").videos}
+    assert n_frames.pop("damaged_end.gif") == n_frames.pop("damaged_middle.avi") == 3
+    assert all(1 <= count < 12 for count in n_frames.values())

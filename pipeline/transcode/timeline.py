@@ -78,8 +78,8 @@ class Packets:
 @dataclass(frozen=True)
 class Timeline:
     duration_seconds: float  # Duration of the packets that are there.
-    declared_seconds: float | None  # Duration that the file declares. None: it declares none.
     rate: Fraction  # Average frames a second; standard rates are met exactly.
+    declared_seconds: float | None  # Duration that the file declares. None: it declares none.
     is_regular: bool  # Whether evening out the frames moves none by more than a frame's time.
 
 
@@ -92,7 +92,7 @@ def timeline(packets: Packets, stream: av.VideoStream, container: av.container.I
     seconds = _frame_times(packets, stream)
     if not packets.have_times or len(seconds) < 2 or seconds[-1] == seconds[0]:
         rate = _rate_without_times(packets, stream, declared)
-        return Timeline(packets.count / float(rate), declared, rate, True)
+        return Timeline(packets.count / float(rate), rate, declared, is_regular=True)
     tick_seconds = float(stream.time_base or 0)
     usual_seconds = _usual_seconds(seconds)
     last_seconds = _last_seconds(seconds, usual_seconds, packets.last_duration * tick_seconds, declared)
@@ -107,9 +107,12 @@ def timeline(packets: Packets, stream: av.VideoStream, container: av.container.I
         if -0.5 * frame_seconds <= declared - counted <= 1.01 * max(delay, 2 * frame_seconds):
             durations.insert(0, declared)
             declared = min(declared, counted)
+    # A pause at the end, or pauses that are most of the video.
     pauses = last_seconds > 2 * frame_seconds + tick_seconds or frame_seconds > 2 * usual_seconds + tick_seconds
-    duration, rate, is_regular = _rate(seconds, durations, tick_seconds, pauses)
-    return Timeline(duration, declared, rate, is_regular)
+    if not pauses and (even := _even_rate(seconds, durations, tick_seconds)):
+        return Timeline(*even, declared, is_regular=True)
+    average = min(Fraction(packets.count / counted).limit_denominator(1001), Fraction(MAX_RATE))
+    return Timeline(counted, average, declared, is_regular=False)
 
 
 def _rate_without_times(packets: Packets, stream: av.VideoStream, declared: float | None) -> Fraction:
@@ -120,8 +123,8 @@ def _rate_without_times(packets: Packets, stream: av.VideoStream, declared: floa
         rates = [Fraction(stream.average_rate or 0)]
         if packets.last_duration > 0 and stream.time_base and packets.count == 1:
             rates.insert(0, 1 / (packets.last_duration * Fraction(stream.time_base)))
-        if declared:
-            rates.append(Fraction(packets.count / declared))
+        if declared:  # where the file names no rate, the frame's duration is a guess
+            rates.insert(2 if stream.average_rate else 0, Fraction(packets.count / declared))
     usable = (rate.limit_denominator(1001) for rate in rates if MIN_RATE <= rate <= MAX_RATE)
     return next(usable, Fraction(25))
 
@@ -161,13 +164,13 @@ def _last_seconds(
     return max(usual_seconds, packet_seconds)
 
 
-def _rate(
-    seconds: npt.NDArray[np.float64], durations: list[float], tick_seconds: float, pauses: bool
-) -> tuple[float, Fraction, bool]:
-    """Duration, frames a second, and whether frames at that rate are where the source's are, within a frame's time.
+def _even_rate(
+    seconds: npt.NDArray[np.float64], durations: list[float], tick_seconds: float
+) -> tuple[float, Fraction] | None:
+    """Duration, and frames a second, of which the frames are within a frame's time. None: they are uneven.
 
     Of the durations, in order, the first counts whose rate fits to the tick of the file's clock; else the first whose
-    rate fits within a frame's time; else the last, and the frames are uneven. They are, too, where the video pauses.
+    rate fits within a frame's time.
     """
     n_frames = len(seconds)
     rates = []
@@ -177,12 +180,12 @@ def _rate(
     for exact in (True, False):
         for duration, rate in rates:
             frame_seconds = 1 / float(rate)
-            if rate > MAX_RATE or pauses:
+            if rate > MAX_RATE:
                 continue
             moved = np.abs(seconds - (seconds[0] + np.arange(n_frames) * frame_seconds)).max()
             if moved <= (1.01 * tick_seconds if exact else frame_seconds):
-                return duration, rate, True
-    return durations[-1], min(average, Fraction(MAX_RATE)), False
+                return duration, rate
+    return None
 
 
 def _declared_seconds(stream: av.VideoStream, container: av.container.InputContainer) -> float | None:
