@@ -13,12 +13,20 @@ from hypothesis import strategies as st
 from method_cases import Doubles, quickly, seeds
 from torch import Tensor
 
-from vclimb.methods.distillation import (
-    bic_loss,
-    icarl_classification,
-    icarl_distillation,
-    lwf_distillation,
-)
+from vclimb.methods import distillation as losses
+from vclimb.methods.distillation import TEMPERATURE, icarl_classification, icarl_targets, lwf_targets
+
+
+def lwf_distillation(logits: Tensor, old_logits: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    return losses.lwf_distillation(logits, lwf_targets(old_logits, temperature), temperature)
+
+
+def icarl_distillation(logits: Tensor, old_logits: Tensor) -> Tensor:
+    return losses.icarl_distillation(logits, icarl_targets(old_logits))
+
+
+def bic_loss(classification: Tensor, logits: Tensor, old_logits: Tensor | None) -> Tensor:
+    return losses.bic_loss(classification, logits, None if old_logits is None else lwf_targets(old_logits))
 
 
 def drawn(seed: int, n_samples: int = 4, n_classes: int = 5, n_old: int = 3) -> tuple[Tensor, Tensor, Tensor]:

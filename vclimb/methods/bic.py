@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vclimb.methods.bias import BiasCorrection, Correct, Split, hold_out, released_hold_out, released_step
-from vclimb.methods.distillation import TEMPERATURE, bic_loss
+from vclimb.methods.distillation import TEMPERATURE, bic_loss, lwf_targets
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
 from vclimb.methods.old_model import DistillingMethod
 from vclimb.model.clip_model import ClipModel
@@ -61,13 +61,14 @@ class BiC(DistillingMethod[BiCConfig]):
     def training_items(self, task: TaskInfo, data: TaskData) -> Indices | None:
         return self._hold_out(task, data)[0] if task.number else None
 
+    def to_targets(self, old_logits: Tensor) -> Tensor:
+        return lwf_targets(self._old_correction(old_logits), self.config.temperature)
+
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         if self.differences.bic_logits == "corrected":
             outputs = corrected_outputs(outputs, self._correction)
-        old_logits = self.old_logits(batch.clips)
-        corrected = None if old_logits is None else self._old_correction(old_logits)
         classification = self.classification(outputs, batch.labels)
-        return {"bic": bic_loss(classification, outputs.logits, corrected, self.config.temperature)}
+        return {"bic": bic_loss(classification, outputs.logits, self.targets(batch), self.config.temperature)}
 
     def end_task(self, task: TaskInfo, model: ClipModel, data: TaskData) -> None:
         if not task.number:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vclimb.methods.distillation import icarl_classification, icarl_distillation
+from vclimb.methods.distillation import icarl_classification, icarl_distillation, icarl_targets
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
 from vclimb.methods.old_model import DistillingMethod
 
@@ -38,15 +38,17 @@ class ICaRL(DistillingMethod[ICaRLConfig]):
     video_choice = "herding"
     classifier = "nearest_mean"
 
+    def to_targets(self, old_logits: Tensor) -> Tensor:
+        return icarl_targets(old_logits)
+
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         divisor = outputs.logits.shape[1] if self.config.over_classes == "mean" else 1
         if self.differences.icarl_classification == "softmax":
             terms = {"classification": self.classification(outputs, batch.labels)}
         else:
             terms = {"classification": self.classification(outputs, batch.labels, self._new_class_loss) / divisor}
-        old_logits = self.old_logits(batch.clips)
-        if old_logits is not None:
-            terms["distillation"] = icarl_distillation(outputs.logits, old_logits) / divisor
+        if (targets := self.targets(batch)) is not None:
+            terms["distillation"] = icarl_distillation(outputs.logits, targets) / divisor
         return terms
 
     def _new_class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:

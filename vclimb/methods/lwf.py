@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vclimb.methods.consistency import cross_entropy
-from vclimb.methods.distillation import TEMPERATURE, lwf_distillation
+from vclimb.methods.distillation import TEMPERATURE, lwf_distillation, lwf_targets
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
 from vclimb.methods.old_model import DistillingMethod
 from vclimb.pipeline.errors import SettingsError
@@ -52,13 +52,15 @@ class LwF(DistillingMethod[LwFConfig]):
                 "differences.lwf_classification all-classes, or another method"
             )
 
+    def to_targets(self, old_logits: Tensor) -> Tensor:
+        return lwf_targets(old_logits, self.config.temperature)
+
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         all_classes = self.differences.lwf_classification == "all-classes"
         classification = cross_entropy if all_classes else self._new_class_cross_entropy
         terms = {"classification": self.classification(outputs, batch.labels, classification)}
-        old_logits = self.old_logits(batch.clips)
-        if old_logits is not None:
-            distillation = self.config.weight * lwf_distillation(outputs.logits, old_logits, self.config.temperature)
+        if (targets := self.targets(batch)) is not None:
+            distillation = self.config.weight * lwf_distillation(outputs.logits, targets, self.config.temperature)
             is_logged = self.differences.lwf_distillation == "logged"
             terms["distillation"] = distillation.detach() if is_logged else distillation
         return terms

@@ -149,6 +149,14 @@ class TaskData(Protocol):
         """Copy the model, with the head that the next task will begin with; None in the last task."""
         ...
 
+    def training_logits(self, model: ClipModel, items: Indices | None) -> tuple[Indices, Tensor]:
+        """Pass one training clip of each item (None: of all) through a model: numbers of items (n,), and logits (n, C).
+
+        Items are missing that training would leave out of an epoch. The result is the same on every process, on the
+        CPU.
+        """
+        ...
+
     def outputs(self, items: Indices) -> Outputs:
         """Compute the model's outputs for the readable ones among some items, in evaluation mode.
 
@@ -209,6 +217,12 @@ class Method(Generic[ConfigT_co]):
     def training_items(self, task: TaskInfo, data: TaskData) -> Indices | None:
         """Choose the items that the network is trained on; None: all items of the task."""
         return None
+
+    def before_training(self, task: TaskInfo, data: TaskData, items: Indices | None) -> None:
+        """Prepare what needs the items that are trained on, of `training_items`. A resumed task isn't prepared again.
+
+        The head has outputs for the task's classes.
+        """
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         """Compute the loss of a batch: terms that are means over the batch's samples."""

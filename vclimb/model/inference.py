@@ -76,6 +76,11 @@ class Outputs:
         return Outputs(items, self.labels[first], self.features[first], self.logits[first])
 
 
+def mixed_precision(autocast: torch.dtype | None, device: torch.device) -> torch.autocast:
+    """Make the context of a pass without training; fp32 where there is no type, or no GPU."""
+    return torch.autocast(device.type, autocast, enabled=autocast is not None and device.type == "cuda")
+
+
 @torch.inference_mode()
 def infer(
     model: ClipModel,
@@ -116,8 +121,7 @@ def infer(
             worth_a_start = len(provider.items) // share.world_size // CLIPS_PER_WORKER
             n_workers = min(most, max(1, worth_a_start, waiting_workers()))
         stream, _ = open_stream(provider, settings.codec, clips, device, settings.decoder, n_workers)
-        is_mixed = settings.autocast is not None and device.type == "cuda"
-        with stream, torch.autocast(device.type, settings.autocast, enabled=is_mixed):
+        with stream, mixed_precision(settings.autocast, device):
             for batch in stream:
                 if n_clips := len(batch.keys):
                     padded = pad_batch(batch.frames, settings.batch_size) if plans_each_size(device) else batch.frames

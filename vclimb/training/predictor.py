@@ -12,7 +12,7 @@ from torch import Tensor
 from vclimb.methods.prototypes import ClassMeans, NearestMean
 from vclimb.metrics import PredictionCounts
 from vclimb.model.clip_model import ClipModel
-from vclimb.model.inference import InferenceSettings, Outputs, Share, infer
+from vclimb.model.inference import InferenceSettings, Outputs, Share, infer, mixed_precision
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.training.processes import Processes
@@ -42,6 +42,10 @@ class Predictor:
 
     settings: InferenceSettings
     processes: Processes
+
+    def mixed_precision(self) -> torch.autocast:
+        """Make the context of passes without training."""
+        return mixed_precision(self.settings.autocast, self.processes.device)
 
     def rank_outputs(
         self, model: ClipModel, provider: ClipProvider, on_clips: OnClips | None = None, on_bad_frame: str = "raise"

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vclimb.methods.method import StepOutputs, TaskInfo
@@ -75,6 +76,22 @@ class RunTaskData:
             for batch in stream:
                 yield batch.frames, batch.labels
                 on_clips(len(batch.keys))
+
+    @torch.no_grad()
+    def training_logits(self, model: ClipModel, items: Indices | None) -> tuple[Indices, Tensor]:
+        run, number = self._run, self._info.number
+        chosen = np.arange(len(self.labels)) if items is None else np.asarray(items)
+        settings = training_stream(run, (training_view(run),), run.seed(number, 4))
+        stream, _ = run.open_stream(ChosenItems(self._items.provider, chosen), settings)
+        on_clips = run.progress("targets", len(chosen))
+        share: list[tuple[Indices, Tensor]] = []
+        with stream, run.predictor.mixed_precision():
+            for batch in stream:
+                if n_clips := len(batch.keys):
+                    share.append((chosen[batch.plan.items], model(batch.frames).float().cpu()))
+                on_clips(n_clips)
+        parts = [part for share in run.processes.gather(share) for part in share]
+        return np.concatenate([numbers for numbers, _ in parts]), torch.cat([logits for _, logits in parts])
 
     def outputs(self, items: Indices) -> Outputs:
         run = self._run

@@ -118,6 +118,9 @@ class Trainer:
                 run.learner.grow(info.n_classes, run.seed(info.number))
             torch.manual_seed(run.seed(info.number, 1, run.processes.rank))
         chosen = run.method.training_items(info, data)
+        if state.stream is None:
+            with self._phase(state, "targets"):
+                run.method.before_training(info, data, chosen)
         loaded, self._loaded = self._loaded, None  # as large as network and optimiser, so it is freed after use
         TaskTraining(run, state, items, chosen, lambda stream: self._save(state, TRAIN, stream)).train(loaded)
         with self._phase(state, "consolidate"):
