@@ -163,7 +163,7 @@ class EagerWorkers:
 def test_a_batch_is_never_overwritten_by_those_decoded_ahead(
     n_items: int, batch_size: int, workers: int, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For any length of an epoch's last batch, any number of workers, and with memory for the least number of batches."""
+    """For any length of an epoch's last batch, any number of workers, and with memory for the fewest batches."""
     monkeypatch.setattr(cpu_stream, "BatchWorkers", EagerWorkers)
     provider = JpegsInMemory(n_items)
     settings = settings_of(batch_size=batch_size, views=(View("clip", 1),), across_epochs=True)
