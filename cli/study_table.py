@@ -9,6 +9,8 @@ from rich.table import Table
 import vclimb
 from vclimb.cli.console import new_table, out, plain
 
+# What is printed at most of a report.
+_SHOWN_BUDGETS, _SHOWN_RUNS, _SHOWN_CHARACTERS = 50, 20, 500
 _NUMBERS = ("videos", "frames", "bytes", "clips", "time")
 
 
@@ -76,10 +78,11 @@ def print_report(report: vclimb.Report) -> None:
     if report.answer.rows:
         names = ("budget", "best cell", "Acc", "BWF", "on disk", "next best", "what the next budget buys")
         table = new_table(*names, left=names)
-        for row in report.answer.rows:
+        for row in report.answer.rows[:_SHOWN_BUDGETS]:
             cells = (row.budget, f"[bold]{plain(row.cell)}[/]", row.acc, row.bwf, row.size)
             table.add_row(*cells, plain(row.rival), plain(row.doubling))
         out.print(table)
+        _print_more(len(report.answer.rows) - _SHOWN_BUDGETS, "budgets")
         if report.answer.smallest_as_good:
             out.print(plain(report.answer.smallest_as_good))
     else:
@@ -88,12 +91,21 @@ def print_report(report: vclimb.Report) -> None:
     if results.set_aside:
         counts[0] += f" ({len(results.set_aside)} left out: newer ones repeat them, with the same settings and seed)"
     counts += [f"[red]{len(results.failures)} failed[/]"] if results.failures else []
+    counts += [f"[red]{len(results.damaged)} can't be read[/]"] if results.damaged else []
     counts += [f"{len(results.unfinished)} are unfinished"] if results.unfinished else []
     counts += [f"{len(results.waiting)} were not begun"] if results.waiting else []
     out.print(", ".join(counts))
-    for run_id, failure in results.failures.items():
-        out.print(f"[red]failed[/]: {plain(run_id)}: {plain(failure.error)}")
+    failed = {run_id: failure.error for run_id, failure in results.failures.items()}
+    for title, errors in (("failed", failed), ("can't be read", results.damaged)):
+        for run_id, error in list(errors.items())[:_SHOWN_RUNS]:
+            out.print(f"[red]{title}[/]: {plain(run_id)}: {plain(error[:_SHOWN_CHARACTERS])}")
+        _print_more(len(errors) - _SHOWN_RUNS, "runs")
     if report.left_out:
         out.print(f"the page leaves out: {plain('; '.join(report.left_out))}")
     tables = ", ".join(path.name for path in report.tables)
     out.print(f"report: [bold]{plain(str(report.page))}[/] ({len(report.plots)} plots); {tables} beside it")
+
+
+def _print_more(n_more: int, what: str) -> None:
+    if n_more > 0:
+        out.print(f"  ... and {n_more:,} {what} more (--json lists all)")

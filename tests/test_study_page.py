@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from study_cases import CLASSES_PER_TASK, N_TASKS, SMALL, Page, made_metrics, ma
 from vclimb.memory.store.stored_class import MEMORY_NAME
 from vclimb.study.definition import StudyDefinition
 from vclimb.study.naming import varied
-from vclimb.study.report import chart_set
+from vclimb.study.report import chart_data, chart_set
 from vclimb.study.report import page as page_module
 from vclimb.study.report.groups import ReportLayout
 from vclimb.study.report.published import published
@@ -97,6 +98,57 @@ def test_page_of_a_large_study_says_what_it_leaves_out(tmp_path: Path, monkeypat
         assert words in page.text
         assert words in " ".join(report.left_out)
     assert len(pq.read_table(report.tables[0])) == 12
+
+
+def test_long_texts_are_cut_and_stay_different(tmp_path: Path) -> None:
+    folder = made_study(tmp_path, SMALL, [f"{'x' * 9_000}{n}" for n in range(N_TASKS * CLASSES_PER_TASK)])
+    for number, config in enumerate(sorted(folder.path.glob("runs/*/config.toml"))):
+        text, n_changed = re.subn(
+            'codec = ".*"', rf'codec = "{"y" * 9_000}{number % 3}\\t\\u007f"', config.read_text("utf-8")
+        )
+        assert n_changed == 1
+        config.write_text(text, "utf-8")
+    folder.log("0123456789ab").write_text("z" * 60_000 + "\nlast\x00", "utf-8")
+    folder.record_failure("0123456789ab", "z" * 60_000, 1, {"method.name": "z" * 9_000})
+    report = write_report(folder.path)
+    page = Page(report.page.read_text("utf-8"))
+    assert len({row["cell"] for row in page.tables["cells"]}) == len(report.layout.groups) > 3
+    assert max(len(row["cell"]) for row in page.tables["cells"]) < 400
+    assert "9,000 characters" in page.text
+    assert "60,000 characters" in page.text
+    assert not re.search(r"[yz]{30000}|x{400}|[\x00\x7f]", page.text)
+    assert {row["memory.codec"] for row in pq.read_table(report.tables[0]).to_pylist()} >= {f"{'y' * 9_000}0\t\x7f"}
+
+
+def test_charts_of_a_wide_study_show_the_best_and_say_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"MAX_SERIES": 3, "MAX_ALL_BUDGETS": 2, "MAX_REFERENCES": 1, "MAX_TASKS": 4}
+    for name, limit in limits.items():
+        monkeypatch.setattr(chart_set, name, limit)
+    monkeypatch.setattr(chart_data, "MAX_TASKS", 4)
+    monkeypatch.setattr(page_module, "MAX_ANSWERS", 2)
+    table: dict[str, Any] = {"base": {"scenario": {"tasks": 2}}, "constraints": {"budgets": ["1MB", "2MB", "3MB"]}}
+    table["axes"] = {"method": ["naive", "finetune"], "training.learning_rate": [0.001 * n for n in range(1, 6)]}
+    report = write_report(made_study(tmp_path, table).path)
+    page = Page(report.page.read_text("utf-8"))
+    assert {row["budget"] for row in page.tables["cells"]} == {"1MB", "3MB"}
+    assert len({row["series"] for row in page.tables["cells"]}) == 3
+    assert len(page.tables["references"]) == 1
+    assert {row["task"] for row in page.tables["tasks"]} == {1, 3, 5, 7}
+    shown = {row["cell"]: row["is_front"] for row in page.tables["cells"]}
+    best = max(report.layout.groups, key=lambda group: group.acc.mean)
+    assert shown[report.layout.name(best)]
+    for words in (
+        "in charts, 2 of 5 lines",
+        "in charts, 1 of 3 budgets",
+        "in charts, 4 cells without a memory",
+        "all but 4 of 7 tasks",
+        "1 budgets in the first table",
+    ):
+        assert words in page.text
+        assert words in " ".join(report.left_out)
+    assert len([name for name in page.ids if name.startswith("cell-")]) == 20  # the table has them all
 
 
 def test_memories_are_shown_where_their_files_are_at_hand(tmp_path: Path, memory_path: Path) -> None:

@@ -174,7 +174,8 @@ def test_damaged_runs_are_skipped_and_unfinished_ones_named(tmp_path: Path) -> N
     metrics = made_metrics(cell, [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)], n_learned=2)
     (third / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     report = write_report(folder.path)
-    assert len(report.results.complete) == 6
+    assert len(report.results.complete) == 5
+    assert report.results.damaged.keys() == {first.name, second.name}
     text = Page(report.page.read_text("utf-8")).text
     assert f"{third.name}, " in text
     assert "unfinished, 2 tasks are done" in text

@@ -28,7 +28,7 @@ from vclimb.pipeline.system.small_files import read_small
 from vclimb.setting_words import words_for_range, words_for_type
 
 _MAX_BYTES = 8 * 2**20  # of a file of settings
-_MAX_DEPTH = 32
+_MAX_DEPTH, _MAX_SQUARED_DOTS = 32, 20_000_000
 _MAX_SHOWN = 300  # characters of a value in a message
 
 Table = dict[str, Any]
@@ -90,18 +90,29 @@ def from_table(kind: type[SettingsT], table: Mapping[str, Any], prefix: str = ""
 
 def read_table(path: Path | str) -> Table:
     """Read a TOML file of settings; errors are SettingsErrors."""
+    return read_toml(path)[1]
+
+
+def read_toml(path: Path | str) -> tuple[str, Table]:
+    """Read the text and the tables of a TOML file of settings; errors are SettingsErrors."""
     path = local_path(path)
     try:
-        table = tomllib.loads(read_small(path, _MAX_BYTES).decode("utf-8"))
+        text = read_small(path, _MAX_BYTES).decode("utf-8").replace("\r\n", "\n")
+        # Parsing takes the square of the number of parts of a dotted name.
+        if sum(line.count(".") ** 2 for line in text.split("\n")) > _MAX_SQUARED_DOTS:
+            raise SettingsError(f"settings {str(path)!r} have names of too many parts, or too many numbers in a line")
+        table = tomllib.loads(text)
     except OSError as error:
         raise SettingsError(f"settings {str(path)!r} can't be read: {error.strerror}") from None
+    except SettingsError:
+        raise
     except ValueError as error:  # of TOML, of UTF-8, or of a number with thousands of digits
         raise SettingsError(f"settings {str(path)!r} are not TOML: {str(error)[:_MAX_SHOWN]}") from None
     except RecursionError:
         raise SettingsError(f"settings {str(path)!r} are nested too deeply") from None
     if _depth(table) > _MAX_DEPTH:
         raise SettingsError(f"settings {str(path)!r} are nested too deeply; allowed: {_MAX_DEPTH} levels")
-    return table
+    return text, table
 
 
 def _depth(table: Table) -> int:

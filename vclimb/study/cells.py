@@ -65,8 +65,8 @@ def run_id(config: RunConfig) -> str:
 def distinct(cells: Iterable[Cell]) -> list[Cell]:
     """List each cell once, ordered by seed, so that a study which is stopped early has results for every setting."""
     unique = list({cell.run_id: cell for cell in cells}.values())
-    seeds = list(dict.fromkeys(cell.config.seed for cell in unique))
-    return sorted(unique, key=lambda cell: seeds.index(cell.config.seed))
+    order: dict[int, int] = {}
+    return sorted(unique, key=lambda cell: order.setdefault(cell.config.seed, len(order)))
 
 
 def settings_of(cell: Cell) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from vclimb.study.cells import Cell, distinct, settings_of
 from vclimb.study.constraints import Constraints, TotalsOf
 from vclimb.study.naming import BUDGET
 from vclimb.study.presets import PRESETS
-
-MAX_CELLS = 10_000
+from vclimb.study.stored import MAX_CELLS
 
 
 class StudyDefinition(Settings):

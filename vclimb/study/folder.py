@@ -17,39 +17,31 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vclimb.pipeline.errors import TargetError
+from vclimb.pipeline.errors import DatasetError, TargetError
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.folders import held_folder, is_locked, writable
 from vclimb.pipeline.system.paths import local_path
+from vclimb.study.stored import (
+    CELLS_OF_STUDY,
+    DATA_OF_STUDY,
+    FAILURE_OF_RUN,
+    Failure,
+    StudyError,
+    encodable,
+    read_stored,
+)
 from vclimb.training.run_folder import METRICS
+from vclimb.training.run_metrics import RunMetrics
 
 STUDY, CELLS, DATA, RUNS = "study.toml", "cells.json", "data.json", "runs"
 CONFIGS, LOGS, FAILURES = "configs", "logs", "failures"
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Failure of a run.
-
-    Attributes:
-        error: Reason, in one line.
-        exit_status: Exit status of the process; negative: the signal that ended it.
-        tail: Last lines of the process' stderr.
-        attempts: Number of times that the run failed.
-        time: Time of the failure, in seconds since 1970.
-        settings: Settings of the run by their dotted names.
-    """
-
-    error: str
-    exit_status: int
-    tail: str
-    attempts: int
-    time: float
-    settings: Mapping[str, Any]
+_TAIL_BYTES = 64 * 2**10
 
 
 class StudyFolder:
@@ -99,11 +91,13 @@ class StudyFolder:
 
         Raises:
             TargetError: The runs are of another data set.
+            StudyError: The file that names it is damaged.
         """
-        known = _read_json(self.path / DATA)
-        if isinstance(known, dict) and known.get("content") != digest:
+        remedy = "remove it if all runs of the study are of this data set, or choose another folder"
+        known = read_stored(self.path / DATA, DATA_OF_STUDY, remedy)
+        if known is not None and known.content != digest:
             raise TargetError(
-                f"{self.path} holds runs of data set {str(known.get('name'))!r} as it was, and {name!r} has other "
+                f"{self.path} holds runs of data set {known.name[:200]!r} as it was, and {name!r} has other "
                 "videos; choose another folder for them"
             )
 
@@ -112,6 +106,7 @@ class StudyFolder:
 
         Raises:
             TargetError: The runs are of another data set, or the file can't be written.
+            StudyError: The file is there and damaged.
         """
         self.check_data(name, digest)
         with writable(self.path):
@@ -123,34 +118,35 @@ class StudyFolder:
             replace_file(self.path / STUDY, toml.encode())
             replace_file(self.path / CELLS, json.dumps(cells, indent=1).encode())
 
-    def cells(self) -> dict[str, dict[str, Any]]:
-        """Read the settings of the cells of the study that was run last, by run; empty where they aren't known."""
-        cells = _read_json(self.path / CELLS)
-        return cells if isinstance(cells, dict) else {}
+    def cells(self) -> Mapping[str, Mapping[str, Any]]:
+        """Read the settings of the cells of the study that was run last, by run; empty where there is no such file.
+
+        Raises:
+            StudyError: The file is damaged.
+        """
+        remedy = "remove it (`vclimb study run` writes it anew)"
+        return read_stored(self.path / CELLS, CELLS_OF_STUDY, remedy) or {}
 
     def is_complete(self, run_id: str) -> bool:
-        """Whether a run is complete."""
-        metrics = _read_json(self.run(run_id) / METRICS)
-        return isinstance(metrics, dict) and metrics.get("complete") is True
+        """Whether a run is complete. A run whose metrics can't be read is not: it is computed again."""
+        try:
+            return RunMetrics.load(self.run(run_id) / METRICS).complete
+        except (DatasetError, FileNotFoundError):
+            return False
 
     def is_running(self, run_id: str) -> bool:
         """Whether a process trains in a run's folder."""
         return is_locked(self.run(run_id))
 
     def failures(self) -> dict[str, Failure]:
-        """Read the failures of runs."""
-        failures = {}
-        for path in sorted((self.path / FAILURES).glob("*.json")):
-            stored = _read_json(path)
-            try:
-                failures[path.stem] = Failure(**stored)
-            except TypeError:  # half written, or of another version
-                failures[path.stem] = Failure("the record of this failure is damaged", 1, "", 1, 0.0, {})
-        return failures
+        """Read the failures of runs. A damaged record still counts as a failure, which says what is wrong with it."""
+        stems = sorted(path.stem for path in (self.path / FAILURES).glob("*.json"))
+        read = {encodable(stem): self._read_failure(stem) for stem in stems}
+        return {run_id: failure for run_id, failure in read.items() if failure is not None}
 
     def record_failure(self, run_id: str, error: str, exit_status: int, settings: Mapping[str, Any]) -> Failure:
         """Write down the failure of a run."""
-        before = self.failures().get(run_id)
+        before = self._read_failure(run_id)
         attempts = 1 + (before.attempts if before else 0)
         failure = Failure(error, exit_status, self.tail(run_id), attempts, time.time(), dict(settings))
         with writable(self.path):
@@ -164,7 +160,9 @@ class StudyFolder:
     def tail(self, run_id: str, lines: int = 20) -> str:
         """Read the last lines of a run's stderr."""
         try:
-            text = self.log(run_id).read_text("utf-8", errors="replace")
+            with self.log(run_id).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+                text = file.read().decode("utf-8", errors="replace")
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
@@ -172,9 +170,8 @@ class StudyFolder:
     def _failure(self, run_id: str) -> Path:
         return self.path / FAILURES / f"{run_id}.json"
 
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
+    def _read_failure(self, run_id: str) -> Failure | None:
+        try:
+            return read_stored(self._failure(run_id), FAILURE_OF_RUN, "--retry-failed replaces it")
+        except StudyError as error:
+            return Failure(str(error), 1, "", 1, 0.0, {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,9 +28,20 @@ _TITLES = {
 }
 
 
+_MAX_VALUE, _MAX_LABEL = 100, 300
+
+
+def shortened(text: str, length: int) -> str:
+    """Cut a text at a length. Different texts stay different: a digest stands for the rest."""
+    if len(text) <= length:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{text[:length]}... ({len(text):,} characters, {digest})"
+
+
 def title(setting: str) -> str:
     """Name a setting on an axis or in a table."""
-    return _TITLES.get(setting, setting)
+    return _TITLES.get(setting, shortened(setting, _MAX_VALUE))
 
 
 def head(setting: str) -> str:
@@ -41,7 +54,7 @@ def short(setting: str, value: Any) -> str:
     if setting == "consistency.weight" and value is not None:
         return f"TC {value_text(value)}" if value else "no TC"
     if setting in ("method.name", "memory.budget", "memory.codec") and value is not None:
-        return str(value)
+        return value_text(value)
     is_number_of_frames = setting in ("memory.frames", "consistency.frames") and value is not None
     return f"{head(setting) if is_number_of_frames else title(setting)} {value_text(value)}"
 
@@ -50,13 +63,18 @@ def value_text(value: Any) -> str:
     """Word a value."""
     if value is None:
         return "-"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else shortened(str(value), _MAX_VALUE)
 
 
 def varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """List the settings that differ between cells, from the most to the least common ones in studies."""
-    names = list(dict.fromkeys(name for table in settings for name in table))
-    differing = [name for name in names if len({repr(table.get(name)) for table in settings}) > 1]
+    values: dict[str, set[str]] = {}
+    counts: Counter[str] = Counter()
+    for table in settings:
+        for name, value in table.items():
+            values.setdefault(name, set()).add(repr(value))
+            counts[name] += value is not None
+    differing = [name for name, kinds in values.items() if len(kinds) > 1 or 0 < counts[name] < len(settings)]
     differing = [name for name in differing if not changes_no_result(name) and name != SEED]
     order = {name: place for place, name in enumerate(_TITLES)}
     return sorted(differing, key=lambda name: (order.get(name, len(order)), name))
@@ -65,7 +83,7 @@ def varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 def label(settings: Mapping[str, Any], names: Sequence[str]) -> str:
     """Word the settings that distinguish a cell."""
     words = [short(name, settings[name]) for name in names if settings.get(name) is not None]
-    return ", ".join(words) or str(settings.get("method.name", "run"))
+    return shortened(", ".join(words), _MAX_LABEL) or value_text(settings.get("method.name", "run"))
 
 
 def duration(seconds: float) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from vclimb.study.folder import Failure
 from vclimb.study.report.results import read_results
 from vclimb.study.report.write import Report, write_report
+from vclimb.study.stored import Failure
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class StudyResult:
 
         Raises:
             DatasetError: There is no run in it.
+            StudyError: A file of the study is damaged.
         """
         results = read_results(folder)
         return cls(
@@ -46,7 +47,7 @@ class StudyResult:
             ran=(),
             failed={},
             failed_before=results.failures,
-            unfinished=(*(run.run_id for run in results.unfinished), *results.waiting),
+            unfinished=(*(run.run_id for run in results.unfinished), *results.damaged, *results.waiting),
         )
 
     @property

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from vclimb.study.naming import size_label
 from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES, Figure, printable, spread_text
-from vclimb.study.report.groups import Group, ReportLayout, Spread, best
+from vclimb.study.report.groups import Group, ReportLayout, Spread, best, evenly
 from vclimb.study.report.results import RunResult
 
 Row = dict[str, Any]
@@ -18,6 +18,8 @@ FRONT = "Pareto front"
 # Groups of equal bytes are drawn side by side, so that none hides another: over at most this share of the axis, and
 # this share of the gap between two budgets.
 _APART_OF_AXIS, _APART_OF_GAP = 0.11, 0.55
+MAX_TASKS = 200
+"""Largest number of tasks that a curve shows."""
 
 CURVES: dict[str, Callable[[RunResult], list[float]]] = {
     "acc": lambda run: run.series("acc_after_each_task"),
@@ -26,11 +28,14 @@ CURVES: dict[str, Callable[[RunResult], list[float]]] = {
 """Column of the task rows -> figure of each task."""
 
 
-def cell_rows(layout: ReportLayout) -> list[Row]:
-    """Make a row for each group with a memory. Figures in percent are None where they were not measured."""
+def cell_rows(layout: ReportLayout, front: Container[int]) -> list[Row]:
+    """Make a row for each group with a memory. Figures in percent are None where they were not measured.
+
+    Args:
+        front: `id(group)` of the groups on the Pareto front.
+    """
     factors = {figure.name: _factors(layout, figure) for figure in (BYTES, FRAMES)}
     tops = {budget: (best(groups := layout.at_budget(budget)), _least(groups)) for budget in layout.budgets}
-    front = {id(group) for group in layout.front}
     rows = []
     for group in layout.groups:
         row = _row(layout, group) | {
@@ -84,7 +89,7 @@ def task_rows(layout: ReportLayout, budget: str, groups: Sequence[Group]) -> lis
         texts = {name: value for name, value in _row(layout, group).items() if isinstance(value, str)}
         texts |= {"at": printable(budget), "name": printable(layout.name_without_budget(group))}
         curves = {name: group.curve(curve) for name, curve in CURVES.items()}
-        for task in range(max(map(len, curves.values()))):
+        for task in evenly(range(max(map(len, curves.values()))), MAX_TASKS):
             row: Row = texts | {"task": task + 1}
             for name, curve in curves.items():
                 if task < len(curve):
@@ -126,7 +131,7 @@ def _row(layout: ReportLayout, group: Group) -> Row:
         "acc_text": spread_text(group.acc),
         "bwf_text": spread_text(group.bwf),
         "memory": memory or "none",
-        "runs": printable(", ".join(run.run_id for run in group.runs)),
+        "runs": printable(group.run_ids),
         "href": f"#{group.anchor}",
     }
 

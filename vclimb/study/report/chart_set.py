@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import vl_convert
 
-from vclimb.study.report.chart_data import CURVES, Row, cell_rows, front_rows, linear_domain, reference_rows, task_rows
+from vclimb.study.report.chart_data import (
+    CURVES,
+    MAX_TASKS,
+    Row,
+    cell_rows,
+    front_rows,
+    linear_domain,
+    reference_rows,
+    task_rows,
+)
 from vclimb.study.report.chart_style import CONFIG, FILE_WIDTH, Spec
 from vclimb.study.report.charts import dots, heat_map, over_tasks, scatter, series_lines
 from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES
-from vclimb.study.report.groups import Group, ReportLayout, best
+from vclimb.study.report.groups import Group, ReportLayout, best, evenly
 
 MAX_PANELS, MAX_BUDGETS, MAX_CURVES = 12, 8, 16
+MAX_SERIES, MAX_ALL_BUDGETS, MAX_REFERENCES, MAX_POINTS = 24, 24, 16, 5000
+"""What all charts together show at most of lines, budgets, cells without a memory, and cells."""
 _VERSION = vl_convert.get_vegalite_versions()[-1]  # the newest, which the page's library is of as well
 _SCHEMA = f"https://vega.github.io/schema/vega-lite/v{_VERSION}.json"
 
@@ -70,12 +81,13 @@ class ChartSet:
         return selected
 
 
-def draw_charts(layout: ReportLayout) -> ChartSet:
+def draw_charts(whole: ReportLayout) -> ChartSet:
     """Choose and specify the charts of a study; none where no run with a memory is complete."""
-    if not layout.groups:
+    if not whole.groups:
         return ChartSet({}, {}, [])
+    layout = _readable(whole)
     panels, budgets = _chosen_panels(layout), _chosen_budgets(layout)
-    cells = cell_rows(layout)
+    cells = cell_rows(layout, {id(group) for group in whole.front})
     curves = {budget: _groups_by_task(layout, budget) for _, budget in budgets}
     tables = {
         "cells": cells,
@@ -117,7 +129,32 @@ def draw_charts(layout: ReportLayout) -> ChartSet:
             _chart(f"{stem}-{n}", over_tasks(layout, budget, curves[budget], column, domain), f"{section}, {budget}")
             for n, budget in budgets
         ]
-    return ChartSet(sections, tables, list(_left_out(layout, len(panels), len(budgets))))
+    left_out = [*_cells_left_out(whole, layout), *_left_out(layout, len(panels), len(budgets))]
+    return ChartSet(sections, tables, left_out)
+
+
+def _readable(layout: ReportLayout) -> ReportLayout:
+    """Select what charts can show: the lines and cells with the highest accuracies, and an even choice of budgets."""
+    tops: dict[int, float] = {}
+    for group in layout.groups:
+        series = layout.series_of(group)
+        tops[series] = max(tops.get(series, 0.0), _accuracy(group))
+    kept_series = set(sorted(tops, key=lambda series: -tops[series])[:MAX_SERIES])
+    kept_budgets = set(evenly(layout.budgets, MAX_ALL_BUDGETS))
+    groups = [g for g in layout.groups if g.budget in kept_budgets and layout.series_of(g) in kept_series]
+    most_accurate = {id(group) for group in sorted(groups, key=_accuracy, reverse=True)[:MAX_POINTS]}
+    groups = [group for group in groups if id(group) in most_accurate]
+    present = {group.budget for group in groups}
+    return replace(
+        layout,
+        groups=tuple(groups),
+        references=tuple(sorted(layout.references, key=_accuracy, reverse=True)[:MAX_REFERENCES]),
+        budgets=tuple(budget for budget in layout.budgets if budget in present),
+    )
+
+
+def _accuracy(group: Group) -> float:
+    return group.acc.mean if group.acc.n else 0.0
 
 
 def _chart(name: str, chart: Spec, title: str) -> ReportChart:
@@ -132,16 +169,13 @@ def _chosen_panels(layout: ReportLayout) -> list[tuple[int, str]]:
     tops: dict[str, float] = {}
     for group in layout.groups:
         name = layout.panel_of(group)
-        tops[name] = max(tops.get(name, 0.0), group.acc.mean if group.acc.n else 0.0)
+        tops[name] = max(tops.get(name, 0.0), _accuracy(group))
     return sorted(sorted(numbered, key=lambda panel: -tops[panel[1]])[:MAX_PANELS])
 
 
 def _chosen_budgets(layout: ReportLayout) -> list[tuple[int, str]]:
     """Number and text of the budgets to draw one by one: where there are too many, an even choice of all sizes."""
-    numbered = list(enumerate(layout.budgets))
-    if len(numbered) <= MAX_BUDGETS:
-        return numbered
-    return [numbered[round(place * (len(numbered) - 1) / (MAX_BUDGETS - 1))] for place in range(MAX_BUDGETS)]
+    return evenly(list(enumerate(layout.budgets)), MAX_BUDGETS)
 
 
 def _groups_by_task(layout: ReportLayout, budget: str) -> list[Group]:
@@ -154,9 +188,23 @@ def _groups_by_task(layout: ReportLayout, budget: str) -> list[Group]:
         groups = [top for group in members.values() if (top := best(group)) is not None]
     groups = list(groups)
     if len(groups) > MAX_CURVES:
-        kept = sorted(groups, key=lambda group: -group.acc.mean)[:MAX_CURVES]
-        groups = [group for group in groups if group in kept]
-    return [*groups, *layout.references[:MAX_CURVES]]
+        kept = {id(group) for group in sorted(groups, key=_accuracy, reverse=True)[:MAX_CURVES]}
+        groups = [group for group in groups if id(group) in kept]
+    return [*groups, *layout.references]
+
+
+def _cells_left_out(whole: ReportLayout, drawn: ReportLayout) -> Iterator[str]:
+    if lines := len(whole.series_values) - len(drawn.series_values):
+        yield f"in charts, {lines:,} of {len(whole.series_values):,} lines, the least accurate"
+    if budgets := len(whole.budgets) - len(drawn.budgets):
+        yield f"in charts, {budgets:,} of {len(whole.budgets):,} budgets, evenly chosen"
+    if references := len(whole.references) - len(drawn.references):
+        yield f"in charts, {references:,} cells without a memory, the least accurate"
+    if cells := len(whole.groups) - len(drawn.groups):
+        yield f"in charts, {cells:,} of {len(whole.groups):,} cells with a memory"
+    n_tasks = max(len(run.series("acc_after_each_task")) for group in drawn.groups for run in group.runs)
+    if n_tasks > MAX_TASKS:
+        yield f"in charts task by task, all but {MAX_TASKS} of {n_tasks:,} tasks"
 
 
 def _left_out(layout: ReportLayout, n_panels: int, n_budgets: int) -> Iterator[str]:
@@ -166,5 +214,5 @@ def _left_out(layout: ReportLayout, n_panels: int, n_budgets: int) -> Iterator[s
     if n_budgets < len(layout.budgets):
         yield f"charts task by task of {len(layout.budgets) - n_budgets} of {len(layout.budgets)} budgets"
     drawn = [{layout.panel_of(g) if n_kinds > 1 else id(g) for g in layout.at_budget(b)} for b in layout.budgets]
-    if max(*map(len, drawn), len(layout.references)) > MAX_CURVES:
+    if max(map(len, drawn)) > MAX_CURVES:
         yield f"in charts task by task, all but the {MAX_CURVES} most accurate cells of a budget"

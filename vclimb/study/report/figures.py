@@ -40,5 +40,8 @@ def spread_text(spread: Spread, unit: str = " %") -> str:
 
 
 def printable(text: str) -> str:
-    """Replace characters that XML has no place for, as in names of files and classes."""
+    """Replace characters that pages and XML have no place for, as in names of files and classes."""
+    text = text.expandtabs(4)
+    if text.replace("\n", " ").isprintable():
+        return text
     return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -7,12 +7,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.pipeline.errors import SettingsError
-from vclimb.study.naming import BUDGET, label, short, value_text, varied
+from vclimb.study.naming import BUDGET, label, short, shortened, value_text, varied
 from vclimb.study.report.results import RunResult, newest
+
+ValueT = TypeVar("ValueT")
 
 # Settings that lines may stand for, the preferred first. All other settings that vary get panels.
 _SERIES = (
@@ -23,6 +25,8 @@ _SERIES = (
     "method.name",
     "consistency.weight",
 )
+MAX_NAMES = 60
+"""Largest number of settings that describe a group."""
 SAME_BYTES = 1.02
 """Factor below which two memories count as equally large: no budget is ever filled to the byte."""
 
@@ -80,6 +84,11 @@ class Group:
     def anchor(self) -> str:
         """Id of the group's row in the page's table."""
         return f"cell-{self.runs[0].run_id}"
+
+    @property
+    def run_ids(self) -> str:
+        """Names of the runs, shortened where there are many."""
+        return shortened(", ".join(run.run_id for run in self.runs), 300)
 
     @property
     def has_memory(self) -> bool:
@@ -143,14 +152,14 @@ class ReportLayout:
             runs_of.setdefault(run.key, []).append(run)
         groups = [Group(tuple(sorted(seeds, key=lambda run: run.seed))) for seeds in runs_of.values()]
         replaying = [group for group in groups if group.has_memory]
-        names = varied([group.settings for group in replaying])
+        names = varied([group.settings for group in replaying])[:MAX_NAMES]
         series = _series(names, replaying)
-        orders = {name: _ordered_values(name, replaying) for name in names}
-        replaying.sort(key=lambda group: [orders[name].index(group.settings.get(name)) for name in names])
+        orders = {name: _places(_ordered_values(name, replaying)) for name in names}
+        replaying.sort(key=lambda group: [orders[name][repr(group.settings.get(name))] for name in names])
         return cls(
             groups=tuple(replaying),
             references=tuple(group for group in groups if not group.has_memory),
-            names=tuple(varied([group.settings for group in groups])),
+            names=tuple(varied([group.settings for group in groups])[:MAX_NAMES]),
             series=series,
             panels=tuple(name for name in names if name not in (series, BUDGET)),
             budgets=tuple(sorted({group.budget for group in replaying}, key=budget_order)),
@@ -164,13 +173,18 @@ class ReportLayout:
         return list(dict.fromkeys(short(self.series, value) for value in _ordered_values(self.series, self.groups)))
 
     @cached_property
+    def series_places(self) -> dict[str, int]:
+        """Number of each line, by its name."""
+        return {name: place for place, name in enumerate(self.series_values)}
+
+    @cached_property
     def panel_names(self) -> list[str]:
         """Names of the panels; one empty name where only the series and the budget vary."""
         return list(dict.fromkeys(self.panel_of(group) for group in self.groups)) or [""]
 
     def series_of(self, group: Group) -> int:
         """Look up the number of a group's line."""
-        return self.series_values.index(short(self.series, group.settings.get(self.series)) if self.series else "")
+        return self.series_places[short(self.series, group.settings.get(self.series)) if self.series else ""]
 
     def panel_of(self, group: Group) -> str:
         """Name a group's panel."""
@@ -188,9 +202,17 @@ class ReportLayout:
         """Select the settings that describe a group: none of a memory where its method keeps none."""
         return [name for name in self.names if group.has_memory or not name.startswith("memory.")]
 
+    @cached_property
+    def by_budget(self) -> dict[str, list[Group]]:
+        """Groups of each budget."""
+        groups: dict[str, list[Group]] = {budget: [] for budget in self.budgets}
+        for group in self.groups:
+            groups[group.budget].append(group)
+        return groups
+
     def at_budget(self, budget: str) -> list[Group]:
         """Select the groups of one budget."""
-        return [group for group in self.groups if group.budget == budget]
+        return self.by_budget[budget]
 
     @cached_property
     def front(self) -> list[Group]:
@@ -215,6 +237,13 @@ def budget_order(text: str) -> tuple[str, int]:
     return (budget.kind, budget.amount)
 
 
+def evenly(values: Sequence[ValueT], count: int) -> list[ValueT]:
+    """Choose at most `count` values, evenly over all of them, with the first and the last."""
+    if len(values) <= count:
+        return list(values)
+    return [values[round(place * (len(values) - 1) / (count - 1))] for place in range(count)]
+
+
 def best(groups: Iterable[Group]) -> Group | None:
     """Select the most accurate group; None where none was measured."""
     known = [group for group in groups if not math.isnan(group.acc.mean)]
@@ -234,4 +263,8 @@ def _ordered_values(name: str, groups: Iterable[Group]) -> list[Any]:
     if name == BUDGET:
         return sorted(values, key=lambda value: budget_order(str(value)))
     numbers = sorted(value for value in values if isinstance(value, int | float))
-    return [*numbers, *(value for value in values if value not in numbers)]
+    return [*numbers, *(value for value in values if not isinstance(value, int | float))]
+
+
+def _places(values: Sequence[Any]) -> dict[str, int]:
+    return {repr(value): place for place, value in enumerate(values)}

@@ -18,8 +18,8 @@ from markupsafe import Markup
 from vclimb.study.naming import SEED, head, label, size_label, title, value_text, varied
 from vclimb.study.report.answer import Answer
 from vclimb.study.report.chart_set import ChartSet
-from vclimb.study.report.figures import spread_text
-from vclimb.study.report.groups import Group, ReportLayout, budget_order
+from vclimb.study.report.figures import printable, spread_text
+from vclimb.study.report.groups import MAX_NAMES, Group, ReportLayout, budget_order, evenly
 from vclimb.study.report.published import SOURCE, published
 from vclimb.study.report.results import StudyResults
 from vclimb.study.report.sheets import contact_sheets
@@ -27,6 +27,7 @@ from vclimb.study.report.study_facts import class_lists, study_facts
 
 # What the page lists at most; the tables and the run folders hold everything.
 MAX_CELLS, MAX_SETTINGS, MAX_LISTED, MAX_FAILURES = 2000, 200, 200, 100
+MAX_ANSWERS, MAX_COLUMNS, MAX_SEEDS, MAX_TEXT = 100, 30, 20, 20_000
 
 
 def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, charts: ChartSet) -> tuple[str, list[str]]:
@@ -36,14 +37,14 @@ def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, cha
         The page as HTML, and sentences that say what it leaves out because of its size.
     """
     groups = [*layout.groups, *layout.references]
-    columns = layout.names or ("method.name",)
+    columns = (layout.names or ("method.name",))[:MAX_COLUMNS]
     front, best = ({id(group) for group in selected} for selected in (layout.front, answer.best.values()))
     # Settings of the cells that readers ask for first, then of others as long as there is room.
     wanted = sorted(groups, key=lambda group: id(group) not in front | best)[:MAX_SETTINGS]
     with_settings = {id(group) for group in wanted}
     failures = list(results.failures.items())
     begun = [run.settings for run in results.runs] + [failure.settings for _, failure in failures]
-    names = [name for name in varied([*begun, *results.waiting.values()]) if name != "dataset"]
+    names = [name for name in varied([*begun, *results.waiting.values()]) if name != "dataset"][:MAX_NAMES]
 
     def name_cell(settings: Mapping[str, Any]) -> str:
         return label(settings, [*names, SEED])
@@ -51,13 +52,18 @@ def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, cha
     unlisted = {
         "cells in the table": len(groups) - MAX_CELLS,
         "cells' settings (they are in config.toml of each run folder)": len(groups) - MAX_SETTINGS,
+        "budgets in the first table": len(answer.rows) - MAX_ANSWERS,
+        "columns of settings in the table": len(layout.names) - MAX_COLUMNS,
         "failed runs": len(failures) - MAX_FAILURES,
+        "runs that can't be read": len(results.damaged) - MAX_FAILURES,
         "unfinished runs": len(results.unfinished) - MAX_LISTED,
         "runs that were not begun": len(results.waiting) - MAX_LISTED,
     }
     left_out = [f"{n:,} {what}" for what, n in unlisted.items() if n > 0]
     files = resources.files("vclimb.study.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     template = environment.from_string(files.joinpath("report.html.j2").read_text("utf-8"))
     page = template.render(
         style=Markup(files.joinpath("report.css").read_text("utf-8")),  # noqa: S704  # ours
@@ -71,6 +77,7 @@ def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, cha
         classes=class_lists(results),
         results=results,
         answer=answer,
+        answer_rows=evenly(answer.rows, MAX_ANSWERS),
         left_out=[*charts.left_out, *left_out],
         columns=[head(name) for name in columns],
         cells=[_table_row(layout, group, columns, best, front, with_settings) for group in groups[:MAX_CELLS]],
@@ -84,11 +91,20 @@ def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, cha
             {"run": run_id, "name": name_cell(failure.settings), "failure": failure}
             for run_id, failure in failures[:MAX_FAILURES]
         ],
+        damaged=list(results.damaged.items())[:MAX_FAILURES],
         unfinished=[(run.run_id, name_cell(run.settings), run.n_tasks_done) for run in results.unfinished[:MAX_LISTED]],
         waiting=[(run_id, name_cell(settings)) for run_id, settings in list(results.waiting.items())[:MAX_LISTED]],
         percent=spread_text,
     )
     return page, left_out
+
+
+def _shown(value: object) -> object:
+    """Prepare any value that the template writes: texts are cut, and hold only characters that a page can."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    cut = f"\n... (cut; {len(value):,} characters)" if len(value) > MAX_TEXT else ""
+    return printable(value[:MAX_TEXT]) + cut
 
 
 def script_json(value: object) -> Markup:
@@ -128,7 +144,7 @@ def _table_row(
         "is_best": id(group) in best,
         "is_front": id(group) in front,
         "has_settings": id(group) in with_settings,
-        "runs": ", ".join(run.run_id for run in group.runs),
+        "runs": group.run_ids,
         "settings": [(value_text(value), _sort_key(value)) for value in values],
         "figures": [
             number(group.acc.mean, spread_text(group.acc, "")),
@@ -152,9 +168,10 @@ def _settings(layout: ReportLayout, group: Group) -> dict[str, Any]:
             "toml": run.toml,
             "command": f"vclimb train --config {run.run_id}.toml --out {shlex.quote('runs/' + run.run_id)}",
         }
-        for run in group.runs
+        for run in group.runs[:MAX_SEEDS]
     ]
-    return {"anchor": group.anchor, "name": layout.name(group), "runs": runs}
+    more = len(group.runs) - len(runs)
+    return {"anchor": group.anchor, "name": layout.name(group), "runs": runs, "more": more}
 
 
 def _sort_key(value: Any) -> float | str:
@@ -162,5 +179,5 @@ def _sort_key(value: Any) -> float | str:
         return 1e18
     if isinstance(value, str):
         kind, amount = budget_order(value)
-        return float(amount) if kind else value
+        return float(amount) if kind else value_text(value)
     return "" if value is None else float(value)

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vclimb.pipeline.errors import DatasetError
-from vclimb.settings import changes_no_result, flat
-from vclimb.study.folder import RUNS, STUDY, Failure, StudyFolder
+from pydantic import ValidationError
+
+from vclimb.pipeline.errors import DatasetError, SettingsError
+from vclimb.pipeline.system.validation import first_problem
+from vclimb.settings import changes_no_result, flat, read_table, read_toml
+from vclimb.study.folder import RUNS, STUDY, StudyFolder
+from vclimb.study.stored import SETTINGS_OF_RUN, Failure, StudyError, encodable
 from vclimb.training.run_folder import CONFIG, METRICS
 from vclimb.training.run_metrics import RunMetrics
+
+_MAX_NAMES = 2000
+_MAX_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -27,9 +34,9 @@ class RunResult:
 
     Attributes:
         path: Path of the run's folder.
-        toml: Content of `config.toml`; empty where it can't be read.
+        toml: Content of `config.toml`.
         settings: Dotted name -> value of each setting, with `dataset` for the data set's name.
-        metrics: Content of `metrics.json`; None before the run's first task has ended, or where it is damaged.
+        metrics: Content of `metrics.json`; None before the run's first task has ended.
         written: Time of the last change of `metrics.json`, in seconds since 1970; 0 where there is no such file.
     """
 
@@ -42,7 +49,7 @@ class RunResult:
     @property
     def run_id(self) -> str:
         """Name of the run's folder."""
-        return self.path.name
+        return encodable(self.path.name)
 
     @property
     def is_complete(self) -> bool:
@@ -52,7 +59,9 @@ class RunResult:
     @property
     def seed(self) -> int:
         """Seed of the run."""
-        return int(self.settings.get("seed", 0))
+        seed = self.settings.get("seed", 0)
+        assert isinstance(seed, int)  # read_results checks it
+        return seed
 
     @property
     def n_tasks_done(self) -> int:
@@ -89,11 +98,9 @@ class RunResult:
 
     @property
     def key(self) -> str:
-        """Key that is equal for runs that differ only in their seed; unique where the settings can't be read."""
-        if not self.toml:
-            return self.run_id
+        """Key that is equal for runs that differ only in their seed."""
         kept = {name: v for name, v in self.settings.items() if not changes_no_result(name) and name != "seed"}
-        return json.dumps(kept, sort_keys=True, default=str)
+        return json.dumps(kept, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -105,20 +112,25 @@ class StudyResults:
         runs: Runs that were begun, complete or not, in the order of the study's cells.
         failures: Run id -> why the run failed.
         waiting: Run id -> settings of a cell that was never begun.
+        damaged: Run id -> why the settings or the metrics in the run's folder can't be read; figures leave it out.
     """
 
     path: Path
     runs: tuple[RunResult, ...]
     failures: Mapping[str, Failure]
     waiting: Mapping[str, Mapping[str, Any]]
+    damaged: Mapping[str, str]
 
     @property
     def name(self) -> str:
-        """Name of the study; the folder's name where the study has none."""
-        name = _read_toml(self.path / STUDY)[1].get("name")
+        """Name of the study; the folder's name where `study.toml` gives none that can be read."""
+        try:
+            name = read_table(self.path / STUDY).get("name")
+        except SettingsError:
+            name = None
         return name if isinstance(name, str) and name.strip() else self.path.resolve().name
 
-    @property
+    @cached_property
     def complete(self) -> list[RunResult]:
         """Runs that have ended without an error."""
         return [run for run in self.runs if run.is_complete]
@@ -140,6 +152,7 @@ def read_results(path: Path | str) -> StudyResults:
 
     Raises:
         DatasetError: The folder holds no runs.
+        StudyError: A file of the study is damaged.
     """
     folder = StudyFolder(path)
     path = folder.path
@@ -149,12 +162,19 @@ def read_results(path: Path | str) -> StudyResults:
     if not paths and not failures:
         raise DatasetError(f"{path} holds no runs; `vclimb study run` makes them, and so does `vclimb train --out`")
     order = {run_id: place for place, run_id in enumerate(cells)}  # values of an axis as the study lists them
-    runs = tuple(_read_run(run) for run in sorted(paths, key=lambda run: (order.get(run.name, len(order)), run.name)))
+    runs, damaged = [], {}
+    for run_path in sorted(paths, key=lambda run: (order.get(run.name, len(order)), run.name)):
+        try:
+            runs.append(_read_run(run_path))
+        except (DatasetError, SettingsError) as error:
+            damaged[encodable(run_path.name)] = encodable(str(error))
+    _check_number_of_settings(path, runs)
     for run in runs:
         if run.is_complete:
             failures.pop(run.run_id, None)
-    begun = {run.run_id for run in runs} | failures.keys()
-    return StudyResults(path, runs, failures, {run_id: v for run_id, v in cells.items() if run_id not in begun})
+    begun = {run.run_id for run in runs} | failures.keys() | damaged.keys()
+    waiting = {run_id: v for run_id, v in cells.items() if run_id not in begun}
+    return StudyResults(path, tuple(runs), failures, waiting, damaged)
 
 
 def newest(runs: Sequence[RunResult]) -> list[RunResult]:
@@ -168,23 +188,36 @@ def newest(runs: Sequence[RunResult]) -> list[RunResult]:
 
 
 def _read_run(path: Path) -> RunResult:
-    toml, table = _read_toml(path / CONFIG)
-    settings = flat(table)
+    """Read a run's folder; a SettingsError or a DatasetError where settings or metrics can't be read."""
+    toml, table = read_toml(path / CONFIG)
+    try:
+        texts = {name: str(v) if isinstance(v, list) else v for name, v in flat(table).items()}
+        settings = SETTINGS_OF_RUN.validate_python({"seed": 0} | texts)
+        if type(settings["seed"]) is not int:
+            raise DatasetError(
+                f"{path / CONFIG}: setting 'seed' is {_brief(settings['seed'])}; allowed: a whole number"
+            )
+    except ValidationError as error:
+        raise DatasetError(f"{path / CONFIG} holds no settings of a run: {_brief(first_problem(error))}") from None
     try:
         metrics = RunMetrics.load(path / METRICS)
-        written = (path / METRICS).stat().st_mtime
-    except (DatasetError, OSError):
+        written = os.stat(path / METRICS).st_mtime
+    except FileNotFoundError:
         return RunResult(path, toml, settings, None)
     return RunResult(path, toml, settings | {"dataset": metrics.dataset}, metrics, written)
 
 
-def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
-    """Read a file's text and tables; both empty where it can't be read."""
-    try:
-        text = path.read_text("utf-8")
-        return text, tomllib.loads(text)
-    except (OSError, ValueError):
-        return "", {}
+def _check_number_of_settings(path: Path, runs: Sequence[RunResult]) -> None:
+    """Refuse runs whose settings have so many different names that no table could hold them."""
+    if (n_names := len({name for run in runs for name in run.settings})) > _MAX_NAMES:
+        raise StudyError(
+            f"the runs in {path} have {n_names:,} different settings together; allowed: {_MAX_NAMES:,}. "
+            "Report on runs of fewer methods at a time"
+        )
+
+
+def _brief(value: object) -> str:
+    return str(value) if len(str(value)) <= _MAX_SHOWN else f"{str(value)[:_MAX_SHOWN]}..."
 
 
 def _number(facts: object, name: str) -> float:

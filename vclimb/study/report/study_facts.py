@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from vclimb.study.naming import title, value_text
+from vclimb.study.naming import shortened, title, value_text
 from vclimb.study.report.groups import ReportLayout
 from vclimb.study.report.results import StudyResults
+
+# What is listed at most: values of a fact, tasks, classes of a task, characters of a text.
+_MAX_VALUES, _MAX_TASKS, _MAX_CLASSES, _MAX_TEXT = 100, 100, 100, 300
 
 
 def study_facts(results: StudyResults, layout: ReportLayout) -> list[tuple[str, str]]:
@@ -37,10 +40,19 @@ def study_facts(results: StudyResults, layout: ReportLayout) -> list[tuple[str, 
         listed = [group.settings.get(name) for group in groups if name in layout.names_of(group)]
         values[f"varied: {title(name)}"] = [value_text(value) for value in listed if value is not None]
     texts = {term: dict.fromkeys(str(value) for value in v if value not in (None, "")) for term, v in values.items()}
-    return [(term, ", ".join(listed) or "-") for term, listed in texts.items()]
+    return [(term, _listed(list(listed), _MAX_VALUES) or "-") for term, listed in texts.items()]
 
 
-def class_lists(results: StudyResults) -> list[list[str]]:
-    """List the class names of each task, from the first complete run."""
+def class_lists(results: StudyResults) -> list[str]:
+    """List the class names of each task, from the first complete run; of many tasks and classes, the first ones."""
     first = next((run.metrics for run in results.complete if run.metrics), None)
-    return [list(task.classes) for task in first.tasks] if first else []
+    tasks = first.tasks if first else ()
+    lines = [_listed(task.classes, _MAX_CLASSES) for task in tasks[:_MAX_TASKS]]
+    more = [f"and {len(tasks) - _MAX_TASKS:,} tasks more, as metrics.json of each run lists them"]
+    return lines + (more if len(tasks) > _MAX_TASKS else [])
+
+
+def _listed(texts: Sequence[str], count: int) -> str:
+    shown = [shortened(text, _MAX_TEXT) for text in texts[:count]]
+    more = f", and {len(texts) - count:,} more" if len(texts) > count else ""
+    return ", ".join(shown) + more

@@ -14,7 +14,6 @@ from typing import Any
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.folders import writable
 from vclimb.settings import changes_no_result
-from vclimb.study.naming import value_text
 from vclimb.study.report.results import RunResult, StudyResults
 from vclimb.training.run_metrics import MemoryFacts
 
@@ -29,13 +28,14 @@ def rows_of(results: StudyResults) -> list[dict[str, Any]]:
     """Make a row for each run, failed runs included. Fractions are from 0 to 1; None: not measured."""
     names = sorted({name for run in results.runs for name in run.settings if not changes_no_result(name)})
     rows = [_row(run, names, results) for run in results.runs]
-    known = {run.run_id for run in results.runs}
+    known = {run.run_id for run in results.runs} | results.damaged.keys()
     empty = dict.fromkeys(rows[0]) if rows else {"run": None, "state": None, "error": None}
     rows += [
         {**empty, "run": run_id, "state": "failed", "error": failure.error}
         for run_id, failure in results.failures.items()
         if run_id not in known
     ]
+    rows += [{**empty, "run": run_id, "state": "damaged", "error": error} for run_id, error in results.damaged.items()]
     return rows
 
 
@@ -61,7 +61,7 @@ def _row(run: RunResult, names: Sequence[str], results: StudyResults) -> dict[st
         "error": failure.error if failure else None,
         # As texts, so that a column has one type: K may be a number or `all`.
         **{
-            name: v if v is None or name == "seed" else value_text(v)
+            name: v if v is None or name == "seed" else f"{v:g}" if isinstance(v, float) else str(v)
             for name in names
             for v in [run.settings.get(name)]
         },

@@ -67,6 +67,7 @@ class Report:
             "left_out": [run.run_id for run in self.results.set_aside],
             "not_on_page": list(self.left_out),
             "failed": {run_id: failure.error for run_id, failure in self.results.failures.items()},
+            "damaged": dict(self.results.damaged),
             "unfinished": [run.run_id for run in self.results.unfinished],
             "not_begun": list(self.results.waiting),
             "best": best,
