@@ -78,13 +78,12 @@ class ReplayMemory:
                 for instances in new
                 if instances.label not in before and len(instances.items)
             ]
-            allowances = self._allowances(writer, encoders, seen)
-            for encoder in encoders:
-                instances = encoder.instances
-                exemplars = encoder.encode(allowances[instances.label], on_exemplar or (lambda: None))
-                if exemplars:
-                    writer.stage(NewClass(instances.label, instances.name, encoder.encoding, exemplars))
-            memory = writer.commit(self._kept_counts(writer, seen))
+            trims = self.settings.rebalance and self.settings.budget.kind == "bytes"
+            counts = self._stage(writer, encoders, seen, on_exemplar or (lambda: None), trims)
+            if any(count > writer.trimmed_count(label) for label, count in counts.items()):
+                writer.rollback()
+                counts = self._stage(writer, encoders, seen, lambda: None, False)
+            memory = writer.commit(counts)
         empty = [label for label in seen if label not in memory.classes]
         if empty and self.settings.budget.kind != "none":
             log.warning(
@@ -116,6 +115,34 @@ class ReplayMemory:
                     f"{self.path} holds exemplars encoded as {stored.encoding}, not {codec}; use that codec, or "
                     "another place for this memory"
                 )
+
+    def _stage(
+        self,
+        writer: MemoryWriter,
+        encoders: Sequence[ClassEncoder],
+        seen: Sequence[int],
+        on_exemplar: Callable[[], None],
+        trims: bool,
+    ) -> dict[int, int]:
+        """Stage new classes, and decide how many exemplars each class keeps.
+
+        Args:
+            trims: Whether to remove the files for which the classes so far leave no room. Where each class is encoded
+                up to the whole budget, the disk holds little more than twice the budget then. In rare cases a class
+                keeps more than that once others are staged: where these leave no room for a third one's large exemplar.
+        """
+        allowances = self._allowances(writer, encoders, seen)
+        for encoder in encoders:
+            instances = encoder.instances
+            encoder.skipped.clear()
+            exemplars = encoder.encode(allowances[instances.label], on_exemplar)
+            if exemplars:
+                writer.stage(NewClass(instances.label, instances.name, encoder.encoding, exemplars))
+            if exemplars and trims:
+                for label, count in self._kept_counts(writer, seen).items():
+                    if label not in writer.memory.classes:
+                        writer.trim(label, count + 1 + count // 8)
+        return self._kept_counts(writer, seen)
 
     def _allowances(
         self, writer: MemoryWriter, encoders: Sequence[ClassEncoder], seen: Sequence[int]

@@ -8,20 +8,18 @@ with MemoryWriter.open(path) as writer:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
 
 import zarr
-from zarr.errors import ZarrUserWarning
 
 from vclimb.memory.store.atomic_store import NODE_FILE, AtomicStore
 from vclimb.memory.store.exemplar_table import ExemplarTable
+from vclimb.memory.store.index_file import write_index, writing_settings
 from vclimb.memory.store.index_nodes import EXEMPLARS, FRAMES, TABLE, Node, stored_class
-from vclimb.memory.store.memory_index import FORMAT, FORMAT_VERSION, checksum, entry_bytes, read_index
+from vclimb.memory.store.memory_index import entry_bytes, read_index
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.stored_class import StoredClass
@@ -67,9 +65,9 @@ class MemoryWriter:
             with writable(path):
                 if not (path / NODE_FILE).exists():
                     store = AtomicStore(path)
-                    with _writing_settings():
+                    with writing_settings():
                         zarr.create_group(store).require_group(EXEMPLARS)  # a killed writer may have left it
-                        _write_index(store, 0)
+                        write_index(store, 0)
                     store.publish()
                     sync(path.parent)
                 return cls(path, lock)
@@ -110,7 +108,7 @@ class MemoryWriter:
                 )
         table = ExemplarTable.of(new.exemplars)
         folder = f"{EXEMPLARS}/c{new.label:04d}g{self.memory.generation + 1}"
-        with writable(self.path), _writing_settings():
+        with writable(self.path), writing_settings():
             try:
                 nodes = new.write(self._store, self.root, folder, table)
                 stored = stored_class(folder, nodes, self.memory.generation + 1, str(self.path / NODE_FILE))
@@ -119,6 +117,20 @@ class MemoryWriter:
                 raise
         self._add_class(stored, nodes)
         self._staged[new.label] = table
+
+    def trim(self, label: int, n_exemplars: int) -> None:
+        """Remove the files of a staged class beyond its first exemplars, which still count in `costs`.
+
+        `commit` may keep no more of it than `trimmed_count` then.
+        """
+        self._trimmed[label] = min(n_exemplars, self.trimmed_count(label))
+        with writable(self.path):
+            for file in self._classes[label].frames.files[self._trimmed[label] :]:
+                self._store.drop_file(file)
+
+    def trimmed_count(self, label: int) -> int:
+        """Number of a class's exemplars whose files are there, in the memory or staged."""
+        return self._trimmed.get(label, self._classes[label].n_exemplars)
 
     @property
     def labels(self) -> set[int]:
@@ -172,16 +184,18 @@ class MemoryWriter:
         self._check_settled()
         counts = {label: stored.n_exemplars for label, stored in self._classes.items()}
         counts |= {label: self._checked_count(label, count) for label, count in (keep or {}).items()}
+        if wanting := [label for label, count in counts.items() if count > self.trimmed_count(label)]:
+            raise ValueError(f"files of label id {wanting[0]} that are to be kept were trimmed")
         shrinks = any(counts[label] < stored.n_exemplars for label, stored in self.memory.classes.items())
         adds = any(counts[label] for label in self._staged)
         if not shrinks and not adds and not self._store.is_changed_beside(EXEMPLARS):
             self.rollback()
             return self.memory
-        with writable(self.path), _writing_settings():
+        with writable(self.path), writing_settings():
             try:
                 for label, stored in self._classes.items():
                     self._shrink(stored, counts[label])
-                _write_index(self._store, self.memory.generation + 1)
+                write_index(self._store, self.memory.generation + 1)
                 self._store.publish()
             except BaseException:
                 self._give_up()
@@ -216,6 +230,7 @@ class MemoryWriter:
         self._classes: dict[int, StoredClass] = {}
         self._totals: dict[int, list[int]] = {}  # label id -> bytes of the first 0, 1, ... exemplars
         self._staged: dict[int, ExemplarTable] = {}
+        self._trimmed: dict[int, int] = {}  # label id -> exemplars of a staged class whose files are there
         self._store = AtomicStore(self.path)
         self.root = zarr.open_group(self._store, mode="r+", use_consolidated=False)
         for stored in index.classes.values():
@@ -273,19 +288,3 @@ class MemoryWriter:
         self._check_open()
         if not self._is_settled:
             self.rollback()
-
-
-def _writing_settings() -> Any:
-    """Let zarr write metadata without indentation, for it counts against a budget in bytes: a context manager."""
-    return zarr.config.set({"json_indent": None})
-
-
-def _write_index(store: AtomicStore, generation: int) -> None:
-    """Gather the metadata of all nodes in the root group, without publishing it."""
-    with warnings.catch_warnings():
-        # "Consolidated metadata is currently not part in the Zarr format 3 specification": readers that don't know it
-        # find the same metadata in the nodes.
-        warnings.simplefilter("ignore", ZarrUserWarning)
-        root = zarr.consolidate_metadata(store)
-        root.attrs.put({"format": FORMAT, "format_version": FORMAT_VERSION, "generation": generation})
-        root.attrs["checksum"] = checksum(root.metadata.to_dict())
