@@ -5,11 +5,8 @@ Every defect raises a `SourceError` that names file and row, the value, and what
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,22 +15,13 @@ import pyarrow
 import pyarrow.parquet
 
 from vclimb.pipeline.errors import SourceError
+from vclimb.pipeline.sources.csv_file import peek_columns, read_csv
+from vclimb.pipeline.sources.text_file import read_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_PEEK_BYTES = 1 << 16
 
 Kind = TypeVar("Kind")
-
-
-def read_text(path: Path) -> str:
-    """Read a whole file as UTF-8, with or without byte order mark."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise SourceError(f"{path}: can't be read: {error.strerror}") from None
 
 
 def read_lines(path: Path) -> list[tuple[str, str]]:
@@ -57,44 +45,6 @@ def parse_json(text: str, where: str) -> Any:
 def read_json(path: Path, kind: type[Kind]) -> Kind:
     """Read a JSON file whose value is of a kind."""
     return expect(parse_json(read_text(path), str(path)), kind, str(path), "the content")
-
-
-def read_csv(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Read the columns and rows of a CSV file that begins with a header. Rows are numbered by line: the header is 1."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
-    rows: list[tuple[int, dict[str, str]]] = []
-    begins = 1
-    try:
-        columns = [name.strip() for name in next(reader, [])]
-        if not any(columns):
-            raise SourceError(f"{path}: empty; its first row must name the columns")
-        twice = [name for name, times in Counter(columns).items() if times > 1]
-        if twice:
-            raise SourceError(f"{path}: column {twice[0]!r} stands more than once in the first row")
-        begins = reader.line_num + 1
-        for fields in reader:
-            if fields and len(fields) != len(columns):
-                raise SourceError(
-                    f"{path} row {begins}: {len(fields)} fields, but there are {len(columns)} columns "
-                    f"({', '.join(columns)}); quote fields that hold {delimiter!r}"
-                )
-            if fields:
-                rows.append((begins, dict(zip(columns, fields, strict=True))))
-            begins = reader.line_num + 1
-    except csv.Error as error:
-        raise SourceError(f"{path} row {begins}: not valid CSV ({error})") from None
-    return columns, rows
-
-
-def peek_columns(path: Path, delimiter: str = ",") -> list[str]:
-    """Read the column names in the first line of a CSV file; an empty list if the line can't be read."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_PEEK_BYTES).decode("utf-8-sig", "replace")
-        first = head.partition("\n")[0].rstrip("\r")
-        return [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
-    except (OSError, csv.Error):
-        return []
 
 
 def peek_has(path: Path, word: bytes, limit_bytes: int = 1 << 20) -> bool:
@@ -164,6 +114,8 @@ def _shown(value: object) -> str:
 def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], list[tuple[str, dict[str, object]]]]:
     """Read the names of all columns, and the wanted columns of each row with its place (file and row) for errors.
 
+    Columns are wanted in upper and in lower case.
+
     Rows of csv, tsv and jsonl are numbered by line, so the first row below a header is 2. Rows of parquet count from 1.
     """
     suffix = file.suffix.lower()
@@ -199,7 +151,7 @@ def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[
     try:
         with pyarrow.parquet.ParquetFile(file) as parquet:
             columns = list(parquet.schema_arrow.names)
-            used = [name for name in columns if name in wanted]
+            used = [name for name in columns if name.casefold() in {name.casefold() for name in wanted}]
             values = parquet.read(columns=used).to_pydict()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"{file}: not a parquet file that can be read ({str(error)[:200]})") from None

@@ -11,10 +11,9 @@ from vclimb.pipeline.sources.annotations import (
     parse_label,
     parse_range,
     parse_video_id,
-    peek_columns,
-    read_csv,
 )
 from vclimb.pipeline.sources.builder import TableBuilder
+from vclimb.pipeline.sources.csv_file import peek_columns, read_csv
 from vclimb.pipeline.sources.keys import make_key
 from vclimb.pipeline.sources.layout import Layout, SourceRequest
 from vclimb.pipeline.sources.splits import parse_split, split_in_file_name

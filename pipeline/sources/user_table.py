@@ -18,6 +18,7 @@ from vclimb.pipeline.sources.annotations import (
     read_rows,
 )
 from vclimb.pipeline.sources.builder import TableBuilder
+from vclimb.pipeline.sources.csv_file import DELIMITERS, peek_dialect
 from vclimb.pipeline.sources.keys import is_key, keys_of_paths, make_key
 from vclimb.pipeline.sources.layout import Layout, SourceRequest
 from vclimb.pipeline.sources.splits import parse_split
@@ -29,6 +30,7 @@ REQUIRED_COLUMNS = ("path", "label")
 OPTIONAL_COLUMNS = ("split", "group", "key", "t_start", "t_end")
 _COLUMNS = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
 _USUAL_STEM = "videos"
+_DELIMITERS_SHOWN = " ".join(map(repr, DELIMITERS))
 _USUAL_NAMES = ", ".join(f"{_USUAL_STEM}{suffix}" for suffix in TABLE_SUFFIXES)
 
 
@@ -52,7 +54,11 @@ def recognise(request: SourceRequest) -> str | None:
     files = request.annotation_files(TABLE_SUFFIXES)
     if request.annotations:
         ours = set(REQUIRED_COLUMNS)
-        files = [file for file in files if file.suffix.lower() != ".csv" or ours <= set(peek_table_columns(file))]
+        files = [
+            file
+            for file in files
+            if file.suffix.lower() != ".csv" or ours <= {name.casefold() for name in peek_table_columns(file)}
+        ]
     else:
         files = [file for file in files if file.stem.lower() == _USUAL_STEM]
     return f"a table ({', '.join(file.name for file in files)})" if files else None
@@ -126,11 +132,18 @@ def _choose_columns(file: Path, columns: Sequence[str], renamed: Mapping[str, st
             raise SourceError(f"--columns {ours}={theirs}: {ours!r} is none of our columns; {hint}")
         if theirs not in columns:
             raise SourceError(f"{file}: --columns {ours}={theirs}: no column {theirs!r}; the columns are: {present}")
-    chosen = {ours: renamed.get(ours, ours) for ours in _COLUMNS if renamed.get(ours, ours) in columns}
+    chosen = {}
+    for ours in _COLUMNS:
+        alike = [name for name in columns if name.casefold() == ours]
+        if ours in renamed or ours in columns:
+            chosen[ours] = renamed.get(ours, ours)
+        elif len(alike) == 1:
+            chosen[ours] = alike[0]
     for ours in REQUIRED_COLUMNS:
         if ours not in chosen:
             raise SourceError(
                 f"{file}: no column {ours!r}; the columns are: {present}; name the one to use by --columns {ours}=NAME"
+                + (f" (columns may be separated by {_DELIMITERS_SHOWN})" if len(columns) == 1 else "")
             )
     return chosen
 
@@ -185,7 +198,10 @@ def _assign_keys(videos: Mapping[str, _Video], builder: TableBuilder) -> dict[st
 def _note_on_columns(file: Path, chosen: Mapping[str, str], columns: Sequence[str]) -> str:
     used = ", ".join(ours if ours == theirs else f"{ours}={theirs}" for ours, theirs in chosen.items())
     unused = ", ".join(name for name in columns if name not in chosen.values())
-    return f"read {file.name}: {used}" + (f"; columns not used: {unused}" if unused else "")
+    name = file.name
+    if file.suffix.lower() == ".csv" and (delimiter := peek_dialect(file)[0]) != ",":
+        name += f" (columns separated by {delimiter!r})"
+    return f"read {name}: {used}" + (f"; columns not used: {unused}" if unused else "")
 
 
 class ListedFiles:
