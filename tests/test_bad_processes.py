@@ -97,7 +97,9 @@ class SlyExecutor(LocalExecutor):
         (sources[0].parent / "vanishing.mp4").unlink()
         (sources[0].parent / "emptied.mp4").write_bytes(b"")
         for overwritten in sources[0].parent.glob("*No space left on device*"):
-            overwritten.write_bytes(b"something else")
+            status = overwritten.stat()
+            overwritten.write_bytes(b"something else".ljust(status.st_size))
+            os.utime(overwritten, ns=(status.st_atime_ns, status.st_mtime_ns))  # else it is probed again
         return probes
 
 

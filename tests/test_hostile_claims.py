@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.errors import VideoError
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 from vclimb.pipeline.transcode.jobs import VideoJob
+from vclimb.pipeline.transcode.part import read_part
 from vclimb.pipeline.transcode.prepare import PrepareSummary
 from vclimb.pipeline.transcode.transcode import transcode_videos
 from vclimb.pipeline.transcode.worker import WORKER_DATA_BYTES, probe_file
@@ -161,7 +161,7 @@ def test_a_video_that_gives_more_frames_than_it_has_is_stopped(tmp_path: Path) -
 
 
 def _transcode(source: Path, settings: EncodeSettings, **lies: Any) -> dict[str, Any]:
-    """Transcode one file as a worker does, with fields of its probe replaced; return the part's json."""
+    """Transcode one file as a worker does, with fields of its probe replaced; return the part's outcome."""
     probe = probe_file(source)
     if isinstance(probe, VideoError):
         return {"error": probe.to_json()}
@@ -169,5 +169,6 @@ def _transcode(source: Path, settings: EncodeSettings, **lies: Any) -> dict[str,
     part.parent.mkdir(parents=True)
     probe = replace(probe, **lies)
     transcode_videos([VideoJob(source, probe, settings, part, source.parent, find_ffmpeg().path, 20.0)])
-    row: dict[str, Any] = json.loads(part.with_suffix(".json").read_text())
-    return row
+    outcome = read_part(part)
+    assert (outcome.error is None) != (outcome.stored is None)
+    return {"error": outcome.error and outcome.error.to_json(), "stored": outcome.stored and asdict(outcome.stored)}

@@ -148,12 +148,12 @@ def killed_at_step(step: int | None, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def remembering_ffmpeg(folder: Path) -> Callable[..., Finished]:
     """Run the real ffmpeg once for each source, and copy its output at later calls."""
 
-    def run(argv: Sequence[str], timeout_seconds: float) -> Finished:
+    def run(argv: Sequence[str], timeout_seconds: float, **options: Any) -> Finished:
         target = Path(argv[next(i for i, word in enumerate(argv) if "/drafts-" in word)].removeprefix("file:"))
         source = next(word for word in argv if word.startswith("file:") and "/drafts-" not in word)
         remembered = folder / re.sub(r"\W", "_", source)
         if not remembered.exists():
-            finished = run_ffmpeg(argv, timeout_seconds)
+            finished = run_ffmpeg(argv, timeout_seconds, **options)
             assert finished == Finished(0, "", False)
             shutil.copy(target, remembered)
             return finished

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from dataset_cases import RunningCommand, digests, make_source, prepare_table
 
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.transcode.executors.local import LocalExecutor
+from vclimb.pipeline.transcode.part import read_part
 from vclimb.pipeline.transcode.target import WORK
 
 
@@ -56,7 +56,7 @@ def test_parts_without_their_content_are_made_again(
 ) -> None:
     assert callable(damage)
     out = shutil.copytree(killed, tmp_path / "data")
-    stored = sorted(path for path in out.glob(f"{WORK}/[0-9]*/*.json") if "stored" in json.loads(path.read_text()))
+    stored = sorted(path for path in out.glob(f"{WORK}/[0-9]*/*.json") if read_part(path).stored)
     assert len(stored) >= 4
     damage(stored[0].with_suffix(".mp4"))
     damage(stored[1].with_suffix(".frames.npy"))

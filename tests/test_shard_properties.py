@@ -57,7 +57,7 @@ def planned_videos(draw: st.DrawFn) -> list[PlannedVideo]:
 
 
 def probe(width: int, height: int, seconds: float) -> Probe:
-    return Probe(0, "h264", width, height, 100, seconds, None, Fraction(30000, 1001), True, False, False, 1000)
+    return Probe(0, "h264", width, height, 100, seconds, None, Fraction(30000, 1001), True, False, False, 1000, 0)
 
 
 @st.composite

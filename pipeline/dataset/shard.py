@@ -22,6 +22,8 @@ from vclimb.pipeline.system.digest import file_sha256
 from vclimb.pipeline.system.durable import sync, write_synced
 
 DALI_INDEX_VERSION = "v1.2"
+MAX_MEMBER_BYTES = 8**11 - 1
+"""Largest file in a tar of the format USTAR, 8 GiB."""
 _TAR_HEADER_BYTES = 512
 _COPY_BYTES = 2**20
 

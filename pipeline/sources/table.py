@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True)
 class Instance:

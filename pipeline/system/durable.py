@@ -32,9 +32,15 @@ def draft_of(path: Path) -> Path:
     return path.with_name(_DRAFT.format(path.name))
 
 
+def _write(path: Path, data: bytes) -> None:
+    """Write a file, but not where a symbolic link leads."""
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666)) as file:
+        file.write(data)
+
+
 def write_synced(path: Path, data: bytes) -> None:
     """Write a file and wait until its bytes are on the disk."""
-    path.write_bytes(data)
+    _write(path, data)
     sync(path)
 
 
@@ -49,7 +55,7 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write a file, or replace one. Readers and crashes meet the old or the new bytes, whole."""
     draft = draft_of(path)
     try:
-        draft.write_bytes(data)
+        _write(draft, data)
         move_synced(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -10,26 +10,37 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from fractions import Fraction
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.dataset.frame_times import FrameTimes
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import ShardWriter, publish
 from vclimb.pipeline.sources.table import printable_path
-from vclimb.pipeline.system.digest import file_sha256
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.transcode.jobs import ShardJob
+from vclimb.pipeline.transcode.part import is_done, is_intact, read_frame_index, read_part
 from vclimb.pipeline.transcode.plan import PlannedVideo
+from vclimb.pipeline.transcode.work_file import damaged_work_file, read_work_file, work_bytes
 
 RECORDS = "records"
-_RECORD = TypeAdapter(ShardRecord)
+_CONSEQUENCE = "this shard is made again unless dataset.json lists it, and the others are kept"
 _PLACE = ("shard", "offset", "first_frame")
+
+
+@dataclass(frozen=True)
+class PublishedShard:
+    """A shard of an unfinished run that is complete, with all that the catalog needs of it."""
+
+    settings: EncodeSettings  # Settings that its videos are stored with.
+    record: ShardRecord  # Rows of the catalog.
+
+
+_PUBLISHED = TypeAdapter(PublishedShard)
 
 
 class ShardAssembly:
@@ -46,11 +57,11 @@ class ShardAssembly:
         self._record = ShardRecord(job.shard.number, files=None)
         job.part(0).parent.mkdir(exist_ok=True)
         for index in range(len(job.shard.videos)):
-            if self.is_done(index) and not _is_intact(job.part(index)):
+            if self.is_done(index) and not is_intact(job.part(index)):
                 job.part(index).with_suffix(".json").unlink()
 
     def is_done(self, index: int) -> bool:
-        return self.job.part(index).with_suffix(".json").exists()
+        return is_done(self.job.part(index))
 
     def missing(self) -> list[int]:
         return [index for index in range(len(self.job.shard.videos)) if not self.is_done(index)]
@@ -67,16 +78,14 @@ class ShardAssembly:
 
     def _append(self, index: int) -> None:
         planned, part = self.job.shard.videos[index], self.job.part(index)
-        outcome = json.loads(part.with_suffix(".json").read_text())
+        outcome = read_part(part)
         path = printable_path(planned.video.path)
-        if "error" in outcome:
-            self._record.errors.append(FailedVideo(path, **outcome["error"]))
+        if outcome.error is not None:
+            self._record.errors.append(FailedVideo(path, **outcome.error.to_json()))
+        stored = outcome.stored
+        if stored is None:
             return
-        stored = outcome["stored"]
-        frame_seconds = stored.pop("frame_seconds")
-        times = FrameTimes(
-            Fraction(stored.pop("fps")), stored["n_frames"], None if frame_seconds is None else tuple(frame_seconds)
-        )
+        times = FrameTimes(stored.fps, stored.n_frames, stored.frame_seconds)
         instances = self._instances(planned, times, path)
         video = StoredVideo(
             key=planned.video.key,
@@ -88,13 +97,19 @@ class ShardAssembly:
             first_frame=0,
             fps_fraction=times.fps,
             frame_seconds=times.seconds,
-            **stored,
+            source_sha256=stored.source_sha256,
+            source_bytes=stored.source_bytes,
+            bytes=stored.bytes,
+            sha256=stored.sha256,
+            codec=stored.codec,
+            width=stored.width,
+            height=stored.height,
+            n_frames=stored.n_frames,
         )
-        frame_index = np.load(part.with_suffix(".frames.npy"))
         if self._writer is None:
             self._writer = ShardWriter(self.job.scratch, self.job.stem)
         offset, first_frame = self._writer.add(
-            video.key, part.with_suffix(".mp4"), sample_json(video, instances), frame_index
+            video.key, part.with_suffix(".mp4"), sample_json(video, instances), read_frame_index(part)
         )
         self._record.videos.append(replace(video, offset=offset, first_frame=first_frame))
         self._record.instances += instances
@@ -119,25 +134,10 @@ class ShardAssembly:
         if self._writer is not None:
             self._record.files = self._writer.finish()
             publish(job.scratch, job.target, job.stem)
-        replace_file(_record_path(job), _RECORD.dump_json(self._record))
+        published = PublishedShard(job.settings, self._record)
+        replace_file(record_path(job.work, job.shard.number), work_bytes(_PUBLISHED, published))
         shutil.rmtree(job.part(0).parent)
         return self._record
-
-
-def _is_intact(part: Path) -> bool:
-    try:
-        outcome = json.loads(part.with_suffix(".json").read_bytes())
-        if "error" in outcome:
-            return True
-        stored = outcome["stored"]
-        frames = np.load(part.with_suffix(".frames.npy"))
-        return bool(
-            frames.shape == (stored["n_frames"], 3)
-            and (frames[:, 1] > 0).all()
-            and file_sha256(part.with_suffix(".mp4")) == stored["sha256"]
-        )
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
-        return False
 
 
 def sample_json(video: StoredVideo, instances: Sequence[StoredInstance]) -> bytes:
@@ -150,18 +150,26 @@ def sample_json(video: StoredVideo, instances: Sequence[StoredInstance]) -> byte
     return json.dumps(facts, sort_keys=True).encode()
 
 
-def _record_path(job: ShardJob) -> Path:
-    return job.work / RECORDS / f"{job.shard.number:06d}.json"
+def record_path(work: Path, number: int) -> Path:
+    return work / RECORDS / f"{number:06d}.json"
 
 
 def read_record(job: ShardJob) -> ShardRecord | None:
-    """The record of a job's shard; None if the shard is not published."""
+    """The record of a job's shard; None if the shard is not published. Raises a DatasetError where it is damaged."""
     try:
-        return _RECORD.validate_json(_record_path(job).read_bytes())
+        return _read(record_path(job.work, job.shard.number)).record
     except FileNotFoundError:
         return None
 
 
-def read_records(work: Path) -> list[ShardRecord]:
-    """The records of the shards that an unfinished run has published, by number."""
-    return [_RECORD.validate_json(path.read_bytes()) for path in sorted((work / RECORDS).glob("*.json"))]
+def read_published(work: Path) -> list[PublishedShard]:
+    """The shards that an unfinished run has published, by number. Raises a DatasetError for a damaged record."""
+    return [_read(path) for path in sorted((work / RECORDS).glob("*.json"))]
+
+
+def _read(path: Path) -> PublishedShard:
+    published = read_work_file(path, _PUBLISHED, _CONSEQUENCE)
+    number, files = published.record.number, published.record.files
+    if path.name != f"{number:06d}.json" or (files is not None and not files.tar.endswith(f"-{number:06d}.tar")):
+        raise damaged_work_file(path, f"it is the record of shard {number}", _CONSEQUENCE)
+    return published

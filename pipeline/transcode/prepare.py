@@ -19,11 +19,11 @@ from vclimb.pipeline.dataset.header import HEADER
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.storage import LocalStorage
-from vclimb.pipeline.errors import SettingsError, SourceError, TargetError, VideoError
+from vclimb.pipeline.errors import SettingsError, SourceError, VideoError
 from vclimb.pipeline.sources.keys import make_key, twin_key
 from vclimb.pipeline.sources.table import SourceTable, SourceVideo, printable_path
 from vclimb.pipeline.system.folders import writable
-from vclimb.pipeline.transcode.assembly import read_records
+from vclimb.pipeline.transcode.assembly import PublishedShard, read_published
 from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
@@ -31,6 +31,7 @@ from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
 from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.target import finish_work, locked, work_folder
+from vclimb.pipeline.transcode.unfinished import published_of, refuse_other_source
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,12 @@ class PrepareRun:
         unfinished = Plan.read(work)
         if unfinished is not None:
             self._refuse_other_settings(unfinished.settings)
-            self._refuse_other_source(unfinished)
+            refuse_other_source(unfinished, self.table, self.out, work)
             n_videos = sum(len(shard.videos) for shard in unfinished.shards)
             self.progress.note(f"going on with an unfinished run of {n_videos} videos")
             self._make(unfinished, work, drafts)
+        else:
+            self._take_over(read_published(work), work)
         todo = self._todo()
         if todo:
             plan = self._plan(todo)
@@ -154,15 +157,23 @@ class PrepareRun:
                 "use the same settings, or another --out"
             )
 
-    def _refuse_other_source(self, unfinished: Plan) -> None:
-        """Raise if the source holds no video of an unfinished plan. A source that was moved is fine."""
-        planned = [planned.video.path for shard in unfinished.shards for planned in shard.videos]
-        if planned and not {video.path for video in self.table.videos}.intersection(planned):
-            raise TargetError(
-                f"{self.out} holds an unfinished run over another source: none of its {len(planned)} videos "
-                f"({printable_path(planned[0])!r}, ...) is in {self.table.root}; complete it with its own source "
-                "first, or choose another --out"
-            )
+    def _take_over(self, published: Sequence[PublishedShard], work: Path) -> None:
+        """Add the finished shards of a run whose plan is gone, such as a damaged one that was removed."""
+        for shard in published:
+            self._refuse_other_settings(shard.settings)
+            record, files = shard.record, shard.record.files
+            if files is not None and record.number not in self.catalog.shards:
+                tar = self.out / files.tar
+                if not tar.exists() or tar.stat().st_size != files.tar_bytes:
+                    continue
+                self.catalog.name = files.tar.removesuffix(f"-{record.number:06d}.tar")
+            done = {video.source for video in record.videos} | {error.path for error in record.errors}
+            self.catalog.errors = [error for error in self.catalog.errors if error.path not in done]
+            self.catalog.add(record)
+        if published:
+            self.catalog.ffmpeg = sorted({*self.catalog.ffmpeg, self.ffmpeg.version})
+            self.catalog.write(self.out)
+            finish_work(work)
 
     def _todo(self) -> list[SourceVideo]:
         """The videos that are neither stored nor known to fail, each with a key that no stored video has."""
@@ -219,13 +230,19 @@ class PrepareRun:
         """Make a plan's missing shards. The shards published by the end are in the catalog, whatever ends it."""
         self.catalog.name = plan.name
         self.catalog.ffmpeg = sorted({*self.catalog.ffmpeg, self.ffmpeg.version})
+        published = published_of(plan, work)
         # Planned videos are tried again, so errors of earlier runs, or of this one before it was killed, are dropped.
-        planned_paths = {printable_path(planned.video.path) for shard in plan.shards for planned in shard.videos}
+        done = {*published, *self.catalog.shards}
+        planned_paths = {
+            printable_path(planned.video.path)
+            for shard in plan.shards
+            if shard.number in published or shard.number not in done
+            for planned in shard.videos
+        }
         planned_paths.update(error.path for error in plan.errors)
         self.catalog.errors = [error for error in self.catalog.errors if error.path not in planned_paths]
         self.catalog.errors += plan.errors
         self.failed_now += plan.errors
-        published = {record.number for record in read_records(work)}
         jobs = [
             ShardJob(
                 shard=shard,
@@ -239,7 +256,7 @@ class PrepareRun:
                 timeout_seconds=self.options.timeout_seconds,
             )
             for shard in plan.shards
-            if shard.number not in published
+            if shard.number not in done
         ]
         everything = [planned for shard in plan.shards for planned in shard.videos]
 
@@ -248,13 +265,14 @@ class PrepareRun:
 
         self.progress.start("preparing", len(everything), sum(v.probe.duration_seconds for v in everything))
         for shard in plan.shards:
-            for video in shard.videos if shard.number in published else ():
+            for video in shard.videos if shard.number in done else ():
                 advance(video)
         try:
-            for _ in self.executor.run(jobs, lambda job, index: advance(job.shard.videos[index])):
-                pass
+            for record in self.executor.run(jobs, lambda job, index: advance(job.shard.videos[index])):
+                published[record.number] = record
         finally:
-            for record in read_records(work):
+            published |= published_of(plan, work)
+            for _, record in sorted(published.items()):
                 self.catalog.add(record)
                 self.failed_now += record.errors
             self.catalog.write(self.out)

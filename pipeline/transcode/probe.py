@@ -17,6 +17,7 @@ import av
 import av.error
 
 from vclimb.pipeline.codecs.encoded import MAX_PIXELS
+from vclimb.pipeline.dataset.fields import Count, PositiveRate, Seconds, Size
 from vclimb.pipeline.errors import VideoError
 from vclimb.pipeline.transcode.timeline import Packets, timeline
 
@@ -33,22 +34,23 @@ _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__
 class Probe:
     """The facts about a source's video stream that a transcode depends on."""
 
-    stream_index: int  # Index of the video stream in the file.
+    stream_index: Size  # Index of the video stream in the file.
     codec: str  # ffmpeg's name of the source's codec.
-    display_width: int  # Width in square pixels, after rotation.
-    display_height: int  # Height in square pixels, after rotation.
-    n_packets: int  # Number of coded frames, without those that an edit list cuts away.
-    duration_seconds: float  # Duration of the packets that are there.
-    declared_seconds: float | None  # Duration that the file declares. None: it declares none.
-    rate: Fraction  # Average frames a second; standard rates are met exactly.
+    display_width: Count  # Width in square pixels, after rotation.
+    display_height: Count  # Height in square pixels, after rotation.
+    n_packets: Count  # Number of coded frames, without those that an edit list cuts away.
+    duration_seconds: Seconds  # Duration of the packets that are there.
+    declared_seconds: Seconds | None  # Duration that the file declares. None: it declares none.
+    rate: PositiveRate  # Average frames a second; standard rates are met exactly.
     is_regular: bool  # Whether evening out the frames moves none by more than a frame's time.
     has_alpha: bool  # Whether pixels carry transparency.
     colour_is_guessed_hd: bool  # Whether the stream is HD and declares no colour matrix, so that BT.709 is assumed.
-    bytes: int  # Size of the file.
+    bytes: Size  # Size of the file.
+    mtime_ns: int  # Time of the file's last change, in nanoseconds.
 
 
-def open_regular_file(path: Path) -> int:
-    """Size in bytes of a readable regular file that isn't empty. Raises a VideoError for any other file."""
+def open_regular_file(path: Path) -> os.stat_result:
+    """Status of a readable regular file that isn't empty. Raises a VideoError for any other file."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -56,7 +58,7 @@ def open_regular_file(path: Path) -> int:
         if status.st_size == 0:
             raise VideoError("open", "the file is empty (0 bytes)")
         with open(path, "rb"):
-            return status.st_size
+            return status
     except FileNotFoundError:
         reason = "broken symbolic link" if path.is_symlink() else "no such file"
         raise VideoError("open", reason) from None
@@ -69,11 +71,11 @@ def probe_video(path: Path) -> Probe:
 
     Raises a VideoError of the stage `open` or `probe` for a file that can't be used.
     """
-    size = open_regular_file(path)
+    status = open_regular_file(path)
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_pixels": str(MAX_PIXELS)}
     try:
         with av.open(f"file:{path}", options=options, **_METADATA) as container:
-            return _probe_container(container, size)
+            return _probe_container(container, status)
     except MemoryError:  # FFmpegError has one too
         raise
     except av.error.FFmpegError as error:
@@ -93,7 +95,7 @@ def _why_not_read(path: Path, error: av.error.FFmpegError) -> str:
     return f"damaged, or can't be read: {error.strerror}"
 
 
-def _probe_container(container: av.container.InputContainer, size: int) -> Probe:
+def _probe_container(container: av.container.InputContainer, status: os.stat_result) -> Probe:
     stream = _best_video_stream(container)
     context = stream.codec_context
     if context is None:
@@ -144,7 +146,8 @@ def _probe_container(container: av.container.InputContainer, size: int) -> Probe
         # VP8 and VP9 keep transparency in a second stream of data beside each frame, which the usual decoders ignore.
         has_alpha=any(part.is_alpha for part in frame.format.components) or stream.metadata.get("alpha_mode") == "1",
         colour_is_guessed_hd=guessed_hd,
-        bytes=size,
+        bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
     )
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vclimb.pipeline.dataset.header import HEADER
@@ -31,6 +31,7 @@ def locked(folder: Path) -> Iterator[None]:
     files that are not a data set.
     """
     with held_folder(folder):
+        _refuse_links(folder / WORK)
         foreign = [name for name in os.listdir(folder) if name not in (WORK, HEADER)]
         if foreign and not (folder / HEADER).exists() and not (folder / WORK).exists():
             raise TargetError(
@@ -38,6 +39,19 @@ def locked(folder: Path) -> Iterator[None]:
                 "choose an empty or a new folder"
             )
         yield
+
+
+def _refuse_links(path: Path) -> None:
+    """Raise a TargetError where `.work/`, in which files are written and removed, is a link or holds one."""
+    if path.is_symlink():
+        raise TargetError(
+            f"{path} is a symbolic link to {str(path.readlink())!r}; files are written and removed there, "
+            "which must lie in the data set; remove the link"
+        )
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_symlink() or entry.is_dir():
+                _refuse_links(Path(entry.path))
 
 
 @contextmanager
@@ -48,24 +62,32 @@ def work_folder(folder: Path) -> Iterator[tuple[Path, Path]]:
     """
     work = folder / WORK
     with writable(folder):
-        if work.exists() and not (work / PLAN).exists():  # killed while planning, or while removing `.work`
-            shutil.rmtree(work)
+        if work.exists() and not (work / PLAN).exists():  # killed while planning, or the plan was damaged and removed
+            for leftover in work.iterdir():
+                if leftover.name != RECORDS:
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         (work / RECORDS).mkdir(parents=True, exist_ok=True)
         for leftover in work.glob(f"{_DRAFTS}*"):
             shutil.rmtree(leftover)
         drafts = Path(tempfile.mkdtemp(prefix=_DRAFTS, dir=work))
     try:
         yield work, drafts
+    except OSError:  # a TargetError, too
+        if drafts.exists() and (work / RECORDS).exists():
+            raise
+        message = f"{work}, or a part of it, was removed while a run wrote to it; run the same command again"
+        raise TargetError(message) from None
     finally:
         shutil.rmtree(drafts, ignore_errors=True)
-        if not (work / PLAN).exists():
+        if not (work / PLAN).exists() and not any((work / RECORDS).glob("*")):
             shutil.rmtree(work, ignore_errors=True)
-            if not os.listdir(folder):  # leave no empty data set
-                folder.rmdir()
+            with suppress(FileNotFoundError):
+                if not os.listdir(folder):  # leave no empty data set
+                    folder.rmdir()
 
 
 def finish_work(work: Path) -> None:
-    """End a run for good. The plan is removed first: without a plan, `.work/` counts as left over."""
-    (work / PLAN).unlink()
+    """End a run for good. The plan is removed first: without a plan, only the records count, which the catalog has."""
+    (work / PLAN).unlink(missing_ok=True)
     shutil.rmtree(work / RECORDS)
     (work / RECORDS).mkdir()

@@ -1,26 +1,19 @@
-"""Transcoding videos into parts.
-
-A *part* is one video of a shard that is not yet assembled: `NNNNNN.mp4`, `NNNNNN.frames.npy` and, written last,
-`NNNNNN.json`. A part whose json is there is done, well or badly, and survives a kill of the run.
-"""
+"""Transcoding videos into parts. A source that changed since it was planned is probed again and stored as it is now."""
 
 from __future__ import annotations
 
 import errno
-import json
-import os
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import IO
 
 from vclimb.pipeline.dataset.check import check_decodes, frame_ranges, with_checksums
+from vclimb.pipeline.dataset.shard import MAX_MEMBER_BYTES
 from vclimb.pipeline.errors import TargetError, VideoError
 from vclimb.pipeline.system.digest import file_sha256
-from vclimb.pipeline.system.durable import draft_of
 from vclimb.pipeline.transcode.encode import (
     expected_frames,
     keeps_uneven_times,
@@ -31,16 +24,18 @@ from vclimb.pipeline.transcode.encode import (
 )
 from vclimb.pipeline.transcode.ffmpeg import Finished, run_ffmpeg
 from vclimb.pipeline.transcode.jobs import VideoJob
+from vclimb.pipeline.transcode.part import Part, StoredFacts, is_done, write_frame_index, write_part
 from vclimb.pipeline.transcode.printed_times import printed_times
 from vclimb.pipeline.transcode.probe import open_regular_file
-from vclimb.pipeline.transcode.worker import unforeseen
+from vclimb.pipeline.transcode.worker import probe_file, unforeseen
 
 # Part of the frames, less one frame, below which a video counts as damaged; and that of very short videos.
 TRUNCATED_BELOW, SHORT_TRUNCATED_BELOW = 0.9, 0.8
 # Two frames that claim to be days apart must not fill the disk with copies of the first.
 MAX_COPIES = 1000
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
-_TARGET_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT}
+_TARGET_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM}
+_TARGET_ERRNOS |= {errno.ENOENT, errno.ELOOP}
 
 
 def transcode_videos(jobs: Sequence[VideoJob]) -> None:
@@ -51,12 +46,14 @@ def transcode_videos(jobs: Sequence[VideoJob]) -> None:
     where the disk is full or can't be written.
     """
     try:
-        together = [job for job in jobs if not keeps_uneven_times(job.probe, job.settings)]  # others print their times
+        current = list(_as_sources_are_now(jobs))
+        # Uneven ones print the times of their frames, each for itself.
+        together = [job for job in current if not keeps_uneven_times(job.probe, job.settings)]
         if len(together) > 1:
             _transcode_together(together)
-        for job in jobs:
-            if not job.part.with_suffix(".json").exists():
-                _write_part_record(job.part, _transcode_alone(job))
+        for job in current:
+            if not is_done(job.part):
+                write_part(job.part, _transcode_alone(job))
     except TargetError:
         raise
     except OSError as error:
@@ -68,37 +65,42 @@ def transcode_videos(jobs: Sequence[VideoJob]) -> None:
         raise
 
 
-def write_failed_part(part: Path, error: VideoError) -> None:
-    """Make the part of a video that can't be stored."""
-    _write_part_record(part, {"error": error.to_json()})
-
-
-def _write_part_record(part: Path, row: dict[str, Any]) -> None:
-    """Write a part's json by rename. It isn't synced: what a power cut damages is made again."""
-    record = part.with_suffix(".json")
-    draft = draft_of(record)
-    draft.write_text(json.dumps(row))
-    os.replace(draft, record)
+def _as_sources_are_now(jobs: Iterable[VideoJob]) -> Iterable[VideoJob]:
+    """The jobs, with a new probe where the source changed since it was planned. One that fails gives a failed part."""
+    for job in jobs:
+        try:
+            status = open_regular_file(job.source)
+        except VideoError as error:
+            write_part(job.part, Part(error=error))
+            continue
+        if (status.st_size, status.st_mtime_ns) == (job.probe.bytes, job.probe.mtime_ns):
+            yield job
+            continue
+        probe = probe_file(job.source)
+        if isinstance(probe, VideoError):
+            write_part(job.part, Part(error=probe))
+        else:
+            yield replace(job, probe=probe)
 
 
 def _transcode_together(jobs: Sequence[VideoJob]) -> None:
     timeout_seconds = sum(job.timeout_seconds for job in jobs)
     try:
         for job in jobs:
-            _check_source(job)
+            _check_copies(job)
         if not _run(jobs, timeout_seconds).stderr:
             for job in jobs:
-                _write_part_record(job.part, _finish(job, "", None))
+                write_part(job.part, _finish(job, "", None))
     except OSError:  # of the target, which a TargetError is too
         raise
     except Exception:  # the video at fault shows when each is done alone
         return
 
 
-def _transcode_alone(job: VideoJob) -> dict[str, Any]:
+def _transcode_alone(job: VideoJob) -> Part:
     stderr = ""
     try:
-        _check_source(job)
+        _check_copies(job)
         if not keeps_uneven_times(job.probe, job.settings):
             stderr = _without_run_details(_run([job], job.timeout_seconds).stderr, job)
             return _finish(job, stderr, None)
@@ -106,18 +108,13 @@ def _transcode_alone(job: VideoJob) -> dict[str, Any]:
             stderr = _without_run_details(_run([job], job.timeout_seconds, times).stderr, job)
             return _finish(job, stderr, times)
     except VideoError as error:
-        return {"error": VideoError(error.stage, error.reason, error.stderr or stderr).to_json()}
+        return Part(error=VideoError(error.stage, error.reason, error.stderr or stderr))
     except OSError:  # of the target, which a TargetError is too
         raise
     except Exception as error:
-        return {"error": unforeseen("transcode", error).to_json()}
+        return Part(error=unforeseen("transcode", error))
     finally:
         job.draft.unlink(missing_ok=True)  # there only if something failed
-
-
-def _check_source(job: VideoJob) -> None:
-    open_regular_file(job.source)
-    _check_copies(job)
 
 
 def _check_copies(job: VideoJob) -> None:
@@ -173,6 +170,8 @@ def _run(jobs: Sequence[VideoJob], timeout_seconds: float, stdout: IO[bytes] | N
     if any(words in messages for words in _DISK_FULL):
         raise TargetError(f"no space left on the disk of {first.part.parents[2]}; free some and run again")
     stderr = _without_run_details(finished.stderr, first)
+    if finished.returncode != 0 and not first.scratch.is_dir():
+        raise TargetError(f"{first.scratch} was removed while a run wrote to it; run the same command again")
     if finished.timed_out:
         raise VideoError("transcode", f"ffmpeg took over {timeout_seconds:.0f} s", stderr)
     if finished.returncode != 0:
@@ -187,32 +186,52 @@ def _how_it_ended(returncode: int, stderr: str) -> str:
     return f"ffmpeg ended with {how}{f': {causes[0][:200]}' if causes else ''}"
 
 
-def _finish(job: VideoJob, stderr: str, times: IO[bytes] | None) -> dict[str, Any]:
+def _finish(job: VideoJob, stderr: str, times: IO[bytes] | None) -> Part:
     draft = job.draft
+    _check_size(draft)
     width, height = output_size(job.probe, job.settings)
     ranges = frame_ranges(str(draft))
     _check_complete(len(ranges), job, stderr)
     frame_seconds = None if times is None else printed_times(times, len(ranges), job.probe)
     check_decodes(draft, ranges, job.settings.codec, width, height)
-    np.save(job.part.with_suffix(".frames.npy"), with_checksums(draft, ranges))
+    frames_sha256 = write_frame_index(job.part, with_checksums(draft, ranges))
+    stored = StoredFacts(
+        source_sha256=_source_sha256(job),
+        source_bytes=job.probe.bytes,
+        sha256=file_sha256(draft),
+        codec=job.settings.codec,
+        width=width,
+        height=height,
+        fps=output_rate(job.probe, job.settings),
+        n_frames=len(ranges),
+        frame_seconds=None if frame_seconds is None else tuple(frame_seconds),
+        bytes=draft.stat().st_size,
+    )
+    draft.replace(job.part.with_suffix(".mp4"))
+    return Part(stored, frames_sha256)
+
+
+def _check_size(draft: Path) -> None:
+    """Raise a VideoError if a stored video is larger than a file in a tar may be."""
+    if (size := draft.stat().st_size) > MAX_MEMBER_BYTES:
+        raise VideoError(
+            "transcode",
+            f"would take {size / 1e9:.1f} GB, and a shard holds files of up to {MAX_MEMBER_BYTES / 1e9:.1f} GB; cut it "
+            "into several files, or prepare with a higher --quality number, a smaller --short-side, fewer --fps, or "
+            "--codec h264",
+        )
+
+
+def _source_sha256(job: VideoJob) -> str:
+    """SHA-256 of the source. Raises a VideoError if it changed while it was transcoded."""
     try:
-        source_sha256 = file_sha256(job.source)
+        digest = file_sha256(job.source)
     except OSError as error:
         raise VideoError("open", error.strerror or str(error)) from None
-    stored = {
-        "source_sha256": source_sha256,
-        "source_bytes": job.probe.bytes,
-        "sha256": file_sha256(draft),
-        "codec": job.settings.codec,
-        "width": width,
-        "height": height,
-        "fps": str(output_rate(job.probe, job.settings)),
-        "n_frames": len(ranges),
-        "frame_seconds": frame_seconds,
-        "bytes": draft.stat().st_size,
-    }
-    draft.replace(job.part.with_suffix(".mp4"))
-    return {"stored": stored}
+    status = open_regular_file(job.source)
+    if (status.st_size, status.st_mtime_ns) != (job.probe.bytes, job.probe.mtime_ns):
+        raise VideoError("open", "the file changed while it was transcoded; --retry-failed takes it again")
+    return digest
 
 
 def _without_run_details(stderr: str, job: VideoJob) -> str:

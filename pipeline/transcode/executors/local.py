@@ -17,8 +17,9 @@ from vclimb.pipeline.system.pool import Call, LostCall, WorkerPool
 from vclimb.pipeline.transcode.assembly import ShardAssembly
 from vclimb.pipeline.transcode.executors.executor import Executor, OnVideo
 from vclimb.pipeline.transcode.jobs import BATCH_VIDEOS, ShardJob
+from vclimb.pipeline.transcode.part import Part, write_part
 from vclimb.pipeline.transcode.probe import Probe
-from vclimb.pipeline.transcode.transcode import transcode_videos, write_failed_part
+from vclimb.pipeline.transcode.transcode import transcode_videos
 from vclimb.pipeline.transcode.worker import probe_file, start_worker
 
 PROBE_TIMEOUT_SECONDS = 60.0
@@ -71,7 +72,8 @@ class LocalExecutor(Executor):
                         batch = tuple(index for index in batch if assembly.is_done(index))
                     else:
                         video = assembly.job.video(batch[0])
-                        write_failed_part(video.part, _lost_video("transcode", video.timeout_seconds, result))
+                        error = _lost_video("transcode", video.timeout_seconds, result)
+                        write_part(video.part, Part(error=error))
                 for index in batch:
                     on_video(assembly.job, index)
                 if record := assembly.append_parts():

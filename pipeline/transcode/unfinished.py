@@ -1,0 +1,48 @@
+"""Checks of what an earlier run left unfinished: whether it is of this source, and its records of its plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vclimb.pipeline.dataset.catalog import ShardRecord
+from vclimb.pipeline.errors import DatasetError, TargetError
+from vclimb.pipeline.sources.table import SourceTable, printable_path
+from vclimb.pipeline.transcode.assembly import read_published, record_path
+from vclimb.pipeline.transcode.plan import PLAN, Plan, leads_outside
+
+
+def refuse_other_source(plan: Plan, table: SourceTable, out: Path, work: Path) -> None:
+    """Raise unless an unfinished plan is of this source. A source that was moved is fine.
+
+    Raises:
+        TargetError: The source holds no video of the plan.
+        DatasetError: The plan has a path that leads out of the source, as only the source's table may.
+    """
+    planned = [planned.video.path for shard in plan.shards for planned in shard.videos]
+    listed = {video.path for video in table.videos}
+    if foreign := [path for path in planned if leads_outside(path) and path not in listed]:
+        raise DatasetError(
+            f"{work / PLAN} plans {foreign[0]!r}, which is outside of {table.root} and not listed by the source; "
+            "remove the plan and run the same command again: finished shards are kept"
+        )
+    if planned and not listed.intersection(planned):
+        raise TargetError(
+            f"{out} holds an unfinished run over another source: none of its {len(planned)} videos "
+            f"({printable_path(planned[0])!r}, ...) is in {table.root}; complete it with its own source "
+            "first, or choose another --out"
+        )
+
+
+def published_of(plan: Plan, work: Path) -> dict[int, ShardRecord]:
+    """The records of the shards of a plan that are published. Raises a DatasetError for a record of another plan."""
+    shards = {shard.number: shard for shard in plan.shards}
+    records = {published.record.number: published.record for published in read_published(work)}
+    for number, record in records.items():
+        keys = {planned.video.key for planned in shards[number].videos} if number in shards else set()
+        other_name = record.files is not None and record.files.tar != f"{plan.name}-{number:06d}.tar"
+        if not keys or other_name or not keys.issuperset(video.key for video in record.videos):
+            raise DatasetError(
+                f"{record_path(work, number)} is not the record of a shard that {work / PLAN} plans; "
+                "remove it and run the same command again: this shard is made again, and the others are kept"
+            )
+    return records

@@ -1,0 +1,65 @@
+"""Files of an unfinished run, in `.work/`: JSON below a line with its SHA-256, read back into checked models.
+
+A run may go on days later, on another machine, or in a folder that somebody else has sent. What is read here decides
+which files are written, and the labels of videos, so a changed byte is refused rather than believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.system.validation import first_problem
+
+Content = TypeVar("Content")
+
+
+def work_bytes(kind: TypeAdapter[Content], content: Content) -> bytes:
+    """The bytes of a file of `.work/`."""
+    # By `json`, since a path may hold half a surrogate pair.
+    data = json.dumps(kind.dump_python(content, mode="json")).encode()
+    return hashlib.sha256(data).hexdigest().encode() + b"\n" + data + b"\n"
+
+
+def parse_work_bytes(kind: TypeAdapter[Content], data: bytes) -> Content:
+    """Parse the bytes of a file of `.work/`. Raises a ValueError that says what is wrong with them."""
+    digest, _, text = data.partition(b"\n")
+    if digest != hashlib.sha256(text.removesuffix(b"\n")).hexdigest().encode() or not text.endswith(b"\n"):
+        raise ValueError("its content doesn't have the SHA-256 in its first line")
+    try:
+        return kind.validate_python(json.loads(text))
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_work_file(path: Path, kind: TypeAdapter[Content], consequence: str) -> Content:
+    """Read a file of `.work/`.
+
+    Args:
+        path: Path of the file.
+        kind: Model of its content.
+        consequence: What a run does once the file is removed, as the end of a sentence.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DatasetError: The file is damaged. The message says which file to remove.
+    """
+    try:
+        return parse_work_bytes(kind, path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise damaged_work_file(path, str(reason), consequence) from None
+
+
+def damaged_work_file(path: Path, problem: str, consequence: str) -> DatasetError:
+    """The error for a file of `.work/` that can't be used."""
+    return DatasetError(f"{path} is damaged: {problem}; remove it and run the same command again: {consequence}")
