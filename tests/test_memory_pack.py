@@ -143,8 +143,7 @@ def test_split_is_taken(
 def test_instance_in_two_splits_is_taken_once(in_splits: Path, tmp_path: Path) -> None:
     table = read_source(in_splits.parent / "videos")
     videos = [
-        replace(video, instances=(*video.instances, replace(video.instances[0], split="second")))
-        for video in table.videos
+        replace(video, instances=(*video.instances, replace(video.instances[0], split="val"))) for video in table.videos
     ]
     prepare_table(replace(table, videos=tuple(videos)), tmp_path / "twice")
     assert len(StoredDataset.open(tmp_path / "twice").instances) == 20
