@@ -34,7 +34,7 @@ import vclimb
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.metrics import AccuracyMatrix
 from vclimb.scenario import ScenarioInstance, Task
-from vclimb.study.cells import Cell, settings_of
+from vclimb.study.cells import Cell
 from vclimb.study.definition import StudyDefinition
 from vclimb.study.folder import StudyFolder
 from vclimb.training.run_folder import RunFolder
@@ -118,7 +118,7 @@ def make_study(path: Path, table: dict[str, Any], n_complete: int, classes: list
             run.begin(cell.config, resume=False)
             amount = MemoryBudget.parse(cell.config.memory.budget).amount
             run.write_metrics(metrics_of(cell, classes, n_tasks, amount))
-        folder.write_study(study.to_toml(), {cell.run_id: settings_of(cell) for cell in cells})
+        folder.write_study(study.to_toml(), {cell.run_id: cell.settings for cell in cells})
 
 
 def measure(case: str, *arguments: object, show: Callable[[], str] = lambda: "") -> None:

@@ -9,8 +9,8 @@ from rich.table import Table
 import vclimb
 from vclimb.cli.console import new_table, out, plain
 
-# What is printed at most of a report.
-_SHOWN_BUDGETS, _SHOWN_RUNS, _SHOWN_CHARACTERS = 50, 20, 500
+# What is printed at most.
+_SHOWN_CELLS, _SHOWN_BUDGETS, _SHOWN_RUNS, _SHOWN_CHARACTERS = 200, 50, 20, 500
 _NUMBERS = ("videos", "frames", "bytes", "clips", "time")
 
 
@@ -22,9 +22,10 @@ def print_estimate(estimate: vclimb.Estimate) -> None:
         is_number = name in _NUMBERS
         no_wrap = is_number or name in ("run", "state")
         table.add_column(plain(name), justify="right" if is_number else "left", no_wrap=no_wrap)
-    for row in rows:
+    for row in rows[:_SHOWN_CELLS]:
         table.add_row(*map(plain, row.values()))
     out.print(table)
+    _print_more(len(rows) - _SHOWN_CELLS, "runs")
     out.print(
         f"{len(rows)} runs, {estimate.jobs} at a time: [bold]{estimate.time}[/] left, "
         f"{estimate.memory_bytes / 1e6:,.1f} MB of memories; nothing was run"

@@ -13,7 +13,7 @@ import numpy as np
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.metrics import AccuracyMatrix
-from vclimb.study.cells import Cell, settings_of
+from vclimb.study.cells import Cell
 from vclimb.study.constraints import DataTotals
 from vclimb.study.definition import StudyDefinition
 from vclimb.study.folder import StudyFolder
@@ -139,7 +139,7 @@ def made_study(
     cells = study.expand(data)
     names = classes or [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
     with folder.held():
-        folder.write_study(study.to_toml(), {cell.run_id: dict(settings_of(cell)) for cell in cells})
+        folder.write_study(study.to_toml(), {cell.run_id: cell.settings for cell in cells})
         for cell in cells:
             write_run(folder.run(cell.run_id), cell, made_metrics(cell, names))
     return folder

@@ -18,6 +18,7 @@ from vclimb.cli.main import app
 from vclimb.study.folder import StudyFolder
 from vclimb.study.report.results import read_results
 from vclimb.study.report.write import write_report
+from vclimb.study.running.events import EventTail
 from vclimb.study.stored import StudyError
 
 ID = "0123456789ab"
@@ -184,3 +185,34 @@ def test_tail_of_a_huge_log_is_read_from_its_end(tmp_path: Path) -> None:
         log.seek(0, os.SEEK_END)
         log.write(b"\nlast but one\nerror: last")
     assert folder.tail(ID, 2) == "last but one\nerror: last"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"event": "complete"',
+        b'{"event": "task", "task": -1, "n_tasks": 2}',
+        b'{"event": "evaluated", "task": 0, "n_tasks": 0}',
+        b'{"event": "evaluated", "task": "0", "n_tasks": 2}',
+        b'{"event": "epoch", "task": 0, "n_tasks": 2, "epoch": 1e999, "epochs": 2}',
+        b'{"event": "epoch", "task": 0, "n_tasks": 2, "epoch": 1, "epochs": NaN}',
+        b'{"event": "task", "task": %d, "n_tasks": 2}' % 10**40,
+        b'{"event": ["complete"]}',
+        b"\xff",
+        DEEP.encode(),
+        b"x" * 9_000_000,
+    ],
+    ids=lambda line: line[:30].decode(errors="replace"),
+)
+def test_damaged_events_say_nothing_about_progress(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(line + b'\n{"event": "evaluated", "task": 0, "n_tasks": 4}\n' + line)
+    tail = EventTail(path)
+    assert max(tail.share_done() for _ in range(5)) == 0.25
+
+
+def test_events_of_more_tasks_than_there_are_never_say_more_than_all(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text('{"event": "evaluated", "task": 9, "n_tasks": 4}\n', "utf-8")
+    assert EventTail(tmp_path / "events.jsonl").share_done() == 1.0
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert EventTail(tmp_path / "pipe.jsonl").share_done() == 0.0

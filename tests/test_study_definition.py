@@ -12,7 +12,6 @@ from study_cases import BASE, PLAIN, cells, totals
 from vclimb.pipeline.errors import SettingsError
 from vclimb.study.api import Study
 from vclimb.study.axes import parse_axes
-from vclimb.study.cells import settings_of
 from vclimb.study.definition import StudyDefinition, read_study
 from vclimb.study.naming import label, varied
 from vclimb.study.presets import PRESETS
@@ -208,7 +207,7 @@ def test_frames_of_temporal_consistency_outlive_a_memory_that_is_not_kept() -> N
     assert len({cell.run_id for cell in expanded}) == 4
     (alone,) = cells({**table, "axes": {"tc": [0.5], "consistency.frames": [4]}})
     assert alone.run_id == expanded[2].run_id
-    settings = [settings_of(cell) for cell in expanded]
+    settings = [cell.settings for cell in expanded]
     names = varied(settings)
     assert [label(one, names) for one in settings] == ["no TC", "TC 0.5, TC K 1", "TC 0.5, TC K 4", "TC 0.5, TC K 8"]
 

@@ -203,7 +203,7 @@ def test_dry_run_counts_what_study_run_would_do(synth_shards: Path, tmp_path: Pa
         assert skipped["seconds"] == pytest.approx(before["seconds"] - before["cells"][0]["seconds"])
         retried = json.loads(study(*arguments, "--retry-failed", fails=False))
         assert retried["seconds"] == pytest.approx(before["seconds"])
-        folder.keep_data("of another", "content")
+        folder.keep_data("of another", "0" * 64)
     done = CliRunner(env={"COLUMNS": "400"}).invoke(app, [*map(str, arguments)])
     assert done.exit_code == 1
     assert "holds runs of data set 'of another' as it was" in done.stderr

@@ -14,11 +14,14 @@ from vclimb.pipeline.sources.annotations import peek_has
 from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.paths import local_path
-from vclimb.scenario.pickles import MAX_FILE_BYTES, parse_task_file
+from vclimb.pipeline.system.small_files import read_small
+from vclimb.scenario.pickles import parse_task_file
 from vclimb.scenario.task_sequence import Frames, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence, brief
 
 FORMAT = "vclimb-scenario"
 FORMAT_VERSION = 1
+MAX_JSON_BYTES = 256 * 2**20
+"""Largest scenario as JSON; one of Kinetics-700 has 80 MB."""
 
 
 class _Stored(BaseModel):
@@ -67,13 +70,11 @@ def read_scenario(path: Path | str, untrimmed: bool = False) -> TaskSequence:
     """Read a scenario file: JSON, or one of the benchmark's pickles, as `Scenario.open` describes."""
     path = local_path(path)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-            text = data.removeprefix(b"\xef\xbb\xbf")
-            is_json = text.lstrip().startswith(b"{")  # which begins no pickle
-            text += file.read() if is_json else b""
+        data = read_small(path, MAX_JSON_BYTES)
     except OSError as error:
         raise ScenarioError(f"scenario {str(path)!r} can't be read: {error.strerror}") from None
+    text = data.removeprefix(b"\xef\xbb\xbf")
+    is_json = text.lstrip().startswith(b"{")  # which begins no pickle
     if not is_json:
         return parse_task_file(data, str(path), path.stem, untrimmed)
     if untrimmed:
@@ -116,7 +117,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ""
     for part in first["loc"]:
-        place += f" {part + 1}" if isinstance(part, int) else f"{place and ', '}{part}"
+        place += f" {part + 1}" if isinstance(part, int) else f"{place and ', '}{_beginning(part)}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         kinds: dict[int, type[_Stored]] = {1: _StoredScenario, 3: _StoredTask, 5: _StoredInstance}
@@ -127,6 +128,10 @@ def _sentence(error: ValidationError) -> str:
     if first["loc"] == ("format",):
         message += "; make a scenario with `vclimb scenario export`"
     return f"{place and place + ': '}{message}"
+
+
+def _beginning(name: str) -> str:
+    return name if len(name) <= 60 else f"{name[:60]}..."
 
 
 def _lines(scenario: TaskSequence) -> Iterator[str]:

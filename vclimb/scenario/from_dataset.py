@@ -93,13 +93,16 @@ def deal_classes(name: str, splits: Splits, plan: TaskPlan, origin: str = "") ->
     ordered = class_order({instance.label for split in SPLITS for instance in splits.get(split, ())}, plan.seed)
     if not ordered:
         raise ScenarioError(f"{name!r} has no labelled instances: there is nothing to make a scenario of")
+    by_class: dict[str, dict[str, list[int]]] = {split: {} for split in SPLITS}  # places of its instances
+    for split, places in by_class.items():
+        for place, instance in enumerate(splits.get(split, ())):
+            places.setdefault(instance.label, []).append(place)
     names, tasks = iter(ordered), []
     for size in plan.sizes(len(ordered)):
         classes = tuple(islice(names, size))
-        members = frozenset(classes)
         parts = {
-            split: tuple(instance for instance in splits.get(split, ()) if instance.label in members)
-            for split in SPLITS
+            split: tuple(splits[split][n] for n in sorted(place for name in classes for place in places.get(name, ())))
+            for split, places in by_class.items()
         }
         tasks.append(Task(classes, **parts))
     return TaskSequence(name, tuple(tasks), origin)

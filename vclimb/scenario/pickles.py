@@ -18,11 +18,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from vclimb.pipeline.sources.splits import SPLITS
-from vclimb.scenario.task_sequence import ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence, brief
+from vclimb.scenario.task_sequence import MAX_NAME, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence, brief
 
 MAX_FILE_BYTES = 64 * 2**20
 # Kinetics-700 has 650,000. A small file can list more only by naming one list again and again.
 MAX_INSTANCES = 2_000_000
+# Kinetics-700 takes 2,600,000; checking as many as a file can hold would take minutes.
+MAX_OPCODES = 6_000_000
+# Larger numbers can have equal hashes, and a dict of them takes the square of their count to build.
+_MAX_BITS = 60
 # No tuples and sets: hashing deeply nested ones overflows the interpreter's stack. No bytes: memory for them is
 # allocated by what the file claims.
 _BUILDS_PLAIN_VALUES = """
@@ -33,7 +37,7 @@ _BUILDS_PLAIN_VALUES = """
 """
 _OPCODES = frozenset(_BUILDS_PLAIN_VALUES.split())
 _PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
-_UCF101_STEM = re.compile(r"(v_\w+_g\d+)_c\d+")
+_UCF101_STEM = re.compile(r"(v_\w+_g\d++)_c\d+")
 
 
 def parse_task_file(data: bytes, where: str, name: str, untrimmed: bool = False) -> TaskSequence:
@@ -90,6 +94,12 @@ def load_plain(data: bytes, where: str) -> Any:
                     f"{where}: byte {position} is the pickle opcode {opcode.name}{what}; a task file holds only lists, "
                     "dicts, texts and numbers. Other content can run code, so nothing was loaded"
                 )
+            if count >= MAX_OPCODES:
+                raise ScenarioError(f"{where}: has over {MAX_OPCODES:,} values, which no task file has")
+            if isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
+                raise ScenarioError(
+                    f"{where}: byte {position} is a number of {argument.bit_length()} bits; it is damaged"
+                )
             if opcode.name in _PUTS and int(str(argument)) > count:  # the unpickler allocates a table of this size
                 raise ScenarioError(f"{where}: byte {position} numbers an object {argument}; the file is damaged")
             end = (position or 0) + 1  # the last opcode, STOP, is one byte
@@ -130,7 +140,10 @@ def _check_layout(content: Any, where: str) -> dict[str, list[dict[str, list[Any
                 raise ScenarioError(f"{place} must be a dict of classes, not a {type(task).__name__}")
             if split != "train" and task.keys() != content["train"][number].keys():
                 raise ScenarioError(f"{place} has other classes than the same task of train")
-            n_instances += sum(len(_list(items, f"{place}, class {brief(name)}")) for name, items in task.items())
+            # A task and a class without instances count too: they may be one object that is named again and again.
+            n_instances += 1 + sum(
+                1 + len(_list(items, f"{place}, class {brief(name)}")) for name, items in task.items()
+            )
             if n_instances > MAX_INSTANCES:
                 raise ScenarioError(f"{where}: lists over {MAX_INSTANCES:,} instances, which no task file does")
     return content
@@ -149,7 +162,7 @@ def _instances(task: dict[str, list[Any]], where: str) -> tuple[ScenarioInstance
 def _instance(item: Any, label: str, where: str) -> ScenarioInstance:
     try:
         if isinstance(item, str):
-            recording = _UCF101_STEM.fullmatch(item)
+            recording = _UCF101_STEM.fullmatch(item) if len(item) <= MAX_NAME else None
             return ScenarioInstance(item, label, group=None if recording is None else recording[1])
         if isinstance(item, dict):
             return ScenarioInstance(item.get("filename"), label, Seconds(_time(item, "t_start"), _time(item, "t_end")))  # type: ignore[arg-type]

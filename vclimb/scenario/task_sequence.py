@@ -7,7 +7,6 @@ data set, so that one scenario runs on any copy of the videos.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from dataclasses import dataclass
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.sources.splits import SPLITS
 
+MAX_NAME = 10_000
+"""Longest name of a video, a class, a group or a scenario, in characters."""
+MAX_SECONDS, MAX_FRAMES = 1e9, 2**53
 _SHOWN = 60
 
 
@@ -30,7 +32,7 @@ class Seconds:
     12), and left out when videos are matched.
 
     Raises:
-        ScenarioError: A time is negative or not finite.
+        ScenarioError: A time is negative, over 30 years, or not finite.
     """
 
     start: float | None
@@ -38,8 +40,10 @@ class Seconds:
 
     def __post_init__(self) -> None:
         for name, value in (("start", self.start), ("end", self.end)):
-            if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
-                raise ScenarioError(f"{name} {brief(value)} s is not a time; allowed: 0 or more, in seconds")
+            if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= MAX_SECONDS):
+                raise ScenarioError(
+                    f"{name} {brief(value)} s is not a time; allowed: 0 to {MAX_SECONDS:,.0f}, in seconds"
+                )
 
     @property
     def is_empty(self) -> bool:
@@ -56,7 +60,7 @@ class Frames:
     """A segment [start, end) of a stored video, in frames at the stored frame rate.
 
     Raises:
-        ScenarioError: The segment holds no frame.
+        ScenarioError: The segment holds no frame, or more than any video.
     """
 
     start: int
@@ -65,8 +69,11 @@ class Frames:
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
             raise ScenarioError(
-                f"frames [{self.start}, {self.end}) hold none; the first frame is 0, and the end comes after the start"
+                f"frames [{brief(self.start)}, {brief(self.end)}) hold none; the first frame is 0, and the end comes "
+                "after the start"
             )
+        if self.end > MAX_FRAMES:
+            raise ScenarioError(f"frames end at {brief(self.end)}, after any video; allowed: up to {MAX_FRAMES}")
 
     def __str__(self) -> str:
         return f"frames [{self.start}, {self.end})"
@@ -93,9 +100,9 @@ class ScenarioInstance:
 
     def __post_init__(self) -> None:
         _require_text(self.video, "a video's name")
-        _require_text(self.label, f"the class of video {self.video!r}")
+        _require_text(self.label, "the class of video", self.video)
         if self.group is not None:
-            _require_text(self.group, f"the group of video {self.video!r}")
+            _require_text(self.group, "the group of video", self.video)
 
     @property
     def source(self) -> tuple[str, str]:
@@ -132,14 +139,14 @@ class Task:
             for instance in self.split(split):
                 if instance.label not in known:
                     raise ScenarioError(
-                        f"{split} instance {instance.video!r} is of class {instance.label!r}, which is not one of its "
+                        f"{split} instance {brief(instance.video)} is of class {brief(instance.label)}, none of its "
                         f"task's {len(known)} classes ({_some(self.classes)})"
                     )
         trained = {instance.label for instance in self.train}
         if without := [name for name in self.classes if name not in trained]:
             raise ScenarioError(
-                f"class {without[0]!r} has no training instance ({len(without)} of {len(known)} classes of its task "
-                "have none); give it some, or leave the class out"
+                f"class {brief(without[0])} has no training instance ({len(without)} of {len(known)} classes of its "
+                "task have none); give it some, or leave the class out"
             )
 
     def split(self, name: str) -> tuple[ScenarioInstance, ...]:
@@ -167,11 +174,11 @@ class TaskSequence:
     def __post_init__(self) -> None:
         _require_text(self.name, "a scenario's name")
         if not self.tasks:
-            raise ScenarioError(f"scenario {self.name!r} has no tasks; allowed: 1 or more")
+            raise ScenarioError(f"scenario {brief(self.name)} has no tasks; allowed: 1 or more")
         if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
-            places = [str(number) for number, task in enumerate(self.tasks, 1) if twice[0] in task.classes]
+            places = tuple(str(number) for number, task in enumerate(self.tasks, 1) if twice[0] in task.classes)
             raise ScenarioError(
-                f"class {twice[0]!r} is listed twice (task {', '.join(places)}); the classes of tasks must be disjoint"
+                f"class {brief(twice[0])} is listed twice (task {_some(places)}); the classes of tasks must be disjoint"
             )
 
     def __iter__(self) -> Iterator[Task]:
@@ -201,7 +208,7 @@ class TaskSequence:
         for split in ("test", "val"):
             if self.count(split):
                 return split
-        raise ScenarioError(f"scenario {self.name!r} has neither test nor val instances; one of them is needed")
+        raise ScenarioError(f"scenario {brief(self.name)} has neither test nor val instances; one of them is needed")
 
     def count(self, split: str) -> int:
         """Count the instances of a split over all tasks."""
@@ -215,20 +222,28 @@ class TaskSequence:
 def brief(value: object) -> str:
     """Word a value for an error: the beginning of a text, a number, or the type of anything else."""
     if isinstance(value, str):
-        return repr(value[:_SHOWN])
+        more = f"... ({len(value):,} characters)" if len(value) > _SHOWN else ""
+        return repr(value[:_SHOWN]) + more
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and value.bit_length() < 64):
         return repr(value)
-    return f"a {type(value).__name__}"
+    return f"a number of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
-def _require_text(value: object, what: str) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise ScenarioError(f"{what} must be a text that isn't empty, not {brief(value)}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ScenarioError(f"{what}, {brief(value)}, holds half a surrogate pair, which is no text") from None
+def _require_text(value: object, what: str, video: str | None = None) -> None:
+    """Refuse what is no name. `what` says whose name it is; a video's name completes it."""
+    if isinstance(value, str) and len(value) <= MAX_NAME and value.strip():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            reason = f"holds half a surrogate pair, which is no text: {brief(value)}"
+        else:
+            return
+    elif isinstance(value, str) and len(value) > MAX_NAME:
+        reason = f"is longer than {MAX_NAME:,} characters: {brief(value)}"
+    else:
+        reason = f"must be a text that isn't empty, not {brief(value)}"
+    raise ScenarioError(f"{what}{'' if video is None else f' {brief(video)}'} {reason}")
 
 
 def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return ", ".join(name[:_SHOWN] for name in names[:3]) + (", ..." if len(names) > 3 else "")

@@ -16,7 +16,7 @@ from typing import Any
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.study.axes import parse_axes, parse_list, parse_settings
-from vclimb.study.cells import Cell, settings_of
+from vclimb.study.cells import Cell
 from vclimb.study.definition import read_study
 from vclimb.study.folder import StudyFolder
 from vclimb.study.planning.estimate import Estimate, estimate
@@ -127,7 +127,7 @@ class Study:
             _log.warning(warning)
         with folder.held():
             folder.keep_data(dataset.name, digest)
-            folder.write_study(self.definition.to_toml(), {cell.run_id: settings_of(cell) for cell in cells})
+            folder.write_study(self.definition.to_toml(), {cell.run_id: cell.settings for cell in cells})
             return run_cells(cells, folder, executor, places, retry_failed, progress)
 
     def estimate(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from vclimb.methods.registry import METHODS
@@ -28,6 +29,11 @@ class Cell:
 
     run_id: str
     config: RunConfig
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """Settings by their dotted names."""
+        return flat(self.config.to_table())
 
     @classmethod
     def of(cls, table: Table) -> Cell:
@@ -67,8 +73,3 @@ def distinct(cells: Iterable[Cell]) -> list[Cell]:
     unique = list({cell.run_id: cell for cell in cells}.values())
     order: dict[int, int] = {}
     return sorted(unique, key=lambda cell: order.setdefault(cell.config.seed, len(order)))
-
-
-def settings_of(cell: Cell) -> dict[str, Any]:
-    """Settings of a cell by their dotted names."""
-    return flat(cell.config.to_table())

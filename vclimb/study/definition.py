@@ -16,7 +16,7 @@ from vclimb.pipeline.suggestion import suggestion
 from vclimb.pipeline.system.paths import local_path
 from vclimb.settings import Settings, Table, flat, from_table, merged, read_table
 from vclimb.study.axes import axis_values, nested_setting, setting_name
-from vclimb.study.cells import Cell, distinct, settings_of
+from vclimb.study.cells import Cell, distinct
 from vclimb.study.constraints import Constraints, TotalsOf
 from vclimb.study.naming import BUDGET
 from vclimb.study.presets import PRESETS
@@ -148,7 +148,7 @@ class StudyDefinition(Settings):
                         where = ", ".join(f"{name} = {value!r}" for name, value in varied.items())
                         raise SettingsError(f"{error} (in the cell of {where})") from None
         cells = distinct(cells)
-        self.constraints.check_balance(settings_of(cell) for cell in cells)
+        self.constraints.check_balance(cell.settings for cell in cells)
         return cells
 
     def to_toml(self) -> str:

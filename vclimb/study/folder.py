@@ -134,6 +134,13 @@ class StudyFolder:
         except (DatasetError, FileNotFoundError):
             return False
 
+    def begun(self) -> set[str]:
+        """List the runs that have a folder."""
+        try:
+            return set(os.listdir(self.path / RUNS))
+        except OSError:
+            return set()
+
     def is_running(self, run_id: str) -> bool:
         """Whether a process trains in a run's folder."""
         return is_locked(self.run(run_id))

@@ -188,10 +188,10 @@ class _ExpectedMemory:
 
     def after(self, task: MatchedTask) -> PlannedMemory:
         """Add the classes of a task, and shrink all classes to the budget."""
-        for name in task.classes:
-            instances = [instance for instance in task.train if instance.label == name]
-            lengths = [instance.end_frame - instance.start_frame for instance in instances]
-            self._kept.append([self._choice.n_chosen(length) for length in lengths])
+        chosen: dict[str, list[int]] = {name: [] for name in task.classes}
+        for instance in task.train:
+            chosen[instance.label].append(self._choice.n_chosen(instance.end_frame - instance.start_frame))
+        self._kept += chosen.values()
         counts = self._counts()
         self._kept = [frames[:count] for frames, count in zip(self._kept, counts, strict=True)]
         n_frames = sum(map(sum, self._kept))

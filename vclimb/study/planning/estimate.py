@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from vclimb.pipeline.system.progress import progress_bar
-from vclimb.study.cells import Cell, settings_of
+from vclimb.study.cells import Cell
 from vclimb.study.folder import StudyFolder
 from vclimb.study.naming import SEED, duration, head, size_label, value_text, varied
 from vclimb.training.config import RunConfig
@@ -72,7 +72,7 @@ class Estimate:
 
     def to_table(self) -> list[dict[str, str]]:
         """Convert to rows of texts by their headings: what sets each run apart, its memory, clips and time."""
-        settings = [settings_of(estimated.cell) for estimated in self.cells]
+        settings = [estimated.cell.settings for estimated in self.cells]
         names = [*varied(settings), SEED]
         rows = []
         for estimated, values in zip(self.cells, settings, strict=True):
@@ -157,9 +157,11 @@ def _state(run_id: str, folder: StudyFolder, has_failed: bool) -> str:
 
 def _plan(config: RunConfig, planner: RunPlanner, plans: dict[str, RunPlan]) -> RunPlan:
     """Plan a run. Runs that differ only in what a plan doesn't depend on share it."""
-    alike = config.replaced(seed=0, consistency=config.consistency.replaced(weight=0.0))
-    key = json.dumps(alike.to_table(), sort_keys=True)
+    settings = config.to_table()
+    settings["consistency"].pop("weight")
+    key = json.dumps({name: value for name, value in settings.items() if name != "seed"}, sort_keys=True)
     if key not in plans:
+        alike = config.replaced(seed=0, consistency=config.consistency.replaced(weight=0.0))
         plans[key] = planner.plan(alike)
     return plans[key]
 

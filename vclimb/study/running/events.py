@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 # Share of a task that its epochs take; the rest is the memory and the evaluation.
 _TRAINING = 0.9
 # Share of one run that must be done before the time left is estimated.
 _ENOUGH = 0.05
+# Number of bytes of events that are read at a time.
+_MAX_READ = 4 * 2**20
 
 
 class EventTail:
@@ -30,33 +33,54 @@ class EventTail:
     def share_done(self) -> float:
         """Read new events, and return the share of the run that is done, from 0 to 1. It never falls."""
         try:
+            if not self._path.is_file():
+                return self._share
             with self._path.open("rb") as file:
                 file.seek(self._offset)
-                new = file.read()
+                new = file.read(_MAX_READ)
         except OSError:
             return self._share
         self._offset += len(new)
-        *lines, self._rest = (self._rest + new).split(b"\n")
+        *lines, rest = (self._rest + new).split(b"\n")
+        self._rest = rest if len(rest) < _MAX_READ else b""  # no event that tells is as long
         for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                self._share = max(self._share, _share(event))
+            self._share = max(self._share, _share(line))
         return self._share
 
 
-def _share(event: dict[str, Any]) -> float:
-    """Share of a run that is done when it writes an event; 0 for events that don't tell."""
-    if event.get("event") == "complete":
-        return 1.0
+class _Progress(BaseModel):
+    """What an event of a run says about how much of the run is done."""
+
+    model_config = ConfigDict(strict=True)
+
+    event: Literal["task", "epoch", "evaluated"]
+    task: int = Field(ge=0, lt=2**31)
+    n_tasks: int = Field(ge=1, lt=2**31)
+    epoch: int = Field(default=0, ge=0, lt=2**31)
+    epochs: int = Field(default=1, ge=1, lt=2**31)
+
+    @property
+    def share(self) -> float:
+        """Share of the run that is done, from 0 to 1."""
+        of_task = {"task": 0.0, "evaluated": 1.0, "epoch": _TRAINING * min(1.0, (self.epoch + 1) / self.epochs)}
+        return min(1.0, (self.task + of_task[self.event]) / self.n_tasks)
+
+
+class _Complete(BaseModel):
+    """Event that ends a run."""
+
+    event: Literal["complete"]
+    share: ClassVar[float] = 1.0
+
+
+_EVENT = TypeAdapter[_Progress | _Complete](_Progress | _Complete)
+
+
+def _share(line: bytes) -> float:
+    """Share of a run that is done when it writes a line; 0 for lines that don't tell."""
     try:
-        done = {"task": 0.0, "evaluated": 1.0, "epoch": 0.0}[event["event"]]
-        if event["event"] == "epoch":
-            done = _TRAINING * (event["epoch"] + 1) / event["epochs"]
-        return float((event["task"] + done) / event["n_tasks"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return _EVENT.validate_json(line).share
+    except ValidationError:
         return 0.0
 
 

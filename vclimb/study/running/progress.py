@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from vclimb.pipeline.system.progress import is_shown, progress_bar, stderr
-from vclimb.study.cells import Cell, settings_of
+from vclimb.study.cells import Cell
 from vclimb.study.folder import StudyFolder
 from vclimb.study.naming import duration, label, varied
 from vclimb.study.running.events import EventTail, TimeLeft
@@ -33,7 +33,7 @@ class StudyProgress:
     def __init__(
         self, cells: Sequence[Cell], run_ids: Sequence[str], folder: StudyFolder, progress: bool | None
     ) -> None:
-        settings = [settings_of(cell) for cell in cells]
+        settings = [cell.settings for cell in cells]
         names = [*varied(settings), "seed"]
         self._labels = {cell.run_id: label(table, names) for cell, table in zip(cells, settings, strict=True)}
         self._folder = folder
@@ -72,14 +72,18 @@ class StudyProgress:
 
     def _follow(self) -> None:
         while not self._closing.wait(_LOOK_SECONDS):
+            begun = self._folder.begun()
             shares = {
-                run_id: 1.0 if run_id in self._ended else tail.share_done() or _BEGUN * self._folder.is_running(run_id)
-                for run_id, tail in self._tails.items()
+                run_id: 1.0 if run_id in self._ended else self._share(run_id) if run_id in begun else 0.0
+                for run_id in self._tails
             }
             n_running = sum(0 < share < 1 for share in shares.values())
             left = self._left.seconds(shares)
             note = f"{n_running} under way" + ("" if left is None else f", about {duration(left)} left")
             self._bar.update(self._task, completed=sum(shares.values()), note=note)
+
+    def _share(self, run_id: str) -> float:
+        return self._tails[run_id].share_done() or _BEGUN * self._folder.is_running(run_id)
 
     def _name(self, run_id: str) -> str:
         return f"{run_id} ({escape(self._labels[run_id])})"

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.folders import writable
-from vclimb.study.cells import Cell, settings_of
+from vclimb.study.cells import Cell
 from vclimb.study.folder import StudyFolder
 from vclimb.study.result import StudyResult
 from vclimb.study.running.executor import RunExecutor, RunJob
@@ -46,7 +46,7 @@ def run_cells(
         ).exists:  # its files may have moved; their contents are the same
             with suppress(SettingsError):  # the run itself reports damaged settings, and stops no other
                 begun.follow_files(cell.config)
-    settings = {cell.run_id: settings_of(cell) for cell in todo}
+    settings = {cell.run_id: cell.settings for cell in todo}
     jobs = [RunJob(cell.run_id, folder, places.cores) for cell in todo]
     ran, unfinished, failed = [], [], {}
     with StudyProgress(cells, list(settings), folder, progress) as shown, closing(executor.run(jobs)) as ends:
