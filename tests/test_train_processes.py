@@ -73,7 +73,10 @@ def assert_agree(one: Path, two: Path) -> None:
         torch.testing.assert_close(shared[name], expected, rtol=0, atol=EXACT)
 
 
-@pytest.mark.parametrize(("method", "more"), [("ewc", ()), ("bic", ()), ("bic", RELEASED_STEPS), ("joint", ())])
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("ewc", ()), ("bic", ()), ("bic", RELEASED_STEPS), ("joint", ()), ("icarl", ("protocol=released",))],
+)
 def test_two_processes_agree_with_one(
     method: str, more: tuple[str, ...], host: ForkHost, synth_shards: Path, tmp_path: Path
 ) -> None:
