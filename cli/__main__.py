@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-_STOPPED = "stopped.\n"
+_STOPPED = "stopped. Nothing was begun: give the same command again.\n"
 _EXIT_INTERRUPTED = 130
 
 

@@ -43,10 +43,13 @@ def print_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result:
+def explain_errors(work: Callable[[], Result], how_to_go_on: str | Callable[[], str] = "") -> Result:
     """Run a command's work; turn a VclimbError or Ctrl-C into one message and an exit status.
 
     SIGTERM counts as Ctrl-C, since a cluster stops jobs with it.
+
+    Args:
+        how_to_go_on: Advice to who has stopped the work; a function finds it after the stop.
     """
     interrupted = False
 
@@ -61,7 +64,7 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
     try:
         return work()
     except vclimb.WorkersStoppedError:  # a scheduler that stops a job may signal the workers first
-        err.print(f"[yellow]stopped.[/] {plain(how_to_go_on)}".rstrip())
+        _print_stopped(how_to_go_on)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except vclimb.VclimbError as error:
         err.print(f"[bold red]error:[/] {plain(str(error))}")
@@ -77,11 +80,16 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str = "") -> Result
         # An interrupt that meets Python's own locks comes out as another error ("release unlocked lock").
         if not interrupted and not isinstance(error, KeyboardInterrupt):
             raise
-        err.print(f"[yellow]stopped.[/] {plain(how_to_go_on)}".rstrip())
+        _print_stopped(how_to_go_on)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _print_stopped(how_to_go_on: str | Callable[[], str]) -> None:
+    advice = how_to_go_on if isinstance(how_to_go_on, str) else how_to_go_on()
+    err.print(f"[yellow]stopped.[/] {plain(advice)}".rstrip())
 
 
 def warn(text: str) -> None:

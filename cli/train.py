@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -101,6 +102,16 @@ def command(
             raise vclimb.SettingsError("a run needs a folder; name one by --out, such as runs/NAME")
         return vclimb.train(**arguments, out=out, resume=resume, progress=not as_json)
 
-    run = explain_errors(train, f"Go on with: vclimb train --resume --out {out}")
+    run = explain_errors(train, lambda: _how_to_go_on(out))
     if is_first and run.metrics is not None:
         print_json(run.metrics.to_json()) if as_json else print_run(run.folder, run.metrics)
+
+
+def _how_to_go_on(out: str | None) -> str:
+    try:
+        vclimb.Run.load(out or os.devnull)
+    except vclimb.VclimbError:
+        return "Nothing was begun: give the same command again."
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")  # as torchrun says
+    program = "vclimb" if processes == "1" else f"torchrun --nproc-per-node {processes} -m vclimb.cli"
+    return f"Go on with: {program} train --resume --out {shlex.quote(str(out))}"

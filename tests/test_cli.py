@@ -107,7 +107,11 @@ def test_ctrl_c_while_the_command_is_still_loading_is_no_traceback() -> None:
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        130,
+        "",
+        "stopped. Nothing was begun: give the same command again.\n",
+    )
 
 
 def test_help_version_and_no_arguments() -> None:
