@@ -16,6 +16,7 @@ import pytest
 from hostile_dataset import edit_header, put_shard_file
 from stream_cases import provider_of, settings_of
 
+from vclimb.pipeline.dataset.check import bad_h264_frames
 from vclimb.pipeline.dataset.dataset import StoredDataset, as_webdataset
 from vclimb.pipeline.dataset.tar_members import tar_members
 from vclimb.pipeline.errors import DatasetError, DatasetFileError
@@ -252,3 +253,28 @@ def test_a_stream_names_the_frame_index(folder: Path) -> None:
         pytest.raises(DatasetFileError, match=f"{FRAMES} of .* is damaged: its SHA-256 is not the recorded one"),
     ):
         list(stream)
+
+
+@pytest.mark.parametrize("kind", ["another codec", "a playlist", "more frames"])
+def test_an_mp4_that_does_not_hold_the_stored_frames_is_named(h264_folder: Path, tmp_path: Path, kind: str) -> None:
+    folder = shutil.copytree(h264_folder, tmp_path / "tiny")
+    dataset = StoredDataset.open(folder)
+    video = max(dataset.videos, key=lambda video: video.n_frames)
+    tar = bytearray((folder / TAR).read_bytes())
+    mp4 = slice(video.offset, video.offset + video.bytes)
+    if kind == "another codec":
+        start = video.offset + tar[mp4].index(b"avc1", tar[mp4].index(b"stsd"))
+        tar[start : start + 4] = b"zzzz"
+    elif kind == "a playlist":
+        secret = tmp_path / "secret.ts"
+        tar[mp4] = f"#EXTM3U\n#EXTINF:1,\nfile:{secret}\n#EXT-X-ENDLIST\n".encode().ljust(video.bytes)
+    put_shard_file(folder, "tar", bytes(tar))
+    if kind == "more frames":
+        ranges = dataset.frame_ranges(video)[:-1]
+        with dataset.open_video(video) as file:
+            rows = [what for _, what in bad_h264_frames(file, ranges, video.width, video.height)]
+        assert rows == [f"follows the {video.n_frames - 1} frames of the frame index"]
+        return
+    rows = [row.what for row in problems(folder) if row.key == video.key]
+    assert any(row.startswith("frame 0: ") for row in rows)
+    assert ("frame 0: is not H.264" in rows) == (kind == "another codec")

@@ -116,12 +116,18 @@ def bad_h264_frames(video: str | FileSlice, ranges: FrameRanges, width: int, hei
         # Other formats than the one that is stored may name other files, which would be opened.
         with av.open(video, "r", format="mp4", metadata_errors="replace") as container:
             stream = container.streams.video[0]
+            if stream.codec_context is None or stream.codec_context.name != "h264":
+                yield number, "is not H.264"
+                return
             stream.codec_context.thread_count = 1
             stream.codec_context.options = {
                 "max_pixels": str(MAX_PIXELS),
                 "err_detect": "crccheck+bitstream+buffer+explode",
             }
             for frame in container.decode(stream):
+                if number == len(ranges):
+                    yield number, f"follows the {number} frames of the frame index"
+                    return
                 if (frame.width, frame.height) != (width, height):
                     yield number, f"is {frame.width}x{frame.height}, not {width}x{height}"
                 elif frame.is_corrupt:
