@@ -26,6 +26,7 @@ from hostile_dataset import (
 from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.header import DRAFT, ERRORS, HEADER, INSTANCES, VIDEOS
+from vclimb.pipeline.dataset.rows import FailedVideo
 from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.errors import DatasetError, DatasetFileError
 from vclimb.pipeline.transcode.verify import verify
@@ -110,6 +111,24 @@ def test_a_catalog_whose_writing_was_cut_short_is_the_old_one(
     whole.write(folder)
     assert Catalog.read(LocalStorage(folder)) == whole
     assert not (folder / DRAFT).exists()
+
+
+def test_a_catalog_that_is_replaced_while_it_is_read_is_the_new_one(folder: Path) -> None:
+    """Between dataset.json and the tables, a run publishes another catalog, whole."""
+    storage = LocalStorage(folder)
+    older = Catalog.read(storage)
+    older.name = "renamed"
+
+    class Replacing(LocalStorage):
+        def read(self, name: str) -> bytes:
+            data = super().read(name)
+            if older.errors == [] and name == HEADER:
+                older.errors = [FailedVideo("x.mp4", "open", "not a video")]
+                older.write(folder)
+            return data
+
+    assert Catalog.read(Replacing(folder)) == older
+    assert Catalog.read(storage) == older
 
 
 def first(change: Content) -> Callable[[list[Content]], object]:

@@ -20,6 +20,7 @@ from vclimb.pipeline.dataset.header import (
     HEADER,
     INSTANCES,
     VIDEOS,
+    Header,
     header_bytes,
     read_digested,
     read_header,
@@ -133,6 +134,16 @@ class Catalog:
             DatasetError: There is no catalog, it is damaged, or it has another format version.
         """
         header = read_header(storage)
+        while True:
+            try:
+                return cls._read(storage, header, with_errors)
+            except DatasetFileError:
+                before, header = header, read_header(storage)
+                if header == before:  # otherwise a run has replaced the catalog meanwhile
+                    raise
+
+    @classmethod
+    def _read(cls, storage: Storage, header: Header, with_errors: bool) -> Catalog:
         shards = {shard.number: ShardFiles(**shard.model_dump(exclude={"number"})) for shard in header.shards}
         catalog = cls(header.name, header.settings, header.ffmpeg, shards)
         names = (VIDEOS, INSTANCES, ERRORS) if with_errors else (VIDEOS, INSTANCES)
