@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,11 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.shard import MAX_MEMBER_BYTES, ShardWriter
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.sources import read_source
-from vclimb.pipeline.transcode import transcode
+from vclimb.pipeline.transcode import transcode, worker
 from vclimb.pipeline.transcode.executors.executor import OnVideo
 from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.ffmpeg import Finished, run_ffmpeg
+from vclimb.pipeline.transcode.probe import probe_video
 from vclimb.pipeline.transcode.target import WORK
 
 SHARD_BYTES = 12_000
@@ -120,6 +124,28 @@ def test_a_source_that_changes_while_it_is_transcoded_is_an_error(
     assert failures(out) == []
     assert StoredDataset.open(out).by_key["class1/v00"].n_frames == 20
     assert is_clean(out)
+
+
+@pytest.mark.parametrize(
+    ("lies", "words"),
+    [
+        ({"declared_seconds": math.inf}, "declared_seconds: input should be a finite number, not inf"),
+        ({"rate": Fraction(0)}, "rate: input should be greater than 0"),
+        ({"n_packets": 0}, "n_packets: input should be greater than or equal to 1, not 0"),
+    ],
+)
+def test_facts_that_no_plan_can_hold_are_an_error_of_the_video(
+    source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, lies: dict[str, Any], words: str
+) -> None:
+    """Else the plan that is written could not be read again."""
+    liar = source / "class0" / "v00.mp4"
+    monkeypatch.setattr(
+        worker, "probe_video", lambda path: replace(probe_video(path), **(lies if path == liar else {}))
+    )
+    prepare_table(read_source(source), out)
+    ((path, stage, reason),) = failures(out)
+    assert (path, stage) == ("class0/v00.mp4", "probe")
+    assert reason.startswith(f"claims what no video has: {words}")
 
 
 # Videos that no shard can hold

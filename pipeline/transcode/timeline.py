@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -209,7 +210,7 @@ def _declared_seconds(stream: av.VideoStream, container: av.container.InputConta
         end = container.duration / av.time_base
     else:
         return None
-    return end - start if end > start else None
+    return end - start if start < end < math.inf else None
 
 
 def _standard_rate(n_frames: int, duration_seconds: float) -> list[Fraction]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from dataclasses import asdict
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from vclimb.pipeline.errors import VideoError
 from vclimb.pipeline.system.parent import STOPPED
+from vclimb.pipeline.system.validation import first_problem
 from vclimb.pipeline.transcode.ffmpeg import kill_running
 from vclimb.pipeline.transcode.probe import Probe, probe_video
 
+_PROBE = TypeAdapter(Probe)
 WORKER_DATA_BYTES = 2 * 2**30
 """Memory that a worker may allocate. It bounds what a hostile file costs; an honest 4K source needs 300 MB."""
 
@@ -28,11 +33,13 @@ def _stop_at_once(_number: int, _frame: object) -> None:
 
 
 def probe_file(source: Path) -> Probe | VideoError:
-    """Probe one file. A file that can't be used gives its error."""
+    """Probe one file. A file that can't be used gives its error, and so does one whose facts no plan can hold."""
     try:
-        return probe_video(source)
+        return _PROBE.validate_python(asdict(probe_video(source)))
     except VideoError as error:
         return error
+    except ValidationError as error:
+        return VideoError("probe", f"claims what no video has: {first_problem(error)}")
     except Exception as error:
         return unforeseen("probe", error)
 
