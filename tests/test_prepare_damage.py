@@ -215,6 +215,13 @@ HOSTILE_RECORDS: dict[str, Callable[[Any], Any]] = {
     "another tar": lambda content: content["record"]["files"].update(tar="other-000000.tar"),
     "a digest": lambda content: content["record"]["files"].update(tar_sha256="x"),
     "a rate": lambda content: content["record"]["videos"][0].update(fps_fraction="0"),
+    "a place": lambda content: content["record"]["videos"][1].update(offset=0),
+    "another size": lambda content: content["record"]["videos"][0].update(bytes=10**6),
+    "another class": lambda content: content["record"]["instances"][0].update(label="other"),
+    "frames after the end": lambda content: content["record"]["instances"][0].update(end_frame=10**6),
+    "no files": lambda content: content["record"].update(files=None),
+    "a shard": lambda content: content["record"]["videos"][0].update(shard=2**31),
+    "half a character": lambda content: content["record"]["videos"][0].update(source="\ud800"),
     "another video": lambda content: content["record"]["videos"][0].update(key="class2/v00"),
 }
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from vclimb.pipeline.codecs.encoded import MAX_PIXELS
 from vclimb.pipeline.dataset.header import Header, StoredShard
 from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, FailedVideo, StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.system.validation import first_problem
 
 _VIDEOS = TypeAdapter(list[StoredVideo])
@@ -105,7 +106,7 @@ def check_videos(videos: list[StoredVideo], header: Header) -> None:
         stored = next(shards, None)
         if stored is None or stored.number != shard:
             raise ValueError(f"its videos are not in the order of the shards, at shard {shard}")
-        _check_members(members, stored, header.settings.codec)
+        check_members(members, stored, header.settings.codec)
         seen.update(video.key for video in members)
     if next(shards, None) is not None:
         raise ValueError("it has no videos of a shard that is listed")
@@ -121,7 +122,8 @@ def _by_shard(videos: list[StoredVideo]) -> Iterator[tuple[int, list[StoredVideo
             start = stop
 
 
-def _check_members(videos: list[StoredVideo], shard: StoredShard, codec: str) -> None:
+def check_members(videos: list[StoredVideo], shard: StoredShard | ShardFiles, codec: str) -> None:
+    """Compare the videos of a shard with it and one another. Raises a ValueError that names one that doesn't fit."""
     first_frame, end = 0, 0
     for video in videos:
         if video.codec != codec:

@@ -20,6 +20,7 @@ from vclimb.pipeline.dataset.frame_times import FrameTimes
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import ShardWriter, publish
+from vclimb.pipeline.dataset.tables import check_instances, check_members
 from vclimb.pipeline.sources.table import printable_path
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.transcode.jobs import ShardJob
@@ -169,7 +170,28 @@ def read_published(work: Path) -> list[PublishedShard]:
 
 def _read(path: Path) -> PublishedShard:
     published = read_work_file(path, _PUBLISHED, _CONSEQUENCE)
-    number, files = published.record.number, published.record.files
-    if path.name != f"{number:06d}.json" or (files is not None and not files.tar.endswith(f"-{number:06d}.tar")):
-        raise damaged_work_file(path, f"it is the record of shard {number}", _CONSEQUENCE)
+    try:
+        _check(published, path.stem)
+    except ValueError as error:
+        raise damaged_work_file(path, str(error), _CONSEQUENCE) from None
     return published
+
+
+def _check(published: PublishedShard, stem: str) -> None:
+    """Raise a ValueError where a record, which somebody else may have written, contradicts its name or itself."""
+    record, files = published.record, published.record.files
+    number = record.number
+    named = files is None or files.tar.endswith(f"-{number:06d}.tar")
+    if stem != f"{number:06d}" or not named or any(video.shard != number for video in record.videos):
+        raise ValueError(f"it is the record of shard {number}")
+    if len({video.key for video in record.videos}) < len(record.videos):
+        raise ValueError("two of its videos have the same key")
+    if files is not None:
+        check_members(record.videos, files, published.settings.codec)
+    elif record.videos:
+        raise ValueError("it has videos and no files")
+    check_instances(record.instances, record.videos)
+    try:
+        json.dumps(asdict(record), ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a surrogate pair, which is no text") from None
