@@ -6,7 +6,6 @@ pixels.
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar
 
 import imagecodecs
@@ -15,7 +14,7 @@ from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.codecs.codec import PictureCodec, Scale
 
 # The box of an AVIF file that says how large a picture is: ISO/IEC 23008-12, section 6.5.3.
-_AVIF_SIZE = re.compile(rb"\x00\x00\x00\x14ispe\x00{4}(.{4})(.{4})", re.DOTALL)
+_AVIF_SIZE = b"\0\0\0\x14ispe\0\0\0\0"
 
 
 class ImagecodecsCodec(PictureCodec):
@@ -48,10 +47,14 @@ class Avif(ImagecodecsCodec):
 
     def decode_picture(self, data: bytes, frame: Pixels) -> None:
         # libavif decodes a picture of any size before it looks at `out`.
-        for match in _AVIF_SIZE.finditer(data):
-            width, height = (int.from_bytes(number, "big") for number in match.groups())
-            if (height, width) != frame.shape[:2]:
-                raise ValueError(f"is {width}x{height}, not {frame.shape[1]}x{frame.shape[0]}")
+        height, width, _ = frame.shape
+        start = data.find(_AVIF_SIZE)
+        while start >= 0:
+            sides = data[start + len(_AVIF_SIZE) : start + len(_AVIF_SIZE) + 8]
+            if sides != width.to_bytes(4, "big") + height.to_bytes(4, "big"):
+                other = int.from_bytes(sides[:4], "big"), int.from_bytes(sides[4:], "big")
+                raise ValueError(f"is {other[0]}x{other[1]}, not {width}x{height}")
+            start = data.find(_AVIF_SIZE, start + 1)
         imagecodecs.avif_decode(data, numthreads=1, out=frame)
 
 
