@@ -41,9 +41,10 @@ def print_summary(result: vclimb.StudyResult) -> None:
         parts.append(f"{len(result.complete)} of them were before")
     out.print(f"[bold]{'; '.join(parts)}[/]")
     for title, failures in (("failed", result.failed), ("failed before", result.failed_before)):
-        for run_id, failure in failures.items():
+        for run_id, failure in list(failures.items())[:_SHOWN_RUNS]:
             log = plain(str(result.folder / "logs" / f"{run_id}.txt"))
-            out.print(f"[red]{title}[/]: {run_id}: {plain(failure.error)} (stderr: {log})")
+            out.print(f"[red]{title}[/]: {run_id}: {plain(failure.error[:_SHOWN_CHARACTERS])} (stderr: {log})")
+        _print_more(len(failures) - _SHOWN_RUNS, "runs")
     if result.failed or result.failed_before:
         out.print("try them again by --retry-failed")
     if result.unfinished:

@@ -14,6 +14,7 @@ import pytest
 from study_cases import SMALL, Page, made_study
 from typer.testing import CliRunner
 
+from vclimb.cli import study_table
 from vclimb.cli.main import app
 from vclimb.study.folder import StudyFolder
 from vclimb.study.report.results import read_results
@@ -216,3 +217,17 @@ def test_events_of_more_tasks_than_there_are_never_say_more_than_all(tmp_path: P
     assert EventTail(tmp_path / "events.jsonl").share_done() == 1.0
     os.mkfifo(tmp_path / "pipe.jsonl")
     assert EventTail(tmp_path / "pipe.jsonl").share_done() == 0.0
+
+
+def test_terminal_lists_the_first_of_many_failures_and_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_table, "_SHOWN_RUNS", 2)
+    folder = made_study(tmp_path / "study", SMALL)
+    for number in range(5):
+        folder.record_failure(f"{number:012x}", "no" * 5_000, 1, {"seed": number})
+    done = CliRunner(env={"COLUMNS": "2000"}).invoke(app, ["study", "report", str(folder.path)])
+    assert done.exit_code == 0, done.output
+    assert "5 failed" in done.output
+    assert "... and 3 runs more (--json lists all)" in done.output
+    assert "000000000001" in done.output
+    assert "000000000002" not in done.output
+    assert max(map(len, done.output.splitlines())) < 1500

@@ -37,7 +37,7 @@ def run_cells(
         folder.forget_failure(run_id)
     left = [cell for cell in cells if cell.run_id not in complete]
     skipped = [cell.run_id for cell in left if cell.run_id in failures and not retry_failed]
-    todo = [cell for cell in left if cell.run_id not in skipped]
+    todo = [cell for cell in left if cell.run_id not in failures or retry_failed]
     for cell in todo:
         with writable(folder.path):
             replace_file(folder.config(cell.run_id), _placed(cell.config, places).to_toml().encode())
