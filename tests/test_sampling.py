@@ -261,6 +261,7 @@ def test_the_dice_are_the_same_on_every_machine() -> None:
         "CROP_PLACE": 4,
         "FLIP": 5,
         "REPLACEMENT": 6,
+        "OWN_DRAWS": 7,
     }
 
 
