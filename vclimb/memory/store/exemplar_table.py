@@ -81,7 +81,7 @@ class ExemplarTable:
         wrong = {
             "start_frame": start < 0,
             "end_frame": end <= start,
-            "width": width < 1,
+            "width": (width < 1) | (width > MAX_PIXELS),
             "height": (height < 1) | (width * height > MAX_PIXELS),
             "frames": (n_frames < 1)
             | ((frames >= 0) != within).any(1)
