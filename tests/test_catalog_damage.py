@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +27,7 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.header import DRAFT, ERRORS, HEADER, INSTANCES, VIDEOS
 from vclimb.pipeline.dataset.rows import FailedVideo
 from vclimb.pipeline.dataset.storage import LocalStorage
-from vclimb.pipeline.errors import DatasetError, DatasetFileError
+from vclimb.pipeline.errors import DatasetError
 from vclimb.pipeline.transcode.verify import verify
 
 
@@ -154,6 +153,9 @@ ROWS = {
     "a side of no pixels": (VIDEOS, first({"width": 0}), "row 0.width"),
     "a huge picture": (VIDEOS, first({"width": 60_000, "height": 60_000}), "pixels"),
     "a rate that takes for ever": (VIDEOS, first({"fps_fraction": "1e999999999"}), "row 0.fps_fraction"),
+    "times of other frames": (VIDEOS, first({"frame_seconds": [0.0]}), "frame_seconds"),
+    "times that fall": (VIDEOS, lambda rows: rows[0].update(frame_seconds=[1.0, 0.0]), "frame_seconds"),
+    "a time that is no number": (VIDEOS, first({"frame_seconds": [float("nan")]}), "frame_seconds"),
     "a rate of zero": (VIDEOS, first({"fps_fraction": "0"}), "row 0.fps_fraction"),
     "a rate by zero": (VIDEOS, first({"fps_fraction": "1/0"}), "row 0.fps_fraction"),
     "two rates": (VIDEOS, first({"fps": 1.0}), "row 0: fps"),
@@ -237,73 +239,6 @@ def test_small_tables_that_claim_to_be_huge_are_refused_unread(
     monkeypatch.setattr("vclimb.pipeline.dataset.tables._ALWAYS_ALLOWED_BYTES", 2**16)
     monkeypatch.setattr(pq.ParquetFile, "read", lambda *_, **__: pytest.fail("it was read"))
     assert_refused(folder, VIDEOS, "it claims to hold")
-
-
-def _shard(change: Content) -> Callable[[Content], object]:
-    return lambda content: content["shards"][0].update(change)
-
-
-def _top(change: Content) -> Callable[[Content], object]:
-    return lambda content: content.update(change)
-
-
-HEADERS: dict[str, tuple[Callable[[Content], Any], str]] = {
-    "a tar in another folder": (_shard({"tar": "../secret/x.tar"}), "shards.0.tar"),
-    "a tar by its whole path": (_shard({"tar": "/etc/x.tar"}), "shards.0.tar"),
-    "a tar of another folder of Windows": (_shard({"tar": "..\\x.tar"}), "shards.0.tar"),
-    "a tar without a name": (_shard({"tar": ""}), "shards.0.tar"),
-    "a tar with a NUL": (_shard({"tar": "x\0.tar"}), "shards.0.tar"),
-    "a tar that is none": (_shard({"tar": "x.zip"}), "shards.0.tar"),
-    "a tar of no bytes": (_shard({"tar_bytes": 0}), "shards.0.tar_bytes"),
-    "a tar of half a byte": (_shard({"tar_bytes": 1.5}), "shards.0.tar_bytes"),
-    "a yes for a number": (_shard({"n_videos": True}), "shards.0.n_videos"),
-    "a number of 60 digits": (_shard({"number": 10**60}), "shards.0.number"),
-    "a negative shard": (_shard({"number": -1}), "shards.0.number"),
-    "a shard twice": (lambda content: content["shards"].append(content["shards"][0]), "listed twice"),
-    "no shards": (_top({"shards": []}), ""),
-    "shards that are no list": (_top({"shards": {"0": {}}}), "shards"),
-    "another number of videos": (_shard({"n_videos": 10**9}), ""),
-    "a name in another folder": (_top({"name": "../escaped"}), "name"),
-    "a field that nobody knows": (_top({"extra": 1}), "extra"),
-    "a field less": (lambda content: content.pop("totals"), "totals: field required"),
-    "an unknown codec": (lambda content: content["settings"].update(codec="av1"), "codec 'av1' is not known"),
-    "a rate that takes for ever": (lambda content: content["settings"].update(fps="9e999999999"), "settings.fps"),
-    "another setting": (lambda content: content["settings"].update(quality=7), "settings_sha256"),
-    "other classes": (_top({"classes": ["class0"]}), "its totals or classes"),
-    "other totals": (lambda content: content["totals"].update(frames=1), "its totals or classes"),
-    "a digest that is none": (lambda content: content["files"].update({VIDEOS: "x"}), "files.videos.parquet"),
-    "a file more": (lambda content: content["files"].update({"../x": "0" * 64}), "files.../x"),
-}
-
-
-@pytest.mark.parametrize(("change", "words"), HEADERS.values(), ids=HEADERS.keys())
-def test_headers_that_do_not_fit_are_refused(folder: Path, change: Callable[[Content], Any], words: str) -> None:
-    edit_header(folder, change)
-    with pytest.raises(DatasetFileError) as caught:
-        StoredDataset.open(folder)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-TEXTS = {
-    "nothing": b"",
-    "a list": b"[1]",
-    "deeply nested": b'{"a":' * 100_000,
-    "a number of 5,000 digits": b'{"format_version":' + b"1" * 5_000 + b"}",
-    "not UTF-8": b'{"format_version": 1, "name": "\xff"}',
-    "another version": b'{"format_version": 2}',
-    "a version that is true": b'{"format_version": true}',
-    "no digest": b'{"format_version": 1}',
-}
-
-
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
-def test_other_texts_for_a_header_are_refused(folder: Path, text: bytes) -> None:
-    (folder / HEADER).write_bytes(text)
-    with pytest.raises(DatasetError):
-        StoredDataset.open(folder)
-    with pytest.raises(DatasetError):
-        verify(folder, workers=1, progress=False)
 
 
 @pytest.mark.parametrize("line", [b"[]", b"{", b'{"path": 1, "stage": "", "reason": ""}', b"\xff", b'{"a":' * 10_000])
