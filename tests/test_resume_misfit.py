@@ -130,3 +130,13 @@ def test_flipped_bit_in_a_checkpoint_falls_back_to_the_one_before(
         metrics = train(config, run, resume=True)
     assert "its content has changed since it was written; trying the one before" in caplog.text
     assert comparable(metrics) == comparable(train(config, tmp_path / "undisturbed"))
+
+
+def test_kill_after_the_last_checkpoint_leaves_one_when_resumed(synth_shards: Path, tmp_path: Path) -> None:
+    config, run = tiny_config(synth_shards, "finetune", "scenario.tasks=2"), tmp_path / "run"
+    metrics = train(config, run)
+    (last,) = checkpoints(run / "checkpoints")
+    shutil.copy(last, last.with_name("checkpoint-000001.safetensors"))  # which the kill left no time to remove
+    (run / "metrics.json").unlink()
+    assert comparable(train(config, run, resume=True)) == comparable(metrics)
+    assert checkpoints(run / "checkpoints") == [last]

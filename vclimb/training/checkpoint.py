@@ -63,11 +63,15 @@ def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int = 2
         except OSError:
             draft.unlink(missing_ok=True)  # which gives a full disk its space back
             raise
-        for old in checkpoints(folder)[:-kept]:
-            old.unlink(missing_ok=True)
-        for stray in folder.glob("checkpoint-*.new"):
-            stray.unlink(missing_ok=True)
+    keep_newest(folder, kept)
     return path
+
+
+def keep_newest(folder: Path, kept: int) -> None:
+    """Remove all but the newest checkpoints of a run, and what a kill left half written."""
+    with writable(folder):
+        for old in [*checkpoints(folder)[:-kept], *folder.glob("checkpoint-*.new")]:
+            old.unlink(missing_ok=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -19,7 +19,14 @@ from vclimb.memory.replay import UpdateReport
 from vclimb.methods.method import TaskInfo
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.stream.clip_stream import ClipStream
-from vclimb.training.checkpoint import CheckpointError, newest_checkpoint, rng_state, save_checkpoint, set_rng_state
+from vclimb.training.checkpoint import (
+    CheckpointError,
+    keep_newest,
+    newest_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
 from vclimb.training.checks import check_settings
 from vclimb.training.evaluation import evaluate, forward_accuracies
 from vclimb.training.measurements import Measurements, memory_facts
@@ -196,7 +203,8 @@ class Trainer:
             return TaskState(TaskInfo(0, classes_per_task))
         with restoring(self._folder.checkpoints):
             state = self._restored(tree)
-        if state is None and run.processes.is_first:  # a kill may have come before they were written
+        if state is None and run.processes.is_first:  # a kill may have come before this was done
+            keep_newest(self._folder.checkpoints, 1)
             self._folder.write_metrics(self._measured.to_metrics(run))
         return state
 
