@@ -41,7 +41,7 @@ def test_front_holds_the_groups_that_no_smaller_memory_beats(study: Path) -> Non
 
 def test_best_of_a_budget_is_marked_once_over_all_panels(study: Path) -> None:
     layout = ReportLayout.from_runs(read_results(study).complete)
-    rows = cell_rows(layout)
+    rows = cell_rows(layout, ())
     assert len({row["panel"] for row in rows}) == 4
     for figure, choose in ((ACC, max), (BWF, min)):
         tops = [choose(layout.at_budget(b), key=lambda group: figure.spread(group).mean) for b in layout.budgets]
@@ -52,7 +52,7 @@ def test_best_of_a_budget_is_marked_once_over_all_panels(study: Path) -> None:
 
 def test_groups_of_one_budget_are_drawn_apart_within_their_budget(study: Path) -> None:
     layout = ReportLayout.from_runs(read_results(study).complete)
-    rows = cell_rows(layout)
+    rows = cell_rows(layout, ())
     places = {budget: [row["bytes"] for row in rows if row["budget"] == budget] for budget in layout.budgets}
     for row, group in zip(rows, layout.groups, strict=True):
         assert row["bytes"] == pytest.approx(group.bytes.mean, rel=0.3)
