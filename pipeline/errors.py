@@ -8,9 +8,24 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+_MAX_SHOWN = 2000  # characters of a message
+
 
 class VclimbError(Exception):
-    """Base of all errors that are explained to the user without a traceback."""
+    """Base of all errors that are explained to the user without a traceback.
+
+    The text is one line of bounded length, whatever files of others, or libraries, put into it: line breaks become
+    spaces, and the middle of a longer text is left out.
+    """
+
+    def __str__(self) -> str:
+        return _one_line(super().__str__())
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.splitlines()).rstrip()
+    n_cut, half = len(text) - _MAX_SHOWN, _MAX_SHOWN // 2
+    return text if n_cut <= 0 else f"{text[:half]} ... ({n_cut:,} characters left out) ... {text[-half:]}"
 
 
 class SourceError(VclimbError, ValueError):
@@ -62,7 +77,7 @@ class DatasetFileError(DatasetError):
         self.place, self.file, self.problem = place, file, problem
 
     def __str__(self) -> str:
-        return (
+        return _one_line(
             f"{self.file} of {self.place} is damaged: {self.problem}; "
             "restore it from a copy, or prepare the data set again"
         )
@@ -91,7 +106,7 @@ class VideoError(VclimbError, ValueError):
     stderr: str = ""
 
     def __str__(self) -> str:
-        return f"{self.stage}: {self.reason}"
+        return _one_line(f"{self.stage}: {self.reason}")
 
     def to_json(self) -> dict[str, str]:
         """The error as plain JSON values."""
