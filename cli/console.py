@@ -14,7 +14,7 @@ import signal
 import sys
 import unicodedata
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import typer
@@ -159,3 +159,8 @@ def new_grid(**first_column: Any) -> Table:
     grid.add_column(**first_column)
     grid.add_column()
     return grid
+
+
+def parts_text(parts: Mapping[str, int]) -> str:
+    """List the bytes of each part of a memory."""
+    return ", ".join(f"{plain(name)} {n_bytes:,}" for name, n_bytes in parts.items())

@@ -25,13 +25,15 @@ def show(
     memory: Annotated[str, typer.Argument(help="A memory, e.g. RUN/memory.zarr, or the folder of a run.")],
     png: Png = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all exemplars and name damaged ones; exit status 1 then.")
+        bool, typer.Option("--verify", help="Read all of it and name what is damaged; exit status 1 then.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
     """Show what a memory keeps and costs: in all, and class by class. It may be in use meanwhile."""
 
-    def work() -> tuple[vclimb.Memory, vclimb.SheetSummary | None, tuple[vclimb.Damage, ...] | None]:
+    def work() -> tuple[
+        vclimb.Memory, vclimb.SheetSummary | None, tuple[vclimb.Damage | vclimb.ArrayDamage, ...] | None
+    ]:
         opened = vclimb.Memory.open(memory)
         sheet = None if png is None else opened.sheet(png)
         return opened, sheet, opened.verify(progress=not as_json) if verify else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 import vclimb
-from vclimb.cli.console import new_grid, out, plain
+from vclimb.cli.console import new_grid, out, parts_text, plain
 
 _SHOWN_PROBLEMS = 50
 
@@ -17,6 +17,10 @@ def print_memory(memory: vclimb.Memory) -> None:
     grid = new_grid(style="dim")
     grid.add_row("payload", f"{usage.payload_bytes:,} bytes of encoded frames")
     grid.add_row("on disk", f"{memory.bytes_on_disk:,} bytes in {usage.n_files:,} files, which is what budgets count")
+    if len(usage.part_bytes) > 2:
+        grid.add_row("parts", parts_text(usage.part_bytes))
+    for name, array in sorted(memory.store.arrays.items()):
+        grid.add_row("array", f"{name}: {array.dtype}, {' x '.join(map(str, array.shape))}")
     with_folders = usage.files.allocated + usage.folders.allocated
     grid.add_row("allocated", f"{usage.files.allocated:,} bytes; {with_folders:,} with folders, as du counts")
     if usage.frames:
@@ -30,11 +34,11 @@ def print_memory(memory: vclimb.Memory) -> None:
         out.print(_class_table(memory), soft_wrap=False)
 
 
-def print_damage(memory: vclimb.Memory, damaged: tuple[vclimb.Damage, ...] | None) -> None:
+def print_damage(memory: vclimb.Memory, damaged: tuple[vclimb.Damage | vclimb.ArrayDamage, ...] | None) -> None:
     """Print what can't be read.
 
     Args:
-        damaged: Damaged exemplars; None where they were not looked for.
+        damaged: Damaged exemplars and arrays; None where they were not looked for.
     """
     usage = memory.usage
     if damaged is None:
@@ -47,9 +51,13 @@ def print_damage(memory: vclimb.Memory, damaged: tuple[vclimb.Damage, ...] | Non
     if (more := len(damaged) - _SHOWN_PROBLEMS) > 0:
         out.print(f"... and {more} more (--json lists all)")
     if damaged:
-        out.print(f"[red]{_count(len(damaged), 'exemplar')} damaged[/]; the others can be used all the same")
+        n_exemplars = sum(isinstance(damage, vclimb.Damage) for damage in damaged)
+        counts = [_count(n_exemplars, "exemplar")] if n_exemplars else []
+        counts += [f"{_count(n_files, 'file')} of arrays"] if (n_files := len(damaged) - n_exemplars) else []
+        out.print(f"[red]{' and '.join(counts)} damaged[/]; the others can be used all the same")
     else:
-        out.print(f"[green]clean[/]: {_count(usage.videos, 'exemplar')} read, all as they were written")
+        arrays = f" and {_count(len(memory.store.arrays), 'array')}" if memory.store.arrays else ""
+        out.print(f"[green]clean[/]: {_count(usage.videos, 'exemplar')}{arrays} read, all as they were written")
 
 
 def print_packed(memory: vclimb.Memory, packed: vclimb.PackSummary) -> None:

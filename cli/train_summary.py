@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 import vclimb
-from vclimb.cli.console import brief, new_table, out, plain, warn
+from vclimb.cli.console import brief, new_table, out, parts_text, plain, warn
 
 _SHOWN_TASKS = 50
 
@@ -41,11 +41,14 @@ def print_run(folder: Path, metrics: vclimb.RunMetrics) -> None:
     out.print(grid)
     _print_matrix(metrics)
     if (memory := metrics.memory) is not None:
-        out.print(
-            f"memory: {memory.videos:,} videos, {memory.frames:,} of their {memory.source_frames:,} frames "
+        videos = (
+            f"{memory.videos:,} videos, {memory.frames:,} of their {memory.source_frames:,} frames "
             f"as {plain(str(metrics.codec))}, "
-            f"{memory.bytes_on_disk:,} bytes on disk ({memory.bytes_per_frame or 0:,.0f} a frame)"
         )
+        per_frame = f" ({memory.bytes_per_frame or 0:,.0f} a frame)" if metrics.codec is not None else ""
+        out.print(f"memory: {videos if per_frame else ''}{memory.bytes_on_disk:,} bytes on disk{per_frame}")
+        if len(memory.parts) > 2:
+            out.print(f"bytes of its parts: {parts_text(memory.parts)}")
     parts = [f"{brief(name)} {value:.1f}" for name, value in sorted(metrics.seconds.items(), key=lambda kv: -kv[1])]
     out.print(f"time: {sum(metrics.seconds.values()):.1f} s ({', '.join(parts)}) on {brief(metrics.device)}")
     if skipped := sum(task.skipped_clips for task in metrics.tasks):
@@ -93,6 +96,9 @@ def print_plan(plan: vclimb.RunPlan) -> None:
         table.add_row(str(task.task + 1), str(task.classes), *(f"{count:,}" for count in counts), *sizes)
     out.print(table)
     out.print(f"{plan.steps:,} steps, {plan.training_clips:,} clips in all; nothing was trained")
+    last = plan.tasks[-1].memory
+    if last is not None and len(last.parts) > 2:
+        out.print(f"bytes of the last memory's parts: {parts_text(last.parts)}")
     if plan.bytes_from:
         out.print(f"[dim]{plain(plan.bytes_from)}[/]")
     if plan.warning:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from memory_cli_cases import explains, memory
 from memory_hostile_cases import (
@@ -141,8 +142,7 @@ def test_an_index_that_is_none(memory_path: Path, data: bytes, says: str) -> Non
 def test_any_change_of_the_index(memory_path: Path, tmp_path: Path) -> None:
     """80 changes of one value, with a right checksum."""
     with MemoryWriter.open(memory_path) as writer:
-        array = writer.root.require_group("statistics").create_array("mean_g2", shape=(4, 5), dtype="float32")
-        array[:] = 1.5
+        writer.keep({"statistics/mean": np.full((4, 5), 1.5, np.float32)})
         writer.commit({0: 1, 2: 0})
     whole, expected = index_of(memory_path), contents(MemoryStore.open(memory_path))
     refused = 0

@@ -71,7 +71,9 @@ def test_command_prints_videos_and_frames(dataset: StoredDataset) -> None:
 def test_classes_that_keep_nothing_take_no_bytes_of_a_plan(dataset: StoredDataset) -> None:
     table = {"data": str(dataset.folder), "scenario": {"tasks": 2}, "memory": {"budget": f"{ROOT_BYTES + 100}B"}}
     plan = plan_run(make_config(table))
-    assert [task.memory for task in plan.tasks] == [PlannedMemory(0, 0, ROOT_BYTES)] * 2
+    assert [task.memory for task in plan.tasks] == [
+        PlannedMemory(0, 0, ROOT_BYTES, {"exemplars": 0, "index": ROOT_BYTES})
+    ] * 2
 
 
 def test_a_budget_that_holds_no_memory_is_refused(dataset: StoredDataset) -> None:

@@ -9,14 +9,23 @@ import pytest
 import torch
 from training_cases import METHODS, REPLAYING, comparable, events_of, final_network, read_metrics, tiny_config
 
+import vclimb
 from vclimb.memory.store.reader import MemoryStore
+from vclimb.pipeline.errors import SettingsError
 from vclimb.training.checkpoint import checkpoints
+from vclimb.training.plan import PlannedMemory, plan_run
 from vclimb.training.run import train
 from vclimb.training.run_folder import RunFolder
+from vclimb.training.run_metrics import MemoryFacts
 
 # The released code of the other methods differs from the paper in temporal consistency alone.
 RUNS = [(method, "paper") for method in METHODS]
 RUNS += [(method, "released") for method in ("ewc", "mas", "lwf", "icarl", "bic")]
+
+
+def besides_exemplars(memory: MemoryFacts | PlannedMemory | None) -> dict[str, int]:
+    """Bytes of the parts that a method keeps besides exemplars."""
+    return {} if memory is None else {k: n for k, n in memory.parts.items() if k not in ("exemplars", "index")}
 
 
 @pytest.mark.parametrize(("method", "protocol"), RUNS)
@@ -46,7 +55,13 @@ def test_a_whole_run(method: str, protocol: str, synth_shards: Path, tmp_path: P
         "bic": {"bic"},
     }
     assert set(epochs[-1]["losses"]) == terms.get(method, {"classification"})
-    assert not (run / "memory.zarr").exists() or method in REPLAYING
+    assert (run / "memory.zarr").exists() == (method in (*REPLAYING, "ewc", "mas"))
+    for done, planned in zip(metrics.tasks, plan_run(config).tasks, strict=True):
+        assert besides_exemplars(done.memory) == besides_exemplars(planned.memory)
+    if metrics.memory is not None:
+        on_disk = sum(file.stat().st_size for file in (run / "memory.zarr").rglob("*") if file.is_file())
+        assert metrics.memory.bytes_on_disk == on_disk == sum(metrics.memory.parts.values())
+        assert vclimb.Memory.open(run).verify(progress=False) == ()
     if method in REPLAYING:
         assert [task.replay_exemplars for task in metrics.tasks] == [0, 8, 12]
         memory = MemoryStore.open(run / "memory.zarr")
@@ -94,3 +109,35 @@ def test_replay_of_any_codec(codec: str, synth_shards: Path, tmp_path: Path) -> 
     assert metrics.memory.bytes_on_disk == on_disk
     ahead = [event for event in events_of(tmp_path / "run") if event["event"] == "decoded_ahead"]
     assert len(ahead) == (2 if codec.startswith("h264") else 0)
+
+
+def test_what_a_method_keeps_has_to_fit_the_budget(synth_shards: Path, tmp_path: Path) -> None:
+    """EWC keeps twice the bytes of its network, which is known before it is trained."""
+    for config in (
+        tiny_config(synth_shards, "ewc", "memory.budget=100kB"),
+        tiny_config(synth_shards, "mas", "memory.budget=2985kB", "protocol=released"),
+    ):
+        for work in (lambda config=config: plan_run(config), lambda config=config: train(config, tmp_path / "run")):
+            says = r"^method (ewc|mas) keeps 2,98\d,\d+ bytes after task \d besides exemplars \(statistics .*$"
+            with pytest.raises(SettingsError, match=says):
+                work()
+    assert not (tmp_path / "run" / "memory.zarr").exists()
+    config = tiny_config(synth_shards, "ewc", "memory.budget=3MB", "scenario.tasks=2")
+    metrics = train(config, tmp_path / "fits")
+    assert metrics.memory is not None
+    assert 2_900_000 < metrics.memory.bytes_on_disk <= 3_000_000
+    assert (metrics.memory.videos, metrics.codec) == (0, None)
+    with pytest.raises(SettingsError, match=r"method lwf keeps no exemplars, and memory.budget is '3MB'; leave it out"):
+        plan_run(tiny_config(synth_shards, "lwf", "memory.budget=3MB"))
+    with pytest.raises(SettingsError, match=r"method ewc keeps no exemplars, and memory.budget is '9v'; leave it out"):
+        plan_run(tiny_config(synth_shards, "ewc", "memory.budget=9v"))
+
+
+def test_exemplars_get_what_the_bias_layers_leave(synth_shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(synth_shards, "bic", "memory.budget=40kB")
+    metrics = train(config, tmp_path / "run")
+    assert metrics.memory is not None
+    assert metrics.memory.bytes_on_disk <= 40_000
+    memory = vclimb.Memory.open(tmp_path / "run")
+    assert memory.array("parameters/bias").shape == (3, 2)
+    assert memory.array("parameters/bias")[:2].tolist() == [[1.0, 0.0]] * 2  # the paper corrects the newest task alone

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vclimb.memory.store.accounting import ClassUsage, MemoryUsage, open_and_measure
-from vclimb.memory.store.reader import Damage, MemoryStore
+from vclimb.memory.store.reader import ArrayDamage, Damage, MemoryStore
+from vclimb.memory.store.stored_array import AnyArray
 from vclimb.memory.store.stored_class import INDEX_FILE, MEMORY_NAME
 from vclimb.pipeline.dataset.contact_sheet import check_png, write_png
 from vclimb.pipeline.errors import SettingsError
@@ -106,8 +107,18 @@ class Memory:
             for rank in range(stored.n_exemplars):
                 yield self.store.exemplar(label, rank)
 
-    def verify(self, *, progress: bool | None = None) -> tuple[Damage, ...]:
-        """Read all exemplars, and list the damaged ones.
+    def array(self, name: str) -> AnyArray:
+        """Read an array that a method keeps besides exemplars, such as `statistics/importance`; `store.arrays` has all.
+
+        Raises:
+            DatasetError: the memory has no such array.
+            MemoryChangedError: the array was replaced since the memory was opened.
+            ArrayDamagedError: the stored bytes are damaged.
+        """
+        return self.store.array(name)
+
+    def verify(self, *, progress: bool | None = None) -> tuple[Damage | ArrayDamage, ...]:
+        """Read all exemplars and arrays, and list the damaged ones.
 
         Args:
             progress: Whether a progress bar is shown; None: where stderr is a terminal or in Jupyter.
@@ -117,7 +128,7 @@ class Memory:
         """
         with progress_bar("exemplars", progress) as bar:
             bar.add_task("reading", total=None, note="")
-            return tuple(self.store.verify())
+            return (*self.store.verify(), *self.store.verify_arrays())
 
     def sheet(self, path: Path | str) -> SheetSummary:
         """Draw a PNG with a row for each class: the frames that its first exemplars keep.
@@ -146,6 +157,7 @@ class Memory:
                 "frames": usage.frames,
                 "source_frames": usage.source_frames,
                 "payload_bytes": usage.payload_bytes,
+                "parts_bytes": usage.part_bytes,
                 "index_bytes": usage.index_bytes,
                 "apparent_bytes": usage.files.apparent,
                 "allocated_bytes": usage.files.allocated,
@@ -156,6 +168,10 @@ class Memory:
                 "every_frame_estimated_bytes": usage.every_frame_bytes,
             },
             "classes": [self._class_json(class_usage) for class_usage in usage.classes],
+            "arrays": [
+                {"name": name, "dtype": array.dtype, "shape": list(array.shape)}
+                for name, array in sorted(self.store.arrays.items())
+            ],
         }
 
     def _class_json(self, usage: ClassUsage) -> dict[str, Any]:

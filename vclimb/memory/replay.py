@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from vclimb.memory.settings import MemorySettings
 from vclimb.memory.store.accounting import MemoryUsage, measure
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.stored_array import AnyArray
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.codecs.exemplar import parse_codec
@@ -55,18 +56,21 @@ class ReplayMemory:
         new: Sequence[ClassInstances],
         seen: Sequence[int],
         on_exemplar: Callable[[], None] | None = None,
+        arrays: Mapping[str, AnyArray] | None = None,
     ) -> UpdateReport:
         """Add classes to the memory and shrink the others, so that the budget holds.
 
-        A budget in bytes counts the lengths of all files of the new memory. While an update is under way, its new
-        files lie beside the memory as it was.
+        A budget in bytes counts the lengths of all files of the new memory, so that exemplars get what the arrays
+        leave. While an update is under way, its new files lie beside the memory as it was.
 
         Args:
             new: The classes to add; those that the memory holds already are left (a run was killed after this step).
             seen: Label ids of all classes seen so far, the new ones included, in the order of their first appearance.
+            arrays: All that a method keeps besides exemplars, by part and name, such as `statistics/importance`.
 
         Raises:
-            SettingsError: a class isn't among those seen, or the memory was made with another codec.
+            SettingsError: the arrays alone exceed the budget, a class isn't among those seen, or the memory was made
+                with another codec.
             TargetError: the disk is full, or the like; the memory is as it was.
         """
         start_seconds = time.monotonic()
@@ -78,10 +82,12 @@ class ReplayMemory:
                 for instances in new
                 if instances.label not in before and len(instances.items)
             ]
+            writer.keep(arrays or {})
             trims = self.settings.rebalance and self.settings.budget.kind == "bytes"
             counts = self._stage(writer, encoders, seen, on_exemplar or (lambda: None), trims)
             if any(count > writer.trimmed_count(label) for label, count in counts.items()):
                 writer.rollback()
+                writer.keep(arrays or {})
                 counts = self._stage(writer, encoders, seen, lambda: None, False)
             memory = writer.commit(counts)
         empty = [label for label in seen if label not in memory.classes]
@@ -108,7 +114,7 @@ class ReplayMemory:
                 f"label id {min(missing)} is in {self.path} or is to be added, but not among the {len(seen)} classes "
                 "seen; is the memory of another run?"
             )
-        codec = str(parse_codec(self.settings.codec))
+        codec = str(parse_codec(self.settings.codec)) if memory.classes else ""
         for stored in memory.classes.values():
             if stored.encoding != codec:
                 raise SettingsError(

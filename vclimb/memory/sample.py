@@ -16,6 +16,7 @@ from vclimb.pipeline.errors import FrameDamagedError
 
 # Bytes besides the frames: of an empty memory, of the metadata of a class, and of an exemplar's row in the table.
 ROOT_BYTES, CLASS_BYTES, EXEMPLAR_BYTES = 450, 2500, 40
+CLASS_INDEX_BYTES = 1300  # of the metadata of a class, what lies in the index
 
 
 def spread_sample(instances: Sequence[StoredInstance], n_videos: int) -> list[StoredInstance]:

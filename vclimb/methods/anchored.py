@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 from vclimb.methods.anchor import Anchor, Parameters, quadratic_penalty
 from vclimb.methods.consistency import cross_entropy
 from vclimb.methods.importance import ImportanceSum
+from vclimb.methods.kept import KeptArrays, KeptShape, KeptShapes, NetworkSize
 from vclimb.methods.method import Method, MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
 from vclimb.model.clip_model import ClipModel
 
@@ -38,6 +39,12 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
     The released code numbers each task's training labels from 0, so that all tasks train the same few outputs. It grows
     the head before it computes importances, so that the new rows are anchored where they start, and the next task
     begins with the batch statistics of that pass.
+
+    One anchor is kept between tasks, of all earlier tasks together: the importance of each parameter that is trained
+    (`statistics/importance`) and its value (`parameters/anchor`), float32, in the order of `named_parameters()`. That
+    takes twice the bytes of the network. The released code keeps both of each task; one anchor with the same penalty
+    stands for them here. The batch statistics of the released pass take the place of the network's own, so that they
+    cost nothing; nothing is released after the last task, whose anchor is the one before.
     """
 
     _anchor: Anchor | None = None
@@ -90,6 +97,23 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
             importance = self.released_importance(following.train(), data)
             self._anchor = self.anchor(following, importance, self._anchor)
             self._buffers = {name: value for name, value in following.state_dict().items() if name not in importance}
+
+    def kept(self) -> KeptArrays:
+        if self._anchor is None:
+            return {}
+        return {
+            "statistics/importance": torch.cat([value.flatten() for value in self._anchor.importance.values()]),
+            "parameters/anchor": torch.cat([value.flatten() for value in self._anchor.values.values()]),
+        }
+
+    def kept_shapes(self, task: TaskInfo, network: NetworkSize) -> KeptShapes:
+        n_classes = task.n_classes
+        if self.differences.importance != "samples":
+            if len(task.classes_per_task) == 1:
+                return {}
+            n_classes = task.n_classes if task.following is None else task.following.n_classes
+        shape = KeptShape("float32", (network.n_trained(n_classes),))
+        return {"statistics/importance": shape, "parameters/anchor": shape}
 
     def state_dict(self) -> dict[str, Any]:
         anchor = None if self._anchor is None else vars(self._anchor)

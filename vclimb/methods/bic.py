@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vclimb.methods.bias import BiasCorrection, Correct, Split, hold_out, released_hold_out, released_step
 from vclimb.methods.distillation import TEMPERATURE, bic_loss, lwf_targets
+from vclimb.methods.kept import KeptArrays, KeptShape, KeptShapes, NetworkSize
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, TaskData, TaskInfo, Terms
 from vclimb.methods.old_model import DistillingMethod
 from vclimb.model.clip_model import ClipModel
@@ -43,6 +44,9 @@ class BiC(DistillingMethod[BiCConfig]):
     too, by the scales and offsets of all tasks, and its stage 2 is as many epochs of training as stage 1 has: augmented
     clips in batches, with temporal consistency where it is on, the last batch dropped, steps of plain SGD. Where the
     hold-out is smaller than a batch, stage 2 takes no step, and nothing is corrected.
+
+    The scale and the offset of each task so far are kept between tasks (`parameters/bias`, float32, a row for each
+    task). The old model is a copy of the network that a task begins with, and costs nothing.
     """
 
     name = "bic"
@@ -102,6 +106,12 @@ class BiC(DistillingMethod[BiCConfig]):
         if self.differences.bic_hold_out == "last":
             return released_hold_out(data.labels, self.config.hold_out)
         return hold_out(data.labels, data.names, task.n_old, self.config.hold_out, data.seed)
+
+    def kept(self) -> KeptArrays:
+        return {"parameters/bias": torch.tensor([self._correction.scales, self._correction.offsets]).T.contiguous()}
+
+    def kept_shapes(self, task: TaskInfo, network: NetworkSize) -> KeptShapes:
+        return {"parameters/bias": KeptShape("float32", (task.number + 1, 2))}
 
     def state_dict(self) -> dict[str, Any]:
         corrections = {"correction": self._correction, "old_correction": self._old_correction}

@@ -28,7 +28,9 @@ class ICaRLConfig(MethodConfig):
 class ICaRL(DistillingMethod[ICaRLConfig]):
     """A sigmoid for each class: new classes learn their labels, old classes learn the old model's outputs.
 
-    The released code replaces the first part by a softmax cross-entropy over all classes.
+    The released code replaces the first part by a softmax cross-entropy over all classes. Nothing is kept between tasks
+    besides exemplars: the old model is a copy of the network that a task begins with, and class means are computed from
+    the exemplars.
     """
 
     name = "icarl"

@@ -37,6 +37,7 @@ class LwF(DistillingMethod[LwFConfig]):
 
     The paper has one output layer for each task, so its classification loss is a softmax over the new classes alone.
     The released code has a softmax over all classes, and its distillation has no gradient (`lwf_distillation`).
+    Nothing is kept between tasks: the old model is a copy of the network that a task begins with.
     """
 
     name = "lwf"

@@ -23,6 +23,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from vclimb.methods.consistency import Classification, cross_entropy, temporal_consistency
+from vclimb.methods.kept import KeptArrays, KeptShapes, NetworkSize
 from vclimb.model.clip_model import ClipModel
 from vclimb.model.inference import Outputs
 from vclimb.pipeline.arrays import Indices
@@ -239,8 +240,23 @@ class Method(Generic[ConfigT_co]):
         """Convert the head's logits (N, C) to the scores (N, C) of the linear classifier."""
         return logits
 
+    def kept(self) -> KeptArrays:
+        """Return what the method keeps for later tasks besides exemplars, after `end_task`: it counts in the budget.
+
+        It is what exists only because of earlier tasks. A teacher that is copied from the network when a task begins
+        costs nothing, and neither do targets that are computed before the task.
+        """
+        return {}
+
+    def kept_shapes(self, task: TaskInfo, network: NetworkSize) -> KeptShapes:
+        """Declare what `kept` will return after a task, before anything is trained."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the method's memory of earlier tasks, as a tree of tensors and plain values for a checkpoint."""
+        """Return the method's state, as a tree of tensors and plain values for a checkpoint.
+
+        Checkpoints are for going on after a stop, and don't count in the budget.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:

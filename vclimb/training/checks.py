@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.sample import least_memory_bytes
 from vclimb.memory.settings import MemorySettings
@@ -59,6 +60,9 @@ def check_memory(settings: MemorySettings, dataset: StoredDataset) -> None:
 
 def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, world_size: int) -> None:
     """Refuse settings that don't fit together, where `world_size` processes share a batch, by a SettingsError."""
+    from vclimb.methods.method import TaskInfo  # loads torch, which the method has loaded
+    from vclimb.training.ledger import check_kept, kept_bytes
+
     if config.training.batch_size % world_size:
         raise SettingsError(
             f"training.batch_size {config.training.batch_size} can't be shared by {world_size} processes; allowed: "
@@ -68,11 +72,16 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
         raise SettingsError(
             f"method {method.name} replays, and memory.budget is none; give it a memory, such as --budget 2020v or 64MB"
         )
+    classes_per_task = tuple(len(task.classes) for task in scenario)
+    budget = MemoryBudget.parse(config.memory.budget)
     if not method.replays and config.memory.budget != "none":
-        raise SettingsError(
-            f"method {method.name} keeps no memory, and memory.budget is {config.memory.budget!r}; leave it out, or "
-            "take a method that replays (`vclimb train --help` describes them)"
-        )
+        keeps = budget.kind == "bytes" and kept_bytes(method, TaskInfo(0, classes_per_task), config.model)
+        if not keeps:
+            raise SettingsError(
+                f"method {method.name} keeps no exemplars, and memory.budget is {config.memory.budget!r}; leave it "
+                "out, or take a method that replays (`vclimb train --help` describes them)"
+            )
+    check_kept(method, budget, classes_per_task, config.model)
     NETWORKS.find(config.model.network).check(config.model)
     method.check(scenario)
     has_validation = scenario.evaluation_split == "test" and scenario.count("val")

@@ -147,4 +147,5 @@ def memory_facts(usage: MemoryUsage) -> MemoryFacts:
         allocated_bytes=usage.files.allocated,
         bytes_per_frame=usage.bytes_per_frame,
         source_frames=usage.source_frames,
+        parts=usage.part_bytes,
     )

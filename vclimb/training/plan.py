@@ -7,15 +7,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vclimb.memory.choice.frames import parse_frame_choice
-from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame, spread_sample
+from vclimb.memory.sample import (
+    CLASS_BYTES,
+    CLASS_INDEX_BYTES,
+    EXEMPLAR_BYTES,
+    ROOT_BYTES,
+    bytes_per_frame,
+    spread_sample,
+)
 from vclimb.memory.settings import MemorySettings
-from vclimb.methods.method import Method
+from vclimb.memory.store.index_nodes import EXEMPLARS, INDEX
+from vclimb.methods.method import Method, TaskInfo
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.scenario import MatchedScenario, MatchedTask
 from vclimb.settings import Table
 from vclimb.training.checks import blur_warning, check_settings
 from vclimb.training.config import RunConfig
+from vclimb.training.ledger import KeptBytes, kept_bytes
 from vclimb.training.run import make_method
 from vclimb.training.scenarios import MatchedScenarios
 
@@ -24,11 +33,19 @@ _SAMPLE_VIDEOS = 12
 
 @dataclass(frozen=True)
 class PlannedMemory:
-    """Expected replay memory after a task; `bytes` is an estimate of those on disk."""
+    """Expected memory after a task.
+
+    Attributes:
+        videos: Number of exemplars.
+        frames: Number of frames of the exemplars.
+        bytes: Estimate of the bytes on disk: the sum of `parts`.
+        parts: Part -> bytes: exact for what the method keeps besides exemplars.
+    """
 
     videos: int
     frames: int
     bytes: int
+    parts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,7 @@ class PlannedTask:
         classes: Number of classes.
         replay_exemplars: Number of exemplars that are trained on.
         clips: Number of training clips, summed over epochs.
-        memory: Expected memory after the task; None for a method without memory.
+        memory: Expected memory after the task; None for a method that keeps nothing.
     """
 
     task: int
@@ -118,7 +135,9 @@ class RunPlanner:
         memory = self._empty_memory(config, method, matched) if method.replays else None
         scenario = matched.scenario
         tasks = []
+        classes_per_task = tuple(len(task.classes) for task in matched.tasks)
         for number, task in enumerate(matched.tasks):
+            kept = kept_bytes(method, TaskInfo(number, classes_per_task), config.model)
             seen = matched.tasks[: number + 1]
             n_instances = sum(len(part.train) for part in (seen if method.all_data else [task]))
             n_replayed = 0 if memory is None else memory.n_exemplars
@@ -133,7 +152,7 @@ class RunPlanner:
                     replay_exemplars=n_replayed,
                     steps=n_epochs * n_batches,
                     clips=n_epochs * min(n_items, n_batches * config.training.batch_size),
-                    memory=None if memory is None else memory.after(task),
+                    memory=memory.after(task, kept) if memory is not None else _without_exemplars(kept),
                     evaluation_instances=sum(len(part.split(scenario.evaluation_split)) for part in seen),
                 )
             )
@@ -171,6 +190,15 @@ def steps_of_epoch(config: RunConfig, n_items: int) -> int:
     return n_items // config.training.batch_size if drops else -(-n_items // config.training.batch_size)
 
 
+def _without_exemplars(kept: KeptBytes) -> PlannedMemory | None:
+    return _planned(0, 0, 0, kept) if kept else None
+
+
+def _planned(videos: int, frames: int, exemplar_bytes: int, kept: KeptBytes) -> PlannedMemory:
+    parts = {EXEMPLARS: exemplar_bytes, **kept, INDEX: ROOT_BYTES + kept.get(INDEX, 0)}
+    return PlannedMemory(videos, frames, sum(parts.values()), parts)
+
+
 class _ExpectedMemory:
     """What a replay memory is expected to hold after each task. `origin` describes how frames were measured."""
 
@@ -186,21 +214,23 @@ class _ExpectedMemory:
     def n_exemplars(self) -> int:
         return sum(map(len, self._kept))
 
-    def after(self, task: MatchedTask) -> PlannedMemory:
-        """Add the classes of a task, and shrink all classes to the budget."""
+    def after(self, task: MatchedTask, kept: KeptBytes) -> PlannedMemory:
+        """Add the classes of a task, and shrink all classes to what the budget leaves beside what the method keeps."""
         chosen: dict[str, list[int]] = {name: [] for name in task.classes}
         for instance in task.train:
             chosen[instance.label].append(self._choice.n_chosen(instance.end_frame - instance.start_frame))
         self._kept += chosen.values()
-        counts = self._counts()
+        counts = self._counts(ROOT_BYTES + sum(kept.values()))
         self._kept = [frames[:count] for frames, count in zip(self._kept, counts, strict=True)]
         n_frames = sum(map(sum, self._kept))
-        n_bytes = ROOT_BYTES + sum(count > 0 for count in counts) * CLASS_BYTES
+        n_classes = sum(count > 0 for count in counts)
+        n_bytes = n_classes * (CLASS_BYTES - CLASS_INDEX_BYTES)
         n_bytes += sum(counts) * EXEMPLAR_BYTES + int(n_frames * self.bytes_per_frame)
-        return PlannedMemory(sum(counts), n_frames, n_bytes)
+        index = kept.get(INDEX, 0) + n_classes * CLASS_INDEX_BYTES
+        return _planned(sum(counts), n_frames, n_bytes, {**kept, INDEX: index})
 
-    def _counts(self) -> list[int]:
-        """Compute the number of exemplars of each class that the budget is expected to hold."""
+    def _counts(self, other_bytes: int) -> list[int]:
+        """Compute the number of exemplars of each class that the budget is expected to hold beside other bytes."""
         budget, rebalance, remainder = self._settings.budget, self._settings.rebalance, self._settings.remainder
         if budget.kind in ("none", "all"):
             return [0 if budget.kind == "none" else len(frames) for frames in self._kept]
@@ -208,7 +238,7 @@ class _ExpectedMemory:
             costs = [[int(n * self.bytes_per_frame) + EXEMPLAR_BYTES for n in frames] for frames in self._kept]
             class_bytes = [CLASS_BYTES] * len(costs)
             return budget.kept(
-                costs, root_bytes=ROOT_BYTES, class_bytes=class_bytes, rebalance=rebalance, remainder=remainder
+                costs, root_bytes=other_bytes, class_bytes=class_bytes, rebalance=rebalance, remainder=remainder
             )
         costs = [[budget.cost(n, 1) for n in frames] for frames in self._kept]
         return budget.kept(costs, multiple=self._settings.share_multiple, rebalance=rebalance, remainder=remainder)

@@ -50,7 +50,7 @@ class TaskState:
 
 @dataclass
 class RunContext:
-    """What the parts of a run share. Methods that don't replay leave `memory` unused."""
+    """What the parts of a run share. Methods that keep nothing leave `memory` unused."""
 
     config: RunConfig
     data: RunData

@@ -24,6 +24,7 @@ Ratio = Annotated[float, Field(ge=0, le=1e15)] | None
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Text = Annotated[str, Field(max_length=10_000)]
+Parts = Annotated[Mapping[Text, Count], Field(max_length=10)]
 Phases = Annotated[Mapping[Text, Seconds], Field(max_length=100)]
 
 # A matrix of confusion of 5,000 classes is smaller.
@@ -35,7 +36,7 @@ _FIRST = ("complete", "vclimb_version", "dataset", "scenario", "method", "protoc
 
 @dataclass(frozen=True)
 class MemoryFacts:
-    """Size of a replay memory.
+    """Size of a memory: of the exemplars, and of what a method keeps besides.
 
     Attributes:
         videos: Number of exemplars.
@@ -43,8 +44,10 @@ class MemoryFacts:
         payload_bytes: Bytes of the encoded frames alone.
         bytes_on_disk: Lengths of all files, in bytes; a budget in bytes limits this figure.
         allocated_bytes: Disk blocks of all files, in bytes.
-        bytes_per_frame: `bytes_on_disk` for each frame kept; None in an empty memory.
+        bytes_per_frame: Bytes on disk of exemplars and index for each frame kept; 0 where no frame is kept.
         source_frames: Number of frames of the instances that exemplars were made from.
+        parts: Part -> bytes on disk: `exemplars`; `statistics`, `parameters` and `logits` where the method keeps any;
+            and `index`, which belongs to no part. Together they are `bytes_on_disk`.
     """
 
     videos: Count
@@ -54,6 +57,11 @@ class MemoryFacts:
     allocated_bytes: Count
     bytes_per_frame: Ratio
     source_frames: Count
+    parts: Parts
+
+    def __post_init__(self) -> None:
+        n_bytes = sum(self.parts.values())
+        _require(n_bytes == self.bytes_on_disk, "parts", f"{n_bytes} bytes", f"{self.bytes_on_disk}, as bytes_on_disk")
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class TaskRecord:
         replay_exemplars: Number of exemplars that were trained on.
         selected_epoch: Epoch whose network was kept, from 0; None: the last.
         skipped_clips: Number of clips that were replaced, since their bytes are damaged.
-        memory: Size of the memory after the task; None for a method without memory.
+        memory: Size of the memory after the task; None for a method that keeps nothing.
         seconds: Phase -> wall time.
         loader_wait_share: Share of the training time spent waiting for clips.
         gpu_idle_share: Share of the training time in which the GPU had no step to compute; None without a GPU.
@@ -171,8 +179,8 @@ class RunMetrics(Accuracies):
         forward_transfer: Forward transfer, where it was measured.
         accuracy_per_class: Class -> accuracy after the last task that has ended.
         confusion: Number of test clips of each class (row) that were predicted as each class (column).
-        memory: Size of the replay memory; None for a method without memory.
-        codec: Encoding of exemplars, such as `copy` or `h264:24`; None for a method without memory.
+        memory: Size of the memory; None for a method that keeps nothing between tasks.
+        codec: Encoding of exemplars, such as `copy` or `h264:24`; None for a method that keeps none.
         seconds: Phase -> wall time, summed over tasks.
         classifiers: Classifier -> accuracies.
         tasks: Record of each task that has ended.
@@ -253,7 +261,7 @@ def _require(is_so: bool, field: str, found: str, needed: str) -> None:
 @dataclass(frozen=True)
 class _Header:
     format: Literal["vclimb-metrics"] = "vclimb-metrics"
-    format_version: Literal[2] = 2
+    format_version: Literal[3] = 3
 
 
 _HEADER = TypeAdapter(_Header)

@@ -134,13 +134,16 @@ class Trainer:
             run.method.end_task(info, run.learner.model, data)
 
     def _update_memory(self, state: TaskState, items: TrainingItems) -> UpdateReport | None:
-        """Add the task's classes to the memory; None for a method without memory."""
+        """Add the task's classes to the memory, and what the method keeps besides; None where it keeps nothing."""
         run, info = self._run, state.info
-        if not run.method.replays:
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in run.method.kept().items()}
+        replays = run.method.replays
+        if not replays and not arrays and not run.memory.path.exists():
             return None
         with self._phase(state, "memory"):
-            candidates = items.candidates(range(info.n_old, info.n_classes), run.data.scenario.classes)
-            if run.memory.settings.needs_features:
+            new, seen = (range(info.n_old, info.n_classes), range(info.n_classes)) if replays else (range(0), range(0))
+            candidates = items.candidates(new, run.data.scenario.classes)
+            if replays and run.memory.settings.needs_features:
                 on_clips = run.progress("features", len(items.new.items))
                 outputs = run.predictor.readable_outputs(run.learner.model, items.new, on_clips)
                 features = outputs.features.numpy()
@@ -152,7 +155,7 @@ class Trainer:
             error: VclimbError | None = None
             if run.processes.is_first:
                 try:
-                    report = run.memory.update(items.new, candidates, range(info.n_classes), run.stop.check)
+                    report = run.memory.update(items.new, candidates, seen, run.stop.check, arrays)
                 except VclimbError as failure:
                     error = failure
             report, error = run.processes.broadcast((report, error))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
+from vclimb.memory.store.index_nodes import EXEMPLARS, INDEX, PARTS
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.stored_class import StoredClass
 
@@ -83,13 +84,21 @@ class MemoryUsage:
 
     @property
     def index_bytes(self) -> int:
-        """Apparent bytes of the files that belong to no class: the index, and what a writer is staging."""
-        return self.files.apparent - sum(usage.files.apparent for usage in self.classes)
+        """Apparent bytes of the files of exemplars and index that belong to no class."""
+        of_classes = sum(usage.files.apparent for usage in self.classes)
+        return self.part_bytes[INDEX] + self.part_bytes.get(EXEMPLARS, 0) - of_classes
+
+    @property
+    def part_bytes(self) -> dict[str, int]:
+        """Apparent bytes of the files of each part, and of the `index`; together they are `files.apparent`."""
+        parts = {name: self.parts[name].apparent for name in PARTS if name in self.parts}
+        return {**parts, INDEX: self.files.apparent - sum(parts.values())}
 
     @property
     def bytes_per_frame(self) -> float:
-        """Apparent bytes of all files for each frame kept; 0 for a memory without frames."""
-        return self.files.apparent / self.frames if self.frames else 0.0
+        """Apparent bytes of exemplars and index for each frame kept; 0 for a memory without frames."""
+        parts = self.part_bytes
+        return (parts.get(EXEMPLARS, 0) + parts[INDEX]) / self.frames if self.frames else 0.0
 
     @property
     def every_frame_bytes(self) -> int:

@@ -19,3 +19,7 @@ class MemoryEmptyError(VclimbError, ValueError):
 
 class ExemplarDamagedError(FrameDamagedError):
     """The stored bytes of an exemplar are missing or damaged. The message names class, rank, key and file."""
+
+
+class ArrayDamagedError(VclimbError, ValueError):
+    """The stored bytes of an array are missing or damaged. The message names array and file."""

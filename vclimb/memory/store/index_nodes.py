@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from math import prod
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -19,6 +18,8 @@ from vclimb.memory.store.stored_class import ZSTD_LEVEL, ChunkedRows, StoredClas
 EXEMPLARS = "exemplars"
 PARTS = (EXEMPLARS, "statistics", "parameters", "logits")
 """Groups that a memory may have. Exemplars are the part that is always there."""
+INDEX = "index"
+"""Name, among the bytes of parts, of those that belong to no part: of the metadata of the root group."""
 
 FRAMES, TABLE = "frames", "table"
 CLASS_FOLDER = re.compile(r"c(\d{4,10})g(\d{1,16})", re.ASCII)
@@ -168,7 +169,7 @@ def parse_json(data: bytes) -> dict[str, Any]:
 
 def check_index(document: Any, where: str) -> Index:
     """Read the index itself; `stored_classes` reads its nodes. Errors are MemoryStoreErrors."""
-    return _parsed(Index, document, where, "")
+    return parsed(Index, document, where, "")
 
 
 def refused(where: str, what: str) -> MemoryStoreError:
@@ -177,7 +178,7 @@ def refused(where: str, what: str) -> MemoryStoreError:
 
 
 def stored_classes(nodes: Mapping[str, Node], generation: int, where: str) -> dict[int, StoredClass]:
-    """Collect the classes of a memory, by label id, from the metadata of its nodes.
+    """Collect the classes of a memory, by label id, from the metadata of its nodes, and check the places of all nodes.
 
     Args:
         generation: Generation of the memory that the nodes are part of.
@@ -190,7 +191,7 @@ def stored_classes(nodes: Mapping[str, Node], generation: int, where: str) -> di
     n_chunks = 0
     if nodes.get(EXEMPLARS, {}).get("node_type") != "group":
         raise refused(where, f"group {EXEMPLARS!r} is missing")
-    for place, node in nodes.items():
+    for place in nodes:
         parent, _, name = place.rpartition("/")
         is_in_group = not parent or nodes.get(parent, {}).get("node_type") == "group"
         if not _PLACE.fullmatch(place) or place.split("/")[0] not in PARTS or not is_in_group:
@@ -201,16 +202,10 @@ def stored_classes(nodes: Mapping[str, Node], generation: int, where: str) -> di
                 raise refused(where, f"{place}: label id {stored.label} or class {stored.name!r} is there twice")
             classes[stored.label] = stored
             n_chunks += len(stored.frames.files)
-        elif place.startswith(f"{EXEMPLARS}/"):
-            if not CLASS_FOLDER.fullmatch(parent.rpartition("/")[2]) or name not in (FRAMES, TABLE):
-                raise refused(where, f"{place!r} is no place of a class")
-        elif node.get("node_type") == "array":
-            array = _parsed(ArrayNode, node, where, place)
-            if len(array.shape) != len(array.chunk_grid.configuration.chunk_shape):
-                raise refused(where, f"{place}: shape {array.shape} and chunk_shape have different lengths")
-            n_chunks += prod(array.grid)
-        else:
-            _parsed(GroupNode, node, where, place)
+        elif place.startswith(f"{EXEMPLARS}/") and not (
+            CLASS_FOLDER.fullmatch(parent.rpartition("/")[2]) and name in (FRAMES, TABLE)
+        ):
+            raise refused(where, f"{place!r} is no place of a class")
         if n_chunks > MAX_CHUNKS:
             raise refused(where, f"{place}: the arrays have more than {MAX_CHUNKS} chunks")
     if sum(stored.n_exemplars for stored in classes.values()) > MAX_EXEMPLARS:
@@ -221,7 +216,7 @@ def stored_classes(nodes: Mapping[str, Node], generation: int, where: str) -> di
 def stored_class(folder: str, nodes: Mapping[str, Node], generation: int, where: str) -> StoredClass:
     """Read a class from the metadata of its nodes; see `stored_classes`."""
     numbers = CLASS_FOLDER.fullmatch(folder.rpartition("/")[2])
-    attributes = _parsed(_ClassNode, nodes[folder], where, folder).attributes
+    attributes = parsed(_ClassNode, nodes[folder], where, folder).attributes
     if numbers is None or int(numbers[1]) != attributes.label or int(numbers[2]) > generation:
         raise refused(
             where, f"{folder}: attributes.label is {attributes.label} and the generation {generation}; its name differs"
@@ -229,8 +224,8 @@ def stored_class(folder: str, nodes: Mapping[str, Node], generation: int, where:
     places = f"{folder}/{FRAMES}", f"{folder}/{TABLE}"
     if missing := [place for place in places if place not in nodes]:
         raise refused(where, f"{missing[0]} is missing")
-    frames = _parsed(_FramesNode, nodes[places[0]], where, places[0])
-    table = _parsed(_TableNode, nodes[places[1]], where, places[1])
+    frames = parsed(_FramesNode, nodes[places[0]], where, places[0])
+    table = parsed(_TableNode, nodes[places[1]], where, places[1])
     for place, rows, most_rows in ((places[0], frames, 1), (places[1], table, TABLE_CHUNK_ROWS)):
         chunk, (n_rows, row_bytes) = rows.chunk_grid.configuration.chunk_shape, rows.shape
         if json.dumps(rows.codecs) != json.dumps(_ROW_CODECS):  # 1 and true are equal
@@ -278,7 +273,7 @@ def _row_bytes(fields: list[list[Any]]) -> int | None:
     return None
 
 
-def _parsed(kind: type[ModelT], node: Any, where: str, place: str) -> ModelT:
+def parsed(kind: type[ModelT], node: Any, where: str, place: str) -> ModelT:
     """Read a node as a model; the error names the field and the value."""
     try:
         return kind.model_validate(node)

@@ -2,7 +2,9 @@
 
     memory.zarr/
       zarr.json             the index: format version, generation, checksum, and the metadata of all nodes
-      exemplars/            a part of the memory; other parts lie beside it
+      statistics/, parameters/, logits/   parts beside the exemplars, where a method keeps any
+        importance-g3/      array `statistics/importance`, written in generation 3; chunks are not compressed
+      exemplars/            the part that is always there
         c0007g3/            class of label id 7, written in generation 3
           zarr.json         attributes: label id, class name, encoding, codec
           frames/c.0.0 ..   uint8 (n, longest), one chunk and so one file for each exemplar, in the order of rank
@@ -24,9 +26,11 @@ from typing import Any
 
 import google_crc32c
 
+from vclimb.memory.store.array_nodes import stored_arrays
 from vclimb.memory.store.errors import MemoryStoreError
 from vclimb.memory.store.index_nodes import Node, check_index, parse_json, refused, stored_classes
 from vclimb.memory.store.regular_file import IrregularFileError, read_regular
+from vclimb.memory.store.stored_array import StoredArray
 from vclimb.memory.store.stored_class import INDEX_FILE, StoredClass
 
 FORMAT = "vclimb memory"
@@ -42,11 +46,13 @@ class MemoryIndex:
         generation: Number of the update that made this generation.
         nodes: Place within the memory -> metadata, of all nodes but the root.
         classes: Label id -> class.
+        arrays: Part and name, such as `statistics/importance` -> array beside the exemplars.
     """
 
     generation: int
     nodes: Mapping[str, Node]
     classes: dict[int, StoredClass]
+    arrays: dict[str, StoredArray]
 
 
 def read_index(path: Path) -> MemoryIndex:
@@ -84,7 +90,8 @@ def read_index(path: Path) -> MemoryIndex:
         raise refused(str(where), "it is damaged, or was changed by another program: it doesn't fit its checksum")
     index = check_index(document, str(where))
     nodes, generation = index.consolidated_metadata.metadata, index.attributes.generation
-    return MemoryIndex(generation, nodes, stored_classes(nodes, generation, str(where)))
+    classes = stored_classes(nodes, generation, str(where))
+    return MemoryIndex(generation, nodes, classes, stored_arrays(nodes, generation, str(where)))
 
 
 def checksum(document: Mapping[str, Any]) -> str:

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
+from vclimb.memory.store.errors import ArrayDamagedError, ExemplarDamagedError, MemoryChangedError
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.exemplar_table import ExemplarTable
-from vclimb.memory.store.memory_index import read_index
+from vclimb.memory.store.memory_index import MemoryIndex, read_index
+from vclimb.memory.store.stored_array import AnyArray, StoredArray
 from vclimb.memory.store.stored_class import ChunkDamagedError, ChunkedRows, StoredClass
 from vclimb.pipeline.errors import DatasetError
 
@@ -51,21 +52,45 @@ class Damage:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class ArrayDamage:
+    """An array beside the exemplars that can't be read.
+
+    Attributes:
+        array: Part and name of the array, such as `statistics/importance`.
+        file: Damaged file, relative to the memory.
+        reason: What is wrong with the file, in one sentence.
+    """
+
+    array: str
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"array {self.array} ({self.file}): {self.reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to plain values, for `--json`."""
+        return asdict(self)
+
+
 class MemoryStore:
     """One generation of a memory, opened for reading. Safe to use from several threads; can be sent to processes.
 
     Attributes:
         generation: Number of the update that made this generation.
         classes: Label id -> class.
+        arrays: Part and name, such as `statistics/importance` -> array that a method keeps beside the exemplars.
     """
 
-    def __init__(self, path: Path, generation: int, classes: dict[int, StoredClass]) -> None:
+    def __init__(self, path: Path, index: MemoryIndex) -> None:
         self.path = path
-        self.generation = generation
-        self.classes = classes
+        self.generation = index.generation
+        self.classes = index.classes
+        self.arrays = index.arrays
         self._tables: dict[int, ExemplarTable] = {}
         self._damage: dict[int, tuple[str, str]] = {}  # label id -> file and reason
-        for stored in classes.values():
+        for stored in self.classes.values():
             self._read_table(stored)
 
     @classmethod
@@ -81,7 +106,7 @@ class MemoryStore:
         for _ in range(_OPENINGS):
             index = read_index(path)
             try:
-                return cls(path, index.generation, index.classes)
+                return cls(path, index)
             except MemoryChangedError:
                 continue
         raise MemoryChangedError(f"{path} was changed each of the {_OPENINGS} times it was opened; open it later")
@@ -145,6 +170,45 @@ class MemoryStore:
                     self._read_chunk(stored.frames, rank)
                 except ChunkDamagedError as error:
                     yield Damage(label, stored.name, rank, key, stored.frames.files[rank], str(error))
+
+    def array(self, name: str) -> AnyArray:
+        """Read an array that a method keeps beside the exemplars, and compare its bytes with their checksums.
+
+        Args:
+            name: Part and name of the array, such as `statistics/importance`.
+
+        Raises:
+            DatasetError: the memory has no such array.
+            MemoryChangedError: the array was replaced since the memory was opened.
+            ArrayDamagedError: the bytes are not what was written.
+        """
+        if name not in self.arrays:
+            raise DatasetError(f"{self.path} has no array {name!r}; it has {', '.join(sorted(self.arrays)) or 'none'}")
+        if damage := next(self._array_damage(self.arrays[name]), None):
+            raise ArrayDamagedError(f"{self.path}: {damage}")
+        try:
+            return self.arrays[name].read(self.path)
+        except FileNotFoundError:  # it was there a moment ago
+            raise MemoryChangedError(f"{self.path} is being changed; open it again") from None
+
+    def verify_arrays(self) -> Iterator[ArrayDamage]:
+        """Read all arrays beside the exemplars and yield the damaged files, by name.
+
+        Raises:
+            MemoryChangedError: the memory was changed meanwhile, and arrays were replaced.
+        """
+        for _, stored in sorted(self.arrays.items()):
+            yield from self._array_damage(stored)
+
+    def _array_damage(self, stored: StoredArray) -> Iterator[ArrayDamage]:
+        for file in stored.files:
+            try:
+                stored.read_chunk(self.path, file)
+            except ChunkDamagedError as error:
+                yield ArrayDamage(stored.name, file, str(error))
+            except FileNotFoundError:
+                self._check_unchanged()
+                yield ArrayDamage(stored.name, file, "the file is missing")
 
     def _class(self, label: int) -> StoredClass:
         if label not in self.classes:

@@ -7,11 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from zarr.core.array import create_codec_pipeline
-from zarr.core.metadata import ArrayV3Metadata
-
 from vclimb.memory.store.atomic_store import NODE_FILE
-from vclimb.memory.store.index_nodes import CLASS_FOLDER, EXEMPLARS, PARTS, Node, refused
+from vclimb.memory.store.index_nodes import CLASS_FOLDER, EXEMPLARS, PARTS, Node
 from vclimb.memory.store.memory_index import files_of, node_bytes
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.durable import draft_of, replace_file, replace_files
@@ -51,16 +48,6 @@ def _first_link(path: Path | str) -> str | None:
             if entry.is_dir(follow_symlinks=False) and (link := _first_link(entry.path)):
                 return link
     return None
-
-
-def check_other_parts(nodes: Mapping[str, Node], where: str) -> None:
-    """Refuse arrays beside the exemplars that zarr, which would write them again with the index, can't read."""
-    for place, node in nodes.items():
-        if not place.startswith(EXEMPLARS) and node["node_type"] == "array":
-            try:
-                create_codec_pipeline(ArrayV3Metadata.from_dict({**node}))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise refused(where, f"{place} is no array of zarr: {' '.join(str(error).split())[:200]}") from None
 
 
 def tidy(path: Path, nodes: Mapping[str, Node]) -> None:

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import zarr
 
 from vclimb.memory.store.atomic_store import NODE_FILE, AtomicStore
+from vclimb.memory.store.counting import class_totals, nodes_bytes
 from vclimb.memory.store.exemplar_table import ExemplarTable
 from vclimb.memory.store.index_file import write_index, writing_settings
 from vclimb.memory.store.index_nodes import EXEMPLARS, FRAMES, TABLE, Node, stored_class
-from vclimb.memory.store.memory_index import entry_bytes, read_index
+from vclimb.memory.store.memory_index import read_index
+from vclimb.memory.store.new_array import check_array, replace_arrays
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.stored_array import AnyArray
 from vclimb.memory.store.stored_class import StoredClass
-from vclimb.memory.store.tidy import check_other_parts, refuse_foreign_files, tidy
+from vclimb.memory.store.tidy import refuse_foreign_files, tidy
 from vclimb.pipeline.errors import DatasetError, SettingsError, TargetError
 from vclimb.pipeline.system.durable import sync
 from vclimb.pipeline.system.folders import lock_folder, unlock_folder, writable
@@ -35,8 +38,7 @@ class MemoryWriter:
     Attributes:
         path: Path of the memory.
         memory: The memory as it is now, to read from.
-        root: The memory's zarr group with the changes to be committed. Parts of the memory beside the exemplars are
-            groups of their own in it; give a group or an array a new name wherever its contents change.
+        root: The memory's zarr group with the changes to be committed.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
@@ -118,11 +120,25 @@ class MemoryWriter:
         self._add_class(stored, nodes)
         self._staged[new.label] = table
 
-    def trim(self, label: int, n_exemplars: int) -> None:
-        """Remove the files of a staged class beyond its first exemplars, which still count in `costs`.
+    def keep(self, arrays: Mapping[str, AnyArray]) -> None:
+        """Let arrays, by part and name, be all that the memory keeps beside exemplars. Call it once before a commit.
 
-        `commit` may keep no more of it than `trimmed_count` then.
+        Raises:
+            SettingsError: the name, the type or the shape of an array isn't allowed.
+            TargetError: the disk is full, or the like; nothing is staged any more.
         """
+        self._check_settled()
+        for name, array in arrays.items():
+            check_array(name, array.dtype.name, array.shape)
+        with writable(self.path), writing_settings():
+            try:
+                replace_arrays(self._store, self.root, self.memory, self._part_nodes, arrays)
+            except BaseException:
+                self._give_up()
+                raise
+
+    def trim(self, label: int, n_exemplars: int) -> None:
+        """Remove the files of a staged class beyond `trimmed_count`, which `commit` can't keep; `costs` counts them."""
         self._trimmed[label] = min(n_exemplars, self.trimmed_count(label))
         with writable(self.path):
             for file in self._classes[label].frames.files[self._trimmed[label] :]:
@@ -166,8 +182,9 @@ class MemoryWriter:
 
     @property
     def empty_bytes(self) -> int:
-        """Bytes on disk of the next generation besides its classes; other parts of the memory are included."""
-        return self._other_bytes + len(str(self.memory.generation + 1)) - len(str(self.memory.generation))
+        """Bytes on disk of the next generation besides its classes; the arrays beside the exemplars are included."""
+        digits = len(str(self.memory.generation + 1)) - len(str(self.memory.generation))
+        return self._root_bytes + nodes_bytes(self._part_nodes, self._store.sizes) + digits
 
     def commit(self, keep: Mapping[int, int] | None = None) -> MemoryStore:
         """Add the staged classes to the memory and shrink all classes to their first exemplars: one step, durably.
@@ -224,8 +241,7 @@ class MemoryWriter:
     def _settle(self) -> None:
         """Read the memory from the disk, bring its files in line with the index, and begin a new set of changes."""
         index = read_index(self.path)
-        self.memory = MemoryStore(self.path, index.generation, index.classes)
-        check_other_parts(index.nodes, str(self.path / NODE_FILE))
+        self.memory = MemoryStore(self.path, index)
         tidy(self.path, index.nodes)
         self._classes: dict[int, StoredClass] = {}
         self._totals: dict[int, list[int]] = {}  # label id -> bytes of the first 0, 1, ... exemplars
@@ -235,24 +251,17 @@ class MemoryWriter:
         self.root = zarr.open_group(self._store, mode="r+", use_consolidated=False)
         for stored in index.classes.values():
             self._add_class(stored, index.nodes)
-        self._other_bytes = sum(self._store.sizes.values()) - sum(totals[-1] for totals in self._totals.values())
+        self._part_nodes: dict[str, Node] = {
+            place: node for place, node in index.nodes.items() if place.split("/")[0] != EXEMPLARS
+        }
+        sizes = self._store.sizes
+        counted = sum(totals[-1] for totals in self._totals.values()) + nodes_bytes(self._part_nodes, sizes)
+        self._root_bytes = sum(sizes.values()) - counted
         self._is_settled = True
 
     def _add_class(self, stored: StoredClass, nodes: Mapping[str, Node]) -> None:
         """Add a class that nodes describe, and count its bytes for each number of exemplars."""
-        sizes = self._store.sizes
-        places = [stored.folder, *(f"{stored.folder}/{name}" for name in (FRAMES, TABLE))]
-        metadata = sum(sizes.get(f"{place}/{NODE_FILE}", 0) + entry_bytes(place, nodes[place]) for place in places)
-        frames, table = (
-            [*accumulate((sizes.get(file, 0) for file in rows.files), initial=0)]
-            for rows in (stored.frames, stored.table)
-        )
-        totals, n = [0], stored.n_exemplars  # a class without exemplars is dropped
-        for kept in range(1, n + 1):
-            # The metadata has the number of exemplars in four places: in two arrays, each also in the index.
-            fewer_digits = 4 * (len(str(n)) - len(str(kept)))
-            table_chunks = -(-kept // stored.table.chunk_rows)
-            totals.append(metadata - fewer_digits + frames[kept] + table[table_chunks])
+        totals = class_totals(stored, nodes, self._store.sizes)
         self._classes[stored.label], self._totals[stored.label] = stored, totals
 
     def _shrink(self, stored: StoredClass, n_exemplars: int) -> None:

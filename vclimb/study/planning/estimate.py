@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from vclimb.memory.store.index_nodes import EXEMPLARS, INDEX
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.study.cells import Cell
 from vclimb.study.folder import StudyFolder
@@ -74,6 +75,7 @@ class Estimate:
         """Convert to rows of texts by their headings: what sets each run apart, its memory, clips and time."""
         settings = [estimated.cell.settings for estimated in self.cells]
         names = [*varied(settings), SEED]
+        keeps_more = any(estimated.memory and len(estimated.memory.parts) > 2 for estimated in self.cells)
         rows = []
         for estimated, values in zip(self.cells, settings, strict=True):
             memory = estimated.memory
@@ -84,6 +86,7 @@ class Estimate:
                     "videos": f"{memory.videos:,}" if memory else "-",
                     "frames": f"{memory.frames:,}" if memory else "-",
                     "bytes": size_label(memory.bytes) if memory else "-",
+                    **({"of it besides exemplars": _besides(memory)} if keeps_more else {}),
                     "clips": f"{estimated.clips:,}",
                     "time": duration(estimated.seconds) if estimated.seconds else "-",
                     "state": estimated.state,
@@ -110,6 +113,13 @@ class Estimate:
             "memory_bytes": self.memory_bytes,
             "jobs": self.jobs,
         }
+
+
+def _besides(memory: PlannedMemory | None) -> str:
+    """List the bytes of what a method keeps besides exemplars."""
+    parts = {} if memory is None else memory.parts
+    others = [f"{name} {size_label(n_bytes)}" for name, n_bytes in parts.items() if name not in (EXEMPLARS, INDEX)]
+    return ", ".join(others) or "-"
 
 
 def estimate(

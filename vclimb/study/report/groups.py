@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.memory.store.index_nodes import INDEX, PARTS
 from vclimb.pipeline.errors import SettingsError
 from vclimb.study.naming import BUDGET, label, short, shortened, value_text, varied
 from vclimb.study.report.results import RunResult, newest
@@ -92,7 +93,7 @@ class Group:
 
     @property
     def has_memory(self) -> bool:
-        """Whether the method keeps a memory."""
+        """Whether the method keeps exemplars."""
         return self.runs[0].has_memory
 
     @cached_property
@@ -107,8 +108,14 @@ class Group:
 
     @cached_property
     def bytes(self) -> Spread:
-        """Size of the memory on disk in bytes."""
+        """Size of the memory on disk in bytes: of all that the method keeps between tasks."""
         return self.spread(lambda run: run.memory("bytes_on_disk"))
+
+    @cached_property
+    def parts(self) -> dict[str, float]:
+        """Mean bytes of each part of the memory, such as `exemplars` or `statistics`, that takes any."""
+        means = {part: sum(run.part_bytes(part) for run in self.runs) / len(self.runs) for part in (*PARTS, INDEX)}
+        return {part: n_bytes for part, n_bytes in means.items() if n_bytes > 0}
 
     @cached_property
     def frames(self) -> Spread:
@@ -129,8 +136,8 @@ class ReportLayout:
     """Arrangement of a study's groups: which setting is drawn as lines, which as panels.
 
     Attributes:
-        groups: Groups that keep a memory, in the order of the axes' values.
-        references: Groups that keep no memory; charts draw each as a level line.
+        groups: Groups that keep exemplars, in the order of the axes' values.
+        references: Groups that keep none; charts draw each as a level line.
         names: Settings that differ between groups, in the order of interest.
         series: Setting that lines and markers stand for; None where no setting varies.
         panels: Settings that panels and colours stand for.

@@ -153,6 +153,7 @@ def _table_row(
             number(videos, f"{videos:,.0f}"),
             number(group.frames.mean, f"{group.frames.mean:,.0f}"),
             number(group.bytes.mean, size_label(group.bytes.mean)),
+            (", ".join(f"{part} {size_label(n_bytes)}" for part, n_bytes in group.parts.items()) or "-", ""),
             number(per_frame, f"{per_frame:,.0f}"),
             number(float(len(group.runs)), str(len(group.runs))),
             number(seconds, f"{seconds / 60:.1f}"),

@@ -76,10 +76,15 @@ class RunResult:
         """Look up a figure of the last memory, such as `bytes_on_disk`; NaN where the method keeps none."""
         return _number(self.metrics and self.metrics.memory, name)
 
+    def part_bytes(self, part: str) -> float:
+        """Look up the bytes of a part of the last memory, such as `statistics`; 0 where the method keeps none."""
+        memory = self.metrics and self.metrics.memory
+        return float(memory.parts.get(part, 0)) if memory else 0.0
+
     @property
     def has_memory(self) -> bool:
-        """Whether the method keeps a memory."""
-        return not math.isnan(self.memory("bytes_on_disk"))
+        """Whether the method keeps exemplars."""
+        return self.metrics is not None and self.metrics.memory is not None and self.metrics.codec is not None
 
     @property
     def seconds(self) -> float:

@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from vclimb.memory.store.index_nodes import INDEX, PARTS
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.folders import writable
 from vclimb.settings import changes_no_result
@@ -19,7 +20,7 @@ from vclimb.training.run_metrics import MemoryFacts
 
 _AVERAGE = "average_incremental_accuracy"
 _NUMBERS = ("acc", "bwf", _AVERAGE, "acc_by_class", "bwf_by_class", f"{_AVERAGE}_by_class", "forward_transfer")
-_MEMORY_NUMBERS = tuple(field.name for field in fields(MemoryFacts))
+_MEMORY_NUMBERS = tuple(field.name for field in fields(MemoryFacts) if field.name != "parts")
 _SERIES = ("acc_after_each_task", "bwf_after_each_task")
 PARQUET, CSV = "results.parquet", "results.csv"
 
@@ -71,6 +72,7 @@ def _row(run: RunResult, names: Sequence[str], results: StudyResults) -> dict[st
         "n_tasks_done": run.n_tasks_done,
         **{name: _known(run.number(name)) for name in _NUMBERS},
         **{f"memory_{name}": _known(run.memory(name)) for name in _MEMORY_NUMBERS},
+        **{f"memory_{part}_bytes": run.part_bytes(part) for part in (*PARTS, INDEX)},
         "seconds": run.seconds,
         **{name: [_known(value) for value in run.series(name)] for name in _SERIES},
         "forgetting_of_each_task": [_known(value) for value in run.forgetting],
@@ -86,6 +88,7 @@ def _parquet(rows: Sequence[dict[str, Any]]) -> bytes:
     import pyarrow.parquet as pq
 
     numbers = {*_NUMBERS, "seconds", *(f"memory_{name}" for name in _MEMORY_NUMBERS)}
+    numbers |= {f"memory_{part}_bytes" for part in (*PARTS, INDEX)}
     kinds = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(("seed", "n_tasks_done"), pa.int64())
     kinds |= dict.fromkeys((*_SERIES, "forgetting_of_each_task"), pa.list_(pa.float64()))
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in rows[0]])
