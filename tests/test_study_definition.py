@@ -101,6 +101,11 @@ def test_run_ids_depend_on_content_alone(tmp_path: Path, monkeypatch: pytest.Mon
         ({"axes": {"codec": ["jpge:75"]}}, "did you mean jpeg?"),
         ({"axes": {"tc": [2.0]}}, "setting 'consistency.weight' is 2, out of range"),
         ({"axes": {"frames": [1]}, "base": {"method": "naive"}}, "give the study budgets"),
+        (
+            {"axes": {"seed": [1]}, "constraints": {"budgets": [{"a": 1}]}},
+            "constraints.budgets' is [{'a': 1}]; allowed:",
+        ),
+        ({"axes": {"seed": [1]}, "constraints": {"equal": [["bytes"]]}}, "constraint equal ['bytes'] is not known"),
         ({"axes": {"frames": [1]}, "constraints": {"equl": "bytes"}}, "did you mean 'equal'?"),
         (
             {"axes": {"frames": [1]}, "constraints": {"equal": "byte"}},

@@ -61,7 +61,8 @@ class Constraints(Settings):
     @classmethod
     def _texts(cls, value: Any) -> Any:
         values = (value,) if isinstance(value, str) else value
-        return tuple(dict.fromkeys(values)) if isinstance(values, tuple) else values
+        is_texts = isinstance(values, tuple) and all(isinstance(text, str) for text in values)
+        return tuple(dict.fromkeys(values)) if is_texts else values
 
     @model_validator(mode="after")
     def _check_budgets(self) -> Self:
