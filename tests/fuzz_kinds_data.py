@@ -198,7 +198,7 @@ def _work_payload(data: bytes) -> bytes:
     return data.partition(b"\n")[2].removesuffix(b"\n")
 
 
-def _seal_index(folder: Path, payload: bytes) -> None:
+def seal_index(folder: Path, payload: bytes) -> None:
     def sealed(document: Any) -> bytes:
         if isinstance(document.get("attributes"), dict):
             document["attributes"]["checksum"] = checksum(document)
@@ -207,7 +207,7 @@ def _seal_index(folder: Path, payload: bytes) -> None:
     (folder / "zarr.json").write_bytes(_sealed_json(payload, sealed))
 
 
-def _seal_chunk(name: str) -> Callable[[Path, bytes], None]:
+def seal_chunk(name: str) -> Callable[[Path, bytes], None]:
     def seal(folder: Path, payload: bytes) -> None:
         is_packed = len(payload) % 2 == 0  # rows that are packed, or other bytes, each with the right checksum
         checked = payload + google_crc32c.value(payload).to_bytes(4, "little")
@@ -253,11 +253,11 @@ def data_kinds(samples: Path) -> list[Kind]:
             Kind(f"{name} prepared", "unfinished", file, prepare_unfinished, "json", True, _work_payload, seal, True)
         )
     for memory in ("memory", "memory-h264"):
-        kinds.append(Kind(f"{memory} index", memory, "zarr.json", read_memory, "json", True, bytes, _seal_index))
+        kinds.append(Kind(f"{memory} index", memory, "zarr.json", read_memory, "json", True, bytes, seal_index))
         for file in _chunk_files(samples, memory):
             name = f"{memory} {'/'.join(file.split('/')[-2:])}"
             if file.endswith("zarr.json"):
                 kinds.append(Kind(name, memory, file, read_memory, "json", True))
             else:
-                kinds.append(Kind(name, memory, file, read_memory, "bytes", True, bytes, _seal_chunk(file)))
+                kinds.append(Kind(name, memory, file, read_memory, "bytes", True, bytes, seal_chunk(file)))
     return kinds

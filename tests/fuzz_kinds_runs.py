@@ -94,10 +94,10 @@ def read_checkpoint(folder: Path) -> object:
     (path,) = checkpoints(folder)
     tree = load_checkpoint(path)
     with restoring(folder):
-        return digest_of(StoredState.model_validate(tree), *_plain(tree))
+        return digest_of(StoredState.model_validate(tree), *plain_tree(tree))
 
 
-def _plain(value: Any) -> list[Any]:
+def plain_tree(value: Any) -> list[Any]:
     """List the values of a tree, tensors as their bytes."""
     if isinstance(value, torch.Tensor):
         return [
@@ -106,9 +106,9 @@ def _plain(value: Any) -> list[Any]:
             value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(),
         ]
     if isinstance(value, dict):
-        return [part for key, item in value.items() for part in (key, *_plain(item))]
+        return [part for key, item in value.items() for part in (key, *plain_tree(item))]
     if isinstance(value, list):
-        return ["[", *(part for item in value for part in _plain(item)), "]"]
+        return ["[", *(part for item in value for part in plain_tree(item)), "]"]
     return [value]
 
 
@@ -117,7 +117,7 @@ def read_weights(file: str) -> Callable[[Path], object]:
 
     def read(folder: Path) -> object:
         config = ModelConfig(backbone=TINY_BACKBONE, weights=str(folder / file), clip_frames=2, size=32)
-        return digest_of(*_plain(dict(make_network(config, 2).backbone.state_dict())))
+        return digest_of(*plain_tree(dict(make_network(config, 2).backbone.state_dict())))
 
     return read
 
@@ -140,14 +140,14 @@ def report_study_folder(folder: Path) -> object:
     return found
 
 
-def _checkpoint_payload(data: bytes) -> bytes:
+def checkpoint_payload(data: bytes) -> bytes:
     length = int.from_bytes(data[:8], "little")
     return str(json.loads(data[8 : 8 + length])["__metadata__"]["state"]).encode()
 
 
-def _seal_checkpoint(folder: Path, payload: bytes) -> None:
+def seal_checkpoint(folder: Path, payload: bytes) -> None:
     """Write a checkpoint with another state, and the digest that fits it."""
-    (path,) = checkpoints(folder)
+    path = checkpoints(folder)[-1]
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # `file` is no dict
@@ -168,8 +168,8 @@ def run_kinds(samples: Path) -> list[Kind]:
             read_checkpoint,
             "json",
             True,
-            _checkpoint_payload,
-            _seal_checkpoint,
+            checkpoint_payload,
+            seal_checkpoint,
         )
     )
     for file in ("weights.safetensors", "weights.pt", "old.pth", "weights.npz"):

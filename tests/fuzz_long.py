@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -28,6 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from fuzz_cases import CRASH, HANG, Fuzzer, Kind, Outcome, contents_of, table_of_outcomes, work_folder
 from fuzz_kinds_data import data_kinds, make_data_samples
+from fuzz_kinds_resumed import make_resumed_samples, resumed_kinds
 from fuzz_kinds_runs import make_run_samples, run_kinds
 from fuzz_kinds_sources import make_source_samples, source_kinds
 from hostile_dataset import accepted_flips
@@ -38,17 +40,23 @@ SLOW_SHARE = 20  # a slow kind gets one of so many of the inputs that another ki
 Input = tuple[str, int]
 
 
-def make_samples(samples: Path) -> list[Kind]:
-    """Make sound samples of all kinds, and list the kinds."""
+def make_samples(samples: Path, with_slow: bool) -> list[Kind]:
+    """Make sound samples of all kinds, or of those that are read quickly, and list the kinds."""
     samples.mkdir()
     make_data_samples(samples)
     make_run_samples(samples)
     make_source_samples(samples)
+    if with_slow:
+        make_resumed_samples(samples)
     return kinds_of(samples)
 
 
 def kinds_of(samples: Path) -> list[Kind]:
-    return [*data_kinds(samples), *run_kinds(samples), *source_kinds()]
+    """List the kinds of the samples that were made, without slow ones where only others were."""
+    kinds = [*data_kinds(samples), *run_kinds(samples), *source_kinds()]
+    if not (samples / "resumed-bic").exists():
+        return [kind for kind in kinds if not kind.is_slow]
+    return [*kinds, *resumed_kinds(samples)]
 
 
 def inputs_of(kinds: Sequence[Kind], n: int, first_seed: int) -> list[Input]:
@@ -167,7 +175,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=work_folder()) as folder:
         samples = Path(folder) / "samples"
-        kinds = make_samples(samples)
+        kinds = make_samples(samples, with_slow=not arguments.flips)
         if arguments.flips:
             return min(1, read_flips(samples))
         chosen = [kind for kind in kinds if arguments.kind in (None, kind.name)]
@@ -180,12 +188,16 @@ def main() -> int:
         else:
             inputs = inputs_of(chosen, arguments.n, arguments.first_seed)
         outcomes, start = [], time.monotonic()
-        for outcome in outcomes_of(inputs, samples, arguments.processes):
-            outcomes.append(outcome)
-            if outcome.is_fault or arguments.seed is not None:
-                print(f"{outcome.outcome}: --kind {outcome.kind!r} --seed {outcome.seed}\n{outcome.detail}", flush=True)
-            if len(outcomes) % 500 == 0:
-                print(f"{len(outcomes)} of {len(inputs)} in {time.monotonic() - start:.0f} s", file=sys.stderr)
+        with suppress(KeyboardInterrupt):  # what was read by then is counted
+            for outcome in outcomes_of(inputs, samples, arguments.processes):
+                outcomes.append(outcome)
+                if outcome.is_fault or arguments.seed is not None:
+                    print(
+                        f"{outcome.outcome}: --kind {outcome.kind!r} --seed {outcome.seed}\n{outcome.detail}",
+                        flush=True,
+                    )
+                if len(outcomes) % 500 == 0:
+                    print(f"{len(outcomes)} of {len(inputs)} in {time.monotonic() - start:.0f} s", file=sys.stderr)
         places = {kind.name: place for place, kind in enumerate(kinds)}
         print(table_of_outcomes(sorted(outcomes, key=lambda one: (places[one.kind], one.seed))))
         return int(any(outcome.is_fault for outcome in outcomes) or len(outcomes) < len(inputs))

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 from dataset_cases import RunningCommand, digests
 from fuzz_cases import digest_of
-from fuzz_kinds_runs import _plain
+from fuzz_kinds_runs import plain_tree
 from memory_store_cases import contents, has_no_strays
 from training_cases import TINY_BACKBONE, comparable, final_network, make_synth_shards, read_metrics, tiny_config
 
@@ -190,7 +190,7 @@ def memory_result(out: Path) -> object:
 
 
 def run_result(run: Path) -> object:
-    return json.dumps(comparable(read_metrics(run)), sort_keys=True), digest_of(*_plain(final_network(run)))
+    return json.dumps(comparable(read_metrics(run)), sort_keys=True), digest_of(*plain_tree(final_network(run)))
 
 
 def check_run(run: Path) -> None:

@@ -24,7 +24,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def kinds(samples: Path) -> dict[str, Kind]:
-    return {kind.name: kind for kind in make_samples(samples) if not kind.is_slow}
+    return {kind.name: kind for kind in make_samples(samples, with_slow=False)}
 
 
 def test_mutated_files_are_read_as_before_or_refused_in_one_line(

@@ -28,7 +28,7 @@ from vclimb.pipeline.dataset.shard import ShardWriter
 from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.errors import TooManyFilesError
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.system.open_files import OPEN_FILES, open_files_explained
+from vclimb.pipeline.system.open_files import OPEN_FILES, OpenFile, open_files_explained
 from vclimb.pipeline.transcode.assembly import sample_json
 from vclimb.pipeline.transcode.verify import verify
 
@@ -221,3 +221,14 @@ def test_a_system_without_open_files_is_named(tmp_path: Path, monkeypatch: pytes
 def test_other_errors_of_the_system_are_kept() -> None:
     with pytest.raises(PermissionError), open_files_explained():
         raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_file_is_closed_after_the_modules_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a process. An error would be printed, and pytest makes it a failure."""
+    (tmp_path / "file").write_bytes(b"x")
+    file = OpenFile(tmp_path / "file")
+    descriptor = file.descriptor
+    monkeypatch.setattr("vclimb.pipeline.system.open_files.os", None)
+    del file
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

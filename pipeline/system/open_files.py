@@ -60,6 +60,8 @@ def open_regular(path: Path | str) -> int:
 class OpenFile:
     """A file that is open for reading, until the last reference to this object is gone."""
 
+    _close = staticmethod(os.close)  # kept here: at the end of the process, modules may be gone before this object
+
     def __init__(self, path: Path) -> None:
         self.descriptor = -1
         self.descriptor = open_regular(path)
@@ -67,7 +69,7 @@ class OpenFile:
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            self._close(self.descriptor)
 
 
 class OpenFiles:
