@@ -143,7 +143,7 @@ def test_plan_warns_of_exemplars_smaller_than_the_input(settings: Path, argument
         (["--method", "icrl"], "did you mean 'icarl'?"),
         (["--set", "training.epoch=3"], "did you mean 'epochs'?"),
         (["--budget", "none"], "method icarl replays, and memory.budget is none"),
-        (["--method", "ewc"], "method ewc keeps no memory"),
+        (["--method", "ewc"], "method ewc keeps no exemplars"),
         (["--tasks", "7"], "7 tasks are more than the 6 classes"),
         (["--scenario", "none.json"], "is for a data set"),
         (["--preset", "ucf101-10/icar"], "did you mean 'ucf101-10/icarl'"),

@@ -133,7 +133,10 @@ def scalars_of(event: Event) -> dict[str, tuple[float, int]]:
         return {**terms, "learning_rate": (values["learning_rate"], step)}
     if event.kind == "evaluated":
         figures = {f"after_task/{name}": values[name] for name in ("acc", "bwf", "average_incremental_accuracy")}
-        figures |= {f"memory/{name}": value for name, value in (values["memory"] or {}).items()}
+        memory = dict(values["memory"] or {})
+        parts = memory.pop("parts", {})
+        figures |= {f"memory/{name}": value for name, value in memory.items()}
+        figures |= {f"memory/{part}_bytes": n_bytes for part, n_bytes in parts.items()}
         return {name: (float(value), values["task"]) for name, value in figures.items() if value is not None}
     return {}
 
