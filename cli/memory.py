@@ -67,8 +67,9 @@ def pack(
         str, typer.Option(help="Which frames of a video: uniform, random, first, middle or diverse.")
     ] = "uniform",
     rebalance: Annotated[
-        bool, typer.Option("--rebalance", help="Give others what classes of few videos can't use.")
-    ] = False,
+        bool | None,
+        typer.Option("--rebalance/--no-rebalance", help="Give others what a class can't use. Default: where in bytes."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
     split: Annotated[
         str | None, typer.Option(help="Split of the data set, or all. Default: train if it has splits.")

@@ -66,7 +66,9 @@ def print_packed(memory: vclimb.Memory, packed: vclimb.PackSummary) -> None:
     in_split = f" of split {plain(packed.split)}" if packed.split else ""
     frames = "all" if settings.frames == "all" else f"{settings.frames} {settings.frame_choice}"
     seed = f", seed {settings.seed}" if "random" in (settings.frame_choice, settings.video_choice) else ""
-    choices = f"{frames} of a video, {settings.video_choice} videos{seed}{', rebalanced' if settings.rebalance else ''}"
+    choices = (
+        f"{frames} of a video, {settings.video_choice} videos{seed}{', rebalanced' if settings.rebalances else ''}"
+    )
     grid = new_grid(justify="right", style="bold")
     grid.add_row(f"{packed.added:,}", f"exemplars packed, of {packed.candidates:,} instances{in_split}")
     grid.add_row(f"{usage.frames:,}", f"frames as {plain(settings.codec)}: {choices}")

@@ -122,8 +122,12 @@ def plan(
     ] = None,
     frames: Annotated[str, typer.Option(help="Numbers of frames of a video to compare.")] = "1,2,4,8,16,all",
     rebalance: Annotated[
-        bool, typer.Option("--rebalance", help="Give other classes what a class can't use of its share.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--rebalance/--no-rebalance",
+            help="Give other classes what a class can't use of its share. Default: in bytes.",
+        ),
+    ] = None,
     sample: Annotated[int, typer.Option(min=1, help="Number of videos encoded to measure the bytes of a frame.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:

@@ -40,10 +40,10 @@ FLAGS = {
     "study run": "study --data --out -o --axis --set --budgets --equal --jobs --gpus --executor --retry-failed "
     "--dry-run --rate --json",
     "study report": "study --out -o --json",
-    "study plan": "--budget --data --codecs --frames --rebalance --sample --json",
+    "study plan": "--budget --data --codecs --frames --rebalance --no-rebalance --sample --json",
     "memory show": "memory --png --verify --json",
-    "memory pack": "dataset --budget --out -o --frames --codec --videos --frame-choice --rebalance --seed --split "
-    "--quality --png --json",
+    "memory pack": "dataset --budget --out -o --frames --codec --videos --frame-choice --rebalance --no-rebalance "
+    "--seed --split --quality --png --json",
     "scenario show": "scenario --data --untrimmed --json",
     "scenario export": "source --out -o --tasks --base --step --seed --split --test-share --untrimmed --json",
 }

@@ -17,8 +17,8 @@ from vclimb.cli.main import app
 # Every flag of every command. Change it when you mean to change what users have in their scripts.
 FLAGS = {
     "show": "memory --png --verify --json",
-    "pack": "dataset --budget --out -o --frames --codec --videos --frame-choice --rebalance --seed --split --quality "
-    "--png --json",
+    "pack": "dataset --budget --out -o --frames --codec --videos --frame-choice --rebalance --no-rebalance --seed "
+    "--split --quality --png --json",
 }
 
 

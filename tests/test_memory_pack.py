@@ -74,7 +74,7 @@ def test_summary_tells_what_was_done(in_splits: Path, tmp_path: Path) -> None:
     n, frames, size = (figures["totals"][name] for name in ("exemplars", "frames", "apparent_bytes"))
     lines = words(result.stdout)
     assert lines[0] == f"{n} exemplars packed, of 8 instances of split train"
-    assert lines[1] == f"{frames} frames as jpeg: 4 uniform of a video, random videos, seed 0"
+    assert lines[1] == f"{frames} frames as jpeg: 4 uniform of a video, random videos, seed 0, rebalanced"
     allocated = figures["totals"]["allocated_bytes"]
     share = f"{size / 20_000:.1%}"
     assert lines[2] == f"budget 20kB: {size:,} bytes on disk ({allocated:,} allocated), {share} of it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -54,13 +54,14 @@ class ClassEncoder:
     """Encodes the instances of a class in the order of their ranks.
 
     Attributes:
-        skipped: Reasons why instances were passed over, of those tried so far.
+        places: Places in the ranking of the exemplars that `encode` or `encode_places` returned last.
     """
 
     settings: MemorySettings
     provider: InstanceProvider
     instances: ClassInstances
-    skipped: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    _damage: dict[int, str] = field(default_factory=dict)  # place in the ranking -> why it was passed over
 
     def __post_init__(self) -> None:
         all_items, items = self.provider.items, self.instances.items
@@ -82,43 +83,76 @@ class ClassEncoder:
             self.settings.budget.cost(self._frames.n_chosen(int(n_frames[candidate])), 1) for candidate in self._ranking
         ]
 
-    def encode(self, allowance: int | None, on_exemplar: Callable[[], None]) -> list[Exemplar]:
+    @property
+    def skipped(self) -> list[str]:
+        """Reasons why instances were passed over, of those tried so far."""
+        return [*self._damage.values()]
+
+    def encode(
+        self, allowance: int | None, on_exemplar: Callable[[], None], first_allowance: int | None = None
+    ) -> list[Exemplar]:
         """Encode the first instances of the ranking that can be read, as many as fit.
 
-        The allowance is in the unit of the budget; None: no limit.
+        Allowances are in the unit of the budget; None: no limit.
+
+        Args:
+            first_allowance: Limit of the first exemplar: instances that exceed it are passed over until one fits. Where
+                none fits, there is no such limit.
         """
         exemplars: list[Exemplar] = []
+        self.places = []
         if allowance == 0:
             return exemplars
         spent = 0
-        for exemplar in self._encoded():
-            n_bytes = len(encode_chunk(b"".join(exemplar.clip.units))) if self.settings.budget.kind == "bytes" else 0
-            spent += self.settings.budget.cost(len(exemplar.frames), n_bytes)
+        for place, exemplar in self._encoded(range(len(self._ranking))):
+            cost = self.settings.budget.cost(len(exemplar.frames), self._size(exemplar))
+            if not exemplars and first_allowance is not None and cost > first_allowance:
+                continue
+            spent += cost
             if allowance is not None and spent > allowance:
                 break
             exemplars.append(exemplar)
+            self.places.append(place)
             on_exemplar()
+        if not exemplars and first_allowance is not None:
+            return self.encode(allowance, on_exemplar)
         return exemplars
 
-    def _encoded(self) -> Iterator[Exemplar]:
-        """Yield exemplars in the order of the ranking; several threads encode a little ahead."""
+    def encode_places(self, places: Sequence[int]) -> list[Exemplar]:
+        """Encode the instances at some places of the ranking, in the order given."""
+        encoded = [*self._encoded(places)]
+        self.places = [place for place, _ in encoded]
+        return [exemplar for _, exemplar in encoded]
+
+    def sizes(self, places: Sequence[int]) -> Generator[tuple[int, int]]:
+        """Encode instances one after the other, and yield their places and their bytes."""
+        for place, exemplar in self._encoded(places):
+            yield place, self._size(exemplar)
+
+    def _size(self, exemplar: Exemplar) -> int:
+        """Count the bytes of an exemplar's file; 0 where the budget counts no bytes."""
+        return len(encode_chunk(b"".join(exemplar.clip.units))) if self.settings.budget.kind == "bytes" else 0
+
+    def _encoded(self, places: Iterable[int]) -> Iterator[tuple[int, Exemplar]]:
+        """Yield places of the ranking and exemplars; several threads encode a little ahead."""
         n_threads = available_cores()
         with ThreadPoolExecutor(n_threads) as threads:
-            ahead: deque[Future[Exemplar]] = deque()
-            ranking = iter(self._ranking)
+            ahead: deque[tuple[int, Future[Exemplar]]] = deque()
+            ranking = iter([place for place in places if place not in self._damage])
             try:
                 while True:
-                    while len(ahead) < 2 * n_threads and (candidate := next(ranking, None)) is not None:
-                        ahead.append(threads.submit(self._encode, candidate))
+                    while len(ahead) < 2 * n_threads and (place := next(ranking, None)) is not None:
+                        ahead.append((place, threads.submit(self._encode, self._ranking[place])))
                     if not ahead:
                         return
+                    place, future = ahead.popleft()
                     try:
-                        yield ahead.popleft().result()
+                        yield place, future.result()
                     except FrameDamagedError as error:
                         log.warning("passed over as an exemplar: %s", error)
-                        self.skipped.append(str(error))
+                        self._damage[place] = str(error)
             finally:
-                for future in ahead:
+                for _, future in ahead:
                     future.cancel()
 
     def _encode(self, candidate: int) -> Exemplar:

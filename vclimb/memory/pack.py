@@ -41,7 +41,7 @@ def pack(
     codec: str = AUTO,
     frame_choice: str = "uniform",
     video_choice: str = "random",
-    rebalance: bool = False,
+    rebalance: bool | None = None,
     seed: int = 0,
     split: str | None = None,
     quality: bool = False,
@@ -64,7 +64,8 @@ def pack(
             `auto`: one that fits the data set, `copy` for JPEG and `h264:24` for H.264.
         frame_choice: Rule that chooses the frames of a video.
         video_choice: Rule that ranks the videos of a class; only rules that need no features.
-        rebalance: Whether classes that can't use their share of the budget give it to others.
+        rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
+            in bytes.
         seed: Seed of the rules that draw.
         split: Split of the instances, or `all`; None: `train` where the data set has splits.
         quality: Whether PSNR and SSIM of the kept frames are measured against what was encoded.

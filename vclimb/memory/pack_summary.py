@@ -65,6 +65,7 @@ class PackSummary:
             "dataset": self.dataset,
             "split": self.split,
             **dict(self.settings),
+            "rebalance": self.settings.rebalances,
             "budget": str(self.settings.budget),
             "candidates": self.candidates,
             "classes_of_candidates": self.candidate_classes,

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from vclimb.memory.choice.budget import fill, shares
 from vclimb.memory.class_encoder import ClassEncoder, ClassInstances
+from vclimb.memory.sample import CLASS_BYTES
 from vclimb.memory.settings import MemorySettings
+from vclimb.memory.smaller_videos import smaller_videos
 from vclimb.memory.store.accounting import MemoryUsage, measure
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
@@ -83,12 +85,16 @@ class ReplayMemory:
                 if instances.label not in before and len(instances.items)
             ]
             writer.keep(arrays or {})
-            trims = self.settings.rebalance and self.settings.budget.kind == "bytes"
+            trims = self._fills
             counts = self._stage(writer, encoders, seen, on_exemplar or (lambda: None), trims)
             if any(count > writer.trimmed_count(label) for label, count in counts.items()):
                 writer.rollback()
                 writer.keep(arrays or {})
                 counts = self._stage(writer, encoders, seen, lambda: None, False)
+            if self._fills and (places := self._smaller(writer, encoders, counts)):
+                writer.rollback()
+                writer.keep(arrays or {})
+                counts = self._stage_places(writer, encoders, seen, places, counts)
             memory = writer.commit(counts)
         empty = [label for label in seen if label not in memory.classes]
         if empty and self.settings.budget.kind != "none":
@@ -138,10 +144,11 @@ class ReplayMemory:
                 keeps more than that once others are staged: where these leave no room for a third one's large exemplar.
         """
         allowances = self._allowances(writer, encoders, seen)
+        rest = self.settings.budget.amount - writer.empty_bytes
+        first = max(0, rest // max(1, len(seen)) - CLASS_BYTES) if self._fills else None
         for encoder in encoders:
             instances = encoder.instances
-            encoder.skipped.clear()
-            exemplars = encoder.encode(allowances[instances.label], on_exemplar)
+            exemplars = encoder.encode(allowances[instances.label], on_exemplar, first)
             if exemplars:
                 writer.stage(NewClass(instances.label, instances.name, encoder.encoding, exemplars))
             if exemplars and trims:
@@ -149,6 +156,40 @@ class ReplayMemory:
                     if label not in writer.memory.classes:
                         writer.trim(label, count + 1 + count // 8)
         return self._kept_counts(writer, seen)
+
+    @property
+    def _fills(self) -> bool:
+        """Whether what a class can't use of a budget in bytes goes to others, and to smaller videos."""
+        return self.settings.rebalances and self.settings.budget.kind == "bytes"
+
+    def _smaller(
+        self, writer: MemoryWriter, encoders: Sequence[ClassEncoder], counts: Mapping[int, int]
+    ) -> dict[int, list[int]]:
+        """Choose the candidates of new classes to keep where the budget isn't filled; see `smaller_videos`."""
+        spent = {label: writer.class_bytes(label, count) for label, count in counts.items()}
+        amount = self.settings.budget.amount
+        left = amount - writer.empty_bytes - sum(spent.values())
+        return smaller_videos(encoders, counts, spent, left, amount)
+
+    def _stage_places(
+        self,
+        writer: MemoryWriter,
+        encoders: Sequence[ClassEncoder],
+        seen: Sequence[int],
+        places: Mapping[int, Sequence[int]],
+        counts: Mapping[int, int],
+    ) -> dict[int, int]:
+        """Stage the candidates at some places of the rankings of new classes; old classes keep what they have.
+
+        Returns:
+            label id -> number of exemplars kept: all, unless an estimate of their bytes was too low.
+        """
+        for encoder in encoders:
+            instances = encoder.instances
+            if exemplars := encoder.encode_places(places[instances.label]):
+                writer.stage(NewClass(instances.label, instances.name, encoder.encoding, exemplars))
+        old = {label: count for label, count in counts.items() if label in writer.memory.classes}
+        return self._kept_counts(writer, seen, old)
 
     def _allowances(
         self, writer: MemoryWriter, encoders: Sequence[ClassEncoder], seen: Sequence[int]
@@ -159,7 +200,7 @@ class ReplayMemory:
         if budget.kind in ("none", "all"):
             return dict.fromkeys(labels, 0 if budget.kind == "none" else None)
         equal = dict(zip(seen, shares(budget.amount, len(seen), multiple, remainder), strict=True))
-        if not self.settings.rebalance:
+        if not self.settings.rebalances:
             return {label: equal[label] for label in labels}
         if budget.kind == "bytes":  # how many fit is known once all are encoded
             return dict.fromkeys(labels, budget.amount)
@@ -178,23 +219,26 @@ class ReplayMemory:
             for label in seen
         }
 
-    def _kept_counts(self, writer: MemoryWriter, seen: Sequence[int]) -> dict[int, int]:
-        """Decide how many exemplars of each class, in the memory or staged, the budget allows."""
+    def _kept_counts(
+        self, writer: MemoryWriter, seen: Sequence[int], most: Mapping[int, int] | None = None
+    ) -> dict[int, int]:
+        """Decide how many exemplars of each class, in the memory or staged, the budget allows, and `most` by label."""
         settings, budget = self.settings, self.settings.budget
         if budget.kind == "bytes":
             class_costs = [writer.costs(label) if label in writer.labels else (0, []) for label in seen]
+            limits = most or {}
             counts = budget.kept(
-                [costs for _, costs in class_costs],
+                [costs[: limits.get(label)] for label, (_, costs) in zip(seen, class_costs, strict=True)],
                 root_bytes=writer.empty_bytes,
                 class_bytes=[overhead for overhead, _ in class_costs],
-                rebalance=settings.rebalance,
+                rebalance=settings.rebalances,
                 remainder=settings.remainder,
             )
         else:
             counts = budget.kept(
                 [*self._stored_costs(writer, seen).values()],
                 multiple=settings.share_multiple,
-                rebalance=settings.rebalance,
+                rebalance=settings.rebalances,
                 remainder=settings.remainder,
             )
         return {label: count for label, count in zip(seen, counts, strict=True) if label in writer.labels}

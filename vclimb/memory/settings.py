@@ -31,7 +31,8 @@ class MemorySettings(Settings):
         frame_choice: Rule that chooses the frames of a video, a name of `FRAME_CHOICES`.
         video_choice: Rule that ranks the videos of a class, a name of `VIDEO_CHOICES`.
         codec: Encoding of the frames, as `parse_codec` reads it; `auto`: see `fitting`.
-        rebalance: Whether classes that can't use their share of the budget give it to others.
+        rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
+            in bytes.
         remainder: Use of the part of the budget that can't be shared out equally over the classes.
         seed: Seed of the rules that draw.
     """
@@ -41,7 +42,7 @@ class MemorySettings(Settings):
     frame_choice: str = "uniform"
     video_choice: str = "random"
     codec: str = "copy"
-    rebalance: bool = False
+    rebalance: bool | None = None
     remainder: Remainder = "earliest-classes"
     seed: int = 0
 
@@ -71,6 +72,11 @@ class MemorySettings(Settings):
     def needs_features(self) -> bool:
         """Whether the rule that ranks videos looks at features."""
         return parse_video_choice(self.video_choice, self.seed).needs_features
+
+    @property
+    def rebalances(self) -> bool:
+        """Whether classes that can't use their share of the budget give it to others."""
+        return self.budget.kind == "bytes" if self.rebalance is None else self.rebalance
 
     @property
     def share_multiple(self) -> int:

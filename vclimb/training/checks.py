@@ -43,7 +43,7 @@ def check_first(table: Table) -> None:
 def check_memory(settings: MemorySettings, dataset: StoredDataset) -> None:
     """Refuse a budget that holds not one exemplar of a data set, by a SettingsError."""
     budget = settings.budget
-    if budget.kind == "frames" and budget.amount < settings.share_multiple and not settings.rebalance:
+    if budget.kind == "frames" and budget.amount < settings.share_multiple and not settings.rebalances:
         raise SettingsError(
             f"budget {budget} holds no video of {settings.frames} frames; allow {settings.frames}f or more, or keep "
             "fewer frames of each"

@@ -79,7 +79,8 @@ class MemoryConfig(Settings):
         video_choice: Rule that chooses the videos of a class; `auto`: the method's (iCaRL and BiC: herding), else
             random.
         codec: Encoding of exemplars; `auto`: one that fits the data set, `copy` for JPEG and `h264:24` for H.264.
-        rebalance: Whether classes that can't use their share of the budget give it to others.
+        rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
+            in bytes.
         cache: Limit of disk space for exemplars that are decoded ahead, where the codec is slow to decode.
     """
 
@@ -88,7 +89,7 @@ class MemoryConfig(Settings):
     frame_choice: str = "uniform"
     video_choice: str = "auto"
     codec: str = AUTO
-    rebalance: bool = False
+    rebalance: bool | None = None
     cache: str = "8GB"
 
     @model_validator(mode="after")

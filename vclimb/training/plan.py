@@ -231,7 +231,7 @@ class _ExpectedMemory:
 
     def _counts(self, other_bytes: int) -> list[int]:
         """Compute the number of exemplars of each class that the budget is expected to hold beside other bytes."""
-        budget, rebalance, remainder = self._settings.budget, self._settings.rebalance, self._settings.remainder
+        budget, rebalance, remainder = self._settings.budget, self._settings.rebalances, self._settings.remainder
         if budget.kind in ("none", "all"):
             return [0 if budget.kind == "none" else len(frames) for frames in self._kept]
         if budget.kind == "bytes":

@@ -54,7 +54,7 @@ def capacities(
     codecs: str | Sequence[str] | None = None,
     frames: str | Sequence[FrameCount] | None = None,
     sample: int = 12,
-    rebalance: bool = False,
+    rebalance: bool | None = None,
     progress: bool | None = None,
 ) -> list[Capacity]:
     """Count the videos and frames that a budget holds once all classes are learned. Nothing is trained.
@@ -67,7 +67,8 @@ def capacities(
         codecs: Codecs to compare, such as `["copy", "jpeg:75@128"]` or `"copy,jpeg:75@128"`; None: `CODECS`.
         frames: Numbers of frames of a video to compare, such as `[1, 8, "all"]` or `"1,8,all"`; None: `FRAMES`.
         sample: Number of videos, spread over the classes, that are encoded to measure the bytes of a frame.
-        rebalance: Whether classes that can't use their share of the budget give it to others.
+        rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
+            in bytes.
         progress: Whether progress is shown on stderr. None: if stderr is a terminal or a notebook.
 
     Raises:
@@ -78,6 +79,7 @@ def capacities(
     names = CODECS if codecs is None else parse_list("codecs", codecs, "copy,jpeg:75")
     texts = parse_list("frames", frames if isinstance(frames, str) else [*map(str, frames or FRAMES)], "1,8,all")
     counts = [parse_frame_count(text) for text in texts]
+    rebalances = limit.kind == "bytes" if rebalance is None else rebalance
     dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
     has_splits = any(instance.split == "train" for instance in dataset.instances)
     candidates = [instance for instance in dataset.instances if instance.split == "train" or not has_splits]
@@ -91,7 +93,7 @@ def capacities(
         for codec in names:
             for count in counts:
                 measured = bytes_per_frame(dataset, sampled, parse_codec(codec), parse_frame_choice("uniform", count))
-                capacities.append(_capacity(candidates, limit, codec, count, measured, rebalance))
+                capacities.append(_capacity(candidates, limit, codec, count, measured, rebalances))
                 bar.advance(task)
     return capacities
 
