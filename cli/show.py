@@ -20,7 +20,7 @@ def command(
         str | None,
         typer.Option("--png", help="Draw the accuracy matrix and the accuracy after each task.", metavar="PATH"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Show what a run has measured: accuracies, forgetting, memory, time."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -27,6 +26,7 @@ from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.statistics import dataset_statistics
 from vclimb.pipeline.errors import DatasetError
 from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.system.sealed_json import parse_object, sealed, unsealed
 from vclimb.pipeline.transcode.executors.executor import MapExecutor, OnVideo
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 from vclimb.pipeline.transcode.plan import Plan
@@ -148,10 +148,18 @@ def read_memory(folder: Path) -> object:
     return digest_of(*parts, vclimb.Memory.open(folder).to_json()["totals"]["exemplars"])
 
 
-def _header_payload(data: bytes) -> bytes:
-    content = json.loads(data)
-    del content["sha256"]
-    return json.dumps(content).encode()
+def sealed_payload(data: bytes) -> bytes:
+    """Take the content of sealed JSON."""
+    return json.dumps(unsealed(parse_object(data))).encode()
+
+
+def seal_json(file: str) -> Callable[[Path, bytes], None]:
+    """Seal a changed content, and write it to a file of a folder."""
+
+    def seal(folder: Path, payload: bytes) -> None:
+        (folder / file).write_bytes(_sealed_json(payload, lambda content: json.dumps(sealed(content)).encode()))
+
+    return seal
 
 
 def _sealed_json(payload: bytes, seal: Callable[[Any], bytes]) -> bytes:
@@ -186,25 +194,13 @@ def void(_: object) -> None:
     """Drop a result."""
 
 
-def _seal_work(name: str) -> Callable[[Path, bytes], None]:
-    def seal(folder: Path, payload: bytes) -> None:
-        digest = hashlib.sha256(payload).hexdigest().encode()
-        (folder / name).write_bytes(digest + b"\n" + payload + b"\n")
-
-    return seal
-
-
-def _work_payload(data: bytes) -> bytes:
-    return data.partition(b"\n")[2].removesuffix(b"\n")
-
-
 def seal_index(folder: Path, payload: bytes) -> None:
-    def sealed(document: Any) -> bytes:
+    def checked(document: Any) -> bytes:
         if isinstance(document.get("attributes"), dict):
             document["attributes"]["checksum"] = checksum(document)
         return json.dumps(document).encode()
 
-    (folder / "zarr.json").write_bytes(_sealed_json(payload, sealed))
+    (folder / "zarr.json").write_bytes(_sealed_json(payload, checked))
 
 
 def seal_chunk(name: str) -> Callable[[Path, bytes], None]:
@@ -229,7 +225,7 @@ def data_kinds(samples: Path) -> list[Kind]:
     for codec in ("jpeg", "h264"):
         stem = next((samples / codec).glob("*000000.tar")).stem
         files: list[tuple[str, str, Callable[[bytes], bytes], Callable[[Path, bytes], None]]] = [
-            ("dataset.json", "json", _header_payload, _seal_header),
+            ("dataset.json", "json", sealed_payload, _seal_header),
             ("videos.parquet", "parquet", bytes, _seal_table("videos.parquet")),
             ("instances.parquet", "parquet", bytes, _seal_table("instances.parquet")),
             ("errors.jsonl", "jsonl", bytes, _seal_table("errors.jsonl")),
@@ -247,10 +243,10 @@ def data_kinds(samples: Path) -> list[Kind]:
                 kinds.append(Kind(name, codec, file, read, file_format, True, payload, seal))
     records = sorted(path.name for path in (samples / "unfinished" / "data" / WORK / "records").iterdir())
     for name, file in {"plan": f"data/{WORK}/plan.json", "record": f"data/{WORK}/records/{records[0]}"}.items():
-        seal = _seal_work(file)
-        kinds.append(Kind(f"{name}", "unfinished", file, read_unfinished, "json", True, _work_payload, seal))
+        seal = seal_json(file)
+        kinds.append(Kind(f"{name}", "unfinished", file, read_unfinished, "json", True, sealed_payload, seal))
         kinds.append(
-            Kind(f"{name} prepared", "unfinished", file, prepare_unfinished, "json", True, _work_payload, seal, True)
+            Kind(f"{name} prepared", "unfinished", file, prepare_unfinished, "json", True, sealed_payload, seal, True)
         )
     for memory in ("memory", "memory-h264"):
         kinds.append(Kind(f"{memory} index", memory, "zarr.json", read_memory, "json", True, bytes, seal_index))

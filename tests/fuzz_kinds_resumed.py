@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from fuzz_cases import Kind, digest_of
-from fuzz_kinds_data import seal_chunk, seal_index
+from fuzz_kinds_data import seal_chunk, seal_index, seal_json, sealed_payload
 from fuzz_kinds_runs import checkpoint_payload, plain_tree, seal_checkpoint
 from training_cases import TINY_BACKBONE, comparable, final_network, read_metrics
 
@@ -64,7 +64,7 @@ def resumed_kinds(samples: Path) -> list[Kind]:
         run = samples / folder
         files: list[tuple[str, str, bool, Callable[[bytes], bytes], Callable[[Path, bytes], None] | None]] = [
             ("config.toml", "toml", False, bytes, None),
-            ("metrics.json", "json", False, bytes, None),
+            ("metrics.json", "json", True, sealed_payload, seal_json("metrics.json")),
             ("events.jsonl", "jsonl", False, bytes, None),
             ("memory.zarr/zarr.json", "json", True, bytes, _within("memory.zarr", seal_index)),
         ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from fuzz_cases import Kind, digest_of
+from fuzz_kinds_data import seal_json, sealed_payload
 from safetensors import safe_open
 from safetensors.torch import save_file
 from study_cases import BASE, CLASSES_PER_TASK, N_TASKS, SMALL, cells, made_metrics, made_study, totals, write_run
@@ -20,6 +21,7 @@ import vclimb
 from vclimb.cli.main import app
 from vclimb.model.registry import make_network
 from vclimb.model.settings import ModelConfig
+from vclimb.pipeline.errors import DatasetError
 from vclimb.study.definition import read_study
 from vclimb.study.folder import StudyFolder
 from vclimb.study.report.results import read_results
@@ -123,21 +125,22 @@ def read_weights(file: str) -> Callable[[Path], object]:
 
 
 def read_study_folder(folder: Path) -> object:
-    """Read all of a study's folder."""
+    """Read all of a study's folder. What a report only names is an error here."""
     stored = StudyFolder(folder)
     definition = read_study(folder / "study.toml")
     planned = [(cell.run_id, cell.settings) for cell in definition.expand("shards/x", totals)]
     stored.check_data("jhmdb21", DIGEST)
     results = read_results(folder)
+    if named := [*results.damaged.values(), *(f.error for f in results.failures.values() if " is damaged" in f.error)]:
+        raise DatasetError(named[0])
     runs = [(run.run_id, run.settings, run.metrics) for run in results.runs]
     return repr((definition, planned, stored.cells(), runs, sorted(results.failures.items()), results.waiting))
 
 
 def report_study_folder(folder: Path) -> object:
-    """Read all of a study's folder, and write its report."""
-    found = read_study_folder(folder)
+    """Write the report of a study, and read all of the study's folder."""
     write_report(folder, folder.parent / "report")
-    return found
+    return read_study_folder(folder)
 
 
 def checkpoint_payload(data: bytes) -> bytes:
@@ -159,7 +162,7 @@ def run_kinds(samples: Path) -> list[Kind]:
     """List the kinds of files that `make_run_samples` made."""
     (stored,) = checkpoints(samples / "checkpoint")
     run = sorted((samples / "study" / "runs").iterdir())[0].name
-    kinds = [Kind(f"run {file}", "run", file, read_run, file.partition(".")[2]) for file in _RUN_FILES]
+    kinds = [_kind(f"run {file}", "run", file, read_run) for file in _RUN_FILES]
     kinds.append(
         Kind(
             "checkpoint",
@@ -177,10 +180,18 @@ def run_kinds(samples: Path) -> list[Kind]:
     study = ["study.toml", "data.json", "cells.json", "failures/0123456789ab.json"]
     study += [f"runs/{run}/{file}" for file in _RUN_FILES[:2]]
     for file in study:
-        name, file_format = f"study {file.replace(run, 'ID')}", file.rpartition(".")[2]
-        kinds.append(Kind(name, "study", file, read_study_folder, file_format))
-        kinds.append(Kind(f"{name} reported", "study", file, report_study_folder, file_format, is_slow=True))
+        name = f"study {file.replace(run, 'ID')}"
+        kinds.append(_kind(name, "study", file, read_study_folder))
+        kinds.append(_kind(f"{name} reported", "study", file, report_study_folder, is_slow=True))
     return kinds
+
+
+def _kind(name: str, folder: str, file: str, read: Callable[[Path], object], is_slow: bool = False) -> Kind:
+    """Make a kind of TOML, JSON Lines or sealed JSON."""
+    suffix = file.rpartition(".")[2]
+    if suffix != "json":
+        return Kind(name, folder, file, read, suffix, is_slow=is_slow)
+    return Kind(name, folder, file, read, suffix, True, sealed_payload, seal_json(file), is_slow)
 
 
 _RUN_FILES = ("config.toml", "metrics.json", "events.jsonl")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sealed_cases import write_sealed
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.metrics import AccuracyMatrix
@@ -127,7 +128,7 @@ def write_run(folder: Path, cell: Cell, metrics: dict[str, Any]) -> Path:
     """Write a run's folder as `vclimb train` does, without events, memory and checkpoints."""
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(cell.config.to_toml(), "utf-8")
-    (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    write_sealed(folder / "metrics.json", metrics)
     return folder
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 from dataset_cases import InlineExecutor, digests, is_clean, make_source, prepare_table, shard_files
+from sealed_cases import edit_sealed
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -157,14 +156,6 @@ def test_a_published_shard_that_was_removed_is_made_again(source: Path, out: Pat
     assert digests(out) == undisturbed
 
 
-def with_right_digest(file: Path, change: Callable[[Any], None]) -> None:
-    """Change a file of a run as somebody would who knows its format."""
-    content = json.loads(file.read_bytes().partition(b"\n")[2])
-    change(content)
-    data = json.dumps(content).encode()
-    file.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data + b"\n")
-
-
 def first_video(plan: Any) -> Any:
     return plan["shards"][0]["videos"][0]
 
@@ -194,7 +185,7 @@ HOSTILE_PLANS: dict[str, Callable[[Any], Any]] = {
 def test_hostile_plans_are_refused_before_anything_is_written(
     source: Path, out: Path, change: Callable[[Any], None]
 ) -> None:
-    with_right_digest(out / WORK / PLAN, change)
+    edit_sealed(out / WORK / PLAN, change)
     before = digests(out.parent)
     with pytest.raises(DatasetError, match=rf"{PLAN} is damaged: .*; remove it and run the same command again"):
         prepare_table(read_source(source), out, shard_bytes=SHARD_BYTES)
@@ -203,7 +194,7 @@ def test_hostile_plans_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../secret.mp4", "class0/../../secret.mp4"])
 def test_a_plan_reads_no_file_that_the_source_does_not_list(source: Path, out: Path, path: str) -> None:
-    with_right_digest(out / WORK / PLAN, lambda plan: first_video(plan)["video"].update(path=path))
+    edit_sealed(out / WORK / PLAN, lambda plan: first_video(plan)["video"].update(path=path))
     with pytest.raises(DatasetError, match=r"is outside of .* and not listed by the source; remove the plan"):
         prepare_table(read_source(source), out, shard_bytes=SHARD_BYTES)
 
@@ -229,7 +220,7 @@ HOSTILE_RECORDS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("change", HOSTILE_RECORDS.values(), ids=HOSTILE_RECORDS.keys())
 def test_hostile_records_are_refused(source: Path, out: Path, change: Callable[[Any], None]) -> None:
     file = out / WORK / RECORDS / "000000.json"
-    with_right_digest(file, change)
+    edit_sealed(file, change)
     before = digests(out.parent)
     with pytest.raises(DatasetError, match=r"000000.json is .*; remove it and run the same command again"):
         prepare_table(read_source(source), out, shard_bytes=SHARD_BYTES)

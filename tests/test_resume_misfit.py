@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_cases import comparable, tiny_config
+from training_cases import comparable, events_of, read_metrics, tiny_config
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
@@ -130,6 +130,16 @@ def test_flipped_bit_in_a_checkpoint_falls_back_to_the_one_before(
         metrics = train(config, run, resume=True)
     assert "its content has changed since it was written; trying the one before" in caplog.text
     assert comparable(metrics) == comparable(train(config, tmp_path / "undisturbed"))
+
+
+def test_damaged_metrics_of_an_unfinished_run_are_replaced(config: RunConfig, run: Path) -> None:
+    text = (run / "metrics.json").read_text()
+    (run / "metrics.json").write_text(text.replace('"seed": 0', '"seed": 1'))
+    metrics = train(config, run, resume=True)
+    assert read_metrics(run) == metrics
+    assert metrics.complete
+    (warning,) = [event["text"] for event in events_of(run) if event["event"] == "warning"]
+    assert warning == "metrics.json is damaged; the run goes on from its checkpoint and writes it anew"
 
 
 def test_kill_after_the_last_checkpoint_leaves_one_when_resumed(synth_shards: Path, tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from sealed_cases import write_sealed
 from study_cases import CLASSES_PER_TASK, N_TASKS, cells, made_metrics
 
 from vclimb.pipeline.errors import TargetError
@@ -19,7 +19,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> RunMetrics:
     (cell,) = cells({"base": {"method": "naive", "memory": {"budget": "1MB"}}, "axes": {"seed": [0]}})
     names = [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)]
     path = tmp_path_factory.mktemp("metrics") / "metrics.json"
-    path.write_text(json.dumps(made_metrics(cell, names, dataset="a $b$ c")))
+    write_sealed(path, made_metrics(cell, names, dataset="a $b$ c"))
     return RunMetrics.load(path)
 
 

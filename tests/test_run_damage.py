@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from sealed_cases import write_sealed
 from study_cases import CLASSES_PER_TASK, N_TASKS, cells, made_metrics, write_run
 from typer.testing import CliRunner
 
@@ -44,8 +44,8 @@ def show(run: Path, *arguments: str | Path) -> tuple[int, str]:
 
 
 REFUSED: list[tuple[Change, str]] = [
-    (lambda m: m.update(acc=float("nan")), "acc: input should be"),
-    (lambda m: m.update(bwf=float("inf")), "bwf: input should be"),
+    (lambda m: m.update(acc=float("nan")), "not JSON: NaN is no number"),
+    (lambda m: m.update(bwf=float("inf")), "not JSON: Infinity is no number"),
     (lambda m: m.update(acc=1e308), "acc: input should be less than or equal to 1"),
     (lambda m: m["R"][3].__setitem__(2, -0.5), "R.3.2: input should be greater than or equal to 0"),
     (lambda m: m.update(seed=10**500), "seed: "),
@@ -80,7 +80,7 @@ def test_metrics_that_no_run_writes_are_refused_by_field(
 ) -> None:
     metrics = copy.deepcopy(made_metrics(cell, CLASSES))
     change(metrics)
-    (written / "metrics.json").write_text(json.dumps(metrics))
+    write_sealed(written / "metrics.json", metrics)
     status, output = show(written, "--png", tmp_path / "a.png")
     assert status == 1
     assert says in " ".join(output.split())
@@ -98,7 +98,8 @@ def test_metrics_that_are_no_metrics(content: bytes, written: Path) -> None:
     (written / "metrics.json").write_bytes(content)
     status, output = show(written)
     assert (status, len(output) < 1000) == (1, True)
-    assert "metrics.json holds no metrics of a run" in output
+    assert "metrics.json is damaged: " in output
+    assert "`vclimb train --resume --out" in output
 
 
 def test_files_that_never_end_are_not_read(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +126,7 @@ def test_names_of_others_are_harmless_and_short(cell: Cell, written: Path, tmp_p
     metrics["scenario"] |= {"name": name, "origin": name}
     metrics["classifiers"] = {name: metrics["classifiers"]["linear"]}
     metrics["seconds"] = {name: 1.0}
-    (written / "metrics.json").write_text(json.dumps(metrics))
+    write_sealed(written / "metrics.json", metrics)
     status, output = show(written, "--png", tmp_path / "a.png")
     assert status == 0, output
     assert not {"\x1b", "\x07", "\u202e"} & set(output)
@@ -142,7 +143,7 @@ def test_many_tasks_are_shown_and_drawn_in_bounds(cell: Cell, written: Path, tmp
         for name in [name for name in table if name.endswith("after_each_task")]:
             table[name] = [table[name.removesuffix("_after_each_task")]] * n_tasks
     metrics |= {"complete": True, "tasks": [{**metrics["tasks"][0], "task": task} for task in range(n_tasks)]}
-    (written / "metrics.json").write_text(json.dumps(metrics))
+    write_sealed(written / "metrics.json", metrics)
     status, output = show(written, "--png", tmp_path / "a.png")
     assert status == 0, output
     assert "100 tasks are left out here" in output

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sealed_cases import write_sealed
 from study_cases import SMALL, Page, made_study
 from typer.testing import CliRunner
 
@@ -26,6 +27,16 @@ ID = "0123456789ab"
 FAILURE = {"error": "no", "exit_status": 1, "tail": "", "attempts": 1, "time": 1.0, "settings": {"seed": 0}}
 DEEP = "[" * 100_000 + "]" * 100_000
 
+Content = str | dict[str, Any]
+
+
+def put(path: Path, content: Content) -> None:
+    """Write a text, or an object with the right digest."""
+    if isinstance(content, str):
+        path.write_text(content, "utf-8")
+    else:
+        write_sealed(path, content)
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -36,44 +47,48 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "JSON"),
-        ("[]", "object, not []"),
-        ('{"../x": {}}', "'../x' is not a plain file name"),
-        ('{".": {}}', "is not a plain file name"),
-        (f'{{"{ID}": 3}}', f"{ID}: input should be an object, not 3"),
-        (f'{{"{ID}": {{"memory.frames": {{"a": 1}}}}}}', "memory.frames: a dict; allowed: true, false"),
-        (f'{{"{ID}": {{"seed": {10**30}}}}}', "seed: a int; allowed"),
-        (f'{{"{ID}": {{"seed": 1e999}}}}', "seed"),
-        (f'{{"{ID}": {{"memory.codec": "{"x" * 20_000}"}}}}', "memory.codec: a text of 20,000 characters"),
-        (json.dumps({f"{n:012x}": {} for n in range(10_001)}), "at most 10000 items"),
-        (DEEP, "recursion limit"),
+        ("", "not JSON"),
+        ("[]", "not a JSON object"),
+        (f'{{"{ID}": {{}}}}', "it has no field sha256"),
+        (f'{{"{ID}": {{"seed": NaN}}}}', "NaN is no number"),
+        ({"../x": {}}, "'../x' is not a plain file name"),
+        ({".": {}}, "is not a plain file name"),
+        ({ID: 3}, f"{ID}: input should be an object, not 3"),
+        ({ID: {"memory.frames": {"a": 1}}}, "memory.frames: a dict; allowed: true, false"),
+        ({ID: {"seed": 10**30}}, "seed: a int; allowed"),
+        ({ID: {"memory.codec": "x" * 20_000}}, "memory.codec: a text of 20,000 characters"),
+        ({f"{n:012x}": {} for n in range(10_001)}, "at most 10000 items"),
+        (DEEP, "nested too deeply"),
     ],
 )
-def test_damaged_cells_are_one_clear_line(study: Path, content: str, reason: str) -> None:
+def test_damaged_cells_are_one_clear_line(study: Path, content: Content, reason: str) -> None:
     before = (study / "cells.json").read_bytes()
-    (study / "cells.json").write_text(content, "utf-8")
+    put(study / "cells.json", content)
     done = CliRunner(env={"COLUMNS": "2000", "NO_COLOR": "1"}).invoke(app, ["study", "report", str(study)])
     (study / "cells.json").write_bytes(before)
     assert done.exit_code == 1
     (line, *_) = done.stderr.splitlines()
     assert line.startswith(f"error: {study / 'cells.json'} is damaged: ")
     assert reason in line
-    assert "remove it" in line
+    assert "run the study again (`vclimb study run` writes it anew and keeps complete runs), or remove it" in line
     assert len(line) < 800
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{}", "name: field required"),
-        ('{"name": "x", "content": 1}', "content: input should be a valid string, not 1"),
-        ('{"name": "x", "content": "abc"}', "content: "),
-        (f'{{"name": "x", "content": "{"0" * 64}", "more": 1}}', "more: "),
-        (DEEP, "recursion limit"),
+        ({}, "name: field required"),
+        ({"name": "x", "content": 1}, "content: input should be a valid string, not 1"),
+        ({"name": "x", "content": "abc"}, "content: "),
+        ({"name": "x", "content": "0" * 64, "more": 1}, "more: "),
+        (f'{{"name": "x", "content": "{"0" * 64}", "sha256": "{"0" * 64}"}}', "doesn't have the SHA-256"),
+        (DEEP, "nested too deeply"),
     ],
 )
-def test_damaged_name_of_the_data_set_never_passes_for_the_right_one(study: Path, content: str, reason: str) -> None:
-    (study / "data.json").write_text(content, "utf-8")
+def test_damaged_name_of_the_data_set_never_passes_for_the_right_one(
+    study: Path, content: Content, reason: str
+) -> None:
+    put(study / "data.json", content)
     with pytest.raises(StudyError, match="remove it if all runs of the study are of this data set") as raised:
         StudyFolder(study).check_data("x", "0" * 64)
     (study / "data.json").unlink()
@@ -84,18 +99,19 @@ def test_damaged_name_of_the_data_set_never_passes_for_the_right_one(study: Path
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "JSON"),
-        (json.dumps(FAILURE | {"exit_status": "1"}), "exit_status: input should be a valid integer, not '1'"),
-        (json.dumps(FAILURE | {"attempts": 0}), "attempts: input should be greater than or equal to 1, not 0"),
-        (json.dumps(FAILURE | {"time": -1}), "time"),
-        (json.dumps(FAILURE | {"settings": {"seed": [[[]]] * 20_000}}), "settings.seed: a list"),
-        (json.dumps(FAILURE | {"error": "x" * 3_000_000}), "error: string should have at most"),
-        (DEEP, "recursion limit"),
+        ("{", "not JSON"),
+        (json.dumps(FAILURE), "it has no field sha256"),
+        (FAILURE | {"exit_status": "1"}, "exit_status: input should be a valid integer, not '1'"),
+        (FAILURE | {"attempts": 0}, "attempts: input should be greater than or equal to 1, not 0"),
+        (FAILURE | {"time": -1}, "time"),
+        (FAILURE | {"settings": {"seed": [[[]]] * 20_000}}, "settings.seed: a list"),
+        (FAILURE | {"error": "x" * 3_000_000}, "error: string should have at most"),
+        (DEEP, "nested too deeply"),
     ],
 )
-def test_damaged_record_of_a_failure_is_a_failure_that_says_so(study: Path, content: str, reason: str) -> None:
+def test_damaged_record_of_a_failure_is_a_failure_that_says_so(study: Path, content: Content, reason: str) -> None:
     record = study / "failures" / f"{ID}.json"
-    record.write_text(content, "utf-8")
+    put(record, content)
     failures = StudyFolder(study).failures()
     retried = StudyFolder(study).record_failure(ID, "again", 1, {"seed": 0})
     record.unlink()
@@ -134,12 +150,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "deep lists": (lambda run: add(run, f"a = {DEEP}"), "nested too deeply"),
     "no TOML": (lambda run: (run / "config.toml").write_bytes(b"\xff="), "are not TOML"),
     "settings as a pipe": (lambda run: pipe(run / "config.toml"), "not a regular file"),
-    "metrics cut": (lambda run: os.truncate(run / "metrics.json", 100), "holds no metrics of a run"),
+    "metrics cut": (lambda run: os.truncate(run / "metrics.json", 100), "metrics.json is damaged: it is not JSON"),
     "metrics as a folder": (
         lambda run: ((run / "metrics.json").unlink(), (run / "metrics.json").mkdir()),
         "can't be read",
     ),
-    "deep metrics": (lambda run: (run / "metrics.json").write_text(DEEP), "holds no metrics of a run"),
+    "deep metrics": (lambda run: (run / "metrics.json").write_text(DEEP), "nested too deeply"),
 }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from sealed_cases import write_sealed
 from study_cases import CLASSES_PER_TASK, JHMDB, N_TASKS, SMALL, Page, made_metrics, made_study, write_run
 from typer.testing import CliRunner
 
@@ -172,7 +173,7 @@ def test_damaged_runs_are_skipped_and_unfinished_ones_named(tmp_path: Path) -> N
     (second / "config.toml").write_text("=", "utf-8")
     (cell,) = (cell for cell in StudyDefinition.parse(SMALL).expand("shards/jhmdb21") if cell.run_id == third.name)
     metrics = made_metrics(cell, [f"class {number}" for number in range(N_TASKS * CLASSES_PER_TASK)], n_learned=2)
-    (third / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    write_sealed(third / "metrics.json", metrics)
     report = write_report(folder.path)
     assert len(report.results.complete) == 5
     assert report.results.damaged.keys() == {first.name, second.name}

@@ -16,12 +16,14 @@ import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from dataset_cases import RunningCommand, digests, vclimb, vclimb_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sealed_cases import read_sealed, write_sealed
 from typer.testing import CliRunner
 
 from vclimb.cli.main import app
@@ -269,8 +271,8 @@ class TestGoingOn:
 
     def test_knows_the_digest_of_clips_that_an_earlier_run_drew(self, written: Path, tmp_path: Path) -> None:
         out = Path(shutil.copytree(written, tmp_path / "out"))
-        header = json.loads((out / HEADER).read_text())
-        (out / HEADER).write_text(json.dumps({**header, "frames_sha256": None}))
+        header = read_sealed(out / HEADER)
+        write_sealed(out / HEADER, {**header, "frames_sha256": None})
         (out / TABLE).unlink()
         (out / SMALL.clips()[3].path).unlink()
         assert write(out).frames_sha256 == header["frames_sha256"]
@@ -293,9 +295,14 @@ class TestGoingOn:
             write(tmp_path)
         assert digests(tmp_path) == {"thesis.tex": hashlib.sha256(b"dear").hexdigest()}
 
-    @pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": 3, "frames_sha256": null}', "\xff"])
-    def test_refuses_a_damaged_header(self, tmp_path: Path, content: str) -> None:
-        (tmp_path / HEADER).write_bytes(content.encode("latin-1"))
+    @pytest.mark.parametrize(
+        "content", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000, {"settings": 3, "frames_sha256": None}]
+    )
+    def test_refuses_a_damaged_header(self, tmp_path: Path, content: bytes | dict[str, Any]) -> None:
+        if isinstance(content, bytes):
+            (tmp_path / HEADER).write_bytes(content)
+        else:
+            write_sealed(tmp_path / HEADER, content)
         with pytest.raises(TargetError, match="not from a run of ours, or damaged"):
             write(tmp_path)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sealed_cases import write_sealed
 from training_cases import TINY_TABLE
 
 import vclimb
@@ -88,7 +88,7 @@ def test_damaged_metrics_name_file_and_field(
 ) -> None:
     path = tmp_path / "metrics.json"
     assert run.metrics is not None
-    path.write_text(json.dumps({**run.metrics.to_json(), **damage}))
+    write_sealed(path, {**run.metrics.to_json(), **damage})
     with pytest.raises(vclimb.DatasetError, match=says) as raised:
         vclimb.RunMetrics.load(path)
     assert str(path) in str(raised.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
-from training_cases import read_metrics, tiny_config, write_config
+from sealed_cases import read_sealed
+from training_cases import comparable, read_metrics, tiny_config, write_config
 from typer.testing import CliRunner
 
 from vclimb.cli.main import app
@@ -69,7 +71,27 @@ def test_summary_has_all_results(finished: Path) -> None:
 
 def test_json_is_the_metrics_file(finished: Path) -> None:
     shown = run("show", finished, "--json")
-    assert json.loads(shown.stdout) == read_metrics(finished).to_json()
+    assert json.loads(shown.stdout) == read_metrics(finished).to_json() == read_sealed(finished / "metrics.json")
+
+
+def test_damaged_metrics_are_named_and_written_anew_from_the_checkpoint(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "a run")
+    text = (folder / "metrics.json").read_text()
+    damaged = text.replace('"steps": ', '"steps": 1', 1)
+    (folder / "metrics.json").write_text(damaged)
+    shown = run("show", folder)
+    assert shown.exit_code == 1
+    assert "metrics.json is damaged: its content doesn't have the SHA-256 that it names" in shown.stderr
+    assert f"`vclimb train --resume --out '{folder}'` writes it anew" in shown.stderr
+    resumed = run("train", "--resume", "--out", folder, "--json")
+    assert resumed.exit_code == 0, resumed.output
+    assert comparable(read_metrics(folder)) == comparable(read_metrics(finished))
+    (folder / "metrics.json").write_text(damaged)
+    shutil.rmtree(folder / "checkpoints")
+    refused = run("train", "--resume", "--out", folder)
+    assert refused.exit_code == 1
+    assert f"where there is none, remove '{folder}' and train the run again" in refused.stderr
+    assert (folder / "metrics.json").read_text() == damaged
 
 
 def test_show_draws_a_png(finished: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vclimb.pipeline.dataset.fields import Count, Sha256, Size, TarName
 from vclimb.pipeline.dataset.settings import EncodeSettings
@@ -18,13 +18,13 @@ from vclimb.pipeline.dataset.storage import Storage
 from vclimb.pipeline.errors import DatasetError, DatasetFileError, DatasetMissingError, TooManyFilesError
 from vclimb.pipeline.system.durable import draft_of
 from vclimb.pipeline.system.plain_name import PlainName
+from vclimb.pipeline.system.sealed_json import parse_object, sealed, unsealed
 from vclimb.pipeline.system.validation import first_problem
 
 FORMAT_VERSION = 2
 HEADER, VIDEOS, INSTANCES, ERRORS = "dataset.json", "videos.parquet", "instances.parquet", "errors.jsonl"
 DRAFT = draft_of(Path(HEADER)).name
 """The dataset.json of a catalog that is being written; see `Catalog.write`."""
-_OBJECT = TypeAdapter(dict[str, Any])
 
 
 class _Stored(BaseModel):
@@ -94,7 +94,7 @@ class Header(_Stored):
 
 def header_bytes(content: dict[str, Any]) -> bytes:
     """dataset.json of a content without its SHA-256."""
-    return (json.dumps({**content, "sha256": _sha256(content)}, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(sealed(content), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read_header(storage: Storage) -> Header:
@@ -121,20 +121,20 @@ def _read(storage: Storage, name: str) -> Header:
     except OSError as error:
         raise DatasetError(f"{name} of {storage} can't be read: {error.strerror or error}") from None
     try:
-        content = _OBJECT.validate_json(data)
-    except ValidationError as error:
-        raise DatasetFileError(str(storage), name, first_problem(error)) from None
-    version = content.get("format_version")
+        document = parse_object(data)
+    except ValueError as error:
+        raise DatasetFileError(str(storage), name, str(error)) from None
+    version = document.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise DatasetError(
             f"{storage} has format version {ascii(version)[:40]}; this vclimb reads version {FORMAT_VERSION}"
         )
-    if content.get("sha256") != _sha256({field: value for field, value in content.items() if field != "sha256"}):
-        raise DatasetFileError(str(storage), name, "its content doesn't have the SHA-256 that it names")
     try:
+        unsealed(document)
         return Header.model_validate_json(data)
-    except ValidationError as error:
-        raise DatasetFileError(str(storage), name, first_problem(error)) from None
+    except ValueError as error:
+        problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
+        raise DatasetFileError(str(storage), name, problem) from None
 
 
 def read_digested(storage: Storage, header: Header, name: str) -> tuple[bytes, Header]:
@@ -163,8 +163,3 @@ def read_digested(storage: Storage, header: Header, name: str) -> tuple[bytes, H
     if digest != draft.files.of(name):
         raise DatasetFileError(str(storage), name, f"its SHA-256 is not the one in {HEADER}")
     return data, draft
-
-
-def _sha256(content: dict[str, Any]) -> str:
-    """SHA-256 of the content of dataset.json without the digest itself, as canonical JSON."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

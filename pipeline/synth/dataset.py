@@ -31,6 +31,7 @@ from vclimb.pipeline.system.durable import draft_of, replace_file, sync
 from vclimb.pipeline.system.folders import held_folder, writable
 from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.progress import progress_bar
+from vclimb.pipeline.system.sealed_json import parse_object, sealed, unsealed
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
 
 HEADER = "synth.json"
@@ -250,7 +251,7 @@ def _claim(out: Path, settings: SynthSettings) -> str | None:
         replace_file(path, _header(settings, None))
         return None
     try:
-        header = json.loads(path.read_bytes())
+        header = unsealed(parse_object(path.read_bytes()))
         before, digest = dict(header["settings"]), header["frames_sha256"]
     except (ValueError, KeyError, TypeError):
         raise TargetError(f"{path} is not from a run of ours, or damaged; choose a new or empty folder") from None
@@ -267,7 +268,7 @@ def _claim(out: Path, settings: SynthSettings) -> str | None:
 
 def _header(settings: SynthSettings, digest: str | None) -> bytes:
     header = {"settings": {**asdict(settings), "drawing": _DRAWING}, "frames_sha256": digest}
-    return (json.dumps(header, indent=1) + "\n").encode()
+    return (json.dumps(sealed(header), indent=1) + "\n").encode()
 
 
 def _table(clips: list[Clip]) -> bytes:

@@ -1,4 +1,4 @@
-"""Files of an unfinished run, in `.work/`: JSON below a line with its SHA-256, read back into checked models.
+"""Files of an unfinished run, in `.work/`: sealed JSON, read back into checked models.
 
 A run may go on days later, on another machine, or in a folder that somebody else has sent. What is read here decides
 which files are written, and the labels of videos, so a changed byte is refused rather than believed.
@@ -6,7 +6,6 @@ which files are written, and the labels of videos, so a changed byte is refused 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TypeVar
@@ -14,29 +13,29 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.system.sealed_json import parse_object, sealed, unsealed
+from vclimb.pipeline.system.small_files import read_small
 from vclimb.pipeline.system.validation import first_problem
 
 Content = TypeVar("Content")
+
+# The plan of a million videos has half a GB.
+_MAX_BYTES = 4 * 2**30
 
 
 def work_bytes(kind: TypeAdapter[Content], content: Content) -> bytes:
     """The bytes of a file of `.work/`."""
     # By `json`, since a path may hold half a surrogate pair.
-    data = json.dumps(kind.dump_python(content, mode="json")).encode()
-    return hashlib.sha256(data).hexdigest().encode() + b"\n" + data + b"\n"
+    return json.dumps(sealed(kind.dump_python(content, mode="json"))).encode()
 
 
 def parse_work_bytes(kind: TypeAdapter[Content], data: bytes) -> Content:
     """Parse the bytes of a file of `.work/`. Raises a ValueError that says what is wrong with them."""
-    digest, _, text = data.partition(b"\n")
-    if digest != hashlib.sha256(text.removesuffix(b"\n")).hexdigest().encode() or not text.endswith(b"\n"):
-        raise ValueError("its content doesn't have the SHA-256 in its first line")
+    content = unsealed(parse_object(data))
     try:
-        return kind.validate_python(json.loads(text))
+        return kind.validate_python(content)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def read_work_file(path: Path, kind: TypeAdapter[Content], consequence: str) -> Content:
@@ -52,7 +51,7 @@ def read_work_file(path: Path, kind: TypeAdapter[Content], consequence: str) -> 
         DatasetError: The file is damaged. The message says which file to remove.
     """
     try:
-        return parse_work_bytes(kind, path.read_bytes())
+        return parse_work_bytes(kind, read_small(path, _MAX_BYTES))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:

@@ -12,7 +12,6 @@ studies/NAME/
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -33,6 +32,7 @@ from vclimb.study.stored import (
     StudyError,
     encodable,
     read_stored,
+    write_stored,
 )
 from vclimb.training.run_folder import METRICS
 from vclimb.training.run_metrics import RunMetrics
@@ -93,7 +93,10 @@ class StudyFolder:
             TargetError: The runs are of another data set.
             StudyError: The file that names it is damaged.
         """
-        remedy = "remove it if all runs of the study are of this data set, or choose another folder"
+        remedy = (
+            "remove it if all runs of the study are of this data set, and run the study again, which keeps complete "
+            "runs; else choose another folder"
+        )
         known = read_stored(self.path / DATA, DATA_OF_STUDY, remedy)
         if known is not None and known.content != digest:
             raise TargetError(
@@ -110,13 +113,13 @@ class StudyFolder:
         """
         self.check_data(name, digest)
         with writable(self.path):
-            replace_file(self.path / DATA, json.dumps({"name": name, "content": digest}).encode())
+            write_stored(self.path / DATA, {"name": name, "content": digest})
 
     def write_study(self, toml: str, cells: Mapping[str, Mapping[str, Any]]) -> None:
         """Write down the definition and the cells of the study, before its runs start, in a folder that is held."""
         with writable(self.path):
             replace_file(self.path / STUDY, toml.encode())
-            replace_file(self.path / CELLS, json.dumps(cells, indent=1).encode())
+            write_stored(self.path / CELLS, cells)
 
     def cells(self) -> Mapping[str, Mapping[str, Any]]:
         """Read the settings of the cells of the study that was run last, by run; empty where there is no such file.
@@ -124,7 +127,7 @@ class StudyFolder:
         Raises:
             StudyError: The file is damaged.
         """
-        remedy = "remove it (`vclimb study run` writes it anew)"
+        remedy = "run the study again (`vclimb study run` writes it anew and keeps complete runs), or remove it"
         return read_stored(self.path / CELLS, CELLS_OF_STUDY, remedy) or {}
 
     def is_complete(self, run_id: str) -> bool:
@@ -157,7 +160,7 @@ class StudyFolder:
         attempts = 1 + (before.attempts if before else 0)
         failure = Failure(error, exit_status, self.tail(run_id), attempts, time.time(), dict(settings))
         with writable(self.path):
-            replace_file(self._failure(run_id), json.dumps(asdict(failure), indent=1).encode())
+            write_stored(self._failure(run_id), asdict(failure))
         return failure
 
     def forget_failure(self, run_id: str) -> None:

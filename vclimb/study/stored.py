@@ -1,7 +1,8 @@
-"""Contents of the files in a study's folder, checked when they are read: others may have written them."""
+"""Contents of the JSON files in a study's folder: sealed, and checked when they are read."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vclimb.pipeline.errors import VclimbError
+from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.plain_name import PlainName
+from vclimb.pipeline.system.sealed_json import parse_object, sealed, unsealed
 from vclimb.pipeline.system.small_files import read_small
 from vclimb.pipeline.system.validation import first_problem
 
@@ -102,6 +105,11 @@ SETTINGS_OF_RUN = TypeAdapter[dict[str, Any]](RunSettings, config=ConfigDict(str
 T = TypeVar("T")
 
 
+def write_stored(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file of a study's folder."""
+    replace_file(path, json.dumps(sealed(content), indent=1).encode())
+
+
 def read_stored(path: Path, content: TypeAdapter[T], remedy: str) -> T | None:
     """Read a JSON file of a study's folder; None where there is none.
 
@@ -113,13 +121,15 @@ def read_stored(path: Path, content: TypeAdapter[T], remedy: str) -> T | None:
         StudyError: The file can't be read, or has another content.
     """
     try:
-        return content.validate_json(read_small(path, MAX_FILE_BYTES))
+        document = parse_object(read_small(path, MAX_FILE_BYTES))
+        return content.validate_json(json.dumps(unsealed(document)))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StudyError(f"{path} can't be read: {error.strerror}; {remedy}") from None
-    except ValidationError as error:
-        raise StudyError(f"{path} is damaged: {first_problem(error)[:_MAX_SHOWN]}; {remedy}") from None
+    except ValueError as error:
+        problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
+        raise StudyError(f"{path} is damaged: {problem[:_MAX_SHOWN]}; {remedy}") from None
 
 
 def encodable(name: str) -> str:

@@ -1,4 +1,8 @@
-"""What happens in a run, as `events.jsonl` in its folder holds it. Reading events loads no torch."""
+"""What happens in a run, as `events.jsonl` in its folder holds it. Reading events loads no torch.
+
+Lines hold no digest, unlike the files that results rest on: a line is appended while the run trains, people read and
+grep them, and only a display of progress is computed from them. All figures are in `metrics.json`, which has a digest.
+"""
 
 from __future__ import annotations
 

@@ -14,15 +14,16 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.stream.workers import kept_workers
 from vclimb.scenario import match
+from vclimb.training.checkpoint import checkpoints
 from vclimb.training.checks import blur_warning
 from vclimb.training.config import RunConfig
 from vclimb.training.learner import Learner
 from vclimb.training.predictor import Predictor
 from vclimb.training.processes import Processes, distributed
 from vclimb.training.run_context import RunContext
-from vclimb.training.run_folder import EVENTS, TENSORBOARD, RunFolder
+from vclimb.training.run_folder import EVENTS, METRICS, TENSORBOARD, RunFolder
 from vclimb.training.run_log import EventFile, RunLog, TensorBoardLog, WandbLog
-from vclimb.training.run_metrics import RunMetrics
+from vclimb.training.run_metrics import MetricsDamagedError, RunMetrics
 from vclimb.training.scenarios import find_scenario
 from vclimb.training.stopping import StopRequest
 from vclimb.training.trainer import Trainer
@@ -44,11 +45,20 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
             stack.enter_context(folder.held())
             folder.begin(config, resume)
         processes.barrier()
-        metrics = folder.metrics()
+        metrics, is_damaged = None, False
+        try:
+            metrics = folder.metrics()
+        except MetricsDamagedError:
+            if not checkpoints(folder.checkpoints):
+                raise
+            is_damaged = True
         if metrics is not None and metrics.complete:
             return metrics
         stack.enter_context(stop.listening())
         context.log = stack.enter_context(_logs(config, folder, processes, run_log))
+        if is_damaged:
+            text = f"{METRICS} is damaged; the run goes on from its checkpoint and writes it anew"
+            context.log.event("warning", text=text)
         if (matched := context.data.matched).left_out:
             context.log.event("warning", text=f"left out of {matched.scenario.name}: {matched.losses}")
         if warning := blur_warning(config, context.method, dataset):

@@ -24,6 +24,7 @@ from vclimb.pipeline.system.digest import cached_sha256
 from vclimb.pipeline.system.durable import draft_of, replace_file
 from vclimb.pipeline.system.folders import held_folder, writable
 from vclimb.pipeline.system.paths import local_path
+from vclimb.pipeline.system.sealed_json import sealed
 from vclimb.scenario.api import Scenario
 from vclimb.settings import Table, changes_no_result, flat, read_table
 from vclimb.training.config import RunConfig, make_config
@@ -143,7 +144,7 @@ class RunFolder:
                 replace_file(self.path / CONFIG, moved.to_toml().encode())
 
     def write_metrics(self, metrics: RunMetrics) -> None:
-        text = json.dumps(metrics.to_json(), indent=1, allow_nan=False)
+        text = json.dumps(sealed(metrics.to_json()), indent=1, allow_nan=False)
         with writable(self.path):
             replace_file(self.path / METRICS, text.encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from pydantic import Field, TypeAdapter, ValidationError
 
 from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.system.sealed_json import parse_object, unsealed
 from vclimb.pipeline.system.small_files import read_small
 from vclimb.pipeline.system.validation import first_problem
 
@@ -32,6 +34,10 @@ _MAX_BYTES = 256 * 2**20
 _MAX_SHOWN = 300  # characters of a message
 # These fields open the file, so that a reader sees first which run it is.
 _FIRST = ("complete", "vclimb_version", "dataset", "scenario", "method", "protocol", "seed", "device", "classifier")
+
+
+class MetricsDamagedError(DatasetError):
+    """A file does not hold a run's metrics as they were written."""
 
 
 @dataclass(frozen=True)
@@ -232,21 +238,32 @@ class RunMetrics(Accuracies):
 
         Raises:
             FileNotFoundError: there is no such file.
-            DatasetError: the file can't be read, or does not hold a run's metrics.
+            MetricsDamagedError: it does not hold a run's metrics as they were written; the message says what to do.
+            DatasetError: it can't be read.
         """
         try:
             text = read_small(path, _MAX_BYTES)
-            _HEADER.validate_json(text)
-            return _ADAPTER.validate_json(text, strict=True)
         except FileNotFoundError:
             raise
         except OSError as error:
             raise DatasetError(f"{path} can't be read: {error.strerror}") from None
+        try:
+            document = parse_object(text)
+            _HEADER.validate_python(document)
+            unsealed(document)
+            return _ADAPTER.validate_json(text, strict=True)
         except ValidationError as error:
-            raise DatasetError(f"{path} holds no metrics of a run: {first_problem(error)[:_MAX_SHOWN]}") from None
+            problem = f"holds no metrics of a run: {first_problem(error)[:_MAX_SHOWN]}"
+        except ValueError as error:
+            problem = f"is damaged: {str(error)[:_MAX_SHOWN]}"
+        run = shlex.quote(str(Path(path).parent))
+        raise MetricsDamagedError(
+            f"{path} {problem}; `vclimb train --resume --out {run}` writes it anew where the run has a checkpoint; "
+            f"where there is none, remove {run} and train the run again"
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to the content of `metrics.json`. A figure that is NaN is None: JSON has no NaN."""
+        """Convert to the content of `metrics.json`, without its SHA-256. A figure that is NaN is None."""
         table = json.loads(_ADAPTER.dump_json(self))
         first = {name: table[name] for name in _FIRST}
         return {**vars(_Header()), **first, **table}
