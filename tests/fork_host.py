@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -52,6 +53,15 @@ class ForkHost:
         answer = self._process.stdout.readline()
         assert answer, f"the host ended with {self._process.wait()}"
         return list(json.loads(answer))
+
+    def run_in_two_processes(self, job: str, *arguments: Any) -> None:
+        """Run a job in two processes, joined as torchrun joins them; both must succeed."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        joined = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        ranks = [{**joined, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+        assert self.run(job, *arguments, environments=ranks) == [0, 0]
 
     def __enter__(self) -> Self:
         return self

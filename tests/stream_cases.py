@@ -99,6 +99,17 @@ def damage(folder: Path, copy: Path, key: str, frame: int) -> str:
     return f"frame {frame} of {key!r} ({tar.name}, byte {offset})"
 
 
+def damage_all_frames(folder: Path, copy: Path, key: str) -> None:
+    """Copy a data set, and overwrite all frames of a video."""
+    shutil.copytree(folder, copy)
+    dataset = StoredDataset.open(copy)
+    video = dataset.by_key[key]
+    with open(dataset.shard_paths(video.shard)[0], "r+b") as file:
+        for offset, size in dataset.frame_ranges(video).tolist():
+            file.seek(offset)
+            file.write(bytes(size))
+
+
 def settings_of(**changes: Any) -> StreamSettings:
     """Make settings of small clips with all kinds of views; `changes` are fields of `StreamSettings`."""
     augmentation = Augmentation(SIZE, resize_to=SIZE + 8)

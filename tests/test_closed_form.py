@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
-from vclimb.methods.closed_form import Moments, RandomProjection, discriminant_head, ridge_head
+from vclimb.methods.closed_form import Moments, RandomProjection, discriminant_head, nearest_mean_head, ridge_head
 from vclimb.pipeline.errors import VclimbError
 
 N_CLASSES, N_FEATURES = 5, 7
@@ -67,6 +67,36 @@ def test_task_by_task_equals_all_at_once_in_any_order(seed: int, order: list[int
     for fit in (lambda sums: discriminant_head(sums, 0.1), lambda sums: ridge_head(sums, 0.01)):
         by_task = fit(grown).scores(features)
         np.testing.assert_allclose(by_task[:, place].numpy(), fit(at_once).scores(features).numpy(), atol=1e-9)
+
+
+@given(st.integers(0, 2**20))
+@settings(max_examples=10, deadline=None)
+def test_nearest_mean_is_that_of_the_smallest_angle(seed: int) -> None:
+    features, labels = samples(seed)
+    means = torch.stack([features[labels == label].mean(0) for label in range(N_CLASSES)])
+    cosines = torch.nn.functional.cosine_similarity(features[:, None], means[None], dim=2)
+    sums = Moments(N_CLASSES, N_FEATURES, with_products=False)
+    sums.update(features, labels)
+    scores = nearest_mean_head(sums).scores(features)
+    np.testing.assert_allclose((scores / features.norm(dim=1, keepdim=True)).numpy(), cosines.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("with_products", [False, True])
+def test_packed_sums_come_back_rounded_to_float32(with_products: bool) -> None:
+    features, labels = samples(5)
+    whole = Moments(N_CLASSES, N_FEATURES, with_products)
+    whole.update(features, labels)
+    arrays = whole.packed()
+    assert {array.dtype for array in arrays.values()} == {torch.float32}
+    restored = Moments.unpacked(arrays)
+    assert torch.equal(restored.counts, whole.counts)
+    torch.testing.assert_close(restored.sums, whole.sums, rtol=1e-6, atol=0)
+    assert all(torch.equal(again, arrays[name]) for name, again in restored.packed().items())
+    if with_products:
+        assert len(arrays["gram"]) == N_FEATURES * (N_FEATURES + 1) // 2
+        torch.testing.assert_close(restored.products, whole.products, rtol=1e-6, atol=0)
+    else:
+        assert restored.products is None
 
 
 def test_a_class_without_samples_is_never_predicted() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -51,16 +49,6 @@ def config_of(shards: Path, method: str, *more: str) -> RunConfig:
     return tiny_config(shards, method, *SETTINGS, *memory, *more)
 
 
-def in_two_processes(host: ForkHost, job: str, *arguments: Any) -> None:
-    """Run a job in two processes, joined as torchrun joins them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    joined = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [{**joined, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-    assert host.run(job, *arguments, environments=ranks) == [0, 0]
-
-
 def losses_of(run: Path) -> list[float]:
     return [value for event in events_of(run) if event["event"] == "epoch" for value in event["losses"].values()]
 
@@ -75,14 +63,21 @@ def assert_agree(one: Path, two: Path) -> None:
 
 @pytest.mark.parametrize(
     ("method", "more"),
-    [("ewc", ()), ("bic", ()), ("bic", RELEASED_STEPS), ("joint", ()), ("icarl", ("protocol=released",))],
+    [
+        ("ewc", ()),
+        ("bic", ()),
+        ("bic", RELEASED_STEPS),
+        ("joint", ()),
+        ("icarl", ("protocol=released",)),
+        ("analytic", ("method.head=discriminant",)),
+    ],
 )
 def test_two_processes_agree_with_one(
     method: str, more: tuple[str, ...], host: ForkHost, synth_shards: Path, tmp_path: Path
 ) -> None:
     config = config_of(synth_shards, method, *more)
     train(config, tmp_path / "one")
-    in_two_processes(host, "train_run", write_config(config, tmp_path), tmp_path / "two", False)
+    host.run_in_two_processes("train_run", write_config(config, tmp_path), tmp_path / "two", False)
     assert_agree(tmp_path / "one", tmp_path / "two")
 
 
@@ -92,14 +87,14 @@ def test_ranks_write_checkpoints_at_the_same_step(host: ForkHost, synth_shards: 
     settings = write_config(config, tmp_path)
     for fast_rank in range(2):
         two = tmp_path / f"fast rank {fast_rank}"
-        in_two_processes(host, "train_with_clocks_apart", settings, two, fast_rank)
+        host.run_in_two_processes("train_with_clocks_apart", settings, two, fast_rank)
         assert_agree(tmp_path / "one", two)
 
 
 def test_both_processes_evaluate_one_network(host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
     """Batch normalisation gathers statistics from each rank's share; ranks must agree before they evaluate."""
     settings = write_config(tiny_config(synth_shards, "finetune"), tmp_path)
-    in_two_processes(host, "train_watched", settings, tmp_path / "two", tmp_path)
+    host.run_in_two_processes("train_watched", settings, tmp_path / "two", tmp_path)
     for task in range(3):
         first, second = (load_file(tmp_path / f"{task}-{rank}.safetensors") for rank in range(2))
         assert first.keys() == second.keys()

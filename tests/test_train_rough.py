@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stream_cases import damage
+from stream_cases import damage_all_frames
 from training_cases import METHODS, TINY_BACKBONE, comparable, events_of, tiny_config
 
 import vclimb
@@ -43,9 +43,7 @@ def test_run_survives_a_damaged_training_video(
 ) -> None:
     key = training_key(synth_shards)
     shards = tmp_path / "damaged"
-    damage(synth_shards, shards, key, frame=0)
-    for frame in range(1, StoredDataset.open(shards).by_key[key].n_frames):
-        _damage_in_place(shards, key, frame)
+    damage_all_frames(synth_shards, shards, key)
     metrics = train(tiny_config(shards, method, *more), tmp_path / "run")
     assert metrics.complete
     assert metrics.tasks[0].skipped_clips
@@ -54,15 +52,6 @@ def test_run_survives_a_damaged_training_video(
         assert text in [event.get("text") for event in events_of(tmp_path / "run")]
         memory = MemoryStore.open(tmp_path / "run" / "memory.zarr")
         assert key not in {kept for label in range(6) for kept in memory.table(label).keys}
-
-
-def _damage_in_place(shards: Path, key: str, frame: int) -> None:
-    dataset = StoredDataset.open(shards)
-    video = dataset.by_key[key]
-    offset, size = dataset.frame_ranges(video)[frame].tolist()
-    with open(dataset.shard_paths(video.shard)[0], "r+b") as file:
-        file.seek(offset)
-        file.write(bytes(size))
 
 
 def test_linear_classifier_is_reported_once_the_memory_is_empty(

@@ -1,14 +1,16 @@
-"""Heads in closed form over the features of a fixed network: linear discriminants and ridge regression.
+"""Heads in closed form over the features of a fixed network: class means, linear discriminants and ridge regression.
 
-Both follow from sums over the samples. So a head that is fitted task by task equals one that is fitted to all samples at
-once, whatever the order of the classes. All is computed in float64.
+All follow from sums over the samples. So a head that is fitted task by task equals one that is fitted to all samples at
+once, whatever the order of the classes. They are computed in float64.
 
-Sources: streaming linear discriminant analysis (SLDA), Hayes and Kanan, CVPR Workshops 2020, section 3; ridge regression
-on random projections, RanPAC, McDonnell et al., NeurIPS 2023, section 3.2, and ACIL, Zhuang et al., NeurIPS 2022.
+Sources: class means, SimpleCIL, Zhou et al., IJCV 2024; streaming linear discriminant analysis (SLDA), Hayes and Kanan,
+CVPR Workshops 2020, section 3; ridge regression on random projections, RanPAC, McDonnell et al., NeurIPS 2023, section
+3.2, and ACIL, Zhuang et al., NeurIPS 2022.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,20 +25,21 @@ class Moments:
     Attributes:
         counts: (C,) float64 numbers of samples of each class.
         sums: (C, D) float64 sums of the features of each class.
-        products: (D, D) float64 sum of the outer products of all features, the Gram matrix.
+        products: (D, D) float64 Gram matrix, the sum of the outer products of all features; None without one.
     """
 
-    def __init__(self, n_classes: int, n_features: int, device: torch.device | str = "cpu") -> None:
-        self.counts = torch.zeros(n_classes, dtype=torch.float64, device=device)
-        self.sums = torch.zeros(n_classes, n_features, dtype=torch.float64, device=device)
-        self.products = torch.zeros(n_features, n_features, dtype=torch.float64, device=device)
+    def __init__(self, n_classes: int, n_features: int, with_products: bool = True) -> None:
+        self.counts = torch.zeros(n_classes, dtype=torch.float64)
+        self.sums = torch.zeros(n_classes, n_features, dtype=torch.float64)
+        self.products = torch.zeros(n_features, n_features, dtype=torch.float64) if with_products else None
 
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Add a batch, which may be empty: features (B, D), and label ids (B,) below C."""
-        features, labels = features.detach().to(self.sums), labels.to(self.counts.device, torch.int64)
+        features, labels = features.detach().to(self.sums), labels.to(torch.int64)
         self.counts.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
         self.sums.index_add_(0, labels, features)
-        self.products += features.T @ features
+        if self.products is not None:
+            self.products.addmm_(features.T, features)
 
     def grow(self, n_classes: int) -> None:
         """Make room for more classes."""
@@ -56,8 +59,27 @@ class Moments:
         """
         if not self.counts.any():
             raise VclimbError("no class has samples; a head in closed form needs some")
-        if not self.products.isfinite().all():
+        if not self.sums.isfinite().all() or (self.products is not None and not self.products.isfinite().all()):
             raise VclimbError("features hold NaN or infinity; no head in closed form can be fitted to them")
+
+    def packed(self) -> dict[str, Tensor]:
+        """Pack the sums as float32: `counts`, `class_sums`, and `gram`, the upper triangle of the Gram matrix."""
+        arrays = {"counts": self.counts.float(), "class_sums": self.sums.float()}
+        if self.products is not None:
+            arrays["gram"] = torch.cat([row[number:].float() for number, row in enumerate(self.products)])
+        return arrays
+
+    @classmethod
+    def unpacked(cls, arrays: Mapping[str, Tensor]) -> Moments:
+        """Restore the sums from `packed` arrays, rounded to float32."""
+        n_classes, n_features = arrays["class_sums"].shape
+        moments = cls(n_classes, n_features, with_products=False)
+        moments.counts, moments.sums = arrays["counts"].double(), arrays["class_sums"].double()
+        if "gram" in arrays:
+            moments.products = torch.empty(n_features, n_features, dtype=torch.float64)
+            for number, row in enumerate(torch.split(arrays["gram"].double(), list(range(n_features, 0, -1)))):
+                moments.products[number, number:] = moments.products[number:, number] = row
+        return moments
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +99,12 @@ class LinearHead:
         return features.to(self.weight) @ self.weight.T + self.bias
 
 
+def nearest_mean_head(moments: Moments) -> LinearHead:
+    """Make the classifier by the class mean of the smallest angle: phi mu_c / |mu_c|."""
+    moments.check()
+    return LinearHead(nn.functional.normalize(moments.sums, dim=1), _only_present(moments))
+
+
 def discriminant_head(moments: Moments, shrinkage: float) -> LinearHead:
     """Fit a linear discriminant with equal priors: phi S^-1 mu_c - mu_c S^-1 mu_c / 2.
 
@@ -86,6 +114,7 @@ def discriminant_head(moments: Moments, shrinkage: float) -> LinearHead:
         shrinkage: From above 0, so that S can be inverted, to 1, which leaves distances to the means alone.
     """
     moments.check()
+    assert moments.products is not None
     means = moments.means()
     within = (moments.products - (means.T * moments.counts) @ means) / moments.counts.sum()
     size = len(within)
@@ -96,7 +125,7 @@ def discriminant_head(moments: Moments, shrinkage: float) -> LinearHead:
         shrinkage = 1.0
     covariance = (1 - shrinkage) * within + shrinkage * level * torch.eye(size).to(within)
     weight = _solve(covariance, means.T).T
-    return LinearHead(weight, _only_present(moments, -(weight * means).sum(1) / 2))
+    return LinearHead(weight, _only_present(moments) - (weight * means).sum(1) / 2)
 
 
 def ridge_head(moments: Moments, strength: float) -> LinearHead:
@@ -109,10 +138,11 @@ def ridge_head(moments: Moments, strength: float) -> LinearHead:
             samples and any scale of the features.
     """
     moments.check()
+    assert moments.products is not None
     size = len(moments.products)
     level = strength * moments.products.trace() / size
     weight = _solve(moments.products + level * torch.eye(size).to(moments.products), moments.sums.T).T
-    return LinearHead(weight, _only_present(moments, torch.zeros_like(moments.counts)))
+    return LinearHead(weight, _only_present(moments))
 
 
 class RandomProjection:
@@ -127,8 +157,7 @@ class RandomProjection:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Project features (B, D) to (B, M) float64."""
-        directions = self.directions.to(features.device)
-        return (features.to(torch.float64) @ directions).relu()
+        return (features.to(self.directions) @ self.directions).relu()
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:
@@ -142,5 +171,6 @@ def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     return torch.cholesky_solve(right, factor)
 
 
-def _only_present(moments: Moments, bias: Tensor) -> Tensor:
-    return bias.masked_fill(moments.counts == 0, -torch.inf)
+def _only_present(moments: Moments) -> Tensor:
+    """Bias 0, or -inf for classes without samples."""
+    return torch.zeros_like(moments.counts).masked_fill(moments.counts == 0, -torch.inf)

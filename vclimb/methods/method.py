@@ -15,7 +15,7 @@ In this folder, it is found by its file. In another package, it is found by an e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 
 Terms = dict[str, Tensor]
 """Name of a loss term -> float32 scalar. The sum of all terms is minimised."""
+
+
+Classifiers = Mapping[str, Callable[[Outputs], Tensor]]
+"""Name of a classifier -> function from a network's outputs for N clips to scores (N, C)."""
+
+LINEAR = "linear"
+"""Name of the classifier that is the network's head."""
 
 
 class MethodConfig(Settings):
@@ -161,7 +168,7 @@ class TaskData(Protocol):
     def outputs(self, items: Indices) -> Outputs:
         """Compute the model's outputs for the readable ones among some items, in evaluation mode.
 
-        The result is the same on every process.
+        Others are named in the run's log. The result is the same on every process.
         """
         ...
 
@@ -186,7 +193,8 @@ class Method(Generic[ConfigT_co]):
         all_data: Whether the method trains on the data of all tasks so far.
         restarts: Whether each task begins with the model as it was initialised.
         video_choice: Rule by which the memory chooses videos, unless the run's settings name another.
-        classifier: Classifier whose accuracy is reported: `linear` or `nearest_mean`.
+        classifier: Classifier whose accuracy is reported: one of `classifiers`, or `nearest_mean`, which every method
+            with a memory has.
     """
 
     name: ClassVar[str]
@@ -196,7 +204,7 @@ class Method(Generic[ConfigT_co]):
     all_data: ClassVar[bool] = False
     restarts: bool = False
     video_choice: str = "random"
-    classifier: ClassVar[str] = "linear"
+    classifier: str = LINEAR
 
     def __init__(self, config: ConfigT_co, differences: Differences = PAPER, consistency: float = 0.0) -> None:
         self.config = config
@@ -211,6 +219,10 @@ class Method(Generic[ConfigT_co]):
         Raises:
             SettingsError: the scenario and the method's settings don't go together.
         """
+
+    def trains(self, task: TaskInfo) -> bool:
+        """Whether the network is trained on a task. Where it is not, it keeps its weights, and `end_task` follows."""
+        return True
 
     def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         """Prepare a task's training. The head has no outputs for the task's classes yet, except in the first task."""
@@ -239,6 +251,10 @@ class Method(Generic[ConfigT_co]):
     def scores(self, logits: Tensor) -> Tensor:
         """Convert the head's logits (N, C) to the scores (N, C) of the linear classifier."""
         return logits
+
+    def classifiers(self) -> Classifiers:
+        """Return the classifiers that the method is judged by after a task."""
+        return {LINEAR: lambda outputs: self.scores(outputs.logits)}
 
     def kept(self) -> KeptArrays:
         """Return what the method keeps for later tasks besides exemplars, after `end_task`: it counts in the budget.

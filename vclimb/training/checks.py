@@ -82,6 +82,12 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
                 "out, or take a method that replays (`vclimb train --help` describes them)"
             )
     check_kept(method, budget, classes_per_task, config.model)
+    trains = any(method.trains(TaskInfo(number, classes_per_task)) for number in range(len(classes_per_task)))
+    if config.consistency.weight and not trains:
+        raise SettingsError(
+            f"method {method.name} trains no network as it is set, and consistency.weight is "
+            f"{config.consistency.weight:g}, a weight of a loss; leave out --tc"
+        )
     NETWORKS.find(config.model.network).check(config.model)
     method.check(scenario)
     has_validation = scenario.evaluation_split == "test" and scenario.count("val")

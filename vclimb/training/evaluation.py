@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vclimb.methods.method import LINEAR
 from vclimb.methods.prototypes import NearestMean
 from vclimb.metrics import PredictionCounts
-from vclimb.training.predictor import LINEAR, NEAREST_MEAN
+from vclimb.training.predictor import NEAREST_MEAN
 from vclimb.training.run_context import RunContext
 from vclimb.training.training_data import exemplar_items
 
 
 def evaluate(run: RunContext, task: int) -> dict[str, PredictionCounts]:
-    """Count predictions on all tasks so far, by the linear head and by the nearest mean of the memory's exemplars."""
+    """Count predictions on all tasks so far, by the method's classifiers and the nearest mean of exemplars."""
     model, store = run.learner.model, run.stored_memory()
     nearest: NearestMean | None = None
     if store is not None:
@@ -22,14 +23,15 @@ def evaluate(run: RunContext, task: int) -> dict[str, PredictionCounts]:
             on_clips = run.progress("exemplars", len(exemplars.items))
             nearest = run.predictor.class_means(model, exemplars, model.n_classes, on_clips)
     items = run.data.evaluation_items(range(task + 1))
-    return run.predictor.counts(model, items, run.method.scores, nearest, run.progress("evaluation", len(items)))
+    return run.predictor.counts(model, items, run.method.classifiers(), nearest, run.progress("evaluation", len(items)))
 
 
 def selection_score(run: RunContext, task: int) -> tuple[float, bool]:
     """Measure the linear head on the split that selects an epoch, and tell whether later epochs win ties."""
     split = "val" if run.config.training.select == "best" else None
     items = run.data.evaluation_items(range(task + 1), split)
-    counts = run.predictor.counts(run.learner.model, items, run.method.scores, None)
+    linear = {LINEAR: lambda outputs: run.method.scores(outputs.logits)}
+    counts = run.predictor.counts(run.learner.model, items, linear, None)
     if run.config.resolved_differences.best_epoch == "first":
         return counts[LINEAR].accuracy(), False
     accuracies = counts[LINEAR].accuracy_per_task()[: task + 1].tolist()
@@ -53,6 +55,6 @@ def forward_accuracies(run: RunContext, task: int) -> tuple[float, float]:
     accuracies = []
     for network in (run.learner.model, run.learner.initial_model(run.data.classes_per_task[0])):
         nearest = run.predictor.class_means(network, training, n_classes, on_bad_frame="skip")
-        counts = run.predictor.counts(network, items, lambda logits: logits, nearest)
+        counts = run.predictor.counts(network, items, {}, nearest)
         accuracies.append(counts[NEAREST_MEAN].accuracy())
     return accuracies[0], accuracies[1]

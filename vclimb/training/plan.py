@@ -141,7 +141,8 @@ class RunPlanner:
             seen = matched.tasks[: number + 1]
             n_instances = sum(len(part.train) for part in (seen if method.all_data else [task]))
             n_replayed = 0 if memory is None else memory.n_exemplars
-            n_items, n_epochs = n_instances + n_replayed, config.training.epochs_of(number)
+            trains = method.trains(TaskInfo(number, classes_per_task))
+            n_items, n_epochs = n_instances + n_replayed, config.training.epochs_of(number) if trains else 0
             n_batches = steps_of_epoch(config, n_items)
             tasks.append(
                 PlannedTask(

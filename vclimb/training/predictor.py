@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from vclimb.methods.method import Classifiers
 from vclimb.methods.prototypes import ClassMeans, NearestMean
 from vclimb.metrics import PredictionCounts
 from vclimb.model.clip_model import ClipModel
@@ -17,7 +17,6 @@ from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.training.processes import Processes
 
-LINEAR = "linear"
 NEAREST_MEAN = "nearest_mean"
 
 OnClips = Callable[[int], None]
@@ -86,16 +85,16 @@ class Predictor:
         self,
         model: ClipModel,
         items: EvaluationItems,
-        linear_scores: Callable[[Tensor], Tensor],
+        classifiers: Classifiers,
         nearest: NearestMean | None,
         on_clips: OnClips | None = None,
     ) -> dict[str, PredictionCounts]:
-        """Count the predictions of each classifier, over all ranks; `linear_scores` maps logits to scores."""
+        """Count the predictions of each classifier, and of the nearest mean where there is one, over all ranks."""
         outputs = self.rank_outputs(model, items.provider, on_clips)
         device = self.processes.device
         labels = torch.from_numpy(outputs.labels).to(device)
         tasks = torch.from_numpy(items.tasks[outputs.items]).to(device)
-        scores: dict[str, Tensor] = {LINEAR: linear_scores(outputs.logits)}
+        scores = {name: score(outputs) for name, score in classifiers.items()}
         if nearest is not None:
             scores[NEAREST_MEAN] = nearest.scores(outputs.features.to(device))
         counted = {}

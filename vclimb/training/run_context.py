@@ -69,6 +69,11 @@ class RunContext:
         store = self.memory.open()
         return store if len(store) else None
 
+    def epochs_of(self, task: int) -> int:
+        """Number of epochs of a task; 0 where the method doesn't train the network on it."""
+        trains = self.method.trains(TaskInfo(task, self.data.classes_per_task))
+        return self.config.training.epochs_of(task) if trains else 0
+
     def seed(self, task: int, *more: int) -> int:
         """Derive a seed for a task, and for further numbers that tell uses apart."""
         return int(bits(self.config.seed, task, *more)) >> 2

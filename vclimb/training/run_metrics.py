@@ -181,7 +181,7 @@ class RunMetrics(Accuracies):
         protocol: `paper` or `released`.
         seed: Seed of the run.
         device: Name of the GPU, or `cpu`.
-        classifier: Name of the method's own classifier, `linear` or `nearest_mean`.
+        classifier: Name of the method's own classifier, such as `linear` or `nearest_mean`.
         forward_transfer: Forward transfer, where it was measured.
         accuracy_per_class: Class -> accuracy after the last task that has ended.
         confusion: Number of test clips of each class (row) that were predicted as each class (column).

@@ -96,7 +96,9 @@ class RunTaskData:
     def outputs(self, items: Indices) -> Outputs:
         run = self._run
         chosen = ChosenItems(self._items.provider, items)
-        outputs = run.predictor.readable_outputs(run.learner.model, chosen, run.progress("hold-out", len(items)))
+        outputs = run.predictor.readable_outputs(run.learner.model, chosen, run.progress("features", len(items)))
+        for item in np.delete(np.asarray(items), outputs.items).tolist():
+            run.log.event("warning", text=f"left out: {self.names[item]!r} has frames that can't be read")
         return Outputs(np.asarray(items)[outputs.items], outputs.labels, outputs.features, outputs.logits)
 
     def sum_over_processes(self, tensor: Tensor) -> Tensor:

@@ -157,7 +157,7 @@ class TaskTraining:
             n_tasks=len(info.classes_per_task),
             epoch=epoch,
             epochs=self._n_epochs,
-            epochs_before=sum(training.epochs_of(task) for task in range(info.number)),
+            epochs_before=sum(self._run.epochs_of(task) for task in range(info.number)),
             losses=losses,
             learning_rate=learning_rate(training, (epoch + 1) / self._n_epochs),
             seconds=seconds,

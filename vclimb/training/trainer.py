@@ -80,7 +80,7 @@ class Trainer:
             classes=classes,
             train_instances=len(items.new.items),
             replay_exemplars=state.replayed,
-            epochs=run.config.training.epochs_of(info.number),
+            epochs=run.epochs_of(info.number),
             selected_epoch=None if state.best is None else state.best["epoch"],
             steps=state.steps,
             skipped_clips=state.skipped,
@@ -129,7 +129,10 @@ class Trainer:
             with self._phase(state, "targets"):
                 run.method.before_training(info, data, chosen)
         loaded, self._loaded = self._loaded, None  # as large as network and optimiser, so it is freed after use
-        TaskTraining(run, state, items, chosen, lambda stream: self._save(state, TRAIN, stream)).train(loaded)
+        if run.method.trains(info):
+            TaskTraining(run, state, items, chosen, lambda stream: self._save(state, TRAIN, stream)).train(loaded)
+        else:
+            run.learner.model.eval()
         with self._phase(state, "consolidate"):
             run.method.end_task(info, run.learner.model, data)
 
