@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -53,7 +54,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def _commands_end_with_their_test() -> Iterator[None]:
+    """End the processes of commands, and take back what a command that ran in this process set for its process."""
+    logger = logging.getLogger("vclimb")
+    handlers, propagate = [*logger.handlers], logger.propagate
     yield
+    logger.handlers, logger.propagate = handlers, propagate
     RunningCommand.end_all()
 
 

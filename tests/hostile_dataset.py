@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,17 @@ def put_shard_file(folder: Path, suffix: str, data: bytes, number: int = 0) -> P
     digest = hashlib.sha256(data).hexdigest()
     edit_header(folder, lambda content: content["shards"][number].update({f"{suffix}_sha256": digest}))
     return path
+
+
+NO_FILES = ("pipe", "device", "folder", "gone")
+
+
+def put_no_file(path: Path, kind: str) -> None:
+    """Replace a file by something of the kind that is no file, or by nothing."""
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()

@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hostile_dataset import (
+    NO_FILES,
     Content,
     accepted_flips,
     edit_header,
     edit_rows,
     parquet_bytes,
     put_file,
+    put_no_file,
     sample_of_bits,
 )
 
@@ -249,15 +251,9 @@ def test_errors_that_are_no_rows_are_refused(folder: Path, line: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", [HEADER, VIDEOS, INSTANCES, ERRORS])
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "gone"])
+@pytest.mark.parametrize("kind", NO_FILES)
 def test_what_is_no_file_is_refused_without_waiting(folder: Path, name: str, kind: str) -> None:
-    (folder / name).unlink()
-    if kind == "pipe":
-        os.mkfifo(folder / name)
-    elif kind == "device":
-        (folder / name).symlink_to("/dev/zero")
-    elif kind == "folder":
-        (folder / name).mkdir()
+    put_no_file(folder / name, kind)
     with pytest.raises(DatasetError, match=name):
         StoredDataset.open(folder)
 

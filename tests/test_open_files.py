@@ -192,10 +192,8 @@ def test_no_more_open_files_is_an_error_of_its_own_and_no_finding(many_shards: P
         ):
             with pytest.raises(TooManyFilesError, match=words):
                 use()
-    with limited(1):  # enough for the catalog, and not for two files at a time
-        dataset.frame_indices.table(4)
-        with pytest.raises(TooManyFilesError, match=words):
-            verify(many_shards, decode=True, workers=1, progress=False)
+    with limited(1), pytest.raises(TooManyFilesError, match=words):  # not enough for two files at a time
+        verify(many_shards, decode=True, workers=1, progress=False)
     assert verify(many_shards, workers=1, progress=False).problems == []
 
 

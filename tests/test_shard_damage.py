@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import shutil
 import struct
 import tarfile
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_dataset import edit_header, put_shard_file
+from hostile_dataset import NO_FILES, edit_header, put_no_file, put_shard_file
 from stream_cases import provider_of, settings_of
 
 from vclimb.pipeline.dataset.check import bad_h264_frames
@@ -135,15 +134,9 @@ def test_a_frame_index_of_other_videos_of_the_tar_is_refused(folder: Path) -> No
 
 
 @pytest.mark.parametrize("name", [TAR, IDX, FRAMES])
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "gone"])
+@pytest.mark.parametrize("kind", NO_FILES)
 def test_what_is_no_file_is_one_row(folder: Path, name: str, kind: str) -> None:
-    (folder / name).unlink()
-    if kind == "pipe":
-        os.mkfifo(folder / name)
-    elif kind == "device":
-        (folder / name).symlink_to("/dev/zero")
-    elif kind == "folder":
-        (folder / name).mkdir()
+    put_no_file(folder / name, kind)
     rows = problems(folder)
     assert [row.file for row in rows] == [name]
     assert ("is missing" if kind == "gone" else "can't be read: it is not a regular file") in rows[0].what

@@ -103,7 +103,7 @@ def test_missing_or_damaged_header_is_explained(damaged: Path) -> None:
     ):
         check(damaged)
     (damaged / HEADER).write_bytes(whole[:-20])
-    with pytest.raises(DatasetError, match=r"dataset.json of .* is damaged: invalid JSON"):
+    with pytest.raises(DatasetError, match=r"dataset.json of .* is damaged: it is not JSON"):
         check(damaged)
     (damaged / HEADER).unlink()
     with pytest.raises(DatasetError, match="is not a prepared data set"):

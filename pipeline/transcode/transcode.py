@@ -14,6 +14,7 @@ from vclimb.pipeline.dataset.check import check_decodes, frame_ranges, with_chec
 from vclimb.pipeline.dataset.shard import MAX_MEMBER_BYTES
 from vclimb.pipeline.errors import TargetError, VideoError
 from vclimb.pipeline.system.digest import file_sha256
+from vclimb.pipeline.system.folders import writable
 from vclimb.pipeline.transcode.encode import (
     expected_frames,
     keeps_uneven_times,
@@ -33,8 +34,9 @@ from vclimb.pipeline.transcode.worker import probe_file, unforeseen
 TRUNCATED_BELOW, SHORT_TRUNCATED_BELOW = 0.9, 0.8
 # Two frames that claim to be days apart must not fill the disk with copies of the first.
 MAX_COPIES = 1000
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
-_TARGET_ERRNOS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM}
+_TARGET_ERRNOS = {*_DISK_FULL_ERRNOS, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM}
 _TARGET_ERRNOS |= {errno.ENOENT, errno.ELOOP}
 
 
@@ -57,10 +59,13 @@ def transcode_videos(jobs: Sequence[VideoJob]) -> None:
     except TargetError:
         raise
     except OSError as error:
+        where = Path(error.filename or jobs[0].part.parent)
         if error.errno in _TARGET_ERRNOS:
+            with writable(where):
+                if error.errno in _DISK_FULL_ERRNOS:
+                    raise
             raise TargetError(
-                f"can't write {error.filename or jobs[0].part.parent}: {error.strerror}; see to that and run the same "
-                "command again"
+                f"can't write {where}: {error.strerror}; see to that and run the same command again"
             ) from None
         raise
 
