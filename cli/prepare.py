@@ -8,6 +8,7 @@ import typer
 
 import vclimb
 from vclimb.cli.console import EXIT_FAILED, explain_errors, new_grid, out, plain, print_result
+from vclimb.cli.ray_option import RayAddress, use_ray_address
 
 _SHOWN_FAILURES = 5
 _LAYOUTS = "auto, folder, table, ucf101, hmdb51, kinetics, activitynet, ssv2"
@@ -45,7 +46,9 @@ def command(
         bool, typer.Option(help="Store what decodes of damaged videos instead of listing them as failed.")
     ] = False,
     shard_size: Annotated[str, typer.Option(help="Aimed size of a shard, e.g. 256MB or 1GiB.")] = "256MB",
-    workers: Annotated[int | None, typer.Option(help="Processes. Default: one for each core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; with Ray, shards at a time. Default: one for each core.")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Greatest number of videos, spread over the classes, for a trial run.")
     ] = None,
@@ -56,8 +59,9 @@ def command(
     ] = None,
     allow_outside: Annotated[bool, typer.Option(help="Let a table name files outside its own folder.")] = False,
     executor: Annotated[
-        str, typer.Option(help="Where shards are made: local, an installed executor, or package.module:Class.")
+        str, typer.Option(help="Where shards are made: local, ray, an installed executor, or package.module:Class.")
     ] = "local",
+    ray_address: RayAddress = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Transcode raw videos into verified, frame-addressable WebDataset shards.
@@ -65,6 +69,7 @@ def command(
     Run it again at any time: it makes only what is missing, whatever stopped it before. A video that can't be used
     becomes a row of errors.jsonl and never stops the run.
     """
+    use_ray_address(ray_address)
     dataset = explain_errors(
         lambda: vclimb.prepare(
             source,

@@ -8,6 +8,7 @@ import typer
 
 import vclimb
 from vclimb.cli.console import EXIT_FAILED, explain_errors, print_json, print_result, print_warnings_as_lines
+from vclimb.cli.ray_option import RayAddress, use_ray_address
 from vclimb.cli.study_table import print_capacities, print_estimate, print_report, print_summary
 
 app = typer.Typer(
@@ -47,12 +48,17 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time, also on one GPU. Default: one for each GPU.")
     ] = None,
+    jobs_per_gpu: Annotated[
+        int | None, typer.Option(min=1, help="Runs that share a GPU, in place of --jobs. Default: 1.")
+    ] = None,
     gpus: Annotated[
         str, typer.Option(help="GPUs to spread runs over, e.g. 0,1, counted among the visible ones; auto: all.")
     ] = "auto",
     executor: Annotated[
-        str, typer.Option(help="What places the runs: local, the name of an installed one, or package.module:Class.")
+        str,
+        typer.Option(help="What places the runs: local, ray, the name of an installed one, or package.module:Class."),
     ] = "local",
+    ray_address: RayAddress = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells, their expected time and bytes; run nothing.")
@@ -69,6 +75,7 @@ def run(
     """
 
     def work() -> vclimb.Estimate | vclimb.StudyResult:
+        use_ray_address(ray_address)
         definition = vclimb.Study(study, axes=axis, settings=set_, budgets=budgets, equal=equal)
         if dry_run:
             return definition.estimate(data, target, jobs=jobs, gpus=gpus, rate=rate, retry_failed=retry_failed)
@@ -76,6 +83,7 @@ def run(
             data,
             target,
             jobs=jobs,
+            jobs_per_gpu=jobs_per_gpu,
             gpus=gpus,
             retry_failed=retry_failed,
             executor=executor,

@@ -167,13 +167,14 @@ def prepare(
         max_frames: Greatest number of frames stored of a video. None: all.
         keep_truncated: Whether to store what decodes of damaged videos rather than list them as failed.
         shard_size: Aimed size of a shard, in bytes or as text such as `256MB`.
-        workers: Number of processes. None: one for each core.
+        workers: Number of processes, with Ray of shards at a time. None: one for each core.
         limit: Greatest number of videos, spread over the classes, for a trial. None: all.
         retry_failed: Whether to take just the videos that `errors.jsonl` lists.
         timeout_seconds: Longest time for one video. None: 120 s, and 10 s for each second of the video.
         allow_outside: Whether a table may name files outside its own folder.
-        executor: Where shards are made: `local` (processes of this machine), a name of the entry point group
-            `vclimb.executors`, `package.module:Class`, or an `Executor`. The bytes are the same everywhere.
+        executor: Where shards are made: `local` (processes of this machine), `ray` (the nodes of the Ray cluster that
+            RAY_ADDRESS or `ray start` names, else this machine), a name of the entry point group `vclimb.executors`,
+            `package.module:Class`, or an `Executor`. The bytes are the same everywhere.
         progress: Whether to show notes and a progress bar on stderr. None: where stderr is a terminal or in Jupyter.
 
     Returns:
@@ -197,8 +198,8 @@ def prepare(
     )
     options = PrepareOptions(parse_size(shard_size), limit, retry_failed, timeout_seconds)
     source, out = local_path(source), local_path(out)
-    n_workers = require_workers(workers)
-    placement = EXECUTORS.find(executor)(n_workers) if isinstance(executor, str) else executor
+    require_workers(workers)
+    placement = EXECUTORS.find(executor)(workers) if isinstance(executor, str) else executor
     ffmpeg = find_ffmpeg()
     require_encoder(ffmpeg, CODECS[codec].encoder)
     table = read_source(

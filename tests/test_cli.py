@@ -28,7 +28,7 @@ from vclimb.pipeline.sources import read_source
 FLAGS = {
     "prepare": "source --out -o --layout --annotations --columns --codec --quality --short-side --fps --max-frames "
     "--keep-truncated --no-keep-truncated --shard-size --workers --limit --retry-failed --no-retry-failed --timeout "
-    "--allow-outside --no-allow-outside --executor --json",
+    "--allow-outside --no-allow-outside --executor --ray-address --json",
     "verify": "dataset --decode --no-decode --workers --json",
     "inspect": "dataset --contact-sheet --columns --json",
     "synth": "folder --classes --train --test --seed --told-apart-by --json",
@@ -37,8 +37,8 @@ FLAGS = {
     "train": "data --out -o --scenario --tasks --split --method --budget --frames --codec --tc --epochs --seed "
     "--weights --compile --preset --config --set --allow-missing --resume --dry-run --json",
     "show": "run --png --json",
-    "study run": "study --data --out -o --axis --set --budgets --equal --jobs --gpus --executor --retry-failed "
-    "--dry-run --rate --json",
+    "study run": "study --data --out -o --axis --set --budgets --equal --jobs --jobs-per-gpu --gpus --executor "
+    "--ray-address --retry-failed --dry-run --rate --json",
     "study report": "study --out -o --json",
     "study plan": "--budget --data --codecs --frames --rebalance --no-rebalance --sample --json",
     "memory show": "memory --png --verify --json",

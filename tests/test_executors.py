@@ -62,7 +62,7 @@ def test_a_repeated_job_returns_the_published_shard(source: Path, tmp_path: Path
 def test_executors_are_found_by_name() -> None:
     assert EXECUTORS.find("local") is LocalExecutor
     for name, message in {
-        "ray": r"executor 'ray' is not known; allowed: local, or a class as package.module:Class",
+        "slurm": r"executor 'slurm' is not known; allowed: local, ray, or a class as package.module:Class",
         "nowhere_at_all:Class": "executor 'nowhere_at_all:Class' can't be imported: No module named",
         "pathlib:Nothing": "executor 'pathlib:Nothing' can't be imported: module 'pathlib' has no attribute",
         "fractions:Fraction": "executor 'fractions:Fraction' is no executor: fractions:Fraction does not extend",

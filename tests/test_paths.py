@@ -38,7 +38,7 @@ NEED_A_RUN = ("show png", "study report target")
 NO_PATHS = {
     *("layout", "columns", "codec", "codecs", "fps", "shard_size", "executor", "network", "backbone", "decoder"),
     *("device", "gpus", "split", "method", "budget", "budgets", "equal", "frames", "frame_choice", "videos", "preset"),
-    *("settings", "set_", "axis", "weights", "told_apart_by"),
+    *("settings", "set_", "axis", "weights", "told_apart_by", "ray_address"),
 }
 
 

@@ -140,7 +140,8 @@ def test_dependencies_are_the_packages_that_are_imported() -> None:
     )
     names = {name.split(".")[0] for names in IMPORTS.values() for name in names}
     owners = packages_distributions()
-    imported = {canonical(owners[name][0]) for name in names - {"vclimb", "nvidia", *sys.stdlib_module_names}}
+    others = names - {"vclimb", "nvidia", *sys.stdlib_module_names}
+    imported = {canonical(owners.get(name, [name])[0]) for name in others}  # packages of extras may not be installed
     assert imported <= required | optional
     assert required <= imported | {"nvidia-dali-cuda130"}
 

@@ -26,7 +26,9 @@ def test_runs_share_cores_and_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert find_gpus() == ("3", "5")
     assert find_gpus("1, 0") == find_gpus([1, 0]) == ("5", "3")
-    assert Places.find().jobs == 2
+    assert (Places.find().jobs, Places.find(jobs_per_gpu=3).jobs) == (2, 6)
+    with pytest.raises(SettingsError, match="jobs 2 and jobs_per_gpu 3 are both given; leave one of them out"):
+        Places.find(2, jobs_per_gpu=3)
     for text in ("3", "0,2"):
         with pytest.raises(SettingsError, match=r"is not visible; allowed: 0, 1, which count CUDA_VISIBLE_DEVICES=3,5"):
             find_gpus(text)
@@ -41,8 +43,8 @@ def test_runs_share_cores_and_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 class EndlessExecutor(RunExecutor):
     """Notes the settings of jobs, and the settings in their run folders; stops every run at once."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, gpus: Sequence[str] = ()) -> None:
+        super().__init__(1, gpus)
         self.started: list[RunConfig] = []
         self.begun: list[RunConfig] = []
 
@@ -61,9 +63,9 @@ def started(folder: StudyFolder, base: dict[str, Any], gpus: tuple[str, ...] = (
     study = StudyDefinition.parse(
         {"base": {"scenario": {"tasks": 2}, "method": "finetune", **base}, "axes": {"seed": [0]}}
     )
-    executor = EndlessExecutor()
+    executor = EndlessExecutor(gpus)
     with folder.held():
-        run_cells(study.expand("shards/x"), folder, executor, Places(1, gpus), progress=False)
+        run_cells(study.expand("shards/x"), folder, executor, progress=False)
     return executor
 
 

@@ -92,6 +92,7 @@ class Study:
         out: str | Path,
         *,
         jobs: int | None = None,
+        jobs_per_gpu: int | None = None,
         gpus: str | Sequence[int | str] = "auto",
         retry_failed: bool = False,
         executor: str | RunExecutor = "local",
@@ -104,10 +105,14 @@ class Study:
         Args:
             data: Prepared data set: a path, a URL, or an open data set.
             out: Folder of the study; made if it isn't there.
-            jobs: Number of runs at a time, also on one GPU; None: one for each GPU.
+            jobs: Number of runs at a time, also on one GPU; None: `jobs_per_gpu` for each GPU. With Ray: those of all
+                nodes.
+            jobs_per_gpu: Number of runs that share a GPU, in place of `jobs`; None: 1.
             gpus: GPUs to spread runs over, such as `[0, 1]` or `"0,1"`, counted among the visible ones; `auto`: all.
             retry_failed: Whether to try runs again that failed before.
-            executor: Executor that places the runs: its name, `package.module:Class`, or an instance.
+            executor: Executor that places the runs: `local` (this machine), `ray` (the nodes of the Ray cluster that
+                RAY_ADDRESS or `ray start` names, else this machine), another's name, `package.module:Class`, or an
+                instance.
             progress: Whether progress is shown on stderr. None: if stderr is a terminal or a notebook. True: the lines
                 of runs that have ended are printed in any case.
 
@@ -118,9 +123,8 @@ class Study:
         folder, dataset = StudyFolder(out), _open(data)
         scenarios = MatchedScenarios(dataset)
         cells = self._cells(scenarios)
-        places = Places.find(jobs, gpus)
         if isinstance(executor, str):
-            executor = EXECUTORS.find(executor)(places.jobs, places.gpus)
+            executor = EXECUTORS.find(executor).for_study(jobs, gpus, jobs_per_gpu)
         digest = dataset_digest(dataset)
         folder.check_data(dataset.name, digest)
         for warning in preflight(cells, scenarios):
@@ -128,7 +132,7 @@ class Study:
         with folder.held():
             folder.keep_data(dataset.name, digest)
             folder.write_study(self.definition.to_toml(), {cell.run_id: cell.settings for cell in cells})
-            return run_cells(cells, folder, executor, places, retry_failed, progress)
+            return run_cells(cells, folder, executor, retry_failed, progress)
 
     def estimate(
         self,

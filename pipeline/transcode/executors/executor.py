@@ -48,9 +48,13 @@ def make_shard(job: ShardJob) -> ShardRecord:
 
 
 class Executor(ABC):
-    """A place where shards are made, `workers` at a time. It decides where and when, never which bytes."""
+    """A place where shards are made. It decides where and when, never which bytes.
 
-    def __init__(self, workers: int = 1) -> None:
+    Args:
+        workers: Number of processes, or of shards at a time; None: as many as the place has cores.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
         self.workers = workers
 
     @abstractmethod

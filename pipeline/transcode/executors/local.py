@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import VideoError
+from vclimb.pipeline.system.cores import available_cores
 from vclimb.pipeline.system.pool import Call, LostCall, WorkerPool
 from vclimb.pipeline.transcode.assembly import ShardAssembly
 from vclimb.pipeline.transcode.executors.executor import Executor, OnVideo
@@ -28,14 +29,19 @@ _GRACE_SECONDS = 60.0
 
 
 class LocalExecutor(Executor):
-    """Processes of this machine."""
+    """Processes of this machine.
+
+    Args:
+        workers: Number of processes; None: one for each core.
+    """
 
     name = "local"
     summary = "Processes of this machine."
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int | None = None) -> None:
         super().__init__(workers)
-        self._pool = WorkerPool(workers, start_worker)
+        self._n_workers = workers or available_cores()
+        self._pool = WorkerPool(self._n_workers, start_worker)
 
     def close(self) -> None:
         self._pool.close()
@@ -81,7 +87,7 @@ class LocalExecutor(Executor):
 
     def _batches(self, job: ShardJob, indices: Sequence[int]) -> Iterator[tuple[int, ...]]:
         """Batches few enough that all workers stay busy."""
-        return job.batches(indices, max(1, min(BATCH_VIDEOS, len(indices) // (2 * self.workers))))
+        return job.batches(indices, max(1, min(BATCH_VIDEOS, len(indices) // (2 * self._n_workers))))
 
     @staticmethod
     def _call(assembly: ShardAssembly, batch: tuple[int, ...]) -> Call[tuple[ShardAssembly, tuple[int, ...]], None]:

@@ -12,9 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from vclimb.pipeline.system.plugins import Registry
 from vclimb.study.folder import StudyFolder
+from vclimb.study.running.places import Places
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,17 @@ class RunExecutor(ABC):
     def __init__(self, jobs: int = 1, gpus: Sequence[str] = ()) -> None:
         self.jobs = jobs
         self.gpus = tuple(gpus)
+
+    @classmethod
+    def for_study(cls, jobs: int | None, gpus: str | Sequence[int | str], jobs_per_gpu: int | None) -> Self:
+        """Make the executor for a study; the arguments are those of `vclimb.Study.run`."""
+        places = Places.find(jobs, gpus, jobs_per_gpu)
+        return cls(places.jobs, places.gpus)
+
+    @property
+    def places(self) -> Places:
+        """Places in which the runs are computed."""
+        return Places(self.jobs, self.gpus)
 
     @abstractmethod
     def run(self, jobs: Sequence[RunJob]) -> Generator[tuple[RunJob, int], None, None]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Self
 
@@ -21,27 +21,39 @@ class Places:
     Attributes:
         jobs: Number of runs at a time.
         gpus: GPUs that they share, as CUDA_VISIBLE_DEVICES names them; empty: no GPU.
+        all_cores: Number of processor cores that they share.
     """
 
     jobs: int
     gpus: tuple[str, ...] = ()
+    all_cores: int = field(default_factory=available_cores)
 
     @classmethod
-    def find(cls, jobs: int | None = None, gpus: str | Sequence[int | str] = "auto") -> Self:
-        """Find the places: `jobs` of them, or one for each of the GPUs that `find_gpus` finds, or one.
+    def find(
+        cls, jobs: int | None = None, gpus: str | Sequence[int | str] = "auto", jobs_per_gpu: int | None = None
+    ) -> Self:
+        """Find the places: `jobs` of them, or `jobs_per_gpu` for each of the GPUs that `find_gpus` finds, or one.
 
         Raises:
-            SettingsError: A GPU isn't visible, or `jobs` is below 1.
+            SettingsError: A GPU isn't visible, a number is below 1, or both numbers are given.
         """
-        if jobs is not None and jobs < 1:
-            raise SettingsError(f"jobs {jobs} is out of range; allowed: 1 or more")
+        check_jobs(jobs, jobs_per_gpu)
         visible = find_gpus(gpus)
-        return cls(jobs or max(1, len(visible)), visible)
+        return cls(jobs or max(1, len(visible) * (jobs_per_gpu or 1)), visible)
 
     @property
     def cores(self) -> int:
         """Number of processor cores for each run."""
-        return max(1, available_cores() // self.jobs)
+        return max(1, self.all_cores // self.jobs)
+
+
+def check_jobs(jobs: int | None, jobs_per_gpu: int | None) -> None:
+    """Refuse numbers of runs below 1, and two that may contradict each other."""
+    for name, number in (("jobs", jobs), ("jobs_per_gpu", jobs_per_gpu)):
+        if number is not None and number < 1:
+            raise SettingsError(f"{name} {number} is out of range; allowed: 1 or more")
+    if jobs is not None and jobs_per_gpu is not None:
+        raise SettingsError(f"jobs {jobs} and jobs_per_gpu {jobs_per_gpu} are both given; leave one of them out")
 
 
 def find_gpus(gpus: str | Sequence[int | str] = "auto") -> tuple[str, ...]:

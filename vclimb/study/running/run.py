@@ -26,11 +26,11 @@ def run_cells(
     cells: Sequence[Cell],
     folder: StudyFolder,
     executor: RunExecutor,
-    places: Places,
     retry_failed: bool = False,
     progress: bool | None = None,
 ) -> StudyResult:
     """Compute the runs that are not complete yet, as `Study.run` describes. This process holds the folder."""
+    places = executor.places
     complete = {cell.run_id for cell in cells if folder.is_complete(cell.run_id)}
     failures = folder.failures()
     for run_id in complete & failures.keys():  # the study was killed before it could remove the record

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from vclimb.pipeline.system.interrupts import interrupts_held
-from vclimb.study.running.executor import RunExecutor, RunJob
+from vclimb.study.running.executor import RunCommand, RunExecutor, RunJob
 
 _LOOK_SECONDS = 0.1
 # Time for a run to write a checkpoint, and then to end at all.
@@ -50,34 +50,39 @@ class LocalRunExecutor(RunExecutor):
                     running.remove(run)
                     yield run.job, run.process.returncode
         finally:
-            _stop(running)
+            stop_commands([run.process for run in running])
 
     def _start(self, job: RunJob, slot: int) -> _RunProcess:
-        command = job.command(self.gpus[slot % len(self.gpus)] if self.gpus else None)
-        child = [sys.executable, "-P", "-m", f"{__package__}._child", str(os.getpid())]
-        with command.log.open("wb") as log, interrupts_held():
-            process = subprocess.Popen(
-                [*child, *command.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                env={**os.environ, **command.environment},
-                start_new_session=True,  # a terminal sends Ctrl-C to the study alone, which stops its runs
-            )
-        return _RunProcess(job, process, slot)
+        return _RunProcess(
+            job, start_command(job.command(self.gpus[slot % len(self.gpus)] if self.gpus else None)), slot
+        )
 
 
-def _stop(running: Sequence[_RunProcess]) -> None:
+def start_command(command: RunCommand) -> subprocess.Popen[bytes]:
+    """Start the command of a run. It ends with the thread that calls this function."""
+    child = [sys.executable, "-P", "-m", f"{__package__}._child", str(os.getpid())]
+    with command.log.open("wb") as log, interrupts_held():
+        return subprocess.Popen(
+            [*child, *command.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env={**os.environ, **command.environment},
+            start_new_session=True,  # a terminal sends Ctrl-C to the study alone, which stops its runs
+        )
+
+
+def stop_commands(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Ask runs to stop, ask again, and then kill those that are left, with all processes that they started."""
     for patience in (_STOP_SECONDS, _END_SECONDS):
-        for run in running:
-            if run.process.poll() is None:
+        for process in processes:
+            if process.poll() is None:
                 with suppress(ProcessLookupError):
-                    run.process.terminate()
+                    process.terminate()
         deadline = time.monotonic() + patience
-        while any(run.process.poll() is None for run in running) and time.monotonic() < deadline:
+        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS / 2)
-    for run in running:
+    for process in processes:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(run.process.pid, signal.SIGKILL)
-        run.process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

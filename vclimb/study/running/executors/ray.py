@@ -1,0 +1,88 @@
+"""Runs on the nodes of a Ray cluster, each run by one task.
+
+All nodes see the study's folder and the data set under the same paths, and have vclimb installed. A run that is lost
+with its node is started again elsewhere, and goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Self
+
+from vclimb.pipeline.system.ray_cluster import LOST_NODES, RayTasks, connect
+from vclimb.study.running.executor import RunCommand, RunExecutor, RunJob
+from vclimb.study.running.executors.local import start_command, stop_commands
+from vclimb.study.running.places import Places, check_jobs
+
+_LOOK_SECONDS = 0.5
+
+
+class RayRunExecutor(RunExecutor):
+    """Nodes of a Ray cluster, which see the same files.
+
+    Where the cluster has GPUs, each run takes `1 / jobs_per_gpu` of one. Ray shares GPUs out by this number alone: a
+    run that finds too little memory on its GPU fails, and says so.
+
+    Args:
+        jobs: Number of runs at a time on all nodes; None: as many as the GPUs take, or one for each node.
+        gpus: Unused, since Ray chooses the GPUs.
+        jobs_per_gpu: Number of runs that share a GPU.
+        address: Address of the cluster. None: the one that RAY_ADDRESS or `ray start` names, else a cluster of this
+            machine that ends with this process.
+    """
+
+    name = "ray"
+    summary = "Nodes of a Ray cluster (pip install 'vclimb[ray]')."
+
+    def __init__(
+        self,
+        jobs: int | None = None,
+        gpus: Sequence[str] = (),
+        jobs_per_gpu: int = 1,
+        address: str | None = None,
+    ) -> None:
+        check_jobs(jobs, None)
+        self._ray = connect(address)
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        gpu_nodes = [node for node in nodes if node.get("GPU")]
+        n_gpus = int(sum(node["GPU"] for node in gpu_nodes))
+        super().__init__(jobs or n_gpus * jobs_per_gpu or max(1, len(nodes)))
+        self._gpu_share = 1 / jobs_per_gpu if n_gpus else 0.0
+        self._n_gpus = n_gpus
+        if n_gpus:
+            cores = min(node["CPU"] / node["GPU"] for node in gpu_nodes) / jobs_per_gpu
+        else:
+            total = sum(node["CPU"] for node in nodes)
+            cores = min([total / self.jobs, *(node["CPU"] for node in nodes)])
+        self._cores = max(1, int(cores))
+
+    @classmethod
+    def for_study(cls, jobs: int | None, gpus: str | Sequence[int | str], jobs_per_gpu: int | None) -> Self:
+        check_jobs(jobs, jobs_per_gpu)
+        return cls(jobs, jobs_per_gpu=jobs_per_gpu or 1)
+
+    @property
+    def places(self) -> Places:
+        return Places(self.jobs, tuple(map(str, range(self._n_gpus))), self._cores * self.jobs)
+
+    def run(self, jobs: Sequence[RunJob]) -> Generator[tuple[RunJob, int], None, None]:
+        """Run the command of each job in a task."""
+        remote = self._ray.remote(num_cpus=self._cores, num_gpus=self._gpu_share, max_retries=LOST_NODES)(_run)
+        calls = [(job, (job.command(), job)) for job in jobs]
+        with closing(RayTasks(self._ray, remote, calls, self.jobs).results()) as statuses:
+            yield from statuses
+
+
+def _run(command: RunCommand, job: RunJob) -> int:
+    """Run a command on this node and return its exit status."""
+    while job.is_running:  # a process of the task that was lost, on a node that is still alive
+        time.sleep(_LOOK_SECONDS)
+    process = start_command(replace(command, arguments=(sys.executable, *command.arguments[1:])))
+    try:
+        return process.wait()
+    finally:
+        stop_commands([process])
