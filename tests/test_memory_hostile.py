@@ -105,6 +105,7 @@ def moved(old: str, new: str) -> Callable[[dict[str, Any]], None]:
         (moved(GROUP, "others/c0001g1"), r"'others/c0001g1' is no place in a memory"),
         (moved(TABLE, f"{GROUP}/other"), r"exemplars/c0001g1/table is missing"),
         (lambda nodes: nodes.pop("exemplars"), r"group 'exemplars' is missing"),
+        (set_in("exemplars", "consolIdated_metadata", to=None), r"exemplars: consolIdated_metadata Extra inputs"),
         (
             lambda nodes: nodes.update(statistics=[]),
             r"metadata\.statistics must be a valid dict",

@@ -63,7 +63,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_damaged_cells_are_one_clear_line(study: Path, content: Content, reason: str) -> None:
     before = (study / "cells.json").read_bytes()
-    put(study / "cells.json", content)
+    put(study / "cells.json", {"cells": content} if isinstance(content, dict) else content)
     done = CliRunner(env={"COLUMNS": "2000", "NO_COLOR": "1"}).invoke(app, ["study", "report", str(study)])
     (study / "cells.json").write_bytes(before)
     assert done.exit_code == 1
@@ -72,6 +72,14 @@ def test_damaged_cells_are_one_clear_line(study: Path, content: Content, reason:
     assert reason in line
     assert "run the study again (`vclimb study run` writes it anew and keeps complete runs), or remove it" in line
     assert len(line) < 800
+
+
+def test_another_sealed_file_of_settings_is_no_cells_json(study: Path) -> None:
+    before = (study / "cells.json").read_bytes()
+    put(study / "cells.json", {"settings": {"classes": 12}})
+    with pytest.raises(StudyError, match=r"cells\.json is damaged: .*cells"):
+        StudyFolder(study).cells()
+    (study / "cells.json").write_bytes(before)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -223,3 +224,12 @@ def test_wrong_settings_are_said_before_torch_is_loaded(tmp_path: Path) -> None:
         assert expected in said
         assert not has_torch, said
     assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_file_of_torchs_old_format_is_named(state: State, tmp_path: Path) -> None:
+    """Torch asserts that the storages are those that the tensors name."""
+    data = saved(state, _use_new_zipfile_serialization=False)
+    key = max(re.findall(rb"\d{9,}", data), key=data.count)
+    (tmp_path / "old.pth").write_bytes(key[::-1].join(data.rsplit(key, 1)))
+    with pytest.raises(SettingsError, match=r"'.*old\.pth' is damaged: .*; download it again"):
+        make(tmp_path / "old.pth")

@@ -17,6 +17,11 @@ from vclimb.model.weights_file import NONE, PRETRAINED, weights_format
 from vclimb.pipeline.errors import SettingsError
 
 _SHOWN = 3
+# What readers raise for damaged files. Torch asserts what it expects of files of its old format.
+_DAMAGED = (
+    *(SafetensorError, RuntimeError, OSError, ValueError, EOFError, LookupError, TypeError, AttributeError),
+    AssertionError,
+)
 # Tables in which files of training programs keep the state dict, in the order of preference.
 _INNER_TABLES = ("state_dict_ema", "model_ema", "state_dict", "model")
 
@@ -69,7 +74,7 @@ def _read(file: str) -> dict[str, Tensor]:
             f"model.weights {file!r} holds Python objects besides tensors, which could run code and are not loaded "
             f"({_brief(error, 120)}); save the state_dict() alone by torch.save, or as safetensors"
         ) from None
-    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGED as error:
         raise SettingsError(f"model.weights {file!r} is damaged: {_brief(error)}; download it again") from None
     for inner in _INNER_TABLES:
         if isinstance(stored, Mapping) and isinstance(stored.get(inner), Mapping):

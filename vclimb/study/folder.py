@@ -119,7 +119,7 @@ class StudyFolder:
         """Write down the definition and the cells of the study, before its runs start, in a folder that is held."""
         with writable(self.path):
             replace_file(self.path / STUDY, toml.encode())
-            write_stored(self.path / CELLS, cells)
+            write_stored(self.path / CELLS, {"cells": cells})
 
     def cells(self) -> Mapping[str, Mapping[str, Any]]:
         """Read the settings of the cells of the study that was run last, by run; empty where there is no such file.
@@ -128,7 +128,8 @@ class StudyFolder:
             StudyError: The file is damaged.
         """
         remedy = "run the study again (`vclimb study run` writes it anew and keeps complete runs), or remove it"
-        return read_stored(self.path / CELLS, CELLS_OF_STUDY, remedy) or {}
+        stored = read_stored(self.path / CELLS, CELLS_OF_STUDY, remedy)
+        return {} if stored is None else stored.cells
 
     def is_complete(self, run_id: str) -> bool:
         """Whether a run is complete. A run whose metrics can't be read is not: it is computed again."""

@@ -95,11 +95,21 @@ class Failure:
     settings: RunSettings
 
 
-CELLS_OF_STUDY = TypeAdapter[Mapping[str, Mapping[str, Any]]](
-    Annotated[dict[PlainName, RunSettings], Field(max_length=MAX_CELLS)], config=ConfigDict(strict=True)
-)
-"""Content of `cells.json`: settings of each run by its name."""
-DATA_OF_STUDY, FAILURE_OF_RUN = TypeAdapter(StudiedData), TypeAdapter(Failure)
+@dataclass(frozen=True)
+class StudiedCells:
+    """Cells of a study, as `cells.json` holds them. The field tells the file from other files of settings by name.
+
+    Attributes:
+        cells: Settings of each run by its name.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    cells: Annotated[dict[PlainName, RunSettings], Field(max_length=MAX_CELLS)]
+
+
+CELLS_OF_STUDY, DATA_OF_STUDY = TypeAdapter(StudiedCells), TypeAdapter(StudiedData)
+FAILURE_OF_RUN = TypeAdapter(Failure)
 SETTINGS_OF_RUN = TypeAdapter[dict[str, Any]](RunSettings, config=ConfigDict(strict=True))
 
 T = TypeVar("T")
