@@ -67,10 +67,9 @@ def stored_arrays(nodes: Mapping[str, Node], generation: int, where: str) -> dic
     arrays: dict[str, StoredArray] = {}
     for place, node in nodes.items():
         part, _, folder = place.partition("/")
-        if part == EXEMPLARS:
-            continue
-        if not folder:
+        if not folder:  # the group of a part, that of the exemplars too
             parsed(_PartNode, node, where, place)
+        if not folder or part == EXEMPLARS:
             continue
         array = stored_array(place, node, generation, where)
         if array.name in arrays:

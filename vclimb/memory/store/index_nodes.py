@@ -196,9 +196,7 @@ def stored_classes(nodes: Mapping[str, Node], generation: int, where: str) -> di
         is_in_group = not parent or nodes.get(parent, {}).get("node_type") == "group"
         if not _PLACE.fullmatch(place) or place.split("/")[0] not in PARTS or not is_in_group:
             raise refused(where, f"{place[:200]!r} is no place in a memory")
-        if not parent:
-            parsed(GroupNode, nodes[place], where, place)
-        elif parent == EXEMPLARS:
+        if parent == EXEMPLARS:
             stored = stored_class(place, nodes, generation, where)
             if stored.label in classes or stored.name in {other.name for other in classes.values()}:
                 raise refused(where, f"{place}: label id {stored.label} or class {stored.name!r} is there twice")

@@ -13,8 +13,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from vclimb.memory.store.regular_file import IrregularFileError, read_regular
-from vclimb.memory.store.stored_class import ChunkDamagedError
+from vclimb.memory.store.stored_class import ChunkDamagedError, read_chunk_file
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64")
 """Types of numbers that an array may have."""
@@ -62,14 +61,7 @@ class StoredArray:
     def read_chunk(self, path: Path, file: str) -> bytes:
         """Read the numbers of a chunk; errors are those of `read`."""
         n_bytes = chunk_bytes(self.dtype, self.shape, self.chunk_rows)
-        try:
-            data = read_regular(f"{path}/{file}", n_bytes + CHECKSUM_BYTES)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise ChunkDamagedError(f"the file can't be read: {error.strerror}") from None
-        except IrregularFileError as error:
-            raise ChunkDamagedError(str(error)) from None
+        data = read_chunk_file(path, file, n_bytes + CHECKSUM_BYTES)
         numbers, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
         if len(numbers) != n_bytes:
             raise ChunkDamagedError(f"it holds {len(data)} bytes, not {n_bytes + CHECKSUM_BYTES}")

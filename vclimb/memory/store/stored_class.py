@@ -31,6 +31,23 @@ class ChunkDamagedError(VclimbError, ValueError):
     """A chunk's bytes are not the ones that were written."""
 
 
+def read_chunk_file(path: Path, file: str, most_bytes: int) -> bytes:
+    """Read the file of a chunk, of at most `most_bytes`, from the memory at a path.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ChunkDamagedError: it can't be read, is larger, or is no regular file.
+    """
+    try:
+        return read_regular(f"{path}/{file}", most_bytes)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ChunkDamagedError(f"the file can't be read: {error.strerror}") from None
+    except IrregularFileError as error:
+        raise ChunkDamagedError(str(error)) from None
+
+
 @dataclass(frozen=True)
 class ChunkedRows:
     """A zarr array of uint8 rows that is chunked by rows.
@@ -53,14 +70,7 @@ class ChunkedRows:
             ChunkDamagedError: it can't be read, its checksum doesn't fit, or it is of another size.
         """
         n_bytes = self.chunk_rows * self.row_bytes
-        try:
-            data = read_regular(f"{path}/{self.files[number]}", _most_packed_bytes(n_bytes))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise ChunkDamagedError(f"the file can't be read: {error.strerror}") from None
-        except IrregularFileError as error:
-            raise ChunkDamagedError(str(error)) from None
+        data = read_chunk_file(path, self.files[number], _most_packed_bytes(n_bytes))
         packed, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
         if len(data) <= _CHECKSUM_BYTES or google_crc32c.value(packed) != int.from_bytes(checksum, "little"):
             raise ChunkDamagedError("its bytes don't fit their checksum")
