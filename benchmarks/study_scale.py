@@ -70,7 +70,9 @@ def metrics_of(cell: Cell, classes: list[str], n_tasks: int, n_bytes: int) -> Ru
         matrix = matrix.grown(
             [max(0.0, 0.9 - 0.5 * (row - task) / n_tasks - 0.1 * draw.random()) for task in range(row + 1)]
         )
-    memory = MemoryFacts(100, 800, n_bytes - 1000, n_bytes - draw.randrange(900), n_bytes, n_bytes / 800, 3000)
+    on_disk = n_bytes - draw.randrange(900)
+    parts = {"exemplars": on_disk - 500, "index": 500}
+    memory = MemoryFacts(100, 800, n_bytes - 1000, on_disk, n_bytes, n_bytes / 800, 3000, parts)
     seconds = {"train": 60.0, "memory": 2.0, "evaluate": 5.0}
     tasks = tuple(
         TaskRecord(
