@@ -59,6 +59,12 @@ def run(
         typer.Option(help="What places the runs: local, ray, the name of an installed one, or package.module:Class."),
     ] = "local",
     ray_address: RayAddress = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="The i-th of n parts of the study, 1/4 to 4/4, such as in an array job. Default: all."
+        ),
+    ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells, their expected time and bytes; run nothing.")
@@ -78,7 +84,9 @@ def run(
         use_ray_address(ray_address)
         definition = vclimb.Study(study, axes=axis, settings=set_, budgets=budgets, equal=equal)
         if dry_run:
-            return definition.estimate(data, target, jobs=jobs, gpus=gpus, rate=rate, retry_failed=retry_failed)
+            return definition.estimate(
+                data, target, jobs=jobs, gpus=gpus, rate=rate, retry_failed=retry_failed, only=only
+            )
         return definition.run(
             data,
             target,
@@ -87,6 +95,7 @@ def run(
             gpus=gpus,
             retry_failed=retry_failed,
             executor=executor,
+            only=only,
             progress=not as_json,
         )
 

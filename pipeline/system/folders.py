@@ -1,10 +1,15 @@
-"""Folders to write to: errors of the disk explained, and a lock that only one process holds."""
+"""Folders to write to: errors of the disk explained, and locks that only one process holds.
+
+The lock of a folder holds among the processes of this machine, since NFS locks no folders. The lock of a file holds
+among all machines that see the file, where the file system has locks across machines.
+"""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +17,9 @@ from pathlib import Path
 from vclimb.pipeline.errors import TargetBusyError, TargetError
 
 _BUSY = "another run is writing to"
+# A process that only looks whether a lock is held has it for a moment, so a lock is tried several times.
+_TRIES = 6
+_BETWEEN_TRIES_SECONDS = 0.02
 
 
 @contextmanager
@@ -36,10 +44,11 @@ def writable(folder: Path) -> Iterator[None]:
 
 
 def lock_folder(folder: Path, busy: str = _BUSY) -> int:
-    """Make a folder and lock it for this process. The kernel ends the lock with the process, however that ends.
+    """Make a folder and lock it for this process, among those of this machine.
 
-    Returns a handle for `unlock_folder`. Raises a TargetBusyError that begins with `busy` where another process holds
-    the lock, and a TargetError where the folder can't be made or opened.
+    The kernel ends the lock with the process, however that ends. Returns a handle for `unlock_folder`. Raises a
+    TargetBusyError that begins with `busy` where another process holds the lock, and a TargetError where the folder
+    can't be made or opened.
     """
     with writable(folder):
         try:
@@ -69,21 +78,60 @@ def held_folder(folder: Path, busy: str = _BUSY) -> Iterator[None]:
         unlock_folder(handle)
 
 
-def is_locked(folder: Path) -> bool:
-    """Whether a process holds the lock of a folder. False where there is no folder."""
+@contextmanager
+def held_file(path: Path, busy: str, *, shared: bool = False, waits: bool = False) -> Iterator[None]:
+    """Hold the lock of a file within a block. The file is made if it isn't there, and stays.
+
+    Args:
+        path: Path of the file, in a folder that exists.
+        busy: Message of the error if another process holds the lock.
+        shared: Whether other processes may hold the lock in the same way.
+        waits: Whether to wait for the lock.
+
+    Raises:
+        TargetBusyError: Another process holds the lock.
+        TargetError: The file can't be made or opened.
+    """
+    with writable(path.parent):
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except IsADirectoryError:
+            raise TargetError(f"{path} is a folder, and it must be a file; remove it") from None
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        if not _lock(handle, shared=shared, waits=waits):
+            raise TargetBusyError(busy)
+        yield
+    finally:
+        unlock_folder(handle)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file for itself. False where there is no file."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
-        return not _lock(handle)
+        return not _try_lock(handle, fcntl.LOCK_SH)
     finally:
         os.close(handle)
 
 
-def _lock(handle: int) -> bool:
+def _lock(handle: int, *, shared: bool = False, waits: bool = False) -> bool:
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    if waits:
+        fcntl.flock(handle, kind)
+        return True
+    for _ in range(_TRIES - 1):
+        if _try_lock(handle, kind):
+            return True
+        time.sleep(_BETWEEN_TRIES_SECONDS)
+    return _try_lock(handle, kind)
+
+
+def _try_lock(handle: int, kind: int) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -19,6 +19,7 @@ from vclimb.study.axes import parse_axes, parse_list, parse_settings
 from vclimb.study.cells import Cell
 from vclimb.study.definition import read_study
 from vclimb.study.folder import StudyFolder
+from vclimb.study.parts import Part
 from vclimb.study.planning.estimate import Estimate, estimate
 from vclimb.study.result import StudyResult
 from vclimb.study.running.executor import EXECUTORS, RunExecutor
@@ -96,6 +97,7 @@ class Study:
         gpus: str | Sequence[int | str] = "auto",
         retry_failed: bool = False,
         executor: str | RunExecutor = "local",
+        only: str | None = None,
         progress: bool | None = None,
     ) -> StudyResult:
         """Compute the runs that are not complete yet. A complete run is never computed again.
@@ -113,6 +115,9 @@ class Study:
             executor: Executor that places the runs: `local` (this machine), `ray` (the nodes of the Ray cluster that
                 RAY_ADDRESS or `ray start` names, else this machine), another's name, `package.module:Class`, or an
                 instance.
+            only: Part of the study to compute, such as `2/4` for the second of four; None: all of it. Processes that
+                compute different parts of one number of parts may share a folder at a time, such as the tasks of an
+                array job. The one that ends last writes the report. The result is that of the part.
             progress: Whether progress is shown on stderr. None: if stderr is a terminal or a notebook. True: the lines
                 of runs that have ended are printed in any case.
 
@@ -120,19 +125,28 @@ class Study:
             VclimbError: A cell couldn't be run, the folder is in use, can't be written, or holds runs of other data.
             KeyboardInterrupt: The study was asked to stop; the next call goes on with its runs.
         """
+        part = None if only is None else Part.parse(only)
         folder, dataset = StudyFolder(out), _open(data)
         scenarios = MatchedScenarios(dataset)
-        cells = self._cells(scenarios)
+        all_cells = self._cells(scenarios)
+        cells = all_cells if part is None else part.of(all_cells)
         if isinstance(executor, str):
             executor = EXECUTORS.find(executor).for_study(jobs, gpus, jobs_per_gpu)
         digest = dataset_digest(dataset)
         folder.check_data(dataset.name, digest)
         for warning in preflight(cells, scenarios):
             _log.warning(warning)
-        with folder.held():
-            folder.keep_data(dataset.name, digest)
-            folder.write_study(self.definition.to_toml(), {cell.run_id: cell.settings for cell in cells})
-            return run_cells(cells, folder, executor, retry_failed, progress)
+        settings = {cell.run_id: cell.settings for cell in all_cells}
+        with folder.held(part, settings):
+            with folder.registering():
+                folder.keep_data(dataset.name, digest)
+                folder.write_study(self.definition.to_toml(), settings)
+            result = run_cells(cells, folder, executor, retry_failed, progress)
+            if part is not None:
+                with folder.registering():  # the last part that gets here finds all runs ended
+                    if folder.has_ended(settings):
+                        result.report(progress=False)
+        return result
 
     def estimate(
         self,
@@ -143,6 +157,7 @@ class Study:
         gpus: str | Sequence[int | str] = "auto",
         rate: float | None = None,
         retry_failed: bool = False,
+        only: str | None = None,
         progress: bool | None = None,
     ) -> Estimate:
         """Estimate the time and the memories of the runs that are not complete yet. Nothing is trained or written.
@@ -158,10 +173,12 @@ class Study:
         """
         if rate is not None and rate <= 0:
             raise SettingsError(f"rate {rate:g} is out of range; allowed: above 0 clips a second")
+        part = None if only is None else Part.parse(only)
         folder, dataset = StudyFolder(out), _open(data)
         folder.check_data(dataset.name, dataset_digest(dataset))
         scenarios = MatchedScenarios(dataset)
         cells = self._cells(scenarios)
+        cells = cells if part is None else part.of(cells)
         return estimate(cells, scenarios, folder, Places.find(jobs, gpus).jobs, rate, retry_failed, progress)
 
     def _cells(self, scenarios: MatchedScenarios) -> list[Cell]:

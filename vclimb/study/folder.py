@@ -8,22 +8,24 @@ studies/NAME/
   configs/ID.toml  settings that a run was started with
   logs/ID.txt      stderr of a run
   failures/ID.json reason why a run failed
+  locks/           empty files, locked by the processes that compute the study
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.errors import DatasetError, TargetError
 from vclimb.pipeline.system.durable import replace_file
-from vclimb.pipeline.system.folders import held_folder, is_locked, writable
+from vclimb.pipeline.system.folders import is_held, writable
 from vclimb.pipeline.system.paths import local_path
+from vclimb.study.parts import Part, held_part, registering
 from vclimb.study.stored import (
     CELLS_OF_STUDY,
     DATA_OF_STUDY,
@@ -34,12 +36,11 @@ from vclimb.study.stored import (
     read_stored,
     write_stored,
 )
-from vclimb.training.run_folder import METRICS
+from vclimb.training.run_folder import LOCK, METRICS
 from vclimb.training.run_metrics import RunMetrics
 
 STUDY, CELLS, DATA, RUNS = "study.toml", "cells.json", "data.json", "runs"
-CONFIGS, LOGS, FAILURES = "configs", "logs", "failures"
-
+CONFIGS, LOGS, FAILURES, LOCKS = "configs", "logs", "failures", "locks"
 
 _TAIL_BYTES = 64 * 2**10
 
@@ -67,24 +68,39 @@ class StudyFolder:
         return self.path / LOGS / f"{run_id}.txt"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, part: Part | None = None, run_ids: Collection[str] = ()) -> Iterator[None]:
         """Make the folder, and hold it for this process. The lock ends with the process, however that ends.
 
+        Args:
+            part: Part of the study that this process computes, while other processes compute other parts; None: all.
+            run_ids: Runs of the whole study.
+
         Raises:
-            TargetBusyError: Another study runs in the folder.
+            TargetBusyError: Another study runs in the folder, or another process computes this part.
             TargetError: The folder can't be made, or holds something else.
         """
-        with held_folder(self.path, "another study is running in"):
-            names = set(os.listdir(self.path))
+        self._make()
+        with held_part(self.path / LOCKS, part, run_ids, str(self.path)):
+            yield
+
+    def _make(self) -> None:
+        with writable(self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as error:  # such as below /proc, where nothing can be made
+                raise TargetError(f"can't make the folder {self.path}: {error.strerror}; choose another") from None
+            names = set(os.listdir(self.path)) - {LOCKS}
             if names and not names & {STUDY, RUNS}:
                 raise TargetError(
                     f"{self.path} holds files that are not a study ({min(names)!r} and {len(names) - 1} more); choose "
                     "an empty or a new folder"
                 )
-            with writable(self.path):
-                for name in (RUNS, CONFIGS, LOGS, FAILURES):
-                    (self.path / name).mkdir(exist_ok=True)
-            yield
+            for name in (RUNS, CONFIGS, LOGS, FAILURES, LOCKS):
+                (self.path / name).mkdir(exist_ok=True)
+
+    def registering(self) -> AbstractContextManager[None]:
+        """Wait until no other process begins or ends with a part of the study, and hold them off within a block."""
+        return registering(self.path / LOCKS)
 
     def check_data(self, name: str, digest: str) -> None:
         """Check that all runs of the study are of one data set, given its name and digest. Nothing is written.
@@ -145,9 +161,14 @@ class StudyFolder:
         except OSError:
             return set()
 
+    def has_ended(self, run_ids: Iterable[str]) -> bool:
+        """Whether each run is complete or has failed."""
+        failures = self.failures()
+        return all(run_id in failures or self.is_complete(run_id) for run_id in run_ids)
+
     def is_running(self, run_id: str) -> bool:
         """Whether a process trains in a run's folder."""
-        return is_locked(self.run(run_id))
+        return is_held(self.run(run_id) / LOCK)
 
     def failures(self) -> dict[str, Failure]:
         """Read the failures of runs. A damaged record still counts as a failure, which says what is wrong with it."""

@@ -7,6 +7,7 @@ runs/NAME/
   events.jsonl     everything that happened, with the time
   memory.zarr      the replay memory of methods that replay
   checkpoints/     at most two; after the last task one, without an optimiser
+  .lock            empty; locked by the process that trains, among all machines that see the folder
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from vclimb.memory.store.stored_class import MEMORY_NAME
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.digest import cached_sha256
 from vclimb.pipeline.system.durable import draft_of, replace_file
-from vclimb.pipeline.system.folders import held_folder, writable
+from vclimb.pipeline.system.folders import held_file, writable
 from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.sealed_json import sealed
 from vclimb.scenario.api import Scenario
@@ -35,6 +36,7 @@ METRICS = "metrics.json"
 EVENTS = "events.jsonl"
 SCENARIO = "scenario.json"
 TENSORBOARD = "tensorboard"
+LOCK = ".lock"
 
 FILES = ("model.weights", "scenario.file")
 """Settings that may name a file. Such files are compared by their content, not by their path."""
@@ -72,8 +74,11 @@ class RunFolder:
 
         The lock ends with the process, even if that is killed.
         """
-        with held_folder(self.path, "another run is training in"):
-            self._check_files()
+        with writable(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._check_files()
+        busy = f"another run is training in {self.path}; wait for it to end, or choose another folder"
+        with held_file(self.path / LOCK, busy):
             yield
 
     def check(self, resume: bool) -> None:
@@ -88,7 +93,7 @@ class RunFolder:
     def _check_files(self) -> None:
         drafts = {draft_of(self.path / name).name for name in (CONFIG, METRICS)}  # left by a killed run
         with writable(self.path):
-            foreign = sorted(set(os.listdir(self.path)) - drafts - {SCENARIO})
+            foreign = sorted(set(os.listdir(self.path)) - drafts - {SCENARIO, LOCK})
         if foreign and not self.exists:
             raise TargetError(
                 f"{self.path} holds files that are not a run ({foreign[0]!r} and {len(foreign) - 1} more); choose "
