@@ -40,7 +40,7 @@ class Dataset(StoredDataset):
 
     def verify(self, *, decode: bool = False, workers: int | None = None, progress: bool | None = None) -> VerifyReport:
         """Check this data set's files; see `vclimb.verify`."""
-        return verify(self.folder, decode=decode, workers=workers, progress=progress)
+        return verify(str(self.storage), decode=decode, workers=workers, progress=progress)
 
     def statistics(self) -> DatasetStatistics:
         """Compute counts, durations, frame rates and sizes from the catalog."""

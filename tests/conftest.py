@@ -149,6 +149,33 @@ def h264_folder(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return prepare_tiny(tiny_videos, tmp_path_factory.mktemp("h264") / "tiny", "h264")
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A real S3 server on the loopback; yields its address. See `s3_bucket`."""
+    from moto.server import ThreadedMotoServer  # takes a second
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a new, empty bucket, which this process and those that it starts can read and write."""
+    import uuid
+
+    import fsspec
+
+    values = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {**values, "AWS_ENDPOINT_URL": s3_server}.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    fsspec.filesystem("s3").mkdir(name)
+    return f"s3://{name}"
+
+
 @pytest.fixture
 def memory_path(tmp_path: Path) -> Path:
     """A memory of classes 0, 1 and 2 with three exemplars each."""

@@ -36,7 +36,7 @@ from vclimb.pipeline.dataset.storage import (
     merge_ranges,
     open_storage,
 )
-from vclimb.pipeline.errors import DatasetError
+from vclimb.pipeline.errors import DatasetError, SettingsError
 from vclimb.pipeline.stream.cpu import CpuClipStream
 
 quickly = settings(deadline=None, max_examples=150)
@@ -229,7 +229,7 @@ def test_a_data_set_streams_the_same_from_a_url(folder: Path) -> None:
 def test_a_url_without_a_data_set() -> None:
     with pytest.raises(DatasetError, match=r"memory://bucket/none is not a prepared data set \(no dataset\.json\)"):
         StoredDataset.open("memory://bucket/none")
-    with pytest.raises(DatasetError, match="can't open nosuch://bucket"):
+    with pytest.raises(SettingsError, match="can't open nosuch://bucket"):
         StoredDataset.open("nosuch://bucket")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,6 +62,20 @@ class StoredDataset:
         if not isinstance(self.storage, LocalStorage):
             raise DatasetError(f"{self.storage} is not on this machine; copy it to a local folder for this")
         return self.storage.folder
+
+    def at(self, folder: Path) -> Self:
+        """This data set, with the files of some shards in another folder; its catalog is not read again."""
+        if isinstance(self.storage, LocalStorage) and self.storage.folder == folder:
+            return self
+        moved = copy.copy(self)
+        moved.storage = LocalStorage(folder)
+        moved.frame_indices = FrameIndices(moved.storage, self.catalog.shards)
+        return moved
+
+    def shard_names(self, number: int) -> tuple[str, str, str]:
+        """Names of a shard's tar, DALI index and frame index."""
+        tar, idx, frames = shard_paths(Path(), self.frame_indices.stem(number))
+        return tar.name, idx.name, frames.name
 
     def by_class(self) -> dict[str, list[StoredInstance]]:
         """The instances of each class, by its name in alphabetical order."""

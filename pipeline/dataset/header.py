@@ -111,11 +111,9 @@ def _read(storage: Storage, name: str) -> Header:
     try:
         data = storage.read(name)
     except FileNotFoundError:
-        if "://" in str(storage):
-            how = "`vclimb prepare SOURCE --out FOLDER` makes one in a local folder, which may be copied there"
-        else:
-            how = f"make one with `vclimb prepare SOURCE --out {storage}`"
-        raise DatasetMissingError(f"{storage} is not a prepared data set (no {name}); {how}") from None
+        raise DatasetMissingError(
+            f"{storage} is not a prepared data set (no {name}); make one with `vclimb prepare SOURCE --out {storage}`"
+        ) from None
     except TooManyFilesError:
         raise
     except OSError as error:

@@ -1,25 +1,29 @@
-"""Reading whole files and byte ranges of a data set, from a local folder or any URL that fsspec opens.
+"""Reading the files of a data set, whole or in byte ranges, from a local folder or any URL that fsspec opens.
 
-Only the requested ranges are read: the file system reads nothing ahead, and on a remote store two neighbouring ranges
-are merged only where the gap is less than a tenth of the second range.
+`open_storage` is the border: code above it sees a `Storage` and never asks where the files lie. Only the requested
+ranges are read: the file system reads nothing ahead, and on a remote store two neighbouring ranges are merged only
+where the gap is less than a tenth of the second range.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 
 from vclimb.pipeline.errors import DatasetError, TooManyFilesError
+from vclimb.pipeline.system.bucket import Bucket
 from vclimb.pipeline.system.open_files import OPEN_FILES, open_files_explained, open_regular
-from vclimb.pipeline.system.paths import local_path
+from vclimb.pipeline.system.paths import is_url, local_path
 
 DEFAULT_CACHE_BYTES = 2**30
 MAX_GAP_SHARE = 0.1
@@ -40,6 +44,14 @@ class Storage(Protocol):
 
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Read the bytes of each (offset, size), in order. Raises DatasetError where the file is too short."""
+        ...
+
+    def names(self) -> list[str]:
+        """Names of the files and folders at the top of the data set, in order."""
+        ...
+
+    def fetched(self, names: Sequence[str]) -> AbstractContextManager[Path]:
+        """A folder of this machine that holds these files, as far as they are there, until the block ends."""
         ...
 
     def close(self) -> None: ...
@@ -92,6 +104,12 @@ class LocalStorage:
             raise DatasetError(f"{self.folder / name} was cut off while it was read; run vclimb verify")
         return pieces
 
+    def names(self) -> list[str]:
+        return sorted(os.listdir(self.folder))
+
+    def fetched(self, names: Sequence[str]) -> AbstractContextManager[Path]:
+        return nullcontext(self.folder)
+
     def close(self) -> None:
         OPEN_FILES.close(self._owner)
 
@@ -103,13 +121,8 @@ class RemoteStorage:
     """A URL that fsspec opens (`s3://`, `gs://`, `memory://`, ...), with a bounded cache of the latest ranges."""
 
     def __init__(self, url: str, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
-        import fsspec  # type: ignore[import-untyped]
-
-        try:
-            self._system, self._root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise DatasetError(f"can't open {url}: {error}") from None
-        self.url = url
+        self.bucket = Bucket(url)
+        self.url = self.bucket.url
         self.bytes_read = 0
         self._cache_bytes = cache_bytes
         self._cached_bytes = 0
@@ -120,7 +133,7 @@ class RemoteStorage:
         return self.url
 
     def read(self, name: str) -> bytes:
-        data: bytes = self._system.cat_file(f"{self._root}/{name}")
+        data: bytes = self.bucket.read(name)
         self.bytes_read += len(data)
         return data
 
@@ -131,12 +144,11 @@ class RemoteStorage:
         pieces_by_range = {range_: self._cached(name, range_) for range_ in ranges}
         missing = sorted(range_ for range_, data in pieces_by_range.items() if data is None)
         spans = merge_ranges(missing)
-        path = f"{self._root}/{name}"
         starts, ends = [start for start, _ in spans], [end for _, end in spans]
         try:
-            pieces = self._system.cat_ranges([path] * len(spans), starts, ends, on_error="raise") if spans else []
+            pieces = self.bucket.read_spans(name, spans)
         except OSError as error:
-            raise DatasetError(f"can't read {self.url}/{name}: {error}") from None
+            raise DatasetError(f"can't read {self.url}/{name}: {error.strerror or error}") from None
         self.bytes_read += sum(map(len, pieces))
         span = 0
         for offset, size in missing:
@@ -149,7 +161,18 @@ class RemoteStorage:
                 )
             pieces_by_range[offset, size] = data
             self._keep((name, offset, size), data)
-        return [data for range_ in ranges if (data := pieces_by_range[range_]) is not None]
+        return [piece for range_ in ranges if (piece := pieces_by_range[range_]) is not None]
+
+    def names(self) -> list[str]:
+        return sorted({name.partition("/")[0] for name in self.bucket.list()})
+
+    @contextmanager
+    def fetched(self, names: Sequence[str]) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="vclimb-") as folder:
+            for name in names:
+                with suppress(FileNotFoundError):
+                    self.bucket.download(name, Path(folder) / name)
+            yield Path(folder)
 
     def _cached(self, name: str, range_: tuple[int, int]) -> bytes | None:
         with self._lock:
@@ -188,6 +211,7 @@ def merge_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def open_storage(location: Path | str) -> Storage:
-    if isinstance(location, str) and "://" in location:
-        return RemoteStorage(location.rstrip("/"))
+    """Open the storage of a data set, by its folder or URL. Raises a SettingsError where neither can be meant."""
+    if is_url(location):
+        return RemoteStorage(str(location))
     return LocalStorage(local_path(location))

@@ -6,7 +6,12 @@ from pathlib import Path
 
 from vclimb.pipeline.errors import SettingsError
 
-SCHEME_END = "://"
+_SCHEME_END = "://"
+
+
+def is_url(location: Path | str) -> bool:
+    """Whether a location is a URL, rather than a path of this machine."""
+    return isinstance(location, str) and _SCHEME_END in location
 
 
 def local_path(path: Path | str) -> Path:
@@ -16,7 +21,7 @@ def local_path(path: Path | str) -> Path:
     byte.
     """
     text = str(path)
-    if SCHEME_END in text:
+    if _SCHEME_END in text:
         raise SettingsError(
             f"{text!r} is a URL; give a file or folder of this machine (a URL names a data set to read)"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import zlib
 from collections import defaultdict
@@ -44,6 +45,12 @@ class Expected:
         self.instances: defaultdict[str, list[StoredInstance]] = defaultdict(list)
         for instance in dataset.instances:
             self.instances[instance.key].append(instance)
+
+    def at(self, folder: Path) -> Expected:
+        """The same content, to be compared with the files in another folder."""
+        moved = copy.copy(self)
+        moved.dataset = self.dataset.at(folder)
+        return moved
 
 
 def shard_problems(expected: Expected, number: int) -> list[Problem]:

@@ -12,12 +12,11 @@ from typing import Any
 from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.header import ERRORS, HEADER, INSTANCES, VIDEOS, read_digested, read_header
-from vclimb.pipeline.dataset.storage import LocalStorage
+from vclimb.pipeline.dataset.storage import LocalStorage, Storage, open_storage
 from vclimb.pipeline.dataset.tables import read_errors
-from vclimb.pipeline.errors import DatasetFileError, TooManyFilesError
+from vclimb.pipeline.errors import DatasetError, DatasetFileError, TooManyFilesError
 from vclimb.pipeline.system.cores import require_workers
 from vclimb.pipeline.system.open_files import open_files_explained
-from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.pool import Call, LostCall, WorkerPool
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.pipeline.transcode.shard_problems import Expected, Problem, frame_problems, shard_problems
@@ -57,7 +56,8 @@ def verify(
     """Check every SHA-256, tar, index and frame range of a data set against its catalog.
 
     Args:
-        folder: A prepared data set on this machine.
+        folder: A prepared data set: a folder, or a URL, of which each process copies one shard at a time to this
+            machine.
         decode: Whether to decode every frame too.
         workers: Number of processes; 1 starts none. None: one for each core.
         progress: Whether to show a progress bar on stderr. None: where stderr is a terminal or in Jupyter.
@@ -66,17 +66,20 @@ def verify(
         DatasetError: There is no catalog to check against.
         SettingsError: `workers` is out of range.
     """
-    folder = local_path(folder)
+    storage = open_storage(folder)
     workers = require_workers(workers)
-    unfinished = (folder / WORK).exists()
-    problems = list(_catalog_problems(folder))
+    problems = list(_catalog_problems(storage))
+    names = _names(storage)
+    unfinished = WORK in names
     try:  # without tables that fit together, shards can't be checked
         if any(problem.file in (VIDEOS, INSTANCES) for problem in problems):
             return VerifyReport(0, 0, 0, decode, unfinished, problems)
-        dataset = _opened(folder)
+        dataset = _opened(storage)
     except DatasetFileError as error:
         problems.append(Problem(error.file, None, error.problem))
         return VerifyReport(0, 0, 0, decode, unfinished, problems)
+    if not unfinished:
+        problems += _stray_files(dataset, names)
     with open_files_explained():
         return _verify(dataset, problems, decode, unfinished, workers, progress)
 
@@ -89,7 +92,6 @@ def _verify(
     workers: int,
     progress: bool | None,
 ) -> VerifyReport:
-    problems += _stray_files(dataset)
     tasks = [task for number in sorted(dataset.catalog.shards) for task in _tasks(dataset, number, decode)]
     results = _results(dataset, tasks, min(workers, len(tasks)))
     with closing(results), progress_bar("videos", progress) as bar:
@@ -104,32 +106,41 @@ def _verify(
 
 @dataclass(frozen=True)
 class _Task:
-    """Unit of checking: a shard's files, or all frames of its videos [start, stop) where `stop` is not 0."""
+    """Unit of checking: a shard's files, or all frames of its videos [start, stop), or both."""
 
     shard: int  # Number of the shard.
+    checks_files: bool = False  # Whether to check the shard's files.
     start: int = 0  # First video to decode.
     stop: int = 0  # Video after the last one to decode.
     n_videos: int = 0  # Number of videos to count as checked.
 
     def problems(self, expected: Expected) -> list[Problem]:
+        names = expected.dataset.shard_names(self.shard)
+        problems: list[Problem] = []
         try:
-            if self.stop:
-                videos = expected.videos[self.shard][self.start : self.stop]
-                return frame_problems(expected.dataset, self.shard, videos)
-            return shard_problems(expected, self.shard)
+            with expected.dataset.storage.fetched(names) as folder:
+                here = expected.at(folder)
+                if self.checks_files:
+                    problems += shard_problems(here, self.shard)
+                if self.stop:
+                    videos = expected.videos[self.shard][self.start : self.stop]
+                    problems += frame_problems(here.dataset, self.shard, videos)
         except TooManyFilesError:
             raise
         except OSError as error:
-            tar = expected.dataset.shard_paths(self.shard)[0]
-            return [Problem(Path(error.filename or tar).name, None, f"can't be read: {error.strerror}")]
+            problems.append(Problem(Path(error.filename or names[0]).name, None, f"can't be read: {error.strerror}"))
+        return problems
 
 
 def _tasks(dataset: StoredDataset, shard: int, decode: bool) -> Iterator[_Task]:
     n_videos = dataset.catalog.shards[shard].n_videos
-    yield _Task(shard, n_videos=0 if decode else n_videos)
+    if decode and not isinstance(dataset.storage, LocalStorage):  # a shard is copied to this machine once
+        yield _Task(shard, True, 0, n_videos, n_videos)
+        return
+    yield _Task(shard, True, n_videos=0 if decode else n_videos)
     for start in range(0, n_videos if decode else 0, _VIDEOS_PER_TASK):
         stop = min(start + _VIDEOS_PER_TASK, n_videos)
-        yield _Task(shard, start, stop, stop - start)
+        yield _Task(shard, False, start, stop, stop - start)
 
 
 def _results(
@@ -140,11 +151,11 @@ def _results(
         yield from ((task, task.problems(expected)) for task in tasks)
         return
     calls = deque(Call(task, _in_worker, (task,)) for task in tasks)
-    with closing(WorkerPool(workers, _open_dataset, (dataset.folder,))) as pool:
+    with closing(WorkerPool(workers, _open_dataset, (dataset.storage,))) as pool:
         for call, result in pool.run(calls):
             if isinstance(result, LostCall):
-                tar = dataset.shard_paths(call.key.shard)[0]
-                result = [Problem(tar.name, None, f"the worker process that checked it died ({result.reason})")]
+                tar = dataset.shard_names(call.key.shard)[0]
+                result = [Problem(tar, None, f"the worker process that checked it died ({result.reason})")]
             yield call.key, result
 
 
@@ -152,9 +163,9 @@ def _results(
 _expected_by_worker: Expected | None = None
 
 
-def _open_dataset(folder: Path) -> None:
+def _open_dataset(storage: Storage) -> None:
     global _expected_by_worker
-    _expected_by_worker = Expected(_opened(folder))
+    _expected_by_worker = Expected(_opened(storage))
 
 
 def _in_worker(task: _Task) -> list[Problem]:
@@ -162,14 +173,19 @@ def _in_worker(task: _Task) -> list[Problem]:
     return task.problems(_expected_by_worker)
 
 
-def _opened(folder: Path) -> StoredDataset:
+def _opened(storage: Storage) -> StoredDataset:
     """Open a data set whose errors.jsonl may be damaged."""
-    storage = LocalStorage(folder)
     return StoredDataset(storage, Catalog.read(storage, with_errors=False))
 
 
-def _catalog_problems(folder: Path) -> Iterator[Problem]:
-    storage = LocalStorage(folder)
+def _names(storage: Storage) -> list[str]:
+    try:
+        return storage.names()
+    except OSError as error:
+        raise DatasetError(f"the files of {storage} can't be listed: {error.strerror or error}") from None
+
+
+def _catalog_problems(storage: Storage) -> Iterator[Problem]:
     header = read_header(storage)
     for name in (VIDEOS, INSTANCES, ERRORS):
         try:
@@ -182,11 +198,10 @@ def _catalog_problems(folder: Path) -> Iterator[Problem]:
             yield Problem(name, None, str(error))
 
 
-def _stray_files(dataset: StoredDataset) -> Iterator[Problem]:
-    known = {HEADER, VIDEOS, INSTANCES, ERRORS, WORK}
+def _stray_files(dataset: StoredDataset, names: Sequence[str]) -> Iterator[Problem]:
+    known = {HEADER, VIDEOS, INSTANCES, ERRORS}
     for number in dataset.catalog.shards:
-        known.update(path.name for path in dataset.shard_paths(number))
-    if not (dataset.folder / WORK).exists():
-        for path in sorted(dataset.folder.iterdir()):
-            if path.name not in known:
-                yield Problem(path.name, None, "is not part of the data set")
+        known.update(dataset.shard_names(number))
+    for name in names:
+        if name not in known:
+            yield Problem(name, None, "is not part of the data set")

@@ -142,7 +142,7 @@ def _pack(
         bar.update(task, description="comparing", completed=0, total=update.usage.videos)
         quality = _measure_quality(MemoryStore.open(out), provider, lambda: bar.advance(task))
     return PackSummary(
-        dataset=str(dataset.folder),
+        dataset=str(dataset.storage),
         split=split,
         settings=settings,
         candidates=len(instances),
