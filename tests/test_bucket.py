@@ -6,11 +6,14 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import torch
 from dataset_cases import digests
+from training_cases import comparable, read_metrics, tiny_config
 
 import vclimb
 from vclimb.pipeline.errors import DatasetError, DatasetMissingError
 from vclimb.pipeline.system.bucket import Bucket
+from vclimb.training.config import read_config
 
 
 @pytest.fixture
@@ -61,6 +64,27 @@ def test_memories_and_sheets_are_those_of_the_disk(shards: str, jpeg_folder: Pat
     assert memories[1].packed is not None
     assert memories[1].packed.dataset == shards
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
+def test_training_gives_the_metrics_of_the_disk(s3_bucket: str, synth_shards: Path, tmp_path: Path) -> None:
+    fsspec.filesystem("s3").put(f"{synth_shards}/", f"{s3_bucket}/synth", recursive=True)
+    url = f"{s3_bucket}/synth"
+    metrics = []
+    for data, name in ((synth_shards, "disk"), (url, "bucket")):
+        config = tiny_config(Path("unused"), "naive", "scenario.tasks=2").model_copy(update={"data": str(data)})
+        vclimb.train(config=config, out=tmp_path / name, progress=False)
+        metrics.append(comparable(read_metrics(tmp_path / name)))
+    assert metrics[0] == metrics[1]
+    assert read_config(tmp_path / "bucket" / "config.toml").data == url
+
+
+def test_worker_processes_stream_the_clips_of_the_disk(shards: str, jpeg_folder: Path) -> None:
+    local, remote = (
+        [batch.frames for batch in vclimb.open(data).stream(None, batch_size=4, size=32, workers=workers, device="cpu")]
+        for data, workers in ((jpeg_folder, 0), (shards, 1))
+    )
+    assert len(local) == len(remote)
+    assert all(map(torch.equal, local, remote))
 
 
 def test_what_is_not_there_is_named(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
