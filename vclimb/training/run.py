@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import torch
+
 from vclimb.memory.replay import ReplayMemory
 from vclimb.methods.method import Method
 from vclimb.methods.registry import parse_method
 from vclimb.model.inference import InferenceSettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.stream.workers import kept_workers
 from vclimb.scenario import match
@@ -64,7 +67,14 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
         if warning := blur_warning(config, context.method, dataset):
             context.log.event("warning", text=warning)
         stack.enter_context(kept_workers())  # a task has four streams and more, each a short pass over clips
-        return trainer.train()
+        try:
+            return trainer.train()
+        except torch.OutOfMemoryError as error:
+            tried = next((part for part in str(error).split(". ") if part.startswith("Tried")), "an allocation failed")
+            raise VclimbError(
+                f"the run doesn't fit into the memory of {processes.device} ({tried}); take a smaller "
+                "training.batch_size, or fewer runs a GPU (--jobs-per-gpu, --jobs)"
+            ) from None
 
 
 def make_method(config: RunConfig) -> Method:
