@@ -5,9 +5,10 @@
 
 Each run is a `vclimb train` of one task by torchrun, with 64 clips a process and step. Training instances are repeated
 with other frame ranges until an epoch has `--clips` of them, so that an epoch takes seconds. The first epoch is left
-out: in it, processes start and cuDNN plans. Printed for each run: clips/s, its share of that of one process times the
-number of processes, the share of time in which rank 0 waits for clips, and the milliseconds of a step beyond those of
-one process, which gradients and everything else shared take.
+out: in it, processes start and cuDNN plans. Each run is measured whole and with one cost taken out, as
+benchmarks/scaling_process.py describes. The time of a step that a variant saves is the share of that cost: `repeated`
+of clips, `unsynced` of gradients, `own-buffers` of broadcasting buffers. Also printed: clips/s, its share of that of
+one process times the number of processes, and the share of time in which rank 0 waits for clips.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from pathlib import Path
 from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.rows import StoredInstance
 from vclimb.pipeline.dataset.storage import LocalStorage
+
+VARIANTS = ("whole", "repeated", "unsynced", "own-buffers")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ def shortened(catalog: Catalog) -> itertools.chain[StoredInstance]:
     )
 
 
-def measure(options: argparse.Namespace, data: Path, out: Path, size: int, n_processes: int) -> Measurement:
+def measure(
+    options: argparse.Namespace, data: Path, out: Path, size: int, n_processes: int, variant: str
+) -> Measurement:
     """Train on some processes, and measure the settled epochs."""
     settings = {
         "method.name": "finetune",
@@ -86,7 +91,15 @@ def measure(options: argparse.Namespace, data: Path, out: Path, size: int, n_pro
         **dict(text.split("=", 1) for text in options.set),
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
-    command += ["-m", "vclimb.cli", "train", str(data), "--out", str(out), "--json"]
+    command += [
+        str(Path(__file__).with_name("scaling_process.py")),
+        variant,
+        "train",
+        str(data),
+        "--out",
+        str(out),
+        "--json",
+    ]
     command += itertools.chain.from_iterable(("--set", f"{name}={value}") for name, value in settings.items())
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -109,6 +122,9 @@ def main() -> None:
     parser.add_argument(
         "--sizes", nargs="+", type=int, default=[224, 112], help="sizes of the network's input in pixels"
     )
+    parser.add_argument(
+        "--variants", nargs="+", default=VARIANTS, choices=VARIANTS, help="whole, or with one cost taken out"
+    )
     parser.add_argument("--backbone", default="resnet34")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--batch", type=int, default=64, help="clips of a process and step")
@@ -119,18 +135,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.data.parent) as folder:
         data = Path(folder, "repeated")
         print(f"{repeat_instances(options.data, data, options.clips):,} training clips an epoch, {options.backbone}")
-        print("| px | processes | clips/s | share of linear | waiting for clips | step | beyond one process |")
-        print("|---|---|---|---|---|---|---|")
-        for size in options.sizes:
-            first: Measurement | None = None
-            for count in options.processes:
-                result = measure(options, data, Path(folder, f"run-{size}-{count}"), size, count)
-                first = first or result
-                linear = first.clips_per_second * count / options.processes[0]
-                beyond = 1000 * (result.step_seconds - first.step_seconds)
+        print("| px | processes | variant | clips/s | share of linear | waiting for clips | step | saved of the step |")
+        print("|---|---|---|---|---|---|---|---|")
+        for size, count in itertools.product(options.sizes, options.processes):
+            if count == options.processes[0]:
+                firsts: dict[str, Measurement] = {}
+            whole: Measurement | None = None
+            for variant in options.variants:
+                if count == 1 and variant in ("unsynced", "own-buffers"):
+                    continue
+                result = measure(options, data, Path(folder, f"run-{size}-{count}-{variant}"), size, count, variant)
+                first = firsts.setdefault(variant, result) if count == options.processes[0] else firsts.get(variant)
+                whole = whole or result
+                linear = first and first.clips_per_second * count / options.processes[0]
+                share = "" if linear is None else f"{result.clips_per_second / linear:.3f}"
+                saved = 1 - result.step_seconds / whole.step_seconds
                 print(
-                    f"| {size} | {count} | {result.clips_per_second:,.0f} | {result.clips_per_second / linear:.3f} | "
-                    f"{100 * result.wait_share:.1f} % | {1000 * result.step_seconds:.1f} ms | {beyond:+.1f} ms |",
+                    f"| {size} | {count} | {variant} | {result.clips_per_second:,.0f} | {share} | "
+                    f"{100 * result.wait_share:.1f} % | {1000 * result.step_seconds:.1f} ms | {100 * saved:.1f} % |",
                     flush=True,
                 )
 
