@@ -45,6 +45,8 @@ method = "finetune"
 seed = [0, 1]
 """
 
+CHILD = "vclimb.study.running.executors._child"
+
 
 def study(*arguments: str | Path, fails: bool) -> str:
     """Run a command in this process, which has loaded torch already, and return what it prints."""
@@ -59,7 +61,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            if process.status() != psutil.STATUS_ZOMBIE and "train" in words and any(str(folder) in w for w in words):
+            if process.status() != psutil.STATUS_ZOMBIE and CHILD in words and str(folder) in words:
                 found.append(process)
         except psutil.Error:
             continue
@@ -253,18 +255,7 @@ def test_what_no_run_could_take_is_refused(
 def test_a_run_whose_study_is_gone_never_starts(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    command = [
-        sys.executable,
-        "-m",
-        "vclimb.study.running.executors._child",
-        str(gone.pid),
-        sys.executable,
-        "-m",
-        "vclimb.cli",
-        "train",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    command = [sys.executable, "-m", CHILD, str(gone.pid), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ}, timeout=120)
     assert done.returncode == 128 + signal.SIGTERM
     assert not (tmp_path / "run").exists()

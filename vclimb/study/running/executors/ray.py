@@ -1,4 +1,4 @@
-"""Runs on the nodes of a Ray cluster, each run by one task.
+"""Runs on the nodes of a Ray cluster, each run by one task. A worker of Ray keeps its process from run to run.
 
 All nodes see the study's folder and the data set under the same paths, and have vclimb installed. A run that is lost
 with its node is started again elsewhere, and goes on from its last checkpoint.
@@ -6,17 +6,15 @@ with its node is started again elsewhere, and goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Self
 
 from vclimb.pipeline.system.ray_cluster import LOST_NODES, RayTasks, connect
 from vclimb.study.running.executor import RunCommand, RunExecutor, RunJob
-from vclimb.study.running.executors.local import start_command, stop_commands
 from vclimb.study.running.places import Places, check_jobs
+from vclimb.study.running.run_process import RunProcess, started, stop_processes
 
 _LOOK_SECONDS = 0.5
 
@@ -71,18 +69,31 @@ class RayRunExecutor(RunExecutor):
 
     def run(self, jobs: Sequence[RunJob]) -> Generator[tuple[RunJob, int], None, None]:
         """Run the command of each job in a task."""
-        remote = self._ray.remote(num_cpus=self._cores, num_gpus=self._gpu_share, max_retries=LOST_NODES)(_run)
+        resources = {"num_cpus": self._cores, "num_gpus": self._gpu_share}
+        # Ray ends a worker after a task with a GPU, unless it may be called any number of times (0).
+        remote = self._ray.remote(**resources, max_retries=LOST_NODES, max_calls=0)(_run)
         calls = [(job, (job.command(), job)) for job in jobs]
         with closing(RayTasks(self._ray, remote, calls, self.jobs).results()) as statuses:
             yield from statuses
 
 
+_process: RunProcess | None = None  # of this worker of Ray, which runs one task at a time
+
+
 def _run(command: RunCommand, job: RunJob) -> int:
     """Run a command on this node and return its exit status."""
+    global _process
     while job.is_running:  # a process of the task that was lost, on a node that is still alive
         time.sleep(_LOOK_SECONDS)
-    process = start_command(replace(command, arguments=(sys.executable, *command.arguments[1:])))
+    process, _process = started(_process, command, job.study.path), None
     try:
-        return process.wait()
-    finally:
-        stop_commands([process])
+        while (status := process.status()) is None:
+            time.sleep(_LOOK_SECONDS / 5)
+    except BaseException:  # the task was cancelled
+        stop_processes([process])
+        raise
+    if status:
+        stop_processes([process])
+    else:
+        _process = process
+    return status
