@@ -15,6 +15,9 @@ import numpy.typing as npt
 from vclimb.pipeline.clips.dice import Purpose, below, uniform
 from vclimb.pipeline.errors import SettingsError
 
+Colours = Literal["none", "colour", "strong"]
+"""Change of colours and shapes of clips besides crops and flips (`vclimb.pipeline.stream.colours`)."""
+
 Boxes = npt.NDArray[np.int64]
 """(B, 4) left, top, width and height of crops, in pixels of the stored frame."""
 
@@ -33,6 +36,7 @@ class Augmentation:
         scales: Scales of `multiscale`, as shares of the short side.
         resize_to: Short side in pixels to which `random` and `centre` refer: a crop of 224 from 256.
         flip: Whether half of the clips are mirrored.
+        colours: Change of colours and shapes besides crops and flips.
     """
 
     size: int = 224
@@ -40,6 +44,7 @@ class Augmentation:
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     resize_to: int = 256
     flip: bool = True
+    colours: Colours = "none"
 
     def __post_init__(self) -> None:
         if self.crop not in ("multiscale", "random", "centre"):

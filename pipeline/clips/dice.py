@@ -30,6 +30,7 @@ class Purpose(enum.IntEnum):
     FLIP = 5
     REPLACEMENT = 6
     OWN_DRAWS = 7
+    COLOURS = 8
 
 
 def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -22,6 +22,7 @@ from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.clips.sampling import epoch_order, rank_share
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.stream.batches import BatchPlan, ClipBatch, StreamSettings, plan_items
+from vclimb.pipeline.stream.colours import changed_colours
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class ClipStream(abc.ABC):
                     self._set(epoch + 1, 0)
                 else:
                     self._position = batch.plan.position + 1
-                yield batch
+                yield changed_colours(batch, self.settings)
         finally:
             if not self.settings.across_epochs:
                 decoding.close()

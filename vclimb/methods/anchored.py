@@ -83,7 +83,7 @@ class AnchoredMethod(Method[AnchoredConfigT_co], abc.ABC):
         return {"classification": self.classification(outputs, batch.labels, self._cross_entropy)}
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(logits, labels - self.first_label)
+        return cross_entropy(logits, labels - self.first_label, self.label_smoothing)
 
     def penalty(self, model: ClipModel) -> Terms:
         if self._anchor is None:

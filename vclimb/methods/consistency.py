@@ -18,12 +18,16 @@ Classification = Callable[[Tensor, Tensor], Tensor]
 """Logits (B, C) and labels (B,) int64 -> a scalar."""
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Compute the softmax cross-entropy of logits (B, C) and labels (B,) int64.
 
     The result is a float32 scalar: the mean over samples, 0 for an empty batch.
+
+    Args:
+        label_smoothing: Share of a label that is spread over all classes.
     """
-    return nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / max(len(logits), 1)
+    total = nn.functional.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=label_smoothing)
+    return total / max(len(logits), 1)
 
 
 def temporal_consistency(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
 from torch import Tensor
@@ -193,6 +194,7 @@ class Method(Generic[ConfigT_co]):
         all_data: Whether the method trains on the data of all tasks so far.
         restarts: Whether each task begins with the model as it was initialised.
         video_choice: Rule by which the memory chooses videos, unless the run's settings name another.
+        label_smoothing: Share of a label that the softmax cross-entropy over all classes spreads over them.
         classifier: Classifier whose accuracy is reported: one of `classifiers`, or `nearest_mean`, which every method
             with a memory has.
     """
@@ -204,6 +206,7 @@ class Method(Generic[ConfigT_co]):
     all_data: ClassVar[bool] = False
     restarts: bool = False
     video_choice: str = "random"
+    label_smoothing: float = 0.0
     classifier: str = LINEAR
 
     def __init__(self, config: ConfigT_co, differences: Differences = PAPER, consistency: float = 0.0) -> None:
@@ -288,6 +291,8 @@ class Method(Generic[ConfigT_co]):
         Args:
             loss: Loss of one view of the clips.
         """
+        if loss is cross_entropy and self.label_smoothing:
+            loss = partial(cross_entropy, label_smoothing=self.label_smoothing)
         if outputs.down_sampled is None:
             return loss(outputs.logits, labels)
         return temporal_consistency(outputs.logits, outputs.down_sampled, labels, self.consistency, loss)

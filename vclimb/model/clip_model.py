@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from vclimb.model.settings import ModelConfig
+from vclimb.model.frozen import Stages, frozen_modules
+from vclimb.model.settings import FrozenParts, ModelConfig
 from vclimb.model.weights_file import check_weights
 from vclimb.pipeline.errors import SettingsError
 
@@ -118,6 +119,7 @@ class ClipModel(nn.Module, abc.ABC):
         self.dropout = nn.Dropout(dropout)
         self.n_features = n_features
         self.head = make_head(n_features, n_classes)
+        self._frozen: list[nn.Module] = []
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
@@ -140,6 +142,32 @@ class ClipModel(nn.Module, abc.ABC):
     def n_classes(self) -> int:
         """Number of the head's outputs."""
         return self.head.out_features
+
+    def stages(self) -> Stages:
+        """List the modules of each stage of the backbone, from the input on: the stem is stage 0.
+
+        Raises:
+            SettingsError: the network has no stages.
+        """
+        raise SettingsError(f"training.frozen: network {self.name} names no stages; allowed: none, all, batch-norm")
+
+    def freeze(self, parts: FrozenParts) -> None:
+        """Keep the values of some parts of the backbone, whatever mode the network is in. Copies keep them as well.
+
+        Raises:
+            SettingsError: the network has no such parts.
+        """
+        self._frozen = frozen_modules(self.backbone, parts, self.name, self.stages)
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules but the frozen ones, which stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     @abc.abstractmethod
     def features(self, clips: Tensor) -> Tensor:

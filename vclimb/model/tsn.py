@@ -15,6 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vclimb.model.clip_model import IMAGENET_MEAN, IMAGENET_STD, ClipModel
+from vclimb.model.frozen import Stages, timm_stages
 from vclimb.model.settings import ModelConfig
 from vclimb.model.weights import make_backbone
 from vclimb.pipeline.errors import SettingsError
@@ -57,6 +58,9 @@ class TSN(ClipModel):
         if name not in (names := list_models()):
             near = suggestion(name, names).partition("allowed: ")[0]
             raise SettingsError(f"model.backbone {config.backbone!r} is not known; {near}allowed: any model of timm")
+
+    def stages(self) -> Stages:
+        return timm_stages(self.backbone) or super().stages()
 
     def frame_features(self, clips: Tensor) -> Tensor:
         """Compute the frames' features (B, T, D) of clips (B, T, 3, H, W) uint8."""

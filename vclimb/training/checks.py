@@ -75,13 +75,15 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
     classes_per_task = tuple(len(task.classes) for task in scenario)
     budget = MemoryBudget.parse(config.memory.budget)
     if not method.replays and config.memory.budget != "none":
-        keeps = budget.kind == "bytes" and kept_bytes(method, TaskInfo(0, classes_per_task), config.model)
+        keeps = budget.kind == "bytes" and kept_bytes(
+            method, TaskInfo(0, classes_per_task), config.model, config.training.frozen
+        )
         if not keeps:
             raise SettingsError(
                 f"method {method.name} keeps no exemplars, and memory.budget is {config.memory.budget!r}; leave it "
                 "out, or take a method that replays (`vclimb train --help` describes them)"
             )
-    check_kept(method, budget, classes_per_task, config.model)
+    check_kept(method, budget, classes_per_task, config.model, config.training.frozen)
     trains = any(method.trains(TaskInfo(number, classes_per_task)) for number in range(len(classes_per_task)))
     if config.consistency.weight and not trains:
         raise SettingsError(

@@ -20,6 +20,7 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.protocol import Differences, Protocol, make_differences
 from vclimb.settings import Settings, from_table, merged, read_table
+from vclimb.training.schedule import TrainingConfig
 
 SHORT_NAMES = {
     "method": "method.name",
@@ -121,46 +122,6 @@ class ConsistencyConfig(Settings):
 
     weight: float = Field(default=0.0, ge=0, le=1)
     frames: int | None = Field(default=None, ge=1, le=1024)
-
-
-class TrainingConfig(Settings):
-    """Training within each task.
-
-    Attributes:
-        epochs: Number of epochs of a task.
-        first_epochs: Number of epochs of the first task; None: `epochs`.
-        batch_size: Number of clips in a batch, summed over ranks.
-        optimizer: Optimiser; each task begins with a new one.
-        learning_rate: Learning rate at the beginning of a task.
-        schedule: Learning rate within a task: constant, or a cosine down to 0.
-        momentum: Momentum of SGD.
-        weight_decay: Weight decay of every optimiser.
-        clip_norm: Largest norm of the gradient; a larger one is scaled down to it. 0: no limit.
-        select: Model kept at the end of a task. `last`: the last epoch's. `best`: that of the best epoch on a
-            validation split, which must not be the reported split. `best-reported`: that of the best epoch on the
-            reported split, as the released code does for data sets without another.
-        select_every: Number of epochs between two that are measured to select the best one; the last one always is.
-    """
-
-    epochs: int = Field(default=50, ge=1, le=100_000)
-    first_epochs: int | None = Field(default=None, ge=1, le=100_000)
-    batch_size: int = Field(default=50, ge=1, le=100_000)
-    optimizer: Literal["sgd", "adagrad", "adamw"] = "sgd"
-    learning_rate: float = Field(default=1e-3, ge=1e-12, le=1e6)
-    schedule: Literal["constant", "cosine"] = "constant"
-    momentum: float = Field(default=0.9, ge=0, le=0.99999)
-    weight_decay: float = Field(default=1e-4, ge=0, le=1e6)
-    clip_norm: float = Field(default=20.0, ge=0, le=1e9)
-    select: Literal["last", "best", "best-reported"] = "last"
-    select_every: int = Field(default=1, ge=1, le=100_000)
-
-    def measures(self, epoch: int, task: int) -> bool:
-        """Whether an epoch of a task, from 0, is measured to select the best one."""
-        return self.select != "last" and ((epoch + 1) % self.select_every == 0 or epoch + 1 == self.epochs_of(task))
-
-    def epochs_of(self, task: int) -> int:
-        """Number of epochs of a task; the first task is 0."""
-        return self.first_epochs if task == 0 and self.first_epochs is not None else self.epochs
 
 
 class ComputeConfig(Settings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +14,14 @@ from vclimb.methods.method import Method, StepBatch, StepOutputs
 from vclimb.model.clip_model import ClipModel
 from vclimb.model.memory_format import layout_for
 from vclimb.model.registry import make_network
-from vclimb.training.config import RunConfig, TrainingConfig
+from vclimb.model.settings import parse_frozen
+from vclimb.training.config import RunConfig
 from vclimb.training.passes import Passes
 from vclimb.training.processes import Processes
+from vclimb.training.schedule import TrainingConfig
+
+FACTOR = "rate_factor"
+"""Key of a group of parameters: its learning rate, as a factor of that of the head."""
 
 
 class Learner:
@@ -43,14 +47,20 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._config.seed)
             model = make_network(self._config.model, n_classes)
+        model.freeze(parse_frozen(self._training.frozen))
         return model.to(self.device)  # the weights take the memory layout of the clips, `layout_for`
 
     def grow(self, n_classes: int, seed: int) -> None:
         """Give the head outputs for all classes so far. The weights of new outputs depend on the seed alone."""
         grow(self.model, n_classes, seed)
 
-    def begin_task(self, state: dict[str, Any] | None = None) -> None:
-        """Make a new optimiser over the current parameters, or restore that of a state."""
+    def begin_task(self, state: dict[str, Any] | None = None, n_epochs: int = 1) -> None:
+        """Make a new optimiser over the current parameters, or restore that of a state.
+
+        Args:
+            n_epochs: Number of epochs of the task, which a warm-up is a part of.
+        """
+        self._n_epochs = n_epochs
         self._optimizer = _make_optimizer(self._training, self.model)
         if state is not None:
             self._optimizer.load_state_dict(state["optimizer"])
@@ -59,6 +69,10 @@ class Learner:
             ids = [self.device.index] if self.device.type == "cuda" else None
             self._network = DistributedDataParallel(self._network, device_ids=ids, broadcast_buffers=True)
         self.model.train()
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """List the parameters that are trained, in the order of the optimiser."""
+        return [parameter for group in parameter_groups(self.model, self._training) for parameter in group["params"]]
 
     def end_task(self) -> None:
         self._optimizer = self._network = None
@@ -87,7 +101,7 @@ class Learner:
             batch = StepBatch(clips, labels, np.zeros(1, np.int64))
             down_sampled = None if down_sampled is None else clips
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._training, progress)
+            group["lr"] = group[FACTOR] * self._training.rate(progress, self._n_epochs)
         whole = len(batch.labels) * self._processes.world_size == self._training.batch_size
         batch = replace(batch, clips=layout_for(batch.clips, whole))
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
@@ -121,13 +135,6 @@ def grow(model: ClipModel, n_classes: int, seed: int) -> None:
         model.grow(n_classes)
 
 
-def learning_rate(config: TrainingConfig, progress: float) -> float:
-    """Compute the learning rate at some progress of a task's training, from 0 to 1."""
-    if config.schedule == "cosine":
-        return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-    return config.learning_rate
-
-
 def autocast_type(config: RunConfig, device: torch.device) -> torch.dtype | None:
     """Choose the type of training in mixed precision; None: fp32 throughout."""
     precision = config.compute.precision
@@ -136,10 +143,20 @@ def autocast_type(config: RunConfig, device: torch.device) -> torch.dtype | None
     return torch.bfloat16 if precision == "bf16" else None
 
 
-def _make_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
-    parameters, rate, decay = model.parameters(), config.learning_rate, config.weight_decay
+def _make_optimizer(config: TrainingConfig, model: ClipModel) -> torch.optim.Optimizer:
+    parameters, rate, decay = parameter_groups(model, config), config.learning_rate, config.weight_decay
     if config.optimizer == "adagrad":
         return torch.optim.Adagrad(parameters, lr=rate, weight_decay=decay)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
     return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=decay)
+
+
+def parameter_groups(model: ClipModel, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Group the parameters that are trained by the factor of their learning rate: the backbone's, and all others."""
+    backbone = set(model.backbone.parameters())
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault(config.backbone_rate if parameter in backbone else 1.0, []).append(parameter)
+    return [{"params": parameters, FACTOR: factor} for factor, parameters in groups.items()]

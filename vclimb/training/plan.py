@@ -137,7 +137,7 @@ class RunPlanner:
         tasks = []
         classes_per_task = tuple(len(task.classes) for task in matched.tasks)
         for number, task in enumerate(matched.tasks):
-            kept = kept_bytes(method, TaskInfo(number, classes_per_task), config.model)
+            kept = kept_bytes(method, TaskInfo(number, classes_per_task), config.model, config.training.frozen)
             seen = matched.tasks[: number + 1]
             n_instances = sum(len(part.train) for part in (seen if method.all_data else [task]))
             n_replayed = 0 if memory is None else memory.n_exemplars

@@ -79,7 +79,9 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
 
 def make_method(config: RunConfig) -> Method:
     kind, method_config = parse_method(config.method)
-    return kind(method_config, config.resolved_differences, config.consistency.weight)
+    method = kind(method_config, config.resolved_differences, config.consistency.weight)
+    method.label_smoothing = config.training.label_smoothing
+    return method
 
 
 def make_context(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -74,9 +74,9 @@ def restoring(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def check_optimizer(state: Mapping[str, Any], network: nn.Module) -> None:
-    """Refuse the state of an optimiser whose tensors don't fit the parameters of a network, by a ValueError."""
-    for number, parameter in enumerate(network.parameters()):
+def check_optimizer(state: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> None:
+    """Refuse the state of an optimiser whose tensors don't fit its parameters, in their order, by a ValueError."""
+    for number, parameter in enumerate(parameters):
         for name, value in state["state"].get(number, {}).items():
             if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
                 raise ValueError(

@@ -17,7 +17,6 @@ from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.clocks import IdleClock
 from vclimb.training.evaluation import selection_score
-from vclimb.training.learner import learning_rate
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.second_view import DOWN_SAMPLED, SecondView
 from vclimb.training.training_clips import CLIP, training_stream, training_view
@@ -55,7 +54,7 @@ class TaskTraining:
         stream, choice = run.open_stream(self._provider, settings)
         run.log.event("decoder", task=state.info.number, decoder=choice.decoder, reason=choice.reason)
         with stream:
-            run.learner.begin_task(checkpoint)
+            run.learner.begin_task(checkpoint, self._n_epochs)
             if state.stream is not None:
                 stream.load_state_dict({"epoch": state.stream["epoch"], "position": state.stream["position"]})
             while (epoch := stream.state_dict()["epoch"]) < self._n_epochs:
@@ -159,6 +158,6 @@ class TaskTraining:
             epochs=self._n_epochs,
             epochs_before=sum(self._run.epochs_of(task) for task in range(info.number)),
             losses=losses,
-            learning_rate=learning_rate(training, (epoch + 1) / self._n_epochs),
+            learning_rate=training.rate((epoch + 1) / self._n_epochs, self._n_epochs),
             seconds=seconds,
         )

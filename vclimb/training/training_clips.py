@@ -22,7 +22,7 @@ def training_stream(run: RunContext, views: tuple[View, ...], seed: int) -> Stre
     return StreamSettings(
         batch_size=max(1, config.training.batch_size // run.processes.world_size),
         views=views,
-        augmentation=Augmentation(config.model.size),
+        augmentation=Augmentation(config.model.size, colours=config.training.augmentation),
         seed=seed,
         drop_last=config.resolved_differences.last_batch == "dropped",
         rank=run.processes.rank,
