@@ -101,8 +101,8 @@ def print_plan(plan: vclimb.RunPlan) -> None:
         out.print(f"bytes of the last memory's parts: {parts_text(last.parts)}")
     if plan.bytes_from:
         out.print(f"[dim]{plain(plan.bytes_from)}[/]")
-    if plan.warning:
-        warn(plan.warning)
+    for warning in plan.warnings:
+        warn(warning)
 
 
 def percent(value: float | None) -> str:

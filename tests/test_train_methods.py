@@ -53,8 +53,12 @@ def test_a_whole_run(method: str, protocol: str, synth_shards: Path, tmp_path: P
         "lwf": {"classification", "distillation"},
         "icarl": {"classification", "distillation"},
         "bic": {"bic"},
+        "er-ace": {"new", "replay"},
+        "wa": {"classification", "distillation"},
     }
     assert set(epochs[-1]["losses"]) == terms.get(method, {"classification"})
+    kept = {"ewc": {"statistics", "parameters"}, "mas": {"statistics", "parameters"}, "bic": {"parameters"}}
+    assert set(besides_exemplars(metrics.memory)) == kept.get(method, set())
     assert (run / "memory.zarr").exists() == (method in (*REPLAYING, "ewc", "mas"))
     for done, planned in zip(metrics.tasks, plan_run(config).tasks, strict=True):
         assert besides_exemplars(done.memory) == besides_exemplars(planned.memory)

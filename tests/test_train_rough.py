@@ -17,10 +17,7 @@ from vclimb.memory.replay import ReplayMemory
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.methods.method import StepBatch, TaskInfo
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.errors import SettingsError
-from vclimb.scenario import match
 from vclimb.training.checkpoint import CheckpointError, checkpoints
-from vclimb.training.checks import check_settings
 from vclimb.training.learner import Learner
 from vclimb.training.processes import Processes
 from vclimb.training.run import make_method, train
@@ -135,17 +132,3 @@ def test_rank_without_a_clip_takes_the_step_too(name: str, released: bool, synth
         rate = config.training.weight_decay * config.training.learning_rate
         for parameter, value in learner.model.named_parameters():  # the gradient of this rank is 0
             torch.testing.assert_close(value, before[parameter] * (1 - rate), rtol=1e-4, atol=1e-6)
-
-
-def test_lwf_is_refused_where_a_task_has_one_class(synth_shards: Path) -> None:
-    for protocol in ("paper", "released"):
-        table = ("scenario.tasks=5", f"protocol={protocol}")
-        config = tiny_config(synth_shards, "lwf", *table)
-        dataset = StoredDataset.open(config.data)
-        scenario = match(find_scenario(config.scenario, dataset), dataset).scenario
-        assert min(len(task.classes) for task in scenario) == 1
-        if protocol == "released":
-            check_settings(config, make_method(config), scenario, 1)
-        else:
-            with pytest.raises(SettingsError, match="has one class: nothing would be learned; take tasks of 2 or more"):
-                check_settings(config, make_method(config), scenario, 1)

@@ -14,7 +14,7 @@ from vclimb.methods.consistency import cross_entropy
 from vclimb.methods.distillation import TEMPERATURE, lwf_distillation, lwf_targets
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
 from vclimb.methods.old_model import DistillingMethod
-from vclimb.pipeline.errors import SettingsError
+from vclimb.methods.one_class import refuse_one_class_tasks
 
 if TYPE_CHECKING:
     from vclimb.scenario import TaskSequence
@@ -45,13 +45,8 @@ class LwF(DistillingMethod[LwFConfig]):
     Config = LwFConfig
 
     def check(self, scenario: TaskSequence) -> None:
-        single = [number for number, task in enumerate(scenario, 1) if len(task.classes) == 1]
-        if single and self.differences.lwf_classification == "new-classes":
-            raise SettingsError(
-                f"method lwf learns to tell the classes of a task from one another, and task {single[0]} of scenario "
-                f"{scenario.name!r} has one class: nothing would be learned; take tasks of 2 or more classes, "
-                "differences.lwf_classification all-classes, or another method"
-            )
+        if self.differences.lwf_classification == "new-classes":
+            refuse_one_class_tasks(self.name, scenario, "differences.lwf_classification all-classes, or another method")
 
     def to_targets(self, old_logits: Tensor) -> Tensor:
         return lwf_targets(old_logits, self.config.temperature)

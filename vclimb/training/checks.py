@@ -98,24 +98,3 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
             "training.select best needs a validation split beside the one that is reported, and scenario "
             f"{scenario.name!r} has none; take last, or best-reported to do as the released code does"
         )
-
-
-def blur_warning(config: RunConfig, method: Method, dataset: StoredDataset) -> str | None:
-    """Explain why exemplars are too small for the network; None where they are not, or there are none.
-
-    Small exemplars are enlarged and look blurred, while new clips are sharp. In training, sharpness then tells old
-    classes from new ones, but all test videos are sharp (docs/study-jhmdb21.md: old tasks fell to 0 to 7 %).
-    """
-    if not method.replays:
-        return None
-    settings = config.memory.settings(method.video_choice, config.seed).fitting(dataset.settings.codec)
-    side = parse_codec(settings.codec).short_side
-    if side is None or side >= config.model.size:
-        return None
-    if all(min(video.width, video.height) <= side for video in dataset.videos):
-        return None
-    return (
-        f"exemplars of {side} pixels (memory.codec {settings.codec}) are blurred where the network sees "
-        f"{config.model.size}, and new clips are not: it may take sharp clips for new classes, and lose the old ones; "
-        f"take @{config.model.size} or more, or leave the size out"
-    )

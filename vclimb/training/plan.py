@@ -22,11 +22,12 @@ from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.scenario import MatchedScenario, MatchedTask
 from vclimb.settings import Table
-from vclimb.training.checks import blur_warning, check_settings
+from vclimb.training.checks import check_settings
 from vclimb.training.config import RunConfig
 from vclimb.training.ledger import KeptBytes, kept_bytes
 from vclimb.training.run import make_method
 from vclimb.training.scenarios import MatchedScenarios
+from vclimb.training.warnings import run_warnings
 
 _SAMPLE_VIDEOS = 12
 
@@ -94,7 +95,7 @@ class RunPlan:
         codec: Encoding of exemplars; None for a method without memory.
         bytes_per_frame: Bytes of an exemplar's frame, measured on a sample; None for a method without memory.
         bytes_from: Sentence that says how bytes were estimated; empty for a method without memory.
-        warning: Reason why the settings may train badly; None: there is none.
+        warnings: Reasons why the settings may train badly.
         settings: All settings of the run.
     """
 
@@ -108,7 +109,7 @@ class RunPlan:
     codec: str | None
     bytes_per_frame: float | None
     bytes_from: str
-    warning: str | None
+    warnings: tuple[str, ...]
     settings: Table
 
     def to_json(self) -> dict[str, Any]:
@@ -168,7 +169,7 @@ class RunPlanner:
             codec=None if memory is None else memory.codec,
             bytes_per_frame=None if memory is None else memory.bytes_per_frame,
             bytes_from="" if memory is None else memory.origin,
-            warning=blur_warning(config, method, dataset),
+            warnings=run_warnings(config, method, dataset, scenario),
             settings=config.to_table(),
         )
 

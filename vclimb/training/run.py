@@ -18,7 +18,6 @@ from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.stream.workers import kept_workers
 from vclimb.scenario import match
 from vclimb.training.checkpoint import checkpoints
-from vclimb.training.checks import blur_warning
 from vclimb.training.config import RunConfig
 from vclimb.training.learner import Learner
 from vclimb.training.predictor import Predictor
@@ -31,6 +30,7 @@ from vclimb.training.scenarios import find_scenario
 from vclimb.training.stopping import StopRequest
 from vclimb.training.trainer import Trainer
 from vclimb.training.training_data import RunData
+from vclimb.training.warnings import run_warnings
 
 
 def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: RunLog | None = None) -> RunMetrics:
@@ -64,7 +64,7 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
             context.log.event("warning", text=text)
         if (matched := context.data.matched).left_out:
             context.log.event("warning", text=f"left out of {matched.scenario.name}: {matched.losses}")
-        if warning := blur_warning(config, context.method, dataset):
+        for warning in run_warnings(config, context.method, dataset, matched.scenario):
             context.log.event("warning", text=warning)
         stack.enter_context(kept_workers())  # a task has four streams and more, each a short pass over clips
         try:

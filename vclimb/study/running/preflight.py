@@ -13,10 +13,11 @@ from vclimb.pipeline.errors import VclimbError
 from vclimb.settings import from_table
 from vclimb.study.cells import Cell
 from vclimb.study.constraints import DataTotals, TotalsOf
-from vclimb.training.checks import blur_warning, check_settings
+from vclimb.training.checks import check_settings
 from vclimb.training.config import ScenarioConfig
 from vclimb.training.run import make_method
 from vclimb.training.scenarios import MatchedScenarios
+from vclimb.training.warnings import run_warnings
 
 
 def scenario_totals(scenarios: MatchedScenarios) -> TotalsOf:
@@ -62,15 +63,15 @@ def preflight(cells: Sequence[Cell], scenarios: MatchedScenarios) -> list[str]:
         config = cell.config
         method = make_method(config)
         try:
-            check_settings(config, method, scenarios.get(config.scenario).scenario, 1)
+            scenario = scenarios.get(config.scenario).scenario
+            check_settings(config, method, scenario, 1)
             if method.replays and config.memory.codec not in codecs:
                 # `copy` can't take the frames of every data set.
                 settings = config.memory.settings(method.video_choice, config.seed).fitting(dataset.settings.codec)
                 provider = InstanceProvider(dataset, dataset.instances[:1])
                 parse_codec(settings.codec).encode(source_frames(provider, 0, provider.items.n_frames[:1] // 2))
                 codecs.add(config.memory.codec)
-            if warning := blur_warning(config, method, dataset):
-                warnings[warning] = None
+            warnings |= dict.fromkeys(run_warnings(config, method, dataset, scenario))
         except VclimbError as error:
             raise type(error)(f"cell {cell.run_id} ({config.method['name']}): {error}") from None
     return list(warnings)
