@@ -1,7 +1,7 @@
 """ER-ACE (Caccia et al., "New insights on reducing abrupt representation change in online continual learning", ICLR
 2022): new clips compete among new classes alone, exemplars among all classes.
 
-vclimb train shards/ucf101 --out runs/er-ace --tasks 10 --method er-ace --budget 2020v --set memory.share=0.5
+vclimb train shards/ucf101 --out runs/er-ace --tasks 10 --method er-ace --budget 2020v --frames 8
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class ERACE(Method[ERACEConfig]):
 
     So new clips push no old class's output down: their gradient on its weights is exactly 0.
 
-    The paper adds the means of a batch of new clips and of an equally large batch of exemplars. With `memory.share` 0.5
-    the loss here is half of that sum, a factor that the learning rate takes up. The authors' code also sets the logits
-    of classes that were never seen to -1e9; here the head has no outputs for these. Nothing is kept between tasks
-    besides exemplars.
+    The paper adds the means of a batch of new clips and of an equally large batch of exemplars. Where half of a batch
+    are exemplars, the loss here is half of that sum, a factor that the learning rate takes up. The authors' code also
+    sets the logits of classes that were never seen to -1e9; here the head has no outputs for these. Nothing is kept
+    between tasks besides exemplars.
     """
 
     name = "er-ace"
