@@ -22,9 +22,7 @@ app = typer.Typer(
 def run(
     study: Annotated[
         str,
-        typer.Argument(
-            help="A study as TOML, or a preset: memory-vs-frames, codecs, paper-table-a, paper-table-b, paper-table-c."
-        ),
+        typer.Argument(help="A study as TOML, or a preset, e.g. memory-vs-frames, kinds-of-memory or codecs."),
     ],
     data: Annotated[str, typer.Option(help="A prepared data set, e.g. shards/NAME.")],
     target: Annotated[str, typer.Option("--out", "-o", help="The study's folder, e.g. studies/NAME.", metavar="PATH")],
@@ -66,6 +64,9 @@ def run(
         ),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Runs to compute at most now, the first seeds first. Default: all.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells, their expected time and bytes; run nothing.")
     ] = False,
@@ -96,6 +97,7 @@ def run(
             retry_failed=retry_failed,
             executor=executor,
             only=only,
+            limit=limit,
             progress=not as_json,
         )
 

@@ -64,7 +64,10 @@ def test_methods_without_a_memory_count_once() -> None:
         }
     )
     assert sorted(cell.config.method["name"] for cell in expanded) == ["finetune"] + ["naive"] * 4
-    assert next(c for c in expanded if c.config.method["name"] == "finetune").config.memory.budget == "none"
+    finetune = next(c for c in expanded if c.config.method["name"] == "finetune")
+    assert finetune.config.memory.budget == "none"
+    assert str(finetune.limit) == "2MB"  # it has the largest budget, and is the same run with another
+    assert all(cell.limit is None for cell in expanded if cell is not finetune)
 
 
 def test_run_ids_depend_on_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +166,14 @@ def test_what_is_not_allowed_is_explained(table: dict[str, Any], reason: str) ->
 def test_presets_expand(name: str) -> None:
     study = read_study(name)
     expanded = study.expand("shards/x", totals)
-    n_cells = {"memory-vs-frames": 72, "codecs": 14, "paper-table-a": 5, "paper-table-b": 8, "paper-table-c": 12}
+    n_cells = {
+        "memory-vs-frames": 72,
+        "codecs": 14,
+        "kinds-of-memory": 34,
+        "paper-table-a": 5,
+        "paper-table-b": 8,
+        "paper-table-c": 12,
+    }
     assert len(expanded) == n_cells[name]
 
 
@@ -239,3 +249,5 @@ def test_studies_in_docs_expand() -> None:
         counts[path.stem] = len(Study(path, settings=[weights]).definition.expand("shards/x", totals))
     assert counts["jhmdb21"] == 6 * 3 * 2 * 2 * 2
     assert counts["jhmdb21-codecs"] > 0
+    assert counts["kinds-jhmdb21"] == (4 + 3 * 5) * 3  # four keep no exemplars, and are run once
+    assert counts["kinds-fir16"] == counts["kinds-motion"] == (4 + 3 * 3) * 3

@@ -35,8 +35,8 @@ class Study:
     """Runs that differ in a few settings.
 
     Args:
-        name_or_file: Name of a preset (`memory-vs-frames`, `codecs`, `paper-table-a`, `paper-table-b`,
-            `paper-table-c`), path of a TOML file, or the content of such a file as nested tables.
+        name_or_file: Name of a preset (`memory-vs-frames`, `kinds-of-memory`, `codecs`, `paper-table-a`,
+            `paper-table-b`, `paper-table-c`), path of a TOML file, or the content of such a file as nested tables.
         axes: Values of settings that vary, by their dotted or short names, such as `{"frames": [1, 8, "all"]}`; or
             texts such as `["frames=1,8,all"]`. Every combination is a run.
         settings: Settings of all runs by their dotted or short names, such as `{"training.epochs": 10}`, as nested
@@ -98,6 +98,7 @@ class Study:
         retry_failed: bool = False,
         executor: str | RunExecutor = "local",
         only: str | None = None,
+        limit: int | None = None,
         progress: bool | None = None,
     ) -> StudyResult:
         """Compute the runs that are not complete yet. A complete run is never computed again.
@@ -118,6 +119,7 @@ class Study:
             only: Part of the study to compute, such as `2/4` for the second of four; None: all of it. Processes that
                 compute different parts of one number of parts may share a folder at a time, such as the tasks of an
                 array job. The one that ends last writes the report. The result is that of the part.
+            limit: Number of runs to compute at most in this call, the first seeds first; None: all that are left.
             progress: Whether progress is shown on stderr. None: if stderr is a terminal or a notebook. True: the lines
                 of runs that have ended are printed in any case.
 
@@ -141,7 +143,7 @@ class Study:
             with folder.registering():
                 folder.keep_data(dataset.name, digest)
                 folder.write_study(self.definition.to_toml(), settings)
-            result = run_cells(cells, folder, executor, retry_failed, progress)
+            result = run_cells(_limited(cells, folder, limit, retry_failed), folder, executor, retry_failed, progress)
             if part is not None:
                 with folder.registering():  # the last part that gets here finds all runs ended
                     if folder.has_ended(settings):
@@ -186,6 +188,18 @@ class Study:
         return self.definition.expand(
             os.path.abspath(place) if os.path.exists(place) else place, scenario_totals(scenarios)
         )
+
+
+def _limited(cells: list[Cell], folder: StudyFolder, limit: int | None, retry_failed: bool) -> list[Cell]:
+    """Leave out the runs that a limit of runs to compute leaves for another call."""
+    if limit is None:
+        return cells
+    if limit < 1:
+        raise SettingsError(f"limit {limit} is out of range; allowed: 1 run or more")
+    failed = set() if retry_failed else set(folder.failures())
+    left = [cell.run_id for cell in cells if cell.run_id not in failed and not folder.is_complete(cell.run_id)]
+    later = set(left[limit:])
+    return [cell for cell in cells if cell.run_id not in later]
 
 
 def _open(data: str | Path | StoredDataset) -> StoredDataset:

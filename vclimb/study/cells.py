@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.methods.registry import METHODS
 from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Table, changes_no_result, flat
@@ -25,10 +26,13 @@ class Cell:
     Attributes:
         run_id: Name of the run: 12 hexadecimal digits, a function of all settings that may change the result.
         config: Settings of the run.
+        limit: Largest budget in bytes that the study gives a method without exemplars, whose bytes don't depend on the
+            budget: it is run once, without a budget. None: the method keeps exemplars, or no budget is in bytes.
     """
 
     run_id: str
     config: RunConfig
+    limit: MemoryBudget | None = None
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -45,17 +49,20 @@ class Cell:
             SettingsError: No run takes these settings.
         """
         config = make_config(table)
+        limit = None
         if not METHODS.find(config.method["name"]).replays:
             if config.consistency.weight > 0:  # the down-sampled clip has the memory's K by default
                 frames = config.consistency.replaced(frames=config.consistency_frames)
                 config = config.replaced(consistency=frames)
+            budget = MemoryBudget.parse(config.memory.budget)
+            limit = budget if budget.kind == "bytes" else None
             config = config.replaced(memory=MemoryConfig())
         elif config.memory.budget == "none":
             raise SettingsError(
                 f"method {config.method['name']} replays, and memory.budget is none; give the study budgets, such as "
                 '[axes] budget = ["1MB", "2MB"]'
             )
-        return cls(run_id(config), config)
+        return cls(run_id(config), config, limit)
 
 
 def run_id(config: RunConfig) -> str:
@@ -70,6 +77,10 @@ def run_id(config: RunConfig) -> str:
 
 def distinct(cells: Iterable[Cell]) -> list[Cell]:
     """List each cell once, ordered by seed, so that a study which is stopped early has results for every setting."""
-    unique = list({cell.run_id: cell for cell in cells}.values())
+    unique: dict[str, Cell] = {}
+    for cell in cells:
+        known = unique.get(cell.run_id)
+        if known is None or known.limit is None or (cell.limit and cell.limit.amount > known.limit.amount):
+            unique[cell.run_id] = cell
     order: dict[int, int] = {}
-    return sorted(unique, key=lambda cell: order.setdefault(cell.config.seed, len(order)))
+    return sorted(unique.values(), key=lambda cell: order.setdefault(cell.config.seed, len(order)))

@@ -20,6 +20,21 @@ PRESETS: dict[str, Table] = {
         "axes": {"memory.frames": _FRAMES, "seed": [0, 1]},
         "constraints": {"equal": ["bytes", "videos"], "budgets": ["2%", "5%", "10%"]},
     },
+    # What is kept, at equal bytes: statistics of a frozen network, single frames, several, and tiny videos. Statistics
+    # take the same bytes at every budget, so they are run once, and the largest budget must hold them.
+    "kinds-of-memory": {
+        "name": "kinds-of-memory",
+        "base": {"scenario": {"tasks": 10}},
+        "cells": [
+            {"method": {"name": "analytic", "head": "nearest-mean"}},
+            {"method": {"name": "analytic", "head": "ridge"}},
+            {"method": "naive", "memory.frames": 1},
+            {"method": "naive", "memory.frames": 8},
+            {"method": "naive", "memory.frames": 8, "memory.codec": "h264:24"},
+        ],
+        "axes": {"seed": [0, 1]},
+        "constraints": {"equal": "bytes", "budgets": ["50kB", "200kB", "800kB", "2MB", "8MB"]},
+    },
     # Encoding of exemplars, at equal bytes.
     "codecs": {
         "name": "codecs",

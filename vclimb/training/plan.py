@@ -112,6 +112,12 @@ class RunPlan:
     warnings: tuple[str, ...]
     settings: Table
 
+    @property
+    def forward_clips(self) -> int:
+        """Number of clips that pass through the network without training: of evaluations, and of tasks not trained."""
+        untrained = sum(task.train_instances for task in self.tasks if not task.clips)
+        return untrained + sum(task.evaluation_instances for task in self.tasks)
+
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values."""
         return asdict(self)

@@ -13,12 +13,16 @@ from vclimb.pipeline.system.progress import progress_bar
 from vclimb.study.cells import Cell
 from vclimb.study.folder import StudyFolder
 from vclimb.study.naming import SEED, duration, head, size_label, value_text, varied
+from vclimb.study.running.preflight import check_limit
 from vclimb.training.config import RunConfig
 from vclimb.training.plan import PlannedMemory, RunPlan, RunPlanner
+from vclimb.training.run import make_method
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.scenarios import MatchedScenarios
 
 ASSUMED_CLIPS_PER_SECOND = 100.0
+FORWARD_CLIPS = 3
+"""Number of clips that are only evaluated, in the time of one that is trained on: backward passes cost two more."""
 _RULE = "assumed {rate:g} training clips a second, as no run is complete; --rate takes what `vclimb bench` measures"
 
 
@@ -134,15 +138,17 @@ def estimate(
     """Estimate a study, as `Study.estimate` describes."""
     failed = folder.failures()
     planner, plans = RunPlanner(scenarios), dict[str, RunPlan]()
-    states, clips, memories = [], [], []
+    states, clips, work, memories = [], list[int](), list[float](), []
     with progress_bar("runs", progress) as bar:
         for cell in bar.track(cells, description="planning"):
             plan = _plan(cell.config, planner, plans)
+            check_limit(cell, make_method(cell.config), scenarios)
             passes = 2 if 0 < cell.config.consistency.weight < 1 else 1  # a clip, and the same down-sampled
             clips.append(plan.training_clips * passes)
+            work.append(clips[-1] + plan.forward_clips / FORWARD_CLIPS)
             memories.append(plan.tasks[-1].memory)
             states.append(_state(cell.run_id, folder, cell.run_id in failed))
-    measured = _seconds_per_clip(cells, clips, folder)
+    measured = _seconds_per_clip(cells, work, folder)
     rule = f"from {len(measured)} complete runs of this study: their training clips a second, all phases counted"
     if rate is not None:
         rule = f"at {rate:g} training clips a second, as --rate says"
@@ -151,8 +157,8 @@ def estimate(
     speed = rate or (1 / median(measured) if measured else ASSUMED_CLIPS_PER_SECOND)
     done = ("complete",) if retry_failed else ("complete", "failed")
     rows = tuple(
-        CellEstimate(cell, state, n, memory, 0.0 if state in done else n / speed)
-        for cell, state, n, memory in zip(cells, states, clips, memories, strict=True)
+        CellEstimate(cell, state, n, memory, 0.0 if state in done else n_work / speed)
+        for cell, state, n, n_work, memory in zip(cells, states, clips, work, memories, strict=True)
     )
     return Estimate(rows, rule, jobs)
 
@@ -176,9 +182,9 @@ def _plan(config: RunConfig, planner: RunPlanner, plans: dict[str, RunPlan]) -> 
     return plans[key]
 
 
-def _seconds_per_clip(cells: Sequence[Cell], clips: Sequence[int], folder: StudyFolder) -> list[float]:
+def _seconds_per_clip(cells: Sequence[Cell], work: Sequence[float], folder: StudyFolder) -> list[float]:
     measured = []
-    for cell, n_clips in zip(cells, clips, strict=True):
+    for cell, n_clips in zip(cells, work, strict=True):
         if n_clips and folder.is_complete(cell.run_id):
             metrics = RunFolder(folder.run(cell.run_id)).metrics()
             if metrics is not None:

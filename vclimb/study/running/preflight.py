@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
+from vclimb.methods.method import Method
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -15,9 +17,18 @@ from vclimb.study.cells import Cell
 from vclimb.study.constraints import DataTotals, TotalsOf
 from vclimb.training.checks import check_settings
 from vclimb.training.config import ScenarioConfig
+from vclimb.training.ledger import check_kept
 from vclimb.training.run import make_method
 from vclimb.training.scenarios import MatchedScenarios
 from vclimb.training.warnings import run_warnings
+
+
+def check_limit(cell: Cell, method: Method[Any], scenarios: MatchedScenarios) -> None:
+    """Refuse a method without exemplars that keeps more than the study's largest budget, by a SettingsError."""
+    if cell.limit is not None:
+        tasks = scenarios.get(cell.config.scenario).tasks
+        classes_per_task = tuple(len(task.classes) for task in tasks)
+        check_kept(method, cell.limit, classes_per_task, cell.config.model, cell.config.training.frozen)
 
 
 def scenario_totals(scenarios: MatchedScenarios) -> TotalsOf:
@@ -65,6 +76,7 @@ def preflight(cells: Sequence[Cell], scenarios: MatchedScenarios) -> list[str]:
         try:
             scenario = scenarios.get(config.scenario).scenario
             check_settings(config, method, scenario, 1)
+            check_limit(cell, method, scenarios)
             if method.replays and config.memory.codec not in codecs:
                 # `copy` can't take the frames of every data set.
                 settings = config.memory.settings(method.video_choice, config.seed).fitting(dataset.settings.codec)
