@@ -5,10 +5,11 @@
 
 Each run is a `vclimb train` of one task by torchrun, with 64 clips a process and step. Training instances are repeated
 with other frame ranges until an epoch has `--clips` of them, so that an epoch takes seconds. The first epoch is left
-out: in it, processes start and cuDNN plans. Each run is measured whole and with one cost taken out, as
+out: in it, processes start and cuDNN plans. Each run is measured whole and with one cost taken out or added, as
 benchmarks/scaling_process.py describes. The time of a step that a variant saves is the share of that cost: `repeated`
-of clips, `unsynced` of gradients, `own-buffers` of broadcasting buffers. Also printed: clips/s, its share of that of
-one process times the number of processes, and the share of time in which rank 0 waits for clips.
+of clips, `unsynced` of gradients, `broadcast-buffers` (negative, as it is added) of broadcasting buffers. Also printed:
+clips/s, its share of that of one process times the number of processes, and the share of time in which rank 0 waits
+for clips.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.rows import StoredInstance
 from vclimb.pipeline.dataset.storage import LocalStorage
 
-VARIANTS = ("whole", "repeated", "unsynced", "own-buffers")
+VARIANTS = ("whole", "repeated", "unsynced", "broadcast-buffers")
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def main() -> None:
                 firsts: dict[str, Measurement] = {}
             whole: Measurement | None = None
             for variant in options.variants:
-                if count == 1 and variant in ("unsynced", "own-buffers"):
+                if count == 1 and variant in ("unsynced", "broadcast-buffers"):
                     continue
                 result = measure(options, data, Path(folder, f"run-{size}-{count}-{variant}"), size, count, variant)
                 first = firsts.setdefault(variant, result) if count == options.processes[0] else firsts.get(variant)

@@ -1,10 +1,11 @@
-"""A process of a training that benchmarks/scaling.py measures: `vclimb`, with one cost taken out.
+"""A process of a training that benchmarks/scaling.py measures: `vclimb`, with one cost taken out or added.
 
     python benchmarks/scaling_process.py VARIANT train ...
 
 Variants: `whole`: nothing is taken out. `repeated`: the first batch is trained on again and again, so that nothing is
-decoded. `unsynced`: gradients aren't averaged over processes, which therefore drift apart. `own-buffers`: the buffers
-of batch normalisation aren't broadcast before each step.
+decoded. `unsynced`: gradients aren't averaged over processes, which therefore drift apart. `broadcast-buffers`: the
+buffers of batch normalisation are broadcast before each step, and gradients are copied to the buckets that are sent, as
+DistributedDataParallel does by default.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ def take_out(variant: str) -> None:
         CpuClipStream._decode = repeated  # type: ignore[method-assign]
     elif variant == "unsynced":
         learner.DistributedDataParallel = lambda network, **_: network  # type: ignore[misc, assignment]
-    elif variant == "own-buffers":
+    elif variant == "broadcast-buffers":
         wrapped: Any = learner.DistributedDataParallel
         learner.DistributedDataParallel = lambda network, **options: wrapped(  # type: ignore[misc, assignment]
-            network, **{**options, "broadcast_buffers": False}
+            network, **{**options, "broadcast_buffers": True, "gradient_as_bucket_view": False}
         )
 
 

@@ -39,7 +39,7 @@ def claiming(n_bytes: int) -> bytes:
         (claiming(10**6), r"it holds 1000000 bytes, not \d+"),
         (b"\x28\xb5\x2f\xfd\xe0" + b"\xff" * 8 + b"\1\0\0", rf"it holds {2**64 - 1} bytes, not \d+"),
         (b"\x28\xb5\x2f\xfd\x00\x58\x01\x00\x00", r"it holds an unknown number of bytes, not \d+"),
-        (gzip.compress(bytes(10**4)), r"it holds an unknown number of bytes, not \d+"),
+        (gzip.compress(bytes(10**4), mtime=0), r"it holds an unknown number of bytes, not \d+"),
         (bytes(numcodecs.Blosc().encode(bytes(10**4))), r"it holds an unknown number of bytes, not \d+"),
         (b"\x28\xb5\x2f\xfd", r"it holds an unknown number of bytes, not \d+"),
         (b"\x28\xb5\x2f\xfd\xe0\1", r"it holds an unknown number of bytes, not \d+"),

@@ -67,7 +67,10 @@ class Learner:
         self._network = Passes(self.model, self._config.resolved_differences, self._config.consistency.weight)
         if self._processes.world_size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            self._network = DistributedDataParallel(self._network, device_ids=ids, broadcast_buffers=True)
+            # Batch statistics are broadcast once, at the end of an epoch: no training step reads them.
+            self._network = DistributedDataParallel(
+                self._network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
         self.model.train()
 
     def trained_parameters(self) -> list[nn.Parameter]:

@@ -60,7 +60,7 @@ class TaskTraining:
             while (epoch := stream.state_dict()["epoch"]) < self._n_epochs:
                 start, saving = time.perf_counter(), state.clock.seconds.get("checkpoint", 0.0)
                 losses = self._epoch(stream, idle)
-                # Each rank gathered batch statistics from its share of the clips. Rank 0's are kept, as DDP does.
+                # Each rank gathered batch statistics from its share of the clips. Rank 0's are kept.
                 run.processes.broadcast_tensors(run.learner.model.buffers())
                 seconds = time.perf_counter() - start - (state.clock.seconds.get("checkpoint", 0.0) - saving)
                 idle.end_epoch(seconds)
