@@ -65,6 +65,13 @@ def test_rate_rises_in_the_warm_up_and_falls_by_a_cosine_after_it() -> None:
         TrainingConfig(epochs=10, first_epochs=3, warmup_epochs=3)
 
 
+@pytest.mark.parametrize("method", ["icarl", "er-ace"])
+def test_methods_without_softmax_labels_refuse_to_smooth_them(method: str, synth_shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(synth_shards, method, "memory.budget=6v", "training.label_smoothing=0.1")
+    with pytest.raises(SettingsError, match=f"label_smoothing is 0.1, and method {method} has no labels to smooth"):
+        train(config, tmp_path / "run")
+
+
 def test_frozen_network_trains_its_head_alone_and_the_same_twice(synth_shards: Path, tmp_path: Path) -> None:
     recipe = ("training.frozen=all", "training.augmentation=strong", "training.label_smoothing=0.1", "scenario.tasks=2")
     config = tiny_config(synth_shards, "finetune", *recipe)

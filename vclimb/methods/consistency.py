@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from vclimb.pipeline.errors import SettingsError
+
 Classification = Callable[[Tensor, Tensor], Tensor]
 """Logits (B, C) and labels (B,) int64 -> a scalar."""
 
@@ -28,6 +30,15 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
     """
     total = nn.functional.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=label_smoothing)
     return total / max(len(logits), 1)
+
+
+def refuse_label_smoothing(method: str, label_smoothing: float, reason: str) -> None:
+    """Refuse label smoothing for a method whose loss is no softmax cross-entropy of whole outputs."""
+    if label_smoothing:
+        raise SettingsError(
+            f"training.label_smoothing is {label_smoothing:g}, and method {method} has no labels to smooth: {reason}; "
+            "leave it out, or take method naive"
+        )
 
 
 def temporal_consistency(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vclimb.methods.consistency import refuse_label_smoothing
 from vclimb.methods.method import Method, MethodConfig, StepBatch, StepOutputs, TaskInfo, Terms
 from vclimb.methods.one_class import refuse_one_class_tasks
 from vclimb.model.clip_model import ClipModel
@@ -53,6 +54,7 @@ class ERACE(Method[ERACEConfig]):
 
     def check(self, scenario: TaskSequence) -> None:
         refuse_one_class_tasks(self.name, scenario, "or method naive")
+        refuse_label_smoothing(self.name, self.label_smoothing, "new clips compete among some classes alone")
 
     def begin_task(self, task: TaskInfo, model: ClipModel) -> None:
         self._n_old = task.n_old

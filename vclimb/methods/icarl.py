@@ -5,13 +5,17 @@ vclimb train shards/ucf101 --out runs/icarl --tasks 10 --method icarl --budget 2
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
+from vclimb.methods.consistency import refuse_label_smoothing
 from vclimb.methods.distillation import icarl_classification, icarl_distillation, icarl_targets
 from vclimb.methods.method import MethodConfig, StepBatch, StepOutputs, Terms
 from vclimb.methods.old_model import DistillingMethod
+
+if TYPE_CHECKING:
+    from vclimb.scenario import TaskSequence
 
 
 class ICaRLConfig(MethodConfig):
@@ -39,6 +43,10 @@ class ICaRL(DistillingMethod[ICaRLConfig]):
     replays = True
     video_choice = "herding"
     classifier = "nearest_mean"
+
+    def check(self, scenario: TaskSequence) -> None:
+        if self.differences.icarl_classification != "softmax":
+            refuse_label_smoothing(self.name, self.label_smoothing, "its loss has a sigmoid for each class")
 
     def to_targets(self, old_logits: Tensor) -> Tensor:
         return icarl_targets(old_logits)

@@ -62,4 +62,4 @@ class LwF(DistillingMethod[LwFConfig]):
         return terms
 
     def _new_class_cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(logits[:, self._n_old :], labels - self._n_old)
+        return cross_entropy(logits[:, self._n_old :], labels - self._n_old, self.label_smoothing)
