@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import fsspec
 import pytest
 import torch
-from dataset_cases import digests
+from dataset_cases import command_environment, digests
 from training_cases import comparable, read_metrics, tiny_config
 
 import vclimb
@@ -78,12 +80,14 @@ def test_training_gives_the_metrics_of_the_disk(s3_bucket: str, synth_shards: Pa
     assert read_config(tmp_path / "bucket" / "config.toml").data == url
 
 
-def test_worker_processes_stream_the_clips_of_the_disk(shards: str, jpeg_folder: Path) -> None:
-    local, remote = (
-        [batch.frames for batch in vclimb.open(data).stream(None, batch_size=4, size=32, workers=workers, device="cpu")]
-        for data, workers in ((jpeg_folder, 0), (shards, 1))
-    )
-    assert len(local) == len(remote)
+def test_worker_processes_stream_the_clips_of_the_disk(shards: str, jpeg_folder: Path, tmp_path: Path) -> None:
+    script = "import sys, torch, vclimb; stream = vclimb.open(sys.argv[1]).stream(None, batch_size=4, size=32, "
+    script += "workers=int(sys.argv[2]), device='cpu'); torch.save([batch.frames for batch in stream], sys.argv[3])"
+    for data, workers, out in ((jpeg_folder, 0, "local"), (shards, 1, "remote")):  # the server's address is set anew
+        command = [sys.executable, "-c", script, str(data), str(workers), str(tmp_path / out)]
+        subprocess.run(command, check=True, timeout=120, env=command_environment())
+    local, remote = torch.load(tmp_path / "local"), torch.load(tmp_path / "remote")
+    assert len(local) == len(remote) > 0
     assert all(map(torch.equal, local, remote))
 
 

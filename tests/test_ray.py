@@ -45,9 +45,11 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        # A node that is killed counts as lost after two seconds, not after half a minute.
+        # A node that is killed refuses connections, and counts as lost after two seconds, not after half a minute. A
+        # node that is slow on a busy machine has time to start and to answer.
         health = {
-            "health_check_initial_delay_ms": 0,
+            "health_check_initial_delay_ms": 10_000,
+            "health_check_timeout_ms": 60_000,
             "health_check_period_ms": 500,
             "health_check_failure_threshold": 4,
         }

@@ -262,6 +262,7 @@ def test_the_dice_are_the_same_on_every_machine() -> None:
         "FLIP": 5,
         "REPLACEMENT": 6,
         "OWN_DRAWS": 7,
+        "COLOURS": 8,
     }
 
 

@@ -58,7 +58,8 @@ def test_runs_of_one_process_equal_runs_alone_also_after_a_failure(
 
 def test_state_of_the_process_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logger, path, arguments = logging.getLogger("vclimb"), [*sys.path], [*sys.argv]
-    threads, folder, handlers = torch.get_num_threads(), Path.cwd(), [*logger.handlers]
+    threads, folder = torch.get_num_threads(), Path.cwd()
+    handlers, propagates = [*logger.handlers], logger.propagate
     monkeypatch.setenv("VCLIMB_STATE", "before")
     drawn = []
     for _ in range(2):
@@ -74,9 +75,9 @@ def test_state_of_the_process_is_put_back(tmp_path: Path, monkeypatch: pytest.Mo
             sys.path.insert(0, str(tmp_path))
             sys.argv = ["other"]
             logger.addHandler(logging.NullHandler())
-            logger.propagate = False
+            logger.propagate = not propagates
     assert torch.equal(*drawn)
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, "highest")
     assert not torch.backends.cudnn.benchmark
     assert (os.environ["VCLIMB_STATE"], "VCLIMB_MORE" in os.environ, Path.cwd()) == ("before", False, folder)
-    assert (sys.path, sys.argv, logger.handlers, logger.propagate) == (path, arguments, handlers, True)
+    assert (sys.path, sys.argv, logger.handlers, logger.propagate) == (path, arguments, handlers, propagates)
