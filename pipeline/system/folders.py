@@ -16,7 +16,6 @@ from pathlib import Path
 
 from vclimb.pipeline.errors import TargetBusyError, TargetError
 
-_BUSY = "another run is writing to"
 # A process that only looks whether a lock is held has it for a moment, so a lock is tried several times.
 _TRIES = 6
 _BETWEEN_TRIES_SECONDS = 0.02
@@ -43,22 +42,27 @@ def writable(folder: Path) -> Iterator[None]:
         raise TargetError(message) from None
 
 
-def lock_folder(folder: Path, busy: str = _BUSY) -> int:
-    """Make a folder and lock it for this process, among those of this machine.
-
-    The kernel ends the lock with the process, however that ends. Returns a handle for `unlock_folder`. Raises a
-    TargetBusyError that begins with `busy` where another process holds the lock, and a TargetError where the folder
-    can't be made or opened.
-    """
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there. Raises a TargetError where that can't be done."""
     with writable(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileNotFoundError as error:  # such as below /proc, where nothing can be made
             raise TargetError(f"can't make the folder {folder}: {error.strerror}; choose another folder") from None
+
+
+def lock_folder(folder: Path) -> int:
+    """Make a folder and lock it for this process, among those of this machine.
+
+    The kernel ends the lock with the process, however that ends. Returns a handle for `unlock_folder`. Raises a
+    TargetBusyError where another process holds the lock, and a TargetError where the folder can't be made or opened.
+    """
+    make_folder(folder)
+    with writable(folder):
         handle = os.open(folder, os.O_RDONLY)
     if not _lock(handle):
         os.close(handle)
-        raise TargetBusyError(f"{busy} {folder}; wait for it to end, or choose another folder")
+        raise TargetBusyError(f"another run is writing to {folder}; wait for it to end, or choose another folder")
     return handle
 
 
@@ -69,9 +73,9 @@ def unlock_folder(handle: int) -> None:
 
 
 @contextmanager
-def held_folder(folder: Path, busy: str = _BUSY) -> Iterator[None]:
+def held_folder(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder within a block; see `lock_folder`."""
-    handle = lock_folder(folder, busy)
+    handle = lock_folder(folder)
     try:
         yield
     finally:

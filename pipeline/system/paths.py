@@ -21,7 +21,7 @@ def local_path(path: Path | str) -> Path:
     byte.
     """
     text = str(path)
-    if _SCHEME_END in text:
+    if is_url(text):
         raise SettingsError(
             f"{text!r} is a URL; give a file or folder of this machine (a URL names a data set to read)"
         )

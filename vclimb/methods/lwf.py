@@ -53,7 +53,7 @@ class LwF(DistillingMethod[LwFConfig]):
 
     def loss(self, batch: StepBatch, outputs: StepOutputs) -> Terms:
         all_classes = self.differences.lwf_classification == "all-classes"
-        classification = cross_entropy if all_classes else self._new_class_cross_entropy
+        classification = None if all_classes else self._new_class_cross_entropy
         terms = {"classification": self.classification(outputs, batch.labels, classification)}
         if (targets := self.targets(batch)) is not None:
             distillation = self.config.weight * lwf_distillation(outputs.logits, targets, self.config.temperature)

@@ -285,13 +285,13 @@ class Method(Generic[ConfigT_co]):
             model: Model of the run, from which a method can copy a network of the same structure.
         """
 
-    def classification(self, outputs: StepOutputs, labels: Tensor, loss: Classification = cross_entropy) -> Tensor:
+    def classification(self, outputs: StepOutputs, labels: Tensor, loss: Classification | None = None) -> Tensor:
         """Compute a classification loss with labels (B,), with temporal consistency where it is on.
 
         Args:
-            loss: Loss of one view of the clips.
+            loss: Loss of one view of the clips; None: softmax cross-entropy over all classes.
         """
-        if loss is cross_entropy and self.label_smoothing:
+        if loss is None:
             loss = partial(cross_entropy, label_smoothing=self.label_smoothing)
         if outputs.down_sampled is None:
             return loss(outputs.logits, labels)

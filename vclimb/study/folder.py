@@ -23,7 +23,7 @@ from typing import Any
 
 from vclimb.pipeline.errors import DatasetError, TargetError
 from vclimb.pipeline.system.durable import replace_file
-from vclimb.pipeline.system.folders import is_held, writable
+from vclimb.pipeline.system.folders import is_held, make_folder, writable
 from vclimb.pipeline.system.paths import local_path
 from vclimb.study.parts import Part, held_part, registering
 from vclimb.study.stored import (
@@ -84,11 +84,8 @@ class StudyFolder:
             yield
 
     def _make(self) -> None:
+        make_folder(self.path)
         with writable(self.path):
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except FileNotFoundError as error:  # such as below /proc, where nothing can be made
-                raise TargetError(f"can't make the folder {self.path}: {error.strerror}; choose another") from None
             names = set(os.listdir(self.path)) - {LOCKS}
             if names and not names & {STUDY, RUNS}:
                 raise TargetError(

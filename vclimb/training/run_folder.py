@@ -23,7 +23,7 @@ from vclimb.memory.store.stored_class import MEMORY_NAME
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.digest import cached_sha256
 from vclimb.pipeline.system.durable import draft_of, replace_file
-from vclimb.pipeline.system.folders import held_file, writable
+from vclimb.pipeline.system.folders import held_file, make_folder, writable
 from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.sealed_json import sealed
 from vclimb.scenario.api import Scenario
@@ -74,8 +74,7 @@ class RunFolder:
 
         The lock ends with the process, even if that is killed.
         """
-        with writable(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         self._check_files()
         busy = f"another run is training in {self.path}; wait for it to end, or choose another folder"
         with held_file(self.path / LOCK, busy):

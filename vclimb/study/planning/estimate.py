@@ -16,7 +16,6 @@ from vclimb.study.naming import SEED, duration, head, size_label, value_text, va
 from vclimb.study.running.preflight import check_limit
 from vclimb.training.config import RunConfig
 from vclimb.training.plan import PlannedMemory, RunPlan, RunPlanner
-from vclimb.training.run import make_method
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.scenarios import MatchedScenarios
 
@@ -142,7 +141,7 @@ def estimate(
     with progress_bar("runs", progress) as bar:
         for cell in bar.track(cells, description="planning"):
             plan = _plan(cell.config, planner, plans)
-            check_limit(cell, make_method(cell.config), scenarios)
+            check_limit(cell, scenarios)
             passes = 2 if 0 < cell.config.consistency.weight < 1 else 1  # a clip, and the same down-sampled
             clips.append(plan.training_clips * passes)
             work.append(clips[-1] + plan.forward_clips / FORWARD_CLIPS)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
-from vclimb.methods.method import Method
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -23,12 +21,14 @@ from vclimb.training.scenarios import MatchedScenarios
 from vclimb.training.warnings import run_warnings
 
 
-def check_limit(cell: Cell, method: Method[Any], scenarios: MatchedScenarios) -> None:
+def check_limit(cell: Cell, scenarios: MatchedScenarios) -> None:
     """Refuse a method without exemplars that keeps more than the study's largest budget, by a SettingsError."""
     if cell.limit is not None:
         tasks = scenarios.get(cell.config.scenario).tasks
         classes_per_task = tuple(len(task.classes) for task in tasks)
-        check_kept(method, cell.limit, classes_per_task, cell.config.model, cell.config.training.frozen)
+        check_kept(
+            make_method(cell.config), cell.limit, classes_per_task, cell.config.model, cell.config.training.frozen
+        )
 
 
 def scenario_totals(scenarios: MatchedScenarios) -> TotalsOf:
@@ -76,7 +76,7 @@ def preflight(cells: Sequence[Cell], scenarios: MatchedScenarios) -> list[str]:
         try:
             scenario = scenarios.get(config.scenario).scenario
             check_settings(config, method, scenario, 1)
-            check_limit(cell, method, scenarios)
+            check_limit(cell, scenarios)
             if method.replays and config.memory.codec not in codecs:
                 # `copy` can't take the frames of every data set.
                 settings = config.memory.settings(method.video_choice, config.seed).fitting(dataset.settings.codec)
