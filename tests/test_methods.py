@@ -40,7 +40,7 @@ def test_cross_entropy_over_all_classes_and_temporal_consistency(name: str) -> N
 def test_lwf_classifies_new_classes_and_distils_old_ones() -> None:
     method = make("lwf", weight=0.7)
     old, _, _, _ = in_second_task(method)
-    batch = StepBatch(clips_of(4), torch.full((4,), 2), np.arange(4))
+    batch = StepBatch(clips_of(4), torch.full((4,), 2), torch.arange(4))
     logits = TinyNetwork(4)(batch.clips)
     old_logits = numbers(old(batch.clips))
     soft = np.exp(log_softmax(old_logits / 2))
@@ -138,7 +138,7 @@ def test_a_restored_method_computes_the_same(name: str) -> None:
     method, other = make(name), make(name)
     _, new, batch, logits = in_second_task(method, learn_first=name in ("ewc", "mas"))
     if name == "lwf":  # without replay, every clip is of a new class
-        batch = StepBatch(batch.clips, torch.full((4,), 2), np.arange(4))
+        batch = StepBatch(batch.clips, torch.full((4,), 2), torch.arange(4))
     other.load_state_dict(method.state_dict(), new)
     assert total(other, batch, StepOutputs(logits)) == total(method, batch, StepOutputs(logits))
     penalties = [method.penalty(new), other.penalty(new)]

@@ -39,7 +39,7 @@ FIRST, THIRD = TaskInfo(0, TASKS), TaskInfo(2, TASKS)
 def test_labels_begin_at_0_in_every_task(name: str) -> None:
     method = make(name, released=True)
     _, _, _, logits = in_second_task(method)
-    batch = StepBatch(clips_of(4), torch.full((4,), 2), np.arange(4))
+    batch = StepBatch(clips_of(4), torch.full((4,), 2), torch.arange(4))
     expected = cross_entropy(numbers(logits), np.zeros(4, np.int64))
     assert total(method, batch, StepOutputs(logits)) == pytest.approx(expected, rel=1e-5)
 

@@ -179,7 +179,9 @@ class TestTargets:
         restored = kind(config, RELEASED)
         restored.load_state_dict(copy.deepcopy(method.state_dict()), model)
         logits, labels = torch.tensor([[0.5, -1.0, 2.0], [1.0, 0.0, -1.0]]), torch.tensor([2, 0])
-        batch = StepBatch(drawn_clips(2, 3), labels, np.array([3, 1]))  # the dropped item, and one with logits 1, -1
+        batch = StepBatch(
+            drawn_clips(2, 3), labels, torch.tensor([3, 1])
+        )  # the dropped item, and one with logits 1, -1
         rows = logits.tolist()
         cross_entropy = -sum(r[y] - math.log(sum(map(math.exp, r))) for r, y in zip(rows, (2, 0), strict=True)) / 2
         if name == "icarl":  # binary cross-entropy with targets 0 and 0, and s(1) and s(-1)

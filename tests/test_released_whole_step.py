@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -63,7 +62,7 @@ def test_loss_gradients_and_weights_of_a_step(name: str, tc: float, tmp_path: Pa
         method._targets, method._old_model = method.to_targets(targets), None
     clips, down = (torch.randint(0, 256, (4, 2, 3, 32, 32), dtype=torch.uint8, generator=generator) for _ in range(2))
     down[2:] = 128
-    labels, items = torch.tensor([0, 3, 4, 2]), np.array([5, 0, 3, 1])
+    labels, items = torch.tensor([0, 3, 4, 2]), torch.tensor([5, 0, 3, 1])
 
     backbone = copy.deepcopy(learner.model.backbone).train()
     head = tuple(nn.Parameter(p.detach().clone()) for p in learner.model.head.parameters())
@@ -77,7 +76,7 @@ def test_loss_gradients_and_weights_of_a_step(name: str, tc: float, tmp_path: Pa
     norm = torch.sqrt(sum(g.square().sum() for g in gradients))  # type: ignore[arg-type]
     scale = min(1.0, 20 / norm.item())
 
-    learner.begin_task()
+    learner.begin_task(method)
     terms = learner.step(method, StepBatch(clips, labels, items), down, n_global=4, progress=0.0)
     assert sum(term.item() for term in terms.values()) == pytest.approx(loss.item(), rel=1e-5)
     learned = [*learner.model.backbone.parameters(), *learner.model.head.parameters()]

@@ -71,7 +71,7 @@ def test_new_clips_of_er_ace_move_no_old_output(present: str) -> None:
 def test_er_ace_begins_as_cross_entropy() -> None:
     method, network = make("er-ace"), TinyNetwork(2)
     method.begin_task(TaskInfo(0, TASKS), network)
-    batch = StepBatch(clips_of(4), torch.tensor([0, 1, 1, 0]), np.arange(4))
+    batch = StepBatch(clips_of(4), torch.tensor([0, 1, 1, 0]), torch.arange(4))
     logits = network(batch.clips)
     assert set(method.loss(batch, StepOutputs(logits))) == {"new"}
     assert total(method, batch, StepOutputs(logits)) == pytest.approx(

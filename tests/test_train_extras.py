@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partialmethod
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from training_cases import TINY_BACKBONE, tiny_config
@@ -60,10 +59,12 @@ def test_compiled_backbone_trains_like_a_plain_one(monkeypatch: pytest.MonkeyPat
         )
         learner = Learner(config, Processes(0, 1, torch.device("cpu")), 2)
         assert (learner.model.backbone._compiled_call_impl is not None) == compiled
-        learner.begin_task()
         method = make_method(config)
+        learner.begin_task(method)
         for _ in range(2):
-            learner.step(method, StepBatch(clips, torch.tensor([0, 1]), np.arange(2)), None, n_global=2, progress=0.0)
+            learner.step(
+                method, StepBatch(clips, torch.tensor([0, 1]), torch.arange(2)), None, n_global=2, progress=0.0
+            )
         networks.append(learner.model.state_dict())
     plain, other = networks
     assert plain.keys() == other.keys()  # so that checkpoints are interchangeable

@@ -14,7 +14,8 @@ from vclimb.model.registry import make_network
 from vclimb.model.settings import ModelConfig, parse_frozen
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.stream.colours import change_clips, clip_draws
-from vclimb.training.learner import FACTOR, Learner, parameter_groups
+from vclimb.training.learner import Learner
+from vclimb.training.optimizer import FACTOR, parameter_groups
 from vclimb.training.processes import Processes
 from vclimb.training.run import train
 from vclimb.training.schedule import TrainingConfig

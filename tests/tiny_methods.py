@@ -100,7 +100,7 @@ def in_second_task(method: Method, learn_first: bool = False) -> tuple[TinyNetwo
     if learn_first:
         method.end_task(TaskInfo(0, TASKS), old, TinyData(old, np.array([0, 1, 0, 1])))
     method.begin_task(SECOND, old)
-    batch = StepBatch(clips_of(4), torch.from_numpy(LABELS), np.arange(4))
+    batch = StepBatch(clips_of(4), torch.from_numpy(LABELS), torch.arange(4))
     return old, new, batch, new(batch.clips)
 
 

@@ -58,9 +58,13 @@ class BiasCorrection:
         """Correct logits (B, C), where C is the number of classes so far; the result is float32."""
         if logits.ndim != 2 or logits.shape[1] != sum(self.n_classes):
             raise ValueError(f"logits {tuple(logits.shape)} don't fit; needs (B, {sum(self.n_classes)})")
-        scales = np.repeat(np.array(self.scales, np.float32), self.n_classes)
-        offsets = np.repeat(np.array(self.offsets, np.float32), self.n_classes)
-        return logits.float() * torch.from_numpy(scales).to(logits.device) + torch.from_numpy(offsets).to(logits.device)
+        scales, offsets = (self._of_classes(values, logits.device) for values in (self.scales, self.offsets))
+        return logits.float() * scales + offsets
+
+    def _of_classes(self, values: tuple[float, ...], device: torch.device) -> Tensor:
+        """Repeat the value of each task for its classes, by kernels alone: a copy from the CPU would make it wait."""
+        parts = zip(self.n_classes, values, strict=True)
+        return torch.cat([torch.full((n_classes,), value, device=device) for n_classes, value in parts])
 
     def fitted(self, logits: Tensor, labels: Tensor, decay: float = 1e-3) -> BiasCorrection:
         """Fit the newest task's scale and offset to the hold-out (equation 5), by Newton's method in float64.

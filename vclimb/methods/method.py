@@ -93,12 +93,12 @@ class StepBatch:
     Attributes:
         clips: (B, T, 3, H, W) uint8 clips.
         labels: (B,) int64 label ids. A label below `TaskInfo.n_old` is an exemplar's.
-        items: (B,) numbers of the clips among the task's items, on the CPU.
+        items: (B,) int64 numbers of the clips among the task's items.
     """
 
     clips: Tensor
     labels: Tensor
-    items: Indices
+    items: Tensor
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,7 @@ class Method(Generic[ConfigT_co]):
         label_smoothing: Share of a label that the softmax cross-entropy over all classes spreads over them.
         classifier: Classifier whose accuracy is reported: one of `classifiers`, or `nearest_mean`, which every method
             with a memory has.
+        not_replayable: Reason why a CUDA graph, which runs no Python, can't replay a step; None: it can.
     """
 
     name: ClassVar[str]
@@ -205,6 +206,7 @@ class Method(Generic[ConfigT_co]):
     replays: ClassVar[bool] = False
     all_data: ClassVar[bool] = False
     restarts: bool = False
+    not_replayable: str | None = None
     video_choice: str = "random"
     label_smoothing: float = 0.0
     classifier: str = LINEAR

@@ -38,14 +38,15 @@ class DistillingMethod(Method[ConfigT_co], abc.ABC):
         before_task = self.differences.distillation_targets == "before-task" and self.replays
         if before_task and self._old_model is not None:
             numbers, logits = data.training_logits(self._old_model, items)
-            self._targets = released_targets(len(data.labels), numbers, self.to_targets(logits))
+            table = released_targets(len(data.labels), numbers, self.to_targets(logits))
+            self._targets = table.to(next(self._old_model.parameters()).device)
             self._old_model = None
 
     @torch.no_grad()
     def targets(self, batch: StepBatch) -> Tensor | None:
         """Return the targets (B, n_old) of a batch; None in the first task."""
         if self._targets is not None:
-            return self._targets[torch.from_numpy(batch.items)].to(batch.labels.device)
+            return self._targets[batch.items]
         return None if self._old_model is None else self.to_targets(self._old_model(batch.clips))
 
     def state_dict(self) -> dict[str, Any]:
@@ -55,7 +56,8 @@ class DistillingMethod(Method[ConfigT_co], abc.ABC):
 
     def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:
         self._n_old = state["n_old"]
-        self._targets = state.get("targets")
+        targets = state.get("targets")
+        self._targets = None if targets is None else targets.to(next(model.parameters()).device)
         self._old_model = None
         if "old_model" in state:
             self._old_model = copy.deepcopy(model)

@@ -64,6 +64,14 @@ class DecoderChosen(_Values):
     reason: Sentences
 
 
+class StepGraphDecided(_Values):
+    """`step_graph`: on a GPU, it is known whether a task's whole batches are replayed as a CUDA graph, and why."""
+
+    task: Count
+    replayed: bool
+    reason: Sentences
+
+
 class FirstStep(_Values):
     """`first_step`: the first training step of a task begins."""
 
@@ -128,6 +136,7 @@ _KINDS: Mapping[str, type[Any]] = {
     "task": TaskBegins,
     "decoded_ahead": DecodedAhead,
     "decoder": DecoderChosen,
+    "step_graph": StepGraphDecided,
     "first_step": FirstStep,
     "epoch": EpochEnds,
     "evaluated": TaskEvaluated,

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vclimb.methods.method import Method, StepBatch, StepOutputs
+from vclimb.methods.method import Method, StepBatch, StepOutputs, Terms
 from vclimb.model.clip_model import ClipModel
 from vclimb.model.memory_format import layout_for
 from vclimb.model.registry import make_network
 from vclimb.model.settings import parse_frozen
+from vclimb.pipeline.errors import SettingsError
 from vclimb.training.config import RunConfig
+from vclimb.training.optimizer import (
+    make_optimizer,
+    optimizer_state,
+    parameter_groups,
+    restore_optimizer,
+    set_learning_rate,
+)
 from vclimb.training.passes import Passes
 from vclimb.training.processes import Processes
-from vclimb.training.schedule import TrainingConfig
-
-FACTOR = "rate_factor"
-"""Key of a group of parameters: its learning rate, as a factor of that of the head."""
+from vclimb.training.step_graph import WARM_UP_STEPS, WARM_UP_STEPS_OF_SEVERAL, Report, StepGraph, StepInputs
 
 
 class Learner:
@@ -32,9 +36,11 @@ class Learner:
         self._processes = processes
         self.device = processes.device
         self.autocast = autocast_type(config, self.device)
+        self._uses_graphs = uses_graphs(config, self.device)
         self.restart(n_classes)
         self._optimizer: torch.optim.Optimizer | None = None
         self._network: nn.Module | None = None
+        self._graph: StepGraph | None = None
 
     def restart(self, n_classes: int) -> None:
         """Return to the network as it was initialised."""
@@ -54,23 +60,41 @@ class Learner:
         """Give the head outputs for all classes so far. The weights of new outputs depend on the seed alone."""
         grow(self.model, n_classes, seed)
 
-    def begin_task(self, state: dict[str, Any] | None = None, n_epochs: int = 1) -> None:
+    def begin_task(
+        self,
+        method: Method,
+        state: dict[str, Any] | None = None,
+        n_epochs: int = 1,
+        report: Report = lambda replayed, reason: None,
+    ) -> None:
         """Make a new optimiser over the current parameters, or restore that of a state.
 
         Args:
             n_epochs: Number of epochs of the task, which a warm-up is a part of.
+            report: Told whether whole batches are replayed as a CUDA graph, where that is asked for.
         """
         self._n_epochs = n_epochs
-        self._optimizer = _make_optimizer(self._training, self.model)
+        self._optimizer = make_optimizer(self._training, self.model, for_graph=self._uses_graphs)
         if state is not None:
-            self._optimizer.load_state_dict(state["optimizer"])
+            restore_optimizer(self._optimizer, state["optimizer"])
+        several = self._processes.world_size > 1
+        if self._uses_graphs:
+            self._graph = StepGraph(
+                self.device,
+                lambda inputs: self._take(method, inputs, 1.0),
+                report,
+                obstacle=method.not_replayable,
+                required=self._config.compute.graphs == "on",
+                warm_up=WARM_UP_STEPS_OF_SEVERAL if several else WARM_UP_STEPS,
+            )
         self._network = Passes(self.model, self._config.resolved_differences, self._config.consistency.weight)
-        if self._processes.world_size > 1:
+        if several:
             ids = [self.device.index] if self.device.type == "cuda" else None
             # Batch statistics are broadcast once, at the end of an epoch: no training step reads them.
-            self._network = DistributedDataParallel(
-                self._network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            with self._stream():
+                self._network = DistributedDataParallel(
+                    self._network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
         self.model.train()
 
     def trained_parameters(self) -> list[nn.Parameter]:
@@ -78,11 +102,11 @@ class Learner:
         return [parameter for group in parameter_groups(self.model, self._training) for parameter in group["params"]]
 
     def end_task(self) -> None:
-        self._optimizer = self._network = None
+        self._optimizer = self._network = self._graph = None
 
     def step(
         self, method: Method, batch: StepBatch, down_sampled: Tensor | None, n_global: int, progress: float
-    ) -> dict[str, Tensor]:
+    ) -> Terms:
         """Take a training step.
 
         Args:
@@ -92,26 +116,33 @@ class Learner:
             progress: Progress of the task's training, from 0 to 1, for the schedule.
 
         Returns:
-            The terms of the loss, detached, as means over this rank's clips.
+            The terms of the loss, detached, as means over this rank's clips. They are valid until the next step.
         """
         assert self._optimizer is not None
-        assert self._network is not None
         # DDP averages gradients over ranks. Weighting ranks by their clips gives the mean over the whole batch.
-        share = len(batch.labels) * self._processes.world_size / n_global
-        if not len(batch.labels):  # a blank clip of weight 0, since the other ranks wait for this rank's gradients
+        n_clips = len(batch.labels) * self._processes.world_size
+        clips, labels, items = batch.clips, batch.labels, batch.items
+        if not n_clips:  # a blank clip of weight 0, since the other ranks wait for this rank's gradients
             newest = self.model.n_classes - 1  # every method knows this label: some train new classes alone
-            clips, labels = batch.clips.new_zeros(1, *batch.clips.shape[1:]), batch.labels.new_full((1,), newest)
-            batch = StepBatch(clips, labels, np.zeros(1, np.int64))
+            clips, labels = clips.new_zeros(1, *clips.shape[1:]), labels.new_full((1,), newest)
+            items = items.new_zeros(1)
             down_sampled = None if down_sampled is None else clips
-        for group in self._optimizer.param_groups:
-            group["lr"] = group[FACTOR] * self._training.rate(progress, self._n_epochs)
-        whole = len(batch.labels) * self._processes.world_size == self._training.batch_size
-        batch = replace(batch, clips=layout_for(batch.clips, whole))
+        whole = len(labels) * self._processes.world_size == self._training.batch_size
+        down_sampled = None if down_sampled is None else layout_for(down_sampled, whole)
+        inputs = StepInputs(layout_for(clips, whole), labels, items, down_sampled)
+        set_learning_rate(self._optimizer, self._training.rate(progress, self._n_epochs))
+        with self._stream():
+            if self._graph is not None and n_clips == n_global == self._training.batch_size:
+                return self._graph(inputs)
+            return self._take(method, inputs, n_clips / n_global)
+
+    def _take(self, method: Method, inputs: StepInputs, share: float) -> Terms:
+        """Take a step whose loss is weighted by this rank's share of the batch. Waits for no result of the GPU."""
+        assert self._optimizer is not None
+        assert self._network is not None
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            outputs = StepOutputs(
-                *self._network(batch.clips, None if down_sampled is None else layout_for(down_sampled, whole))
-            )
-            terms = method.loss(batch, outputs)
+            outputs = StepOutputs(*self._network(inputs.clips, inputs.down_sampled))
+            terms = method.loss(StepBatch(inputs.clips, inputs.labels, inputs.items), outputs)
             penalty = method.penalty(self.model)
             loss = share * torch.stack([*terms.values()]).sum()
             if penalty:
@@ -123,11 +154,14 @@ class Learner:
         self._optimizer.step()
         return {name: value.detach() for name, value in (terms | penalty).items()}
 
+    def _stream(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._graph is None else self._graph.stream()
+
     def state_dict(self, with_optimizer: bool) -> dict[str, Any]:
         """Return the state of the network and, if requested, of the optimiser, if there is one."""
         state: dict[str, Any] = {"model": self.model.state_dict()}
         if with_optimizer and self._optimizer is not None:
-            state["optimizer"] = self._optimizer.state_dict()
+            state["optimizer"] = optimizer_state(self._optimizer)
         return state
 
 
@@ -138,28 +172,17 @@ def grow(model: ClipModel, n_classes: int, seed: int) -> None:
         model.grow(n_classes)
 
 
+def uses_graphs(config: RunConfig, device: torch.device) -> bool:
+    """Tell whether steps of whole batches are to be replayed as CUDA graphs. Raises SettingsError where none can be."""
+    graphs = config.compute.graphs
+    if graphs == "on" and device.type != "cuda":
+        raise SettingsError(f"compute.graphs on needs a GPU, and training is on {device.type}; take auto or off")
+    return graphs != "off" and device.type == "cuda"
+
+
 def autocast_type(config: RunConfig, device: torch.device) -> torch.dtype | None:
     """Choose the type of training in mixed precision; None: fp32 throughout."""
     precision = config.compute.precision
     if precision == "auto" and device.type == "cuda":
         return torch.bfloat16 if config.resolved_differences.autocast == "bf16" else torch.float16
     return torch.bfloat16 if precision == "bf16" else None
-
-
-def _make_optimizer(config: TrainingConfig, model: ClipModel) -> torch.optim.Optimizer:
-    parameters, rate, decay = parameter_groups(model, config), config.learning_rate, config.weight_decay
-    if config.optimizer == "adagrad":
-        return torch.optim.Adagrad(parameters, lr=rate, weight_decay=decay)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=decay)
-
-
-def parameter_groups(model: ClipModel, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Group the parameters that are trained by the factor of their learning rate: the backbone's, and all others."""
-    backbone = set(model.backbone.parameters())
-    groups: dict[float, list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            groups.setdefault(config.backbone_rate if parameter in backbone else 1.0, []).append(parameter)
-    return [{"params": parameters, FACTOR: factor} for factor, parameters in groups.items()]

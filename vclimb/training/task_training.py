@@ -54,7 +54,7 @@ class TaskTraining:
         stream, choice = run.open_stream(self._provider, settings)
         run.log.event("decoder", task=state.info.number, decoder=choice.decoder, reason=choice.reason)
         with stream:
-            run.learner.begin_task(checkpoint, self._n_epochs)
+            run.learner.begin_task(run.method, checkpoint, self._n_epochs, self._report_graph)
             if state.stream is not None:
                 stream.load_state_dict({"epoch": state.stream["epoch"], "position": state.stream["position"]})
             while (epoch := stream.state_dict()["epoch"]) < self._n_epochs:
@@ -87,10 +87,11 @@ class TaskTraining:
             plan = batch.plan
             down = batch.views.get(DOWN_SAMPLED)
             shown = self._chosen[plan.items]
+            items = torch.from_numpy(shown).to(batch.labels.device, non_blocking=True)
             with idle.step():
                 terms = run.learner.step(
                     run.method,
-                    StepBatch(batch.views[CLIP], batch.labels, shown),
+                    StepBatch(batch.views[CLIP], batch.labels, items),
                     None if down is None else self._second.shown(down, shown),
                     n_global=min(size, n_items - plan.position * size),
                     progress=(plan.epoch + plan.position / n_batches) / self._n_epochs,
@@ -104,6 +105,9 @@ class TaskTraining:
                 self._pause(stream)
             waiting = time.perf_counter()
         return self._means(totals, seen)
+
+    def _report_graph(self, replayed: bool, reason: str) -> None:
+        self._run.log.event("step_graph", task=self._state.info.number, replayed=replayed, reason=reason)
 
     def _pause(self, stream: ClipStream, at_end: bool = False) -> None:
         """Write a checkpoint if one is due, and stop if the run was asked to stop.

@@ -247,7 +247,7 @@ class Trainer:
         state.clock.seconds = dict(stored.seconds)
         if state.stream is not None:
             check_optimizer(tree["optimizer"], run.learner.trained_parameters())
-            run.learner.begin_task(tree)
+            run.learner.begin_task(run.method, tree)
             run.learner.end_task()
             self._loaded = tree
             ranks = tree["rng"]
