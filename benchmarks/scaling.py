@@ -29,7 +29,7 @@ from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.rows import StoredInstance
 from vclimb.pipeline.dataset.storage import LocalStorage
 
-VARIANTS = ("whole", "repeated", "unsynced", "broadcast-buffers")
+VARIANTS = ("whole", "eager", "repeated", "unsynced", "broadcast-buffers")
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def measure(
         "training.batch_size": options.batch * n_processes,
         "compute.device": options.device,
         "compute.decoder": "cpu",
+        "compute.graphs": "off" if variant == "eager" or options.device == "cpu" else "on",
         **dict(text.split("=", 1) for text in options.set),
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]

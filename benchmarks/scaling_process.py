@@ -2,10 +2,10 @@
 
     python benchmarks/scaling_process.py VARIANT train ...
 
-Variants: `whole`: nothing is taken out. `repeated`: the first batch is trained on again and again, so that nothing is
-decoded. `unsynced`: gradients aren't averaged over processes, which therefore drift apart. `broadcast-buffers`: the
-buffers of batch normalisation are broadcast before each step, and gradients are copied to the buckets that are sent, as
-DistributedDataParallel does by default.
+Variants: `whole`: nothing is taken out. `eager`: steps aren't replayed as CUDA graphs, by a setting. `repeated`: the
+first batch is trained on again and again, so that nothing is decoded. `unsynced`: gradients aren't averaged over
+processes, which therefore drift apart. `broadcast-buffers`: the buffers of batch normalisation are broadcast before
+each step, and gradients are copied to the buckets that are sent, as DistributedDataParallel does by default.
 """
 
 from __future__ import annotations

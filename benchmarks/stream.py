@@ -4,10 +4,11 @@
 
 Every argument is a crop size and a data set to train on at that size. Several data sets may share a size, such as
 videos prepared at another --short-side, or as h264. A process for each argument measures, for one way of decoding after
-the other, in turn: training on one repeated batch, training fed by the stream, and the stream alone. Prints clips a
-second (medians of the rounds), the median of the rounds' ratios fed / repeated, and the share of the repeated steps'
-time in which the training thread computes. Near 1, launching kernels limits training, and anything that takes that
-thread's time (or the interpreter's lock) slows training down. A way that fails or hangs is reported and skipped.
+the other, in turn: training on one repeated batch, training fed by the stream, and the stream alone. On a GPU, with
+steps run as written (`eager`), and with steps replayed as a CUDA graph (`graph`). Prints clips a second (medians of the
+rounds), the medians of the rounds' ratios fed / repeated and fed / repeated as written, and the share of the repeated
+steps' time in which the training thread computes. Near 1, launching kernels limits training, and anything that takes
+that thread's time (or the interpreter's lock) slows training down. A way that fails or hangs is reported and skipped.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -65,36 +68,47 @@ def open_way(way: str, provider: InstanceProvider, settings: StreamSettings, dev
     return DaliClipStream(provider, settings, device, dali)
 
 
-def measure(way: str, provider: InstanceProvider, trainer: BenchTrainer, args: argparse.Namespace) -> dict[str, float]:
-    """Measure the figures of one way."""
-    size, device, steps = int(args.runs[0].split(":")[0]), trainer.device, args.steps
+Figures = dict[str, dict[str, float]]
+"""Figures of each kind of step, `eager` or `graph`."""
+
+
+def measure(
+    way: str, provider: InstanceProvider, trainers: dict[str, BenchTrainer], args: argparse.Namespace
+) -> Figures:
+    """Measure the figures of one way, for each kind of step."""
+    size, device, steps = int(args.runs[0].split(":")[0]), trainers["eager"].device, args.steps
     settings = StreamSettings(
         args.batch_size, (View(n_frames=N_SEGMENTS),), Augmentation(size=size), drop_last=True, across_epochs=True
     )
+    alone: list[float] = []
+    values: dict[str, dict[str, list[float]]] = {kind: defaultdict(list) for kind in trainers}
     with open_way(way, provider, settings, device) as stream:
         batches = endless(stream)
         same_batch = itertools.repeat(next(batches))
-        train_on(trainer, same_batch, 10)
-        train_on(trainer, batches, 5)
-        alone, synthetic, fed, computing = [], [], [], []
-        for _ in range(args.rounds):
+        for trainer in trainers.values():
+            train_on(trainer, same_batch, 10)
+            train_on(trainer, batches, 5)
+        for _, (kind, trainer) in itertools.product(range(args.rounds), trainers.items()):
             start_seconds, thread_start_seconds = time.perf_counter(), time.thread_time()
-            synthetic.append(timed(lambda: train_on(trainer, same_batch, steps), device))
-            computing.append((time.thread_time() - thread_start_seconds) / (time.perf_counter() - start_seconds))
+            repeated = timed(partial(train_on, trainer, same_batch, steps), device)
+            busy = (time.thread_time() - thread_start_seconds) / (time.perf_counter() - start_seconds)
             train_on(trainer, batches, 10)  # drop the batches that were decoded ahead meanwhile
-            fed.append(timed(lambda: train_on(trainer, batches, steps), device))
+            fed = timed(partial(train_on, trainer, batches, steps), device)
             take(batches, 12)
-            alone.append(timed(lambda: take(batches, 2 * steps), device))
+            alone.append(timed(partial(take, batches, 2 * steps), device))
+            as_written = values["eager"]["repeated"][-1] if kind != "eager" else repeated
+            for name, value in (("repeated", repeated), ("fed", fed), ("ratio", fed / repeated), ("busy", busy)):
+                values[kind][name].append(value)
+            values[kind]["gain"].append(fed / as_written)
         batches.close()
-    ratios = [a / b for a, b in zip(fed, synthetic, strict=True)]
     return {
-        "alone": statistics.median(alone),
-        "synthetic": statistics.median(synthetic),
-        "fed": statistics.median(fed),
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-        "computing": statistics.median(computing),
+        kind: {
+            "alone": statistics.median(alone),
+            **{name: statistics.median(rounds) for name, rounds in of_kind.items()},
+            "ratio_low": min(of_kind["ratio"]),
+            "ratio_high": max(of_kind["ratio"]),
+        }
+        for kind, of_kind in values.items()
     }
 
 
@@ -104,12 +118,16 @@ def measure_all(args: argparse.Namespace) -> None:
     dataset = StoredDataset.open(args.runs[0].split(":", 1)[1])
     copies = max(1, 40 * args.batch_size // len(dataset.instances))  # an epoch of a small set would end too soon
     provider = InstanceProvider(dataset, dataset.instances * copies)
-    trainer = BenchTrainer(make_network(ModelConfig(backbone=args.model, weights="none"), len(dataset.classes)), device)
+    config = ModelConfig(backbone=args.model, weights="none")
+    trainers = {
+        kind: BenchTrainer(make_network(config, len(dataset.classes)), device, graphs=kind == "graph")
+        for kind in (("eager", "graph") if device.type == "cuda" else ("eager",))
+    }
     for way in args.ways:
         if provider.codec != "jpeg" and way != "cpu":
             continue
         try:
-            print(f"RESULT {way} {json.dumps(measure(way, provider, trainer, args))}", flush=True)
+            print(f"RESULT {way} {json.dumps(measure(way, provider, trainers, args))}", flush=True)
         except Exception as error:
             print(f"FAILED {way} {str(error)[-300:]!r}", flush=True)
 
@@ -136,7 +154,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--timeout", type=float, default=75, help="seconds for each way")
+    parser.add_argument("--timeout", type=float, default=100, help="seconds for each way")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -146,7 +164,8 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     print(f"{where}, {cores} cores, TSN {args.model}, {N_SEGMENTS} frames, batch {args.batch_size}")
     print(
-        f"{'px':>4} {'shards':12} {'way':13} {'alone':>7} {'repeated':>8} {'fed':>7} {'ratio':>6}  (low-high)     busy",
+        f"{'px':>4} {'shards':12} {'way':13} {'step':5} {'alone':>7} {'repeated':>8} {'fed':>7} {'fed/repeated':>12}"
+        "  (low-high)     fed/eager  busy",
         flush=True,
     )
     for run in args.runs:
@@ -159,12 +178,12 @@ def main() -> None:
             head = f"{size:>4} {Path(shards).name:12} {way:13}"
             seen += 1
             if word == "RESULT":
-                f = json.loads(rest)
-                print(
-                    f"{head} {f['alone']:7.0f} {f['synthetic']:8.0f} {f['fed']:7.0f} {f['ratio']:6.3f}"
-                    f"  ({f['ratio_low']:.3f}-{f['ratio_high']:.3f})  {f['computing']:.2f}",
-                    flush=True,
-                )
+                for kind, f in json.loads(rest).items():
+                    print(
+                        f"{head} {kind:5} {f['alone']:7.0f} {f['repeated']:8.0f} {f['fed']:7.0f} {f['ratio']:12.3f}"
+                        f"  ({f['ratio_low']:.3f}-{f['ratio_high']:.3f})  {f['gain']:9.2f}  {f['busy']:.2f}",
+                        flush=True,
+                    )
             else:
                 print(f"{head} failed: {rest}", flush=True)
         if not seen:

@@ -221,7 +221,7 @@ def _make_trainer(settings: BenchSettings, n_classes: int, batch: ClipBatch, dev
     )
     model = make_network(config, n_classes)
     try:
-        trainer = BenchTrainer(model, device)
+        trainer = BenchTrainer(model, device, graphs=device.type == "cuda")
         train_on(trainer, repeat(batch), 1)
         synchronise(device)
     except (RuntimeError, ValueError, AssertionError) as error:  # errors of networks that don't take such frames

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from vclimb.methods.method import Terms
 from vclimb.pipeline.stream.batches import ClipBatch
 from vclimb.pipeline.stream.clip_stream import ClipStream
+from vclimb.training.step_graph import WARM_UP_STEPS, StepGraph, StepInputs
 
 
 def endless(stream: ClipStream) -> Iterator[ClipBatch]:
@@ -23,24 +25,44 @@ class BenchTrainer:
     """A model that trains as in the benchmark: SGD, and bf16 and channels last on a GPU.
 
     Any valid labels do, since only time is measured.
+
+    Args:
+        graphs: Whether steps are replayed as a CUDA graph, as `compute.graphs` does. Batches have to be of one shape.
+
+    Raises:
+        StepGraphError: The step can't be recorded. Raised by the first steps.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, graphs: bool = False) -> None:
         self.device = device
         self.model = model.to(device).train()
         for weight in self.model.parameters():
             if weight.dim() == 4:  # 3-D networks have weights of five dimensions too, which have no such layout
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
+        fused = True if graphs else None
+        parameters = self.model.parameters()
+        self.optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=fused)
+        self._graph = None
+        if graphs:
+            self._graph = StepGraph(device, self._take, lambda *_: None, None, required=True, warm_up=WARM_UP_STEPS)
 
     def step(self, frames: torch.Tensor, labels: torch.Tensor) -> None:
         """Train one step on (B, T, 3, H, W) uint8 frames and (B,) labels."""
+        inputs = StepInputs(frames, labels, labels, None)
+        if self._graph is None:
+            self._take(inputs)
+            return
+        with self._graph.stream():
+            self._graph(inputs)
+
+    def _take(self, inputs: StepInputs) -> Terms:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = nn.functional.cross_entropy(self.model(frames), labels)
+            loss = nn.functional.cross_entropy(self.model(inputs.clips), inputs.labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 20.0)
         self.optimizer.step()
+        return {"classification": loss.detach()}
 
 
 def synchronise(device: torch.device) -> None:

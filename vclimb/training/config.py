@@ -131,8 +131,8 @@ class ComputeConfig(Settings):
         device: Device of the network; `auto`: a GPU if there is one.
         precision: Precision of the network; `auto`: bf16 on a GPU, else fp32.
         compile: Whether torch compiles the backbone.
-        graphs: Whether steps of whole batches are replayed as a CUDA graph: `off`, `auto` (on a GPU, where the step can
-            be recorded; the log says whether it is), or `on` (a step that can't be recorded is an error).
+        graphs: Whether steps of whole batches are replayed as a CUDA graph: `auto` (on a GPU, where the step can be
+            recorded; the log says whether it is), `on` (a step that can't be recorded is an error), or `off`.
         decoder: Decoder of clips, as `vclimb bench` measures them.
         workers: Number of decoding processes; None: one for each core.
         eval_batch_size: Number of clips in a batch of evaluation; None: as many as in a training step.
@@ -143,7 +143,7 @@ class ComputeConfig(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False
-    graphs: Literal["auto", "on", "off"] = "off"
+    graphs: Literal["auto", "on", "off"] = "auto"
     decoder: Literal["auto", "dali", "cpu"] = "auto"
     workers: int | None = Field(default=None, ge=0, le=1024)
     eval_batch_size: int | None = Field(default=None, ge=1, le=100_000)

@@ -130,9 +130,9 @@ class StepGraph:
                 terms = self._step(inputs)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-        waits = [text for text in (str(warning.message) for warning in caught) if _SYNCHRONISES in text]
+        waits = [warning for warning in caught if _SYNCHRONISES in str(warning.message)]
         if waits:
-            places = {f"{warning.filename.rpartition('/')[2]}:{warning.lineno}" for warning in caught}
+            places = {f"{warning.filename.rpartition('/')[2]}:{warning.lineno}" for warning in waits}
             self._give_up(f"the step waits for the GPU in {', '.join(sorted(places))}")
         return terms
 
