@@ -90,10 +90,13 @@ def test_replayed_steps_train_as_steps_run_as_written(method: str, optimizer: st
     written.not_replayable = "it is compared with"  # with the optimiser of a graph
     replayed, decisions = train(config_of("on", tables))
     assert [decision[0] for decision in decisions] == [True]
-    (same, _), (plain, _) = train(config_of("auto", tables), written), train(config_of("off", tables))
+    same, _ = train(config_of("auto", tables), written)
     for name, value in replayed.items():
         assert torch.equal(same[name], value), name
-        torch.testing.assert_close(plain[name], value, rtol=1e-3, atol=1e-3)
+    if optimizer == "sgd":  # the others divide by the size of a gradient, so that rounding decides on those near 0
+        plain, _ = train(config_of("off", tables))
+        for name, value in replayed.items():
+            torch.testing.assert_close(plain[name], value, rtol=1e-3, atol=1e-3)
 
 
 @GPU
@@ -114,13 +117,13 @@ def test_graphs_that_are_asked_for_need_a_gpu() -> None:
         Learner(config_of("on", {"compute": {"device": "cpu"}}), Processes(0, 1, torch.device("cpu")), 2)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adagrad"])
+@pytest.mark.parametrize("name", ["sgd", "adagrad", pytest.param("adamw", marks=GPU)])
 def test_optimiser_for_a_graph_takes_the_same_steps_and_its_state_serves_both(name: str) -> None:
     config = TrainingConfig(optimizer=name, learning_rate=0.1, backbone_rate=0.5)  # type: ignore[arg-type]
-    networks, states = [], []
+    networks, states, device = [], [], "cuda" if torch.cuda.is_available() else "cpu"
     for for_graph, restored_for_graph in ((False, True), (True, False)):
         torch.manual_seed(0)
-        model = make_network(ModelConfig(**TINY), 2)  # type: ignore[arg-type]
+        model = make_network(ModelConfig(**TINY), 2).to(device)  # type: ignore[arg-type]
         optimizer = make_optimizer(config, model, for_graph)
         for step in range(4):
             for parameter in model.parameters():
