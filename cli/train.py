@@ -72,6 +72,14 @@ def command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, wherever it was stopped or killed.")
     ] = False,
+    beginnings: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of trainings of the first task, shared by runs that differ in the memory alone: one is taken "
+            "from there, or left there.",
+            metavar="PATH",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print tasks, steps and expected bytes of the memory; train nothing.")
     ] = False,
@@ -87,7 +95,7 @@ def command(
         "frames": int(frames) if frames is not None and frames.isdigit() else frames,
         "compile": compile or None,
     }
-    for name in ("out", "resume", "dry_run", "as_json"):
+    for name in ("out", "resume", "beginnings", "dry_run", "as_json"):
         del arguments[name]
     print_warnings_as_lines()
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
@@ -100,7 +108,7 @@ def command(
     def train() -> vclimb.Run:
         if out is None:
             raise vclimb.SettingsError("a run needs a folder; name one by --out, such as runs/NAME")
-        return vclimb.train(**arguments, out=out, resume=resume, progress=not as_json)
+        return vclimb.train(**arguments, out=out, resume=resume, beginnings=beginnings, progress=not as_json)
 
     run = explain_errors(train, lambda: _how_to_go_on(out))
     if is_first and run.metrics is not None:

@@ -82,7 +82,7 @@ def made_metrics(
     seconds = {"train": 60.0, "memory": 2.0, "evaluate": 5.0}
     return {
         "format": "vclimb-metrics",
-        "format_version": 3,
+        "format_version": 4,
         "complete": n_learned == n_tasks,
         "vclimb_version": "0.1.0",
         "dataset": dataset,
@@ -117,6 +117,7 @@ def made_metrics(
                 "selected_epoch": None,
                 "steps": 9,
                 "skipped_clips": 0,
+                "taken_from": None,
             }
             | {"memory": memory, "seconds": seconds, "loader_wait_share": 0.1, "gpu_idle_share": None}
             for task in range(n_learned)

@@ -35,7 +35,7 @@ FLAGS = {
     "bench": "dataset --clip-frames --size --batch-size --network --backbone --decoder --workers --seconds --device "
     "--json",
     "train": "data --out -o --scenario --tasks --split --method --budget --frames --codec --tc --epochs --seed "
-    "--weights --compile --preset --config --set --allow-missing --resume --dry-run --json",
+    "--weights --compile --preset --config --set --allow-missing --resume --beginnings --dry-run --json",
     "show": "run --png --json",
     "study run": "study --data --out -o --axis --set --budgets --equal --jobs --jobs-per-gpu --gpus --executor "
     "--ray-address --only --limit --retry-failed --dry-run --rate --json",

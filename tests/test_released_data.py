@@ -105,7 +105,8 @@ class TestSecondView:
             items.provider.items, training_stream(run, (clip, second.view), 0), 0, 0, np.arange(n).repeat(1)
         )
         assert (plan.frames["clip"] != plan.frames["down_sampled"]).any()
-        assert plan.frames["down_sampled"].max() > run.config.consistency_frames
+        assert run.config.consistency_frames == "all"
+        assert plan.frames["down_sampled"].max() > 8
         clips = torch.randint(0, 256, (n, 2, 3, 4, 4), dtype=torch.uint8)
         assert torch.equal(second.shown(clips, np.arange(n)), clips)
 

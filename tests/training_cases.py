@@ -50,8 +50,8 @@ def write_config(config: RunConfig, folder: Path) -> Path:
 
 
 def comparable(metrics: RunMetrics) -> dict[str, Any]:
-    """Convert metrics to plain values, without those that a clock measures."""
-    timed = {"seconds", "loader_wait_share", "gpu_idle_share"}
+    """Convert metrics to plain values, without those that a clock measures, and without where a training came from."""
+    timed = {"seconds", "loader_wait_share", "gpu_idle_share", "taken_from"}
     table = metrics.to_json()
     tasks = [{name: value for name, value in task.items() if name not in timed} for task in table["tasks"]]
     return {**{name: value for name, value in table.items() if name not in timed}, "tasks": tasks}

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 Terms = dict[str, Tensor]
 """Name of a loss term -> float32 scalar. The sum of all terms is minimised."""
 
-
 Classifiers = Mapping[str, Callable[[Outputs], Tensor]]
 """Name of a classifier -> function from a network's outputs for N clips to scores (N, C)."""
 
@@ -195,6 +194,7 @@ class Method(Generic[ConfigT_co]):
         restarts: Whether each task begins with the model as it was initialised.
         video_choice: Rule by which the memory chooses videos, unless the run's settings name another.
         label_smoothing: Share of a label that the softmax cross-entropy over all classes spreads over them.
+        memory_settings: Settings of the memory that the first task's training depends on; runs share it across others.
         classifier: Classifier whose accuracy is reported: one of `classifiers`, or `nearest_mean`, which every method
             with a memory has.
         not_replayable: Reason why a CUDA graph, which runs no Python, can't replay a step; None: it can.
@@ -205,6 +205,7 @@ class Method(Generic[ConfigT_co]):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     replays: ClassVar[bool] = False
     all_data: ClassVar[bool] = False
+    memory_settings: ClassVar[frozenset[str]] = frozenset()
     restarts: bool = False
     not_replayable: str | None = None
     video_choice: str = "random"
@@ -293,8 +294,7 @@ class Method(Generic[ConfigT_co]):
         Args:
             loss: Loss of one view of the clips; None: softmax cross-entropy over all classes.
         """
-        if loss is None:
-            loss = partial(cross_entropy, label_smoothing=self.label_smoothing)
+        loss = loss or partial(cross_entropy, label_smoothing=self.label_smoothing)
         if outputs.down_sampled is None:
             return loss(outputs.logits, labels)
         return temporal_consistency(outputs.logits, outputs.down_sampled, labels, self.consistency, loss)

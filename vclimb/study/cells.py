@@ -51,7 +51,7 @@ class Cell:
         config = make_config(table)
         limit = None
         if not METHODS.find(config.method["name"]).replays:
-            if config.consistency.weight > 0:  # the down-sampled clip has the memory's K by default
+            if config.has_down_sampled_clips:  # the down-sampled clip has the memory's K by default
                 frames = config.consistency.replaced(frames=config.consistency_frames)
                 config = config.replaced(consistency=frames)
             budget = MemoryBudget.parse(config.memory.budget)

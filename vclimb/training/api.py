@@ -44,6 +44,7 @@ def train(
     settings: MoreSettings | None = None,
     allow_missing: bool = False,
     resume: bool = False,
+    beginnings: str | Path | None = None,
     progress: bool | None = None,
 ) -> Run:
     """Train over the tasks of a scenario, and measure what is remembered.
@@ -77,6 +78,9 @@ def train(
             assignments (`["model.size=112"]`).
         allow_missing: Whether to train without videos that the data set lacks.
         resume: Whether to go on with the run in `out`; where there is none, one begins.
+        beginnings: Folder of trainings of the first task. The run takes its own from there where another run has left
+            it, whose settings differ in nothing that this training depends on, such as in the memory alone. Where there
+            is none, the run trains the task and leaves the training there. The results are the same.
         progress: None: shown on a terminal and in Jupyter. True: elsewhere too, a line for each task. False: quiet.
 
     Raises:
@@ -99,7 +103,7 @@ def train(
     run_config = _checked(tables)
     from vclimb.training.run import train as train_run  # loads torch: wrong settings are refused before
 
-    train_run(run_config, out, resume, TrainProgress(progress))
+    train_run(run_config, out, resume, TrainProgress(progress), beginnings)
     return Run.load(out)
 
 

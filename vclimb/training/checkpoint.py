@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"checkpoint-(\d{6,20})\.safetensors")
 _TENSOR, _TEXT, _FLOAT = "tensor", "text", "float"
 _STATE, _DIGEST, _FORMAT = "state", "digest", "format"
-_FORMAT_NAME = "vclimb-checkpoint 2"
+_FORMAT_NAME = "vclimb-checkpoint 3"
 _MAX_SHOWN = 300  # characters of a message
 _SYSTEM_ERROR = re.compile(r"os error (\d+)")
 
@@ -51,20 +51,25 @@ def save_checkpoint(folder: Path, step: int, tree: dict[str, Any], kept: int = 2
         TargetError: the file can't be written, as on a full disk; earlier checkpoints stay.
         TypeError: the tree holds another type.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    state = json.dumps(_packed(tree, tensors), allow_nan=False)
     path = folder / f"checkpoint-{step:06d}.safetensors"
-    draft = path.with_suffix(".new")
     with writable(folder):
         folder.mkdir(exist_ok=True)
-        try:
-            _write(draft, tensors, {_FORMAT: _FORMAT_NAME, _STATE: state, _DIGEST: _digest(state, tensors)})
-            move_synced(draft, path)
-        except OSError:
-            draft.unlink(missing_ok=True)  # which gives a full disk its space back
-            raise
+        write_tree(path, tree)
     keep_newest(folder, kept)
     return path
+
+
+def write_tree(path: Path, tree: dict[str, Any]) -> None:
+    """Write the file of a tree, whole or not at all, for `load_checkpoint`; an OSError where it can't be written."""
+    tensors: dict[str, torch.Tensor] = {}
+    state = json.dumps(_packed(tree, tensors), allow_nan=False)
+    draft = path.with_suffix(".new")
+    try:
+        _write(draft, tensors, {_FORMAT: _FORMAT_NAME, _STATE: state, _DIGEST: _digest(state, tensors)})
+        move_synced(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)  # which gives a full disk its space back
+        raise
 
 
 def keep_newest(folder: Path, kept: int) -> None:

@@ -14,12 +14,13 @@ from pydantic import Field, model_validator
 
 from vclimb.memory.choice.budget import MemoryBudget, Remainder
 from vclimb.memory.settings import AUTO, MemorySettings
-from vclimb.methods.registry import parse_method
+from vclimb.methods.registry import METHODS, parse_method
 from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.protocol import Differences, Protocol, make_differences
 from vclimb.settings import Settings, from_table, merged, read_table
+from vclimb.training.hidden_settings import HiddenSettings
 from vclimb.training.schedule import TrainingConfig
 
 SHORT_NAMES = {
@@ -117,11 +118,12 @@ class ConsistencyConfig(Settings):
 
     Attributes:
         weight: Weight of the down-sampled clip's loss, lambda, from 0 (off) to 1.
-        frames: Number of frames of the down-sampled clip; None: the memory's K, or 8 where it keeps all frames.
+        frames: Number of frames of the down-sampled clip; `all`: another clip of the whole video; None: the memory's K,
+            or where it keeps all frames 8 (`all`, as the released code computes).
     """
 
     weight: float = Field(default=0.0, ge=0, le=1)
-    frames: int | None = Field(default=None, ge=1, le=1024)
+    frames: Annotated[int, Field(ge=1, le=1024)] | Literal["all"] | None = None
 
 
 class ComputeConfig(Settings):
@@ -149,6 +151,10 @@ class ComputeConfig(Settings):
     eval_batch_size: int | None = Field(default=None, ge=1, le=100_000)
     checkpoint_seconds: float = Field(default=300.0, ge=0, le=1e9)
     forward_transfer: bool = False
+
+
+CHANGE_NO_NUMBER = frozenset({"workers", "checkpoint_seconds"})
+"""Settings of `ComputeConfig` on which no bit of a run's results depends."""
 
 
 class LogConfig(Settings):
@@ -211,10 +217,34 @@ class RunConfig(Settings):
         return self.model.clip_frames if self.resolved_differences.short_videos == "left-out" else 1
 
     @property
-    def consistency_frames(self) -> int:
-        """Number of frames of the down-sampled clip."""
-        memory_frames = self.memory.frames if isinstance(self.memory.frames, int) else 8
-        return self.consistency.frames or memory_frames
+    def has_down_sampled_clips(self) -> bool:
+        """Whether training steps have down-sampled clips."""
+        always = self.resolved_differences.second_view == "always" and METHODS.find(self.method["name"]).replays
+        return self.consistency.weight > 0 or always
+
+    @property
+    def consistency_frames(self) -> int | Literal["all"]:
+        """Number of frames of the down-sampled clip; `all`: it is drawn from the whole video."""
+        if self.consistency.frames is not None:
+            return self.consistency.frames
+        if isinstance(self.memory.frames, int):
+            return self.memory.frames
+        return 8 if self.resolved_differences.second_view_frames == "spread" else "all"
+
+    def beginning(self) -> RunConfig:
+        """Copy the settings as the training of the first task sees them, before anything is remembered.
+
+        Reading a setting of the memory is an error, except those in `Method.memory_settings`. What the memory gives
+        other settings is filled in.
+        """
+        readable = METHODS.find(self.method["name"]).memory_settings
+        frames = self.consistency_frames if self.has_down_sampled_clips else None
+        return self.model_copy(
+            update={
+                "memory": HiddenSettings("memory", {name: getattr(self.memory, name) for name in sorted(readable)}),
+                "consistency": self.consistency.replaced(frames=frames),
+            }
+        )
 
     def to_toml(self) -> str:
         """Convert to the text of `config.toml`, which `read_config` reads back to an equal value."""

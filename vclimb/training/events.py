@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -70,6 +70,19 @@ class StepGraphDecided(_Values):
     task: Count
     replayed: bool
     reason: Sentences
+
+
+class BeginningUsed(_Values):
+    """`beginning`: the training of the first task was taken from a beginning, or was kept as one; `text` says how.
+
+    Attributes:
+        name: Name of the beginning's file, without suffix.
+        use: `taken`; `kept`; `refused`, as it is damaged; or `not kept`, as it can't be written.
+    """
+
+    name: Text
+    use: Literal["taken", "kept", "refused", "not kept"]
+    text: Sentences
 
 
 class FirstStep(_Values):
@@ -137,6 +150,7 @@ _KINDS: Mapping[str, type[Any]] = {
     "decoded_ahead": DecodedAhead,
     "decoder": DecoderChosen,
     "step_graph": StepGraphDecided,
+    "beginning": BeginningUsed,
     "first_step": FirstStep,
     "epoch": EpochEnds,
     "evaluated": TaskEvaluated,

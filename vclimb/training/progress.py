@@ -52,6 +52,8 @@ class TrainProgress(RunLog):
             _print_line(f"decoder {values['decoder']}: {values['reason']}", "dim")
         elif kind == "decoded_ahead":
             _print_line(f"{self._task}: {values['cost']}", "dim")
+        elif kind == "beginning":
+            _print_line(values["text"], "dim" if values["use"] in ("taken", "kept") else "yellow")
         elif kind == "warning":
             _print_line(f"warning: {values['text']}", "yellow")
         elif kind == "evaluated":

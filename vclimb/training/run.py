@@ -17,6 +17,7 @@ from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.stream.workers import kept_workers
 from vclimb.scenario import match
+from vclimb.training.beginnings import Beginnings
 from vclimb.training.checkpoint import checkpoints
 from vclimb.training.config import RunConfig
 from vclimb.training.learner import Learner
@@ -33,7 +34,13 @@ from vclimb.training.training_data import RunData
 from vclimb.training.warnings import run_warnings
 
 
-def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: RunLog | None = None) -> RunMetrics:
+def train(
+    config: RunConfig,
+    out: Path | str,
+    resume: bool = False,
+    run_log: RunLog | None = None,
+    beginnings: Path | str | None = None,
+) -> RunMetrics:
     """Train over the tasks of a scenario, unless the run is complete; errors are those of `vclimb.train`.
 
     Rank 0 alone uses `run_log`, besides the folder's files.
@@ -43,7 +50,7 @@ def train(config: RunConfig, out: Path | str, resume: bool = False, run_log: Run
     stop = StopRequest()
     with distributed(config.compute.device) as processes, ExitStack() as stack:
         context = make_context(config, folder, dataset, processes, stop)
-        trainer = Trainer(context, folder)
+        trainer = Trainer(context, folder, None if beginnings is None else Beginnings(beginnings))
         if processes.is_first:
             stack.enter_context(folder.held())
             folder.begin(config, resume)
@@ -94,7 +101,7 @@ def make_context(
         match(find_scenario(config.scenario, dataset), dataset, config.scenario.allow_missing, config.least_frames),
         cache_bytes=parse_size(config.memory.cache),
     )
-    learner = Learner(config, processes, data.classes_per_task[0])
+    learner = Learner(config.beginning(), processes, data.classes_per_task[0])
     joined = config.consistency.weight and differences.second_view_batch_norm == "joined"
     clips_per_step = config.training.batch_size * (2 if joined else 1)  # of a pass
     inference = InferenceSettings(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,7 @@ class TaskState:
         skipped: Number of clips that were replaced, since their bytes are damaged.
         idle: Time spent waiting in training; None where this process did not train the task.
         best: Score, epoch and network of the best epoch, where one is selected.
+        taken_from: Beginning that the task's training was taken from; None: this run trains the task.
     """
 
     info: TaskInfo
@@ -46,6 +48,7 @@ class TaskState:
     clock: PhaseClock = field(default_factory=PhaseClock)
     idle: IdleClock | None = None
     best: dict[str, Any] | None = None
+    taken_from: str | None = None
 
 
 @dataclass
@@ -68,6 +71,20 @@ class RunContext:
             return None
         store = self.memory.open()
         return store if len(store) else None
+
+    @contextmanager
+    def training(self, task: int) -> Iterator[None]:
+        """Hide, within a block that trains a task, the settings that the task's training can't depend on.
+
+        Those are the memory's in the first task, so that runs which differ in them share that training.
+        """
+        config = self.config
+        if not task:
+            self.config = config.beginning()
+        try:
+            yield
+        finally:
+            self.config = config
 
     def epochs_of(self, task: int) -> int:
         """Number of epochs of a task; 0 where the method doesn't train the network on it."""

@@ -99,7 +99,8 @@ class TaskRecord:
         selected_epoch: Epoch whose network was kept, from 0; None: the last.
         skipped_clips: Number of clips that were replaced, since their bytes are damaged.
         memory: Size of the memory after the task; None for a method that keeps nothing.
-        seconds: Phase -> wall time.
+        taken_from: Beginning that the task's training was taken from; None: this run trained the task.
+        seconds: Phase -> wall time; of training, that of the run which trained the task.
         loader_wait_share: Share of the training time spent waiting for clips.
         gpu_idle_share: Share of the training time in which the GPU had no step to compute; None without a GPU.
     """
@@ -113,6 +114,7 @@ class TaskRecord:
     steps: Count
     skipped_clips: Count
     memory: MemoryFacts | None
+    taken_from: Text | None
     seconds: Phases
     loader_wait_share: Ratio
     gpu_idle_share: Ratio
@@ -278,7 +280,7 @@ def _require(is_so: bool, field: str, found: str, needed: str) -> None:
 @dataclass(frozen=True)
 class _Header:
     format: Literal["vclimb-metrics"] = "vclimb-metrics"
-    format_version: Literal[3] = 3
+    format_version: Literal[4] = 4
 
 
 _HEADER = TypeAdapter(_Header)

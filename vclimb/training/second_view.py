@@ -26,22 +26,21 @@ class SecondView:
 
     def __init__(self, run: RunContext, items: TrainingItems, clip: View) -> None:
         config, differences = run.config, run.config.resolved_differences
-        always = differences.second_view == "always" and run.method.replays
         is_spread = differences.second_view_frames == "spread"
-        # The released code draws again from the whole video, exemplars too, where the memory keeps all frames.
-        from_all = not is_spread and config.memory.frames == "all" and config.consistency.frames is None
+        frames = config.consistency_frames if config.has_down_sampled_clips else None
         seen: Literal["centres", "first"] = "centres" if is_spread else "first"
         self.view: View | None = None
-        if config.consistency.weight or always:
+        if frames is not None:
             self.view = View(
                 DOWN_SAMPLED,
                 clip.n_frames,
                 clip.sampling,
-                seen_frames=None if from_all else config.consistency_frames,
+                seen_frames=None if frames == "all" else frames,
                 seen=seen,
                 own_draws=differences.second_view_crop == "own",
             )
-        self._blank = None if is_spread or from_all else released_blank(items, config.consistency_frames)
+        # From the whole video, the released code draws clips of exemplars too.
+        self._blank = released_blank(items, frames) if isinstance(frames, int) and not is_spread else None
         self._colour = run.learner.model.normalise.mean.round()  # 0 after the normalisation
 
     def shown(self, clips: Tensor, items: Indices) -> Tensor:

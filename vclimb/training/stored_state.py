@@ -12,9 +12,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from vclimb.pipeline.errors import VclimbError
+from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.checkpoint import CheckpointError, checkpoints
-from vclimb.training.run_metrics import Count, Phases
+from vclimb.training.run_context import RunContext, TaskState
+from vclimb.training.run_metrics import Count, Phases, Text
 
+TRAIN, MEMORY, COMPLETE = "train", "memory", "complete"
 _MAX_SHOWN = 300  # characters of a message
 # What code that restores a state may raise where the state is another one's.
 _MISFITS = (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, OverflowError, VclimbError)
@@ -42,6 +45,7 @@ class StoredState(_Stored):
         replayed: Number of exemplars that are trained on.
         steps: Number of training steps of the task so far.
         skipped: Number of clips of the task that were replaced, since their bytes are damaged.
+        taken_from: Beginning that the task's training was taken from; None: this run trains the task.
         seconds: Phase -> wall time.
     """
 
@@ -52,7 +56,32 @@ class StoredState(_Stored):
     replayed: Count
     steps: Count
     skipped: Count
+    taken_from: Text | None
     seconds: Phases
+
+
+def state_tree(run: RunContext, state: TaskState, phase: str, stream: ClipStream | None) -> dict[str, Any]:
+    """Make the tree of a checkpoint, without the random state and what was measured.
+
+    Args:
+        phase: Phase that a resumed run begins with.
+        stream: Stream of the task's clips, within its training.
+    """
+    position = None if stream is None else stream.state_dict()
+    return {
+        "data": run.data.digest,
+        "task": state.info.number,
+        "phase": phase,
+        "stream": position and {"epoch": position["epoch"], "position": position["position"]},
+        "replayed": state.replayed,
+        "steps": state.steps,
+        "skipped": state.skipped + (0 if stream is None else stream.skipped),
+        "taken_from": state.taken_from,
+        "seconds": state.clock.seconds,
+        "best": state.best,
+        "method": {} if phase == COMPLETE else run.method.state_dict(),
+        **run.learner.state_dict(with_optimizer=stream is not None),
+    }
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from vclimb.memory.replay import UpdateReport
 from vclimb.methods.method import TaskInfo
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.stream.clip_stream import ClipStream
+from vclimb.training.beginnings import Beginnings
 from vclimb.training.checkpoint import (
     CheckpointError,
     keep_newest,
@@ -33,20 +34,27 @@ from vclimb.training.measurements import Measurements, memory_facts
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.run_metrics import RunMetrics, TaskRecord
-from vclimb.training.stored_state import StoredState, check_optimizer, restoring
+from vclimb.training.stored_state import (
+    COMPLETE,
+    MEMORY,
+    TRAIN,
+    StoredState,
+    check_optimizer,
+    restoring,
+    state_tree,
+)
 from vclimb.training.task_data import RunTaskData
 from vclimb.training.task_training import TaskTraining
 from vclimb.training.training_data import TrainingItems
 
-TRAIN, MEMORY, COMPLETE = "train", "memory", "complete"
 _MAX_STEPS = 10**9  # more than any task has; checkpoints are numbered by task and step
 
 
 class Trainer:
-    """Trains and evaluates over the tasks of a scenario, in a folder that rank 0 has locked."""
+    """Trains and evaluates over tasks, in a folder that rank 0 has locked; `beginnings` may give the first training."""
 
-    def __init__(self, run: RunContext, folder: RunFolder) -> None:
-        self._run, self._folder = run, folder
+    def __init__(self, run: RunContext, folder: RunFolder, beginnings: Beginnings | None = None) -> None:
+        self._run, self._folder, self._beginnings = run, folder, beginnings
         self._measured = Measurements(run.data.classes_per_task)
         self._loaded: dict[str, Any] | None = None
         check_settings(run.config, run.method, run.data.scenario, run.processes.world_size)
@@ -68,7 +76,8 @@ class Trainer:
             items = self._items(state)
         try:
             if state.phase == TRAIN:
-                self._train(state, items)
+                with run.training(info.number):
+                    self._train(state, items)
                 self._save(state, MEMORY)
             update = self._update_memory(state, items)
         finally:
@@ -85,6 +94,7 @@ class Trainer:
             steps=state.steps,
             skipped_clips=state.skipped,
             memory=None if update is None else memory_facts(update.usage),
+            taken_from=state.taken_from,
             seconds=state.clock.seconds,
             loader_wait_share=state.idle.loader_wait_share if state.idle else None,
             gpu_idle_share=state.idle.gpu_idle_share if state.idle else None,
@@ -206,12 +216,23 @@ class Trainer:
             device=str(run.processes.device),
         )
         if tree is None:
-            return TaskState(TaskInfo(0, classes_per_task))
+            return self._from_beginning() or TaskState(TaskInfo(0, classes_per_task))
         with restoring(self._folder.checkpoints):
             state = self._restored(tree)
         if state is None and run.processes.is_first:  # a kill may have come before this was done
             keep_newest(self._folder.checkpoints, 1)
             self._folder.write_metrics(self._measured.to_metrics(run))
+        return state
+
+    def _from_beginning(self) -> TaskState | None:
+        """Take the training of the first task from the beginning that fits the run; None where there is none."""
+        taken = None if self._beginnings is None else self._beginnings.take(self._run)
+        if taken is None:
+            return None
+        with restoring(taken.path):
+            state = self._restored(taken.tree)
+        if state is not None:
+            self._save(state, MEMORY)  # so that the run needs the beginning no longer
         return state
 
     def _restored(self, tree: dict[str, Any]) -> TaskState | None:
@@ -243,6 +264,7 @@ class Trainer:
             stored.steps,
             stored.skipped,
             best=best,
+            taken_from=stored.taken_from,
         )
         state.clock.seconds = dict(stored.seconds)
         if state.stream is not None:
@@ -263,25 +285,12 @@ class Trainer:
         ranks = run.processes.gather(rng_state(run.processes.device))
         if not run.processes.is_first:
             return
-        position = None if stream is None else stream.state_dict()
-        tree = {
-            "data": run.data.digest,
-            "task": state.info.number,
-            "phase": phase,
-            "stream": position and {"epoch": position["epoch"], "position": position["position"]},
-            "replayed": state.replayed,
-            "steps": state.steps,
-            "skipped": state.skipped + (0 if stream is None else stream.skipped),
-            "seconds": state.clock.seconds,
-            "best": state.best,
-            "rng": ranks,
-            "method": {} if phase == COMPLETE else run.method.state_dict(),
-            "measured": self._measured.state_dict(),
-            **run.learner.state_dict(with_optimizer=stream is not None),
-        }
+        tree = {**state_tree(run, state, phase, stream), "rng": ranks, "measured": self._measured.state_dict()}
         step = {TRAIN: state.steps, MEMORY: _MAX_STEPS - 2, COMPLETE: _MAX_STEPS - 1}[phase]
         number = state.info.number * _MAX_STEPS + step
         save_checkpoint(self._folder.checkpoints, number, tree, kept=1 if phase == COMPLETE else 2)
+        if self._beginnings is not None and phase == MEMORY and not state.info.number and state.taken_from is None:
+            self._beginnings.keep(run, tree, self._folder.path)
 
     def _phase(self, state: TaskState, name: str) -> AbstractContextManager[None]:
         """Measure a block as part of a phase. Stops before the block if the run was asked to stop."""
