@@ -21,7 +21,8 @@ from vclimb.pipeline.clips.provider import ClipProvider, InstanceProvider, sourc
 from vclimb.pipeline.clips.sampling import segment_centres
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.exemplar import parse_codec
-from vclimb.pipeline.stream.batches import ClipBatch, StreamSettings
+from vclimb.pipeline.stream.batches import StreamSettings
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.cpu import CpuClipStream
 from vclimb.pipeline.stream.dali import DaliClipStream

@@ -28,7 +28,8 @@ from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, Instanc
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
-from vclimb.pipeline.stream.batches import ClipBatch, StreamSettings
+from vclimb.pipeline.stream.batches import StreamSettings
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.cpu import CpuClipStream
 from vclimb.pipeline.stream.workers import kept_workers

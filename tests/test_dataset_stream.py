@@ -16,7 +16,8 @@ from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.errors import SettingsError
-from vclimb.pipeline.stream.batches import ClipBatch, StreamSettings
+from vclimb.pipeline.stream.batches import StreamSettings
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.cpu import CpuClipStream
 
 

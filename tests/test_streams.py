@@ -27,7 +27,8 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import FrameDamagedError, SettingsError
 from vclimb.pipeline.stream import cpu as cpu_stream
 from vclimb.pipeline.stream.batch_decoder import batch_bytes
-from vclimb.pipeline.stream.batches import BatchPlan, ClipBatch, StreamSettings
+from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.cpu import CpuClipStream
 from vclimb.pipeline.stream.dali import DaliClipStream

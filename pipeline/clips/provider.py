@@ -138,6 +138,21 @@ class ConcatProvider:
         return provider.where(number, frame)
 
 
+class ChosenItems:
+    """Some items of a provider, in a given order, renumbered from 0."""
+
+    def __init__(self, provider: ClipProvider, chosen: Indices) -> None:
+        self._provider = provider
+        self._chosen = chosen
+        self.items = Items(**{name: values[chosen] for name, values in vars(provider.items).items()})
+
+    def read(self, item: int, frames: Indices) -> EncodedClip:
+        return self._provider.read(int(self._chosen[item]), frames)
+
+    def where(self, item: int, frame: int) -> str:
+        return self._provider.where(int(self._chosen[item]), frame)
+
+
 def source_frames(provider: ClipProvider, item: int, frames: Indices) -> SourceFrames:
     """Read frames (K,) of a provider's item, numbered within the item, to be encoded as an exemplar.
 

@@ -52,6 +52,12 @@ def registered_codecs() -> tuple[Codec, ...]:
     return tuple(_registered.values())
 
 
+def own_modules() -> list[str]:
+    """Names of the modules of vclimb's own codecs, which a fork server imports once for all its workers."""
+    places = [listing.place.partition(":")[0] for listing in CODECS.listings().values()]
+    return sorted({place for place in places if place.startswith("vclimb.pipeline.codecs.")})
+
+
 def codecs() -> Mapping[str, Codec]:
     """All codecs by name.
 

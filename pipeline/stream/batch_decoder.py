@@ -7,13 +7,12 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional
 
 from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
 from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.memory import SharedRing
+from vclimb.pipeline.stream.resize import resized
 
 
 @dataclass(frozen=True)
@@ -43,20 +42,9 @@ def _decode_clip(reader: ClipReader, plan: BatchPlan, slot: int) -> list[tuple[P
     for number, (rows, places) in enumerate(clip.rows_of_crops(plan.crops)):
         left, top, width, height = plan.boxes[slot, number].tolist()
         pixels = decoded[rows, top : top + height, left : left + width]
-        crops.append((_resized(pixels, reader.settings.augmentation.size, bool(plan.flips[slot, number])), places))
+        frames = resized(pixels, reader.settings.augmentation.size)
+        crops.append((frames[:, :, ::-1] if plan.flips[slot, number] else frames, places))
     return crops
-
-
-def _resized(pixels: Pixels, size: int, flip: bool) -> Pixels:
-    frames = torch.nn.functional.interpolate(
-        torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2),
-        (size, size),
-        mode="bilinear",
-        antialias=True,
-    )
-    if flip:
-        frames = frames.flip(-1)
-    return frames.permute(0, 2, 3, 1).numpy()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Batches of clips: the settings and plans that fix their content, for all decoders, and the decoded tensors."""
+"""Batches of clips: the settings and plans that fix their content, for all decoders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation, Boxes
@@ -104,33 +103,6 @@ class BatchPlan:
     def distinct_frames(self, slot: int) -> Indices:
         """Frame numbers that a clip's views need, in rising order, each once."""
         return np.unique(np.concatenate([frames[slot] for frames in self.frames.values()]))
-
-
-@dataclass(frozen=True)
-class ClipBatch:
-    """A batch of B decoded clips.
-
-    Attributes:
-        views: View name -> (B, T, 3, H, W) uint8 RGB on the stream's device, channels last in memory.
-        labels: (B,) int64 label ids on the stream's device.
-        plan: Plan of the decoded clips, after damaged clips were replaced.
-    """
-
-    views: dict[str, torch.Tensor]
-    labels: torch.Tensor
-    keys: list[str]
-    plan: BatchPlan
-
-    @property
-    def frames(self) -> torch.Tensor:
-        """Frames of the first view, (B, T, 3, H, W) uint8."""
-        return next(iter(self.views.values()))
-
-    def record_stream(self) -> None:
-        """Tell the allocator that the current CUDA stream reads tensors that were made on another one."""
-        stream = torch.cuda.current_stream(self.labels.device)
-        for tensor in (*self.views.values(), self.labels):
-            tensor.record_stream(stream)
 
 
 def plan_items(items: Items, settings: StreamSettings, epoch: int, position: int, chosen: Indices) -> BatchPlan:

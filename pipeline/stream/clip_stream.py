@@ -21,7 +21,8 @@ from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.clips.sampling import epoch_order, rank_share
 from vclimb.pipeline.errors import SettingsError
-from vclimb.pipeline.stream.batches import BatchPlan, ClipBatch, StreamSettings, plan_items
+from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings, plan_items
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.colours import changed_colours
 
 log = logging.getLogger(__name__)

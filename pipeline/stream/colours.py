@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from vclimb.pipeline.clips.augment import Colours
 from vclimb.pipeline.clips.dice import Purpose, uniform
-from vclimb.pipeline.stream.batches import ClipBatch, StreamSettings
+from vclimb.pipeline.stream.batches import StreamSettings
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 
 _JITTER = 0.4  # largest change of brightness, contrast and saturation, as a share
 _GREY_PROBABILITY = 0.1

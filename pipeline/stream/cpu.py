@@ -18,7 +18,8 @@ import torch
 from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.stream.batch_decoder import DecodedPart, Part, batch_bytes, decode_batch, decode_part, views_of
-from vclimb.pipeline.stream.batches import BatchPlan, ClipBatch, StreamSettings
+from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.memory import BatchMemory, PinningError, SharedRing

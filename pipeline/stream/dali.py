@@ -21,7 +21,8 @@ import torch
 
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.errors import FrameDamagedError, VclimbError
-from vclimb.pipeline.stream.batches import BatchPlan, ClipBatch, StreamSettings
+from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.stream.dali_pipeline import DaliPipeline, DaliSettings, EncodedShare, empty_share, import_dali

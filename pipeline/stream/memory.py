@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from vclimb.pipeline.errors import TooManyFilesError, VclimbError
 from vclimb.pipeline.system.free_memory import free_memory
@@ -126,6 +125,8 @@ class SharedRing:
         Raises:
             PinningError: The driver refuses.
         """
+        import torch  # here, because worker processes share the ring, and import no torch
+
         if self._unpin is None:
             status = torch.cuda.cudart().cudaHostRegister(self._bytes.ctypes.data, self.n_bytes, 0)  # type: ignore[no-untyped-call]
             if int(status) != 0:

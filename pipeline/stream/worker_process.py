@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections import deque
@@ -92,10 +93,8 @@ def _start_process(process: ForkServerProcess) -> None:
 
 def _answer_tasks(pipe: Connection, work: Callable[[Any], Any] | None) -> None:
     """Answer tasks until the other end of the pipe is closed. Runs in a worker."""
-    import torch
-
+    os.environ["OMP_NUM_THREADS"] = "1"  # for what a codec or provider of the user imports: the workers share the cores
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it isn't blocked where another program started the fork server
-    torch.set_num_threads(1)
     while True:
         try:
             message = pipe.recv()

@@ -16,6 +16,7 @@ from multiprocessing import forkserver
 from pickle import PicklingError
 from typing import Any, Generic, TypeVar
 
+from vclimb.pipeline.codecs.registry import own_modules
 from vclimb.pipeline.errors import SettingsError, VclimbError
 from vclimb.pipeline.stream.worker_process import Assignment, Worker, end_workers, send, start_worker
 from vclimb.pipeline.system.child_processes import fork_server_context
@@ -65,8 +66,8 @@ class BatchWorkers(Generic[Task, Answer]):
     """Runs a function on tasks in worker processes, `TASKS_PER_WORKER` ahead in each.
 
     Workers start with the first epoch and live until `close`, or longer within `kept_workers`. They come from a fork
-    server that has imported this package, so that no thread or CUDA context of this process is ever forked. Ctrl-C
-    reaches this process alone.
+    server that has imported what decoding needs, so that no thread or CUDA context of this process is ever forked.
+    Ctrl-C reaches this process alone.
 
     Args:
         work: Function from a task to its answer. All three must be picklable.
@@ -152,7 +153,7 @@ class BatchWorkers(Generic[Task, Answer]):
     def _start(self) -> None:
         if self._workers:
             return
-        fork_server_context.set_forkserver_preload(["vclimb.pipeline.stream.batch_decoder"])
+        fork_server_context.set_forkserver_preload(["vclimb.pipeline.stream.batch_decoder", *own_modules()])
         try:
             with open_files_explained():
                 with interrupts_held():  # the workers inherit from the server that they get no Ctrl-C

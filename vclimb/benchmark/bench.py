@@ -25,8 +25,9 @@ from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError, VclimbError
-from vclimb.pipeline.stream.batches import ClipBatch, StreamSettings
+from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.pipeline.stream.choose import DECODERS, choose_decoder, open_stream
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.pipeline.system.cores import available_cores
 from vclimb.pipeline.system.progress import progress_bar

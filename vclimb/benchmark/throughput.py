@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vclimb.methods.method import Terms
-from vclimb.pipeline.stream.batches import ClipBatch
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.step_graph import WARM_UP_STEPS, StepGraph, StepInputs
 

@@ -14,13 +14,14 @@ from vclimb.model.clip_model import ClipModel
 from vclimb.model.inference import Outputs
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.provider import ChosenItems
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.training.evaluation import selection_score
 from vclimb.training.learner import grow
 from vclimb.training.run_context import RunContext
 from vclimb.training.training_clips import training_stream, training_view
-from vclimb.training.training_data import ChosenItems, TrainingItems
+from vclimb.training.training_data import TrainingItems
 from vclimb.training.training_outputs import TrainingOutputs
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vclimb.methods.method import StepBatch
 from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.clips.provider import ChosenItems
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.clocks import IdleClock
@@ -20,7 +21,7 @@ from vclimb.training.evaluation import selection_score
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.second_view import DOWN_SAMPLED, SecondView
 from vclimb.training.training_clips import CLIP, training_stream, training_view
-from vclimb.training.training_data import ChosenItems, TrainingItems
+from vclimb.training.training_data import TrainingItems
 
 # Ranks agree on checkpoints and stops after so many steps, since asking costs a broadcast.
 _STEPS_BETWEEN_BROADCASTS = 16

@@ -17,26 +17,10 @@ from vclimb.memory.replay import ClassInstances
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, InstanceProvider, Items
-from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.stream.packing import DALI_CODECS
 from vclimb.scenario import MatchedScenario, TaskSequence
 from vclimb.training.predictor import EvaluationItems
-
-
-class ChosenItems:
-    """Some items of a provider, in a given order, renumbered from 0."""
-
-    def __init__(self, provider: ClipProvider, chosen: Indices) -> None:
-        self._provider = provider
-        self._chosen = chosen
-        self.items = Items(**{name: values[chosen] for name, values in vars(provider.items).items()})
-
-    def read(self, item: int, frames: Indices) -> EncodedClip:
-        return self._provider.read(int(self._chosen[item]), frames)
-
-    def where(self, item: int, frame: int) -> str:
-        return self._provider.where(int(self._chosen[item]), frame)
 
 
 @dataclass

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from vclimb.methods.method import StepOutputs
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.stream.batches import ClipBatch
+from vclimb.pipeline.clips.provider import ChosenItems
+from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.run_context import RunContext
 from vclimb.training.second_view import DOWN_SAMPLED, SecondView
 from vclimb.training.training_clips import training_stream, training_view
-from vclimb.training.training_data import ChosenItems, TrainingItems
+from vclimb.training.training_data import TrainingItems
 
 Batch = tuple[StepOutputs, Tensor]
 """Outputs and labels."""
