@@ -10,6 +10,7 @@ mid-epoch, waiting for file descriptors from a worker that has ended.)
 from __future__ import annotations
 
 import selectors
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
@@ -78,6 +79,9 @@ class BatchWorkers(Generic[Task, Answer]):
         self._work = work
         self._n_workers = checked_workers(workers)
         self._workers: list[Worker] = []
+        # In a cycle that is collected, pipes may be finalised before the generator that waits for their answers, and it
+        # would wait for ever. This keeps the pipes out of the cycle, and ends the workers before anything is finalised.
+        weakref.finalize(self, _end_all, self._workers).atexit = False
         # Kept for the workers' life: `multiprocessing.connection.wait` makes one each time, which takes longer than
         # all the rest of an answer, while the training process waits.
         self._selector: selectors.BaseSelector | None = None
@@ -184,6 +188,11 @@ class BatchWorkers(Generic[Task, Answer]):
             self._selector = None
         end_workers(self._workers)
         self._workers.clear()
+
+
+def _end_all(workers: list[Worker]) -> None:
+    end_workers(workers)
+    workers.clear()
 
 
 def _idle_worker(work: Callable[[Any], Any]) -> Worker | None:
