@@ -90,8 +90,10 @@ class _Progress:
     def __init__(self, ray: Any, jobs: Sequence[ShardJob], on_video: OnVideo) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        # On the node of this process, so that it is lost with this process alone.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.reports = ray.remote(num_cpus=0, scheduling_strategy=here)(_Reports).remote()
+        self._asked = self.reports.take.remote()
         self._ray, self._on_video = ray, on_video
         self._jobs = {job.shard.number: job for job in jobs}
         self._left = {number: set(range(len(job.shard.videos))) for number, job in self._jobs.items()}
@@ -100,7 +102,7 @@ class _Progress:
 
     def show(self) -> None:
         """Pass on the videos that are done, and warn of shards that take far longer than the others."""
-        for number, index, node in self._ray.get(self.reports.take.remote()):
+        for number, index, node in self._take():
             if index is None:
                 self._begun[number] = (time.monotonic(), node)
             else:
@@ -120,6 +122,17 @@ class _Progress:
                     len(self._left[number]),
                     len(self._jobs[number].shard.videos),
                 )
+
+    def _take(self) -> list[tuple[int, int | None, str]]:
+        """The reports since the last call. None come where the actor fails: the end of a shard counts its videos too."""
+        if not self._ray.wait([self._asked], timeout=0)[0]:
+            return []
+        asked, self._asked = self._asked, self.reports.take.remote()
+        try:
+            reports: list[tuple[int, int | None, str]] = self._ray.get(asked)
+        except self._ray.exceptions.RayError:
+            return []
+        return reports
 
     def end(self, number: int) -> None:
         """Note that a shard is made. Reports of its videos may have been lost with a node."""
