@@ -12,6 +12,7 @@ import google_crc32c
 import numpy as np
 from fuzz_cases import Kind, digest_of
 from hostile_dataset import put_file, put_shard_file
+from sealed_cases import lines_payload, seal_lines
 
 import vclimb
 from vclimb.memory.sheet import memory_sheet
@@ -29,7 +30,7 @@ from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.system.sealed_json import parse_object, sealed, unsealed
 from vclimb.pipeline.transcode.executors.executor import MapExecutor, OnVideo
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
-from vclimb.pipeline.transcode.plan import Plan
+from vclimb.pipeline.transcode.plan import PLAN, Plan
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun, PrepareSummary
 from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.target import WORK
@@ -115,7 +116,7 @@ def read_unfinished(folder: Path) -> object:
     if plan is None:
         return None
     refuse_other_source(plan, table, folder / "data", work)
-    return repr((plan, published_of(plan, work)))
+    return repr((plan.settings, plan.name, plan.errors, list(plan.shards), published_of(plan, work)))
 
 
 def prepare_unfinished(folder: Path) -> object:
@@ -242,11 +243,14 @@ def data_kinds(samples: Path) -> list[Kind]:
                 name = f"{codec} {kind}{' verified' if read is verify_dataset else ''}"
                 kinds.append(Kind(name, codec, file, read, file_format, True, payload, seal))
     records = sorted(path.name for path in (samples / "unfinished" / "data" / WORK / "records").iterdir())
-    for name, file in {"plan": f"data/{WORK}/plan.json", "record": f"data/{WORK}/records/{records[0]}"}.items():
-        seal = seal_json(file)
-        kinds.append(Kind(f"{name}", "unfinished", file, read_unfinished, "json", True, sealed_payload, seal))
+    plan, record = f"data/{WORK}/{PLAN}", f"data/{WORK}/records/{records[0]}"
+    for name, file, file_format, payload, seal in (
+        ("plan", plan, "jsonl", lines_payload, lambda folder, lines: seal_lines(folder / plan, lines)),
+        ("record", record, "json", sealed_payload, seal_json(record)),
+    ):
+        kinds.append(Kind(name, "unfinished", file, read_unfinished, file_format, True, payload, seal))
         kinds.append(
-            Kind(f"{name} prepared", "unfinished", file, prepare_unfinished, "json", True, sealed_payload, seal, True)
+            Kind(f"{name} prepared", "unfinished", file, prepare_unfinished, file_format, True, payload, seal, True)
         )
     for memory in ("memory", "memory-h264"):
         kinds.append(Kind(f"{memory} index", memory, "zarr.json", read_memory, "json", True, bytes, seal_index))

@@ -92,15 +92,14 @@ def test_a_probe_that_hangs_is_ended(
 class SlyExecutor(LocalExecutor):
     """Between probing and transcoding one file vanishes, one is emptied, and some are overwritten."""
 
-    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
-        probes = super().probe(sources, on_probe)
+    def probe(self, sources: Sequence[Path]) -> Iterator[tuple[int, Probe | VideoError]]:
+        yield from super().probe(sources)
         (sources[0].parent / "vanishing.mp4").unlink()
         (sources[0].parent / "emptied.mp4").write_bytes(b"")
         for overwritten in sources[0].parent.glob("*No space left on device*"):
             status = overwritten.stat()
             overwritten.write_bytes(b"something else".ljust(status.st_size))
             os.utime(overwritten, ns=(status.st_atime_ns, status.st_mtime_ns))  # else it is probed again
-        return probes
 
 
 def test_files_that_change_during_the_run_are_explained(tmp_path: Path, prepare_folder: PrepareFolder) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from dataset_cases import InlineExecutor, digests, is_clean, make_source, prepare_table, shard_files
-from sealed_cases import edit_sealed
+from sealed_cases import edit_plan, edit_sealed
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -185,7 +185,7 @@ HOSTILE_PLANS: dict[str, Callable[[Any], Any]] = {
 def test_hostile_plans_are_refused_before_anything_is_written(
     source: Path, out: Path, change: Callable[[Any], None]
 ) -> None:
-    edit_sealed(out / WORK / PLAN, change)
+    edit_plan(out / WORK / PLAN, change)
     before = digests(out.parent)
     with pytest.raises(DatasetError, match=rf"{PLAN} is damaged: .*; remove it and run the same command again"):
         prepare_table(read_source(source), out, shard_bytes=SHARD_BYTES)
@@ -194,7 +194,7 @@ def test_hostile_plans_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../secret.mp4", "class0/../../secret.mp4"])
 def test_a_plan_reads_no_file_that_the_source_does_not_list(source: Path, out: Path, path: str) -> None:
-    edit_sealed(out / WORK / PLAN, lambda plan: first_video(plan)["video"].update(path=path))
+    edit_plan(out / WORK / PLAN, lambda plan: first_video(plan)["video"].update(path=path))
     with pytest.raises(DatasetError, match=r"is outside of .* and not listed by the source; remove the plan"):
         prepare_table(read_source(source), out, shard_bytes=SHARD_BYTES)
 

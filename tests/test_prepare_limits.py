@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -271,10 +271,10 @@ def test_a_write_that_fails_is_one_clear_error_and_the_run_goes_on_later(
     write, open_tar = Path.write_bytes, ShardWriter.add
     full = OSError(code, os.strerror(code))
 
-    def write_bytes(path: Path, data: bytes) -> int:
+    def write_bytes(path: Path, data: bytes | Iterable[bytes]) -> int:
         if place in path.name:
             raise full
-        return write(path, data)
+        return write(path, data if isinstance(data, bytes) else b"".join(data))
 
     def add(*arguments: Any) -> Any:
         if place == ".tar":

@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -21,15 +22,15 @@ from pydantic import TypeAdapter
 
 from vclimb.pipeline.codecs.encoded import MAX_SIDE, MIN_SIDE
 from vclimb.pipeline.dataset.frame_times import FrameTimes
-from vclimb.pipeline.dataset.rows import FailedVideo
 from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings, parse_rate
 from vclimb.pipeline.dataset.shard import ShardWriter, shard_paths
-from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.errors import SettingsError, VideoError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources.keys import MAX_KEY_BYTES, is_key, make_key
 from vclimb.pipeline.sources.table import Instance, SourceVideo, by_class_and_key
 from vclimb.pipeline.transcode.encode import estimated_bytes
-from vclimb.pipeline.transcode.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
+from vclimb.pipeline.transcode.plan import PLAN, Plan, PlannedVideo, cut_shards, spread_over_classes
+from vclimb.pipeline.transcode.planning import Planning, in_order
 from vclimb.pipeline.transcode.probe import Probe
 
 quickly = settings(deadline=None, max_examples=60)
@@ -75,34 +76,50 @@ def encode_settings(draw: st.DrawFn) -> EncodeSettings:
 
 
 @quickly
-@given(planned_videos(), encode_settings(), st.integers(1, 10**8), st.integers(0, 10**5), st.randoms())
-def test_shards_hold_every_video_once_in_order_of_class_and_key(
-    videos: list[PlannedVideo], stored_as: EncodeSettings, shard_bytes: int, first: int, random: object
+@given(planned_videos(), encode_settings(), st.integers(1, 10**8), st.integers(0, 10**5))
+def test_shards_hold_every_video_once_in_order(
+    videos: list[PlannedVideo], stored_as: EncodeSettings, shard_bytes: int, first: int
 ) -> None:
-    shards = cut_shards(videos, stored_as, shard_bytes, first)
+    shards = list(cut_shards(videos, stored_as, shard_bytes, first))
     assert [shard.number for shard in shards] == list(range(first, first + len(shards)))
-    in_order = [planned for shard in shards for planned in shard.videos]
-    assert in_order == sorted(videos, key=lambda planned: by_class_and_key(planned.video))
+    assert [planned for shard in shards for planned in shard.videos] == videos
     for shard, following in itertools.zip_longest(shards, shards[1:]):
         sizes = [estimated_bytes(planned.probe, stored_as) for planned in shard.videos]
         assert sizes
         assert sum(sizes) <= shard_bytes or len(sizes) == 1
         if following is not None:  # the next video did not fit
             assert sum(sizes) + estimated_bytes(following.videos[0].probe, stored_as) > shard_bytes
-    shuffled = list(videos)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert cut_shards(shuffled, stored_as, shard_bytes, first) == shards
 
 
 @quickly
-@given(planned_videos(), encode_settings(), st.integers(1, 10**8))
-def test_a_plan_on_disk_is_the_plan(videos: list[PlannedVideo], stored_as: EncodeSettings, shard_bytes: int) -> None:
-    errors = (FailedVideo("a", "probe", "“no” video\n"),)
-    plan = Plan(stored_as, "name", cut_shards(videos, stored_as, shard_bytes, 7), errors)
-    with tempfile.TemporaryDirectory() as folder:
-        assert Plan.read(Path(folder)) is None
-        plan.write(Path(folder))
-        assert Plan.read(Path(folder)) == plan
+@given(planned_videos(), encode_settings(), st.integers(1, 10**8), st.randoms())
+def test_a_plan_on_disk_is_the_plan(
+    videos: list[PlannedVideo], stored_as: EncodeSettings, shard_bytes: int, random: Random
+) -> None:
+    """Whatever order the probes come in."""
+    todo = in_order(planned.video for planned in videos)
+    probes: dict[str, Probe | VideoError] = {planned.video.key: planned.probe for planned in videos}
+    failed = [video for video in todo if video.group]
+    probes |= {video.key: VideoError("probe", "“no” video\n") for video in failed}
+    found = [(place, probes[video.key]) for place, video in enumerate(todo)]
+    random.shuffle(found)
+    stored = [PlannedVideo(v, probe) for v in todo if isinstance(probe := probes[v.key], Probe)]
+    shards = list(cut_shards(stored, stored_as, shard_bytes, 7))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        assert Plan.read(folder) is None
+        written = Planning(stored_as, "name", shard_bytes, 7).write(todo, found, folder, folder)
+        assert [path.name for path in folder.iterdir()] == [PLAN]
+        read = Plan.read(folder)
+        assert read is not None
+        for plan in (written, read):
+            assert (plan.settings, plan.name, list(plan.shards)) == (stored_as, "name", shards)
+            assert [error.path for error in plan.errors] == [video.path for video in failed]
+            assert plan.n_videos == len(stored)
+            assert list(plan.shards.without({7})) == shards[1:]
+            assert list(plan.shards[1:]) == shards[1:]
+            assert plan.shards.numbered(7) == (shards[0] if shards else None)
+            assert plan.shards.numbered(99_999) is None
 
 
 @quickly

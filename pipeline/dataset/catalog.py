@@ -25,17 +25,18 @@ from vclimb.pipeline.dataset.header import (
     read_digested,
     read_header,
 )
-from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, FailedVideo, StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.rows import FailedVideo, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import Storage
 from vclimb.pipeline.dataset.tables import (
     check_instances,
     check_videos,
+    instances_parquet,
     read_errors,
     read_instances,
     read_videos,
-    to_parquet,
+    videos_parquet,
 )
 from vclimb.pipeline.errors import DatasetFileError, VclimbError
 from vclimb.pipeline.system.durable import replace_in_order
@@ -101,8 +102,8 @@ class Catalog:
         self.errors = sorted(dict.fromkeys(self.errors), key=lambda error: (error.path, error.stage, error.reason))
         rows = [json.dumps(asdict(error), ensure_ascii=False, sort_keys=True) + "\n" for error in self.errors]
         files = {
-            VIDEOS: to_parquet([video.to_row() for video in self.videos], VIDEO_SCHEMA),
-            INSTANCES: to_parquet([asdict(instance) for instance in self.instances], INSTANCE_SCHEMA),
+            VIDEOS: videos_parquet(self.videos),
+            INSTANCES: instances_parquet(self.instances),
             ERRORS: "".join(rows).encode(),
         }
         header = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -88,7 +88,7 @@ class StoredVideo:
 
     def to_row(self) -> dict[str, Any]:
         """The video as a row of VIDEO_SCHEMA and of JSON."""
-        return {**asdict(self), "labels": list(self.labels), "fps": self.fps, "fps_fraction": str(self.fps_fraction)}
+        return {**vars(self), "labels": list(self.labels), "fps": self.fps, "fps_fraction": str(self.fps_fraction)}
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,10 @@ def draft_of(path: Path) -> Path:
     return path.with_name(_DRAFT.format(path.name))
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file, but not where a symbolic link leads."""
     with open(path, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666)) as file:
-        file.write(data)
+        file.writelines([data] if isinstance(data, bytes) else data)
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -51,8 +51,11 @@ def move_synced(draft: Path, path: Path) -> None:
     sync(path.parent)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file, or replace one. Readers and crashes meet the old or the new bytes, whole."""
+def replace_file(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a file from its bytes, or from parts of them, or replace one.
+
+    Readers and crashes meet the old or the new bytes, whole.
+    """
     draft = draft_of(path)
     try:
         _write(draft, data)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -55,13 +56,13 @@ class RayTasks(Generic[Key]):
 
     Args:
         function: Remote function with its resources.
-        calls: Key and arguments of each call.
+        calls: Key and arguments of each call. They are taken as the cluster takes them.
         at_once: Number of calls that are handed to the cluster at a time. More than it can run, so that no node waits.
     """
 
-    def __init__(self, ray: Any, function: Any, calls: Sequence[tuple[Key, tuple[Any, ...]]], at_once: int) -> None:
+    def __init__(self, ray: Any, function: Any, calls: Iterable[tuple[Key, tuple[Any, ...]]], at_once: int) -> None:
         self._ray, self._function, self._at_once = ray, function, at_once
-        self._waiting = list(reversed(calls))
+        self._waiting = iter(calls)
         self._running: dict[Any, Key] = {}
 
     def results(self, on_wait: Callable[[], None] = lambda: None) -> Generator[tuple[Key, Any], None, None]:
@@ -74,11 +75,15 @@ class RayTasks(Generic[Key]):
             VclimbError: A node was lost too often, or what the function raised.
         """
         try:
-            while self._waiting or self._running:
-                while self._waiting and len(self._running) < self._at_once:
-                    key, arguments = self._waiting.pop()
+            while True:
+                for key, arguments in itertools.islice(self._waiting, self._at_once - len(self._running)):
                     self._running[self._function.remote(*arguments)] = key
-                ended, _ = self._ray.wait(list(self._running), timeout=_POLL_SECONDS)
+                if not self._running:
+                    return
+                running = list(self._running)
+                self._ray.wait(running, timeout=_POLL_SECONDS)
+                # All that have ended: to look for one at a time takes as long for each.
+                ended, _ = self._ray.wait(running, num_returns=len(running), timeout=0)
                 on_wait()
                 for reference in ended:
                     key = self._running.pop(reference)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -135,8 +135,7 @@ class ShardAssembly:
         if self._writer is not None:
             self._record.files = self._writer.finish()
             publish(job.scratch, job.target, job.stem)
-        published = PublishedShard(job.settings, self._record)
-        replace_file(record_path(job.work, job.shard.number), work_bytes(_PUBLISHED, published))
+        write_record(job, self._record)
         shutil.rmtree(job.part(0).parent)
         return self._record
 
@@ -155,6 +154,11 @@ def record_path(work: Path, number: int) -> Path:
     return work / RECORDS / f"{number:06d}.json"
 
 
+def write_record(job: ShardJob, record: ShardRecord) -> None:
+    """Write the record of a job's shard, which makes the shard count as published."""
+    replace_file(record_path(job.work, record.number), work_bytes(_PUBLISHED, PublishedShard(job.settings, record)))
+
+
 def read_record(job: ShardJob) -> ShardRecord | None:
     """The record of a job's shard; None if the shard is not published. Raises a DatasetError where it is damaged."""
     try:
@@ -163,9 +167,13 @@ def read_record(job: ShardJob) -> ShardRecord | None:
         return None
 
 
-def read_published(work: Path) -> list[PublishedShard]:
-    """The shards that an unfinished run has published, by number. Raises a DatasetError for a damaged record."""
-    return [_read(path) for path in sorted((work / RECORDS).glob("*.json"))]
+def read_published(work: Path, known: Collection[int] = ()) -> list[PublishedShard]:
+    """The shards that an unfinished run has published, by number, without those whose numbers are known.
+
+    Raises a DatasetError for a damaged record.
+    """
+    names = {f"{number:06d}.json" for number in known}
+    return [_read(path) for path in sorted((work / RECORDS).glob("*.json")) if path.name not in names]
 
 
 def _read(path: Path) -> PublishedShard:

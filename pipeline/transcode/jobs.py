@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.transcode.plan import PlannedShard
@@ -76,3 +77,22 @@ class ShardJob:
             batch.append(index)
         if batch:
             yield tuple(batch)
+
+
+class ShardJobs(Sequence[ShardJob]):
+    """Jobs of planned shards, each made when it is asked for, since those of a million videos take gigabytes."""
+
+    def __init__(self, shards: Sequence[PlannedShard], make: Callable[[PlannedShard], ShardJob]) -> None:
+        self._shards, self._make = shards, make
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    @overload
+    def __getitem__(self, place: int) -> ShardJob: ...
+    @overload
+    def __getitem__(self, place: slice) -> ShardJobs: ...
+    def __getitem__(self, place: int | slice) -> ShardJob | ShardJobs:
+        if isinstance(place, slice):
+            return ShardJobs(self._shards[place], self._make)
+        return self._make(self._shards[place])

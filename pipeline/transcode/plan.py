@@ -2,16 +2,22 @@
 
 Shards are cut by the estimated size of their videos, so a plan depends on sources and settings alone, not on the number
 of workers or on when a run was killed. A plan stays on disk until its run is complete; a later run follows it.
+
+It is a file of JSON lines: the settings, then a line for each shard, and last the SHA-256 of the lines before. Shards
+are written and read one by one, since the facts about a million videos would take gigabytes of memory.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from array import array
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, overload
 
 from pydantic import AfterValidator, TypeAdapter
 
@@ -22,12 +28,16 @@ from vclimb.pipeline.sources.keys import is_key
 from vclimb.pipeline.sources.table import SPLITS, SourceVideo, by_class_and_key
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.plain_name import PlainName
+from vclimb.pipeline.system.sealed_json import SEAL
+from vclimb.pipeline.system.small_files import lines_of
 from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.probe import Probe
-from vclimb.pipeline.transcode.work_file import read_work_file, work_bytes
+from vclimb.pipeline.transcode.work_file import damaged_work_file, parse_line
 
-PLAN = "plan.json"
+PLAN = "plan.jsonl"
 _CONSEQUENCE = "finished shards are kept, and the others are planned anew"
+# A shard of 100,000 videos takes 60 MB.
+_MAX_LINE_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -43,38 +53,170 @@ class PlannedShard:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The shards that a run makes, and the videos that already failed while planning."""
-
+class _Head:
     settings: EncodeSettings
     name: PlainName
-    shards: tuple[PlannedShard, ...]
     errors: tuple[FailedVideo, ...]
 
-    def write(self, folder: Path) -> None:
-        replace_file(folder / PLAN, work_bytes(_PLAN, self))
+
+@dataclass
+class _Index:
+    """Where the shards of a plan lie in its file."""
+
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    offsets: array[int] = field(default_factory=lambda: array("q"))
+    n_videos: int = 0
+    seconds: float = 0.0
+
+    def add(self, shard: PlannedShard, offset: int) -> None:
+        self.numbers.append(shard.number)
+        self.offsets.append(offset)
+        self.n_videos += len(shard.videos)
+        self.seconds += sum(planned.probe.duration_seconds for planned in shard.videos)
+
+
+class PlannedShards(Sequence[PlannedShard]):
+    """Shards of a plan, each read from its file when it is asked for."""
+
+    def __init__(self, path: Path, numbers: Sequence[int], offsets: Sequence[int]) -> None:
+        self._path, self.numbers, self._offsets = path, numbers, offsets
+
+    def without(self, done: Collection[int]) -> PlannedShards:
+        """The shards whose numbers are not among those that are done."""
+        left = [place for place, number in enumerate(self.numbers) if number not in done]
+        return PlannedShards(
+            self._path, [self.numbers[place] for place in left], [self._offsets[place] for place in left]
+        )
+
+    def numbered(self, number: int) -> PlannedShard | None:
+        """The shard of a number; None if there is none."""
+        return self[self.numbers.index(number)] if number in self.numbers else None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> PlannedShard: ...
+    @overload
+    def __getitem__(self, place: slice) -> PlannedShards: ...
+    def __getitem__(self, place: int | slice) -> PlannedShard | PlannedShards:
+        if isinstance(place, slice):
+            return PlannedShards(self._path, self.numbers[place], self._offsets[place])
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(self._offsets[place])
+                return parse_line(_SHARD, file.readline(_MAX_LINE_BYTES))
+        except ValueError as error:
+            raise damaged_work_file(self._path, str(error), _CONSEQUENCE) from None
+
+
+class Plan:
+    """The shards that a run makes, and the videos that already failed while planning.
+
+    Attributes:
+        settings: Settings that the videos are stored with.
+        name: Stem of the shards' file names.
+        errors: Videos that failed while planning.
+        shards: The shards, in the order of their numbers.
+        n_videos: Number of videos in the shards.
+        seconds: Duration of these videos.
+    """
+
+    def __init__(self, path: Path, head: _Head, index: _Index) -> None:
+        self.settings, self.name, self.errors = head.settings, head.name, head.errors
+        self.shards = PlannedShards(path, index.numbers, index.offsets)
+        self.n_videos, self.seconds = index.n_videos, index.seconds
+
+    @classmethod
+    def write(
+        cls,
+        folder: Path,
+        settings: EncodeSettings,
+        name: str,
+        errors: Sequence[FailedVideo],
+        shards: Iterable[PlannedShard],
+    ) -> Plan:
+        """Write a plan into a folder, shard by shard."""
+        head, index = _Head(settings, name, tuple(errors)), _Index()
+        replace_file(folder / PLAN, _lines(head, shards, index))
+        return cls(folder / PLAN, head, index)
 
     @classmethod
     def read(cls, folder: Path) -> Plan | None:
         """The plan in a folder; None if there is none. Raises a DatasetError where it is damaged."""
+        path = folder / PLAN
         try:
-            return read_work_file(folder / PLAN, _PLAN, _CONSEQUENCE)
+            return cls(path, *_checked(path))
         except FileNotFoundError:
             return None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise damaged_work_file(path, str(reason), _CONSEQUENCE) from None
 
 
-def _checked(plan: Plan) -> Plan:
-    """Raise a ValueError where a plan, which somebody else may have written, has values that no run plans."""
-    numbers = [shard.number for shard in plan.shards]
-    if numbers != sorted(set(numbers)):
-        raise ValueError("its shards are not in the order of their numbers")
-    videos = [planned.video for shard in plan.shards for planned in shard.videos]
-    for what, names in (("key", [video.key for video in videos]), ("path", [video.path for video in videos])):
-        if len(set(names)) < len(names):
-            raise ValueError(f"two of its videos have the same {what}")
-    if not all(shard.videos for shard in plan.shards):
-        raise ValueError("one of its shards has no videos")
-    for video in videos:
+def _line(kind: TypeAdapter[Any], content: object) -> bytes:
+    # By `json`, since a path may hold half a surrogate pair.
+    return json.dumps(kind.dump_python(content, mode="json")).encode() + b"\n"
+
+
+def _last_line(digest: str) -> bytes:
+    return json.dumps({SEAL: digest}).encode() + b"\n"
+
+
+def _lines(head: _Head, shards: Iterable[PlannedShard], index: _Index) -> Iterator[bytes]:
+    """The lines of a plan's file. The index learns where the shards lie."""
+    line = _line(_HEAD, head)
+    digest, offset = hashlib.sha256(line), len(line)
+    yield line
+    for shard in shards:
+        line = _line(_SHARD, shard)
+        index.add(shard, offset)
+        digest.update(line)
+        offset += len(line)
+        yield line
+    yield _last_line(digest.hexdigest())
+
+
+def _checked(path: Path) -> tuple[_Head, _Index]:
+    """Read all of a plan, which somebody else may have written.
+
+    Raises a ValueError where it has values that no run plans, or isn't as it was written.
+    """
+    head, index, is_whole = None, _Index(), False
+    digest, offset = hashlib.sha256(), 0
+    keys: set[str] = set()
+    paths: set[str] = set()
+    for line in lines_of(path, _MAX_LINE_BYTES):
+        if is_whole:
+            raise ValueError("lines follow the SHA-256 of its content")
+        if head is None:
+            head = parse_line(_HEAD, line)
+        elif line == _last_line(digest.hexdigest()):
+            is_whole = True
+        else:
+            shard = parse_line(_SHARD, line)
+            if index.numbers and shard.number <= index.numbers[-1]:
+                raise ValueError("its shards are not in the order of their numbers")
+            index.add(shard, offset)
+            for what, known, names in (
+                ("key", keys, {planned.video.key for planned in shard.videos}),
+                ("path", paths, {planned.video.path for planned in shard.videos}),
+            ):
+                if len(names) < len(shard.videos) or not known.isdisjoint(names):
+                    raise ValueError(f"two of its videos have the same {what}")
+                known |= names
+        digest.update(line)
+        offset += len(line)
+    if head is None or not is_whole:
+        raise ValueError("its content doesn't have the SHA-256 that its last line names")
+    return head, index
+
+
+def _checked_shard(shard: PlannedShard) -> PlannedShard:
+    """Raise a ValueError where a shard has values that no run plans."""
+    if not shard.videos:
+        raise ValueError(f"shard {shard.number} has no videos")
+    for video in (planned.video for planned in shard.videos):
         if not is_key(video.key):
             raise ValueError(f"{video.key!r:.60} is not a key")
         if not video.path or "\0" in video.path:
@@ -82,7 +224,11 @@ def _checked(plan: Plan) -> Plan:
         for instance in video.instances:
             if instance.split not in (*SPLITS, None):
                 raise ValueError(f"video {video.key!r} has an instance of split {instance.split!r:.20}")
-    return plan
+    return shard
+
+
+_HEAD = TypeAdapter(_Head)
+_SHARD: TypeAdapter[PlannedShard] = TypeAdapter(Annotated[PlannedShard, AfterValidator(_checked_shard)])
 
 
 def leads_outside(path: str) -> bool:
@@ -90,26 +236,24 @@ def leads_outside(path: str) -> bool:
     return os.path.isabs(path) or ".." in path.split("/")
 
 
-_PLAN: TypeAdapter[Plan] = TypeAdapter(Annotated[Plan, AfterValidator(_checked)])
-
-
 def cut_shards(
-    videos: Sequence[PlannedVideo], settings: EncodeSettings, shard_bytes: int, first_number: int
-) -> tuple[PlannedShard, ...]:
-    """Cut videos, sorted by class and key, into shards of about `shard_bytes` each, numbered from `first_number`.
+    videos: Iterable[PlannedVideo], settings: EncodeSettings, shard_bytes: int, first_number: int
+) -> Iterator[PlannedShard]:
+    """Cut videos, in their order, into shards of about `shard_bytes` each, numbered from `first_number`.
 
     A video larger than that gets a separate shard.
     """
-    shards: list[list[PlannedVideo]] = []
-    filled = 0
-    for planned in sorted(videos, key=lambda planned: by_class_and_key(planned.video)):
+    number, filled = first_number, 0
+    shard: list[PlannedVideo] = []
+    for planned in videos:
         size = estimated_bytes(planned.probe, settings)
-        if not shards or filled + size > shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(planned)
+        if shard and filled + size > shard_bytes:
+            yield PlannedShard(number, tuple(shard))
+            number, filled, shard = number + 1, 0, []
+        shard.append(planned)
         filled += size
-    return tuple(PlannedShard(first_number + i, tuple(videos)) for i, videos in enumerate(shards))
+    if shard:
+        yield PlannedShard(number, tuple(shard))
 
 
 def spread_over_classes(videos: Sequence[SourceVideo], limit: int) -> list[SourceVideo]:

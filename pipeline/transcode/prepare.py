@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,11 +24,12 @@ from vclimb.pipeline.sources.keys import make_key, twin_key
 from vclimb.pipeline.sources.table import SourceTable, SourceVideo, printable_path
 from vclimb.pipeline.system.folders import writable
 from vclimb.pipeline.transcode.assembly import PublishedShard, read_published
-from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
-from vclimb.pipeline.transcode.jobs import ShardJob
-from vclimb.pipeline.transcode.plan import Plan, PlannedVideo, cut_shards, spread_over_classes
+from vclimb.pipeline.transcode.jobs import ShardJob, ShardJobs
+from vclimb.pipeline.transcode.plan import Plan, PlannedShard, PlannedVideo, spread_over_classes
+from vclimb.pipeline.transcode.planning import Planning, SourceFiles, in_order
+from vclimb.pipeline.transcode.probe import Probe
 from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.target import finish_work, locked, work_folder
 from vclimb.pipeline.transcode.unfinished import published_of, refuse_other_source
@@ -121,16 +122,13 @@ class PrepareRun:
         if unfinished is not None:
             self._refuse_other_settings(unfinished.settings)
             refuse_other_source(unfinished, self.table, self.out, work)
-            n_videos = sum(len(shard.videos) for shard in unfinished.shards)
-            self.progress.note(f"going on with an unfinished run of {n_videos} videos")
+            self.progress.note(f"going on with an unfinished run of {unfinished.n_videos} videos")
             self._make(unfinished, work, drafts)
         else:
             self._take_over(read_published(work), work)
         todo = self._todo()
         if todo:
-            plan = self._plan(todo)
-            plan.write(work)
-            self._make(plan, work, drafts)
+            self._make(self._plan(todo, work, drafts), work, drafts)
         stored = {video.source for video in self.catalog.videos}
         if not stored and not self.catalog.errors and not self.table.missing:
             raise SourceError(f"no videos to prepare in {self.table.root}")
@@ -207,24 +205,23 @@ class PrepareRun:
             if size != video.source_bytes:
                 self.changed.append(path)
 
-    def _plan(self, todo: Sequence[SourceVideo]) -> Plan:
+    def _plan(self, todo: Sequence[SourceVideo], work: Path, drafts: Path) -> Plan:
+        todo = in_order(todo)
         self.progress.start("probing", len(todo))
-        sources = [self.table.file(video) for video in todo]
-        probes = self.executor.probe(sources, lambda: self.progress.advance(1))
-        videos, errors = [], []
-        for video, probe in zip(todo, probes, strict=True):
-            if isinstance(probe, VideoError):
-                errors.append(FailedVideo(printable_path(video.path), **probe.to_json()))
-            else:
-                videos.append(PlannedVideo(video, probe))
         first_number = max(self.catalog.shards, default=-1) + 1
-        shards = cut_shards(videos, self.settings, self.options.shard_bytes, first_number)
-        needed = sum(estimated_bytes(planned.probe, self.settings) for planned in videos)
-        if (free := shutil.disk_usage(self.out).free) < needed:
+        planning = Planning(self.settings, self.catalog.name, self.options.shard_bytes, first_number)
+        with closing(self._probed(SourceFiles(self.table.root, todo))) as probes:
+            plan = planning.write(todo, probes, work, drafts)
+        if (free := shutil.disk_usage(self.out).free) < (needed := planning.needed_bytes):
             self.progress.note(
                 f"the disk of {self.out} may be too small: about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
             )
-        return Plan(self.settings, self.catalog.name, shards, tuple(errors))
+        return plan
+
+    def _probed(self, sources: SourceFiles) -> Generator[tuple[int, Probe | VideoError], None, None]:
+        for probe in self.executor.probe(sources):
+            self.progress.advance(1)
+            yield probe
 
     def _make(self, plan: Plan, work: Path, drafts: Path) -> None:
         """Make a plan's missing shards. The shards published by the end are in the catalog, whatever ends it."""
@@ -233,18 +230,16 @@ class PrepareRun:
         published = published_of(plan, work)
         # Planned videos are tried again, so errors of earlier runs, or of this one before it was killed, are dropped.
         done = {*published, *self.catalog.shards}
-        planned_paths = {
-            printable_path(planned.video.path)
-            for shard in plan.shards
-            if shard.number in published or shard.number not in done
-            for planned in shard.videos
-        }
-        planned_paths.update(error.path for error in plan.errors)
-        self.catalog.errors = [error for error in self.catalog.errors if error.path not in planned_paths]
+        if self.catalog.errors:
+            again = plan.shards.without(self.catalog.shards.keys() - published.keys())
+            paths = {printable_path(planned.video.path) for shard in again for planned in shard.videos}
+            paths.update(error.path for error in plan.errors)
+            self.catalog.errors = [error for error in self.catalog.errors if error.path not in paths]
         self.catalog.errors += plan.errors
         self.failed_now += plan.errors
-        jobs = [
-            ShardJob(
+
+        def job(shard: PlannedShard) -> ShardJob:
+            return ShardJob(
                 shard=shard,
                 stem=f"{plan.name}-{shard.number:06d}",
                 root=self.table.root,
@@ -255,23 +250,21 @@ class PrepareRun:
                 ffmpeg=self.ffmpeg.path,
                 timeout_seconds=self.options.timeout_seconds,
             )
-            for shard in plan.shards
-            if shard.number not in done
-        ]
-        everything = [planned for shard in plan.shards for planned in shard.videos]
 
         def advance(video: PlannedVideo) -> None:
             self.progress.advance(1, video.probe.duration_seconds)
 
-        self.progress.start("preparing", len(everything), sum(v.probe.duration_seconds for v in everything))
-        for shard in plan.shards:
-            for video in shard.videos if shard.number in done else ():
+        missing = plan.shards.without(done)
+        jobs = ShardJobs(missing, job)
+        self.progress.start("preparing", plan.n_videos, plan.seconds)
+        for shard in plan.shards.without(missing.numbers):
+            for video in shard.videos:
                 advance(video)
         try:
             for record in self.executor.run(jobs, lambda job, index: advance(job.shard.videos[index])):
                 published[record.number] = record
         finally:
-            published |= published_of(plan, work)
+            published |= published_of(plan, work, known=published)
             for _, record in sorted(published.items()):
                 self.catalog.add(record)
                 self.failed_now += record.errors

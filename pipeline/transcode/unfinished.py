@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
@@ -18,27 +19,33 @@ def refuse_other_source(plan: Plan, table: SourceTable, out: Path, work: Path) -
         TargetError: The source holds no video of the plan.
         DatasetError: The plan has a path that leads out of the source, as only the source's table may.
     """
-    planned = [planned.video.path for shard in plan.shards for planned in shard.videos]
     listed = {video.path for video in table.videos}
-    if foreign := [path for path in planned if leads_outside(path) and path not in listed]:
-        raise DatasetError(
-            f"{work / PLAN} plans {foreign[0]!r}, which is outside of {table.root} and not listed by the source; "
-            "remove the plan and run the same command again: finished shards are kept"
-        )
-    if planned and not listed.intersection(planned):
+    first, n_listed = None, 0
+    for path in (planned.video.path for shard in plan.shards for planned in shard.videos):
+        first = path if first is None else first
+        n_listed += path in listed
+        if leads_outside(path) and path not in listed:
+            raise DatasetError(
+                f"{work / PLAN} plans {path!r}, which is outside of {table.root} and not listed by the source; "
+                "remove the plan and run the same command again: finished shards are kept"
+            )
+    if first is not None and not n_listed:
         raise TargetError(
-            f"{out} holds an unfinished run over another source: none of its {len(planned)} videos "
-            f"({printable_path(planned[0])!r}, ...) is in {table.root}; complete it with its own source "
+            f"{out} holds an unfinished run over another source: none of its {plan.n_videos} videos "
+            f"({printable_path(first)!r}, ...) is in {table.root}; complete it with its own source "
             "first, or choose another --out"
         )
 
 
-def published_of(plan: Plan, work: Path) -> dict[int, ShardRecord]:
-    """The records of the shards of a plan that are published. Raises a DatasetError for a record of another plan."""
-    shards = {shard.number: shard for shard in plan.shards}
-    records = {published.record.number: published.record for published in read_published(work)}
+def published_of(plan: Plan, work: Path, known: Collection[int] = ()) -> dict[int, ShardRecord]:
+    """The records of the shards of a plan that are published, without those whose numbers are known.
+
+    Raises a DatasetError for a record of another plan.
+    """
+    records = {published.record.number: published.record for published in read_published(work, known)}
     for number, record in records.items():
-        keys = {planned.video.key for planned in shards[number].videos} if number in shards else set()
+        shard = plan.shards.numbered(number)
+        keys = {planned.video.key for planned in shard.videos} if shard is not None else set()
         other_name = record.files is not None and record.files.tar != f"{plan.name}-{number:06d}.tar"
         if not keys or other_name or not keys.issuperset(video.key for video in record.videos):
             raise DatasetError(

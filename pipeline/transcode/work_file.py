@@ -19,8 +19,8 @@ from vclimb.pipeline.system.validation import first_problem
 
 Content = TypeVar("Content")
 
-# The plan of a million videos has half a GB.
-_MAX_BYTES = 4 * 2**30
+# A shard of 100,000 videos takes 100 MB.
+_MAX_BYTES = 2**30
 
 
 def work_bytes(kind: TypeAdapter[Content], content: Content) -> bytes:
@@ -31,7 +31,17 @@ def work_bytes(kind: TypeAdapter[Content], content: Content) -> bytes:
 
 def parse_work_bytes(kind: TypeAdapter[Content], data: bytes) -> Content:
     """Parse the bytes of a file of `.work/`. Raises a ValueError that says what is wrong with them."""
-    content = unsealed(parse_object(data))
+    return _validated(kind, unsealed(parse_object(data)))
+
+
+def parse_line(kind: TypeAdapter[Content], line: bytes) -> Content:
+    """Parse a line of a file of JSON lines. Raises a ValueError that says what is wrong with it."""
+    if not line.endswith(b"\n"):
+        raise ValueError("its last line was cut short")
+    return _validated(kind, parse_object(line))
+
+
+def _validated(kind: TypeAdapter[Content], content: object) -> Content:
     try:
         return kind.validate_python(content)
     except ValidationError as error:

@@ -19,6 +19,7 @@ from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import VideoError
 from vclimb.pipeline.system.plugins import Registry
 from vclimb.pipeline.transcode.assembly import ShardAssembly, read_record
+from vclimb.pipeline.transcode.cluster_progress import ClusterStatus
 from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.probe import Probe
 from vclimb.pipeline.transcode.transcode import transcode_videos
@@ -54,12 +55,16 @@ class Executor(ABC):
         workers: Number of processes, or of shards at a time; None: as many as the place has cores.
     """
 
+    has_nodes = False
+    """Whether `run` calls `on_status` with the progress of several nodes."""
+
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers
+        self.on_status: Callable[[ClusterStatus], None] = lambda status: None
 
     @abstractmethod
-    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
-        """Call `probe_file` for each source file; return the results in order."""
+    def probe(self, sources: Sequence[Path]) -> Iterator[tuple[int, Probe | VideoError]]:
+        """Call `probe_file` for each source file; yield the numbers of the files with the results, in any order."""
 
     @abstractmethod
     def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
@@ -76,12 +81,8 @@ class MapExecutor(Executor):
     def map(self, function: Callable[[Argument], Result], arguments: Iterable[Argument]) -> Iterable[Result]:
         """Call a function for each argument, anywhere that sees the same files; return the results in order."""
 
-    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
-        results = []
-        for result in self.map(probe_file, sources):
-            results.append(result)
-            on_probe()
-        return results
+    def probe(self, sources: Sequence[Path]) -> Iterator[tuple[int, Probe | VideoError]]:
+        yield from enumerate(self.map(probe_file, sources))
 
     def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
         for job, record in zip(jobs, self.map(make_shard, jobs), strict=True):

@@ -6,8 +6,9 @@ hangs costs the video that it worked on.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from vclimb.pipeline.transcode.transcode import transcode_videos
 from vclimb.pipeline.transcode.worker import probe_file, start_worker
 
 PROBE_TIMEOUT_SECONDS = 60.0
+# Calls that wait for a worker, for each worker. Further ones are made as these end.
+_WAITING = 4
 # Time beyond ffmpeg's own limit, to hash the source and verify the result.
 _GRACE_SECONDS = 60.0
 
@@ -46,28 +49,20 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         self._pool.close()
 
-    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
-        results: dict[int, Probe | VideoError] = {}
-        calls = deque(Call(index, probe_file, (path,), PROBE_TIMEOUT_SECONDS) for index, path in enumerate(sources))
+    def probe(self, sources: Sequence[Path]) -> Iterator[tuple[int, Probe | VideoError]]:
+        waiting = (Call(i, probe_file, (path,), PROBE_TIMEOUT_SECONDS) for i, path in enumerate(sources))
+        calls = deque(itertools.islice(waiting, _WAITING * self._n_workers))
         with closing(self._pool.run(calls)) as outcomes:
             for call, result in outcomes:
+                calls.extend(itertools.islice(waiting, 1))
                 if isinstance(result, LostCall):
                     result = _lost_video("probe", PROBE_TIMEOUT_SECONDS, result)
-                results[call.key] = result
-                on_probe()
-        return [results[index] for index in range(len(sources))]
+                yield call.key, result
 
     def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
-        assemblies = [ShardAssembly(job) for job in jobs]
         calls: deque[Call[tuple[ShardAssembly, tuple[int, ...]], None]] = deque()
-        for assembly in assemblies:
-            missing = assembly.missing()
-            calls += [self._call(assembly, batch) for batch in self._batches(assembly.job, missing)]
-            for index in range(len(assembly.job.shard.videos)):
-                if assembly.is_done(index):  # in an earlier run
-                    on_video(assembly.job, index)
-            if record := assembly.append_parts():
-                yield record
+        waiting = iter(jobs)
+        yield from self._fill(calls, waiting, on_video)
         with closing(self._pool.run(calls)) as outcomes:
             for call, result in outcomes:
                 assembly, batch = call.key
@@ -84,6 +79,24 @@ class LocalExecutor(Executor):
                     on_video(assembly.job, index)
                 if record := assembly.append_parts():
                     yield record
+                yield from self._fill(calls, waiting, on_video)
+
+    def _fill(
+        self,
+        calls: deque[Call[tuple[ShardAssembly, tuple[int, ...]], None]],
+        jobs: Iterator[ShardJob],
+        on_video: OnVideo,
+    ) -> Iterator[ShardRecord]:
+        """Begin further shards until enough calls wait; yield the records of those that an earlier run finished."""
+        while len(calls) < _WAITING * self._n_workers and (job := next(jobs, None)) is not None:
+            assembly = ShardAssembly(job)
+            missing = assembly.missing()
+            calls += [self._call(assembly, batch) for batch in self._batches(job, missing)]
+            for index in range(len(job.shard.videos)):
+                if assembly.is_done(index):  # in an earlier run
+                    on_video(job, index)
+            if record := assembly.append_parts():
+                yield record
 
     def _batches(self, job: ShardJob, indices: Sequence[int]) -> Iterator[tuple[int, ...]]:
         """Batches few enough that all workers stay busy."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import atexit
 import functools
-import logging
 import socket
-import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,18 +20,17 @@ from typing import Any
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import FfmpegMissingError, VideoError
 from vclimb.pipeline.system.ray_cluster import LOST_NODES, RayTasks, connect
+from vclimb.pipeline.transcode.cluster_progress import ClusterProgress, Report
 from vclimb.pipeline.transcode.executors.executor import Executor, OnVideo
 from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.probe import Probe
 
-_log = logging.getLogger(__name__)
 _PROBES_PER_TASK = 64
-# A shard that takes so many times as long as the median, and so many seconds more, is warned of.
-_STRAGGLER = 3
-_STRAGGLER_SECONDS = 60.0
-_SHARDS_BEFORE_WARNING = 5
+# How often a task reports its videos, and how often this process looks for shards that take too long.
+_REPORT_SECONDS = 0.5
+_LOOK_SECONDS = 5.0
 
 
 class RayExecutor(Executor):
@@ -47,36 +44,50 @@ class RayExecutor(Executor):
 
     name = "ray"
     summary = "Nodes of a Ray cluster (pip install 'vclimb[ray]')."
+    has_nodes = True
 
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:
         super().__init__(workers)
         self._address = address
 
-    def probe(self, sources: Sequence[Path], on_probe: Callable[[], None]) -> list[Probe | VideoError]:
+    def probe(self, sources: Sequence[Path]) -> Iterator[tuple[int, Probe | VideoError]]:
         starts = range(0, len(sources), _PROBES_PER_TASK)
-        calls = [(start, (list(sources[start : start + _PROBES_PER_TASK]),)) for start in starts]
-        results: dict[int, list[Probe | VideoError]] = {}
+        calls = ((start, (list(sources[start : start + _PROBES_PER_TASK]),)) for start in starts)
         with closing(self._tasks(_probe, calls).results()) as parts:
             for start, part in parts:
-                results[start] = part
-                for _ in part:
-                    on_probe()
-        return [result for start in starts for result in results[start]]
+                yield from ((start + index, result) for index, result in part)
 
     def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
         ray = self._ray()
         version = find_ffmpeg().version
-        progress = _Progress(ray, jobs, on_video)
-        calls = [(job.shard.number, (job, version, progress.reports)) for job in jobs]
-        with closing(self._tasks(_make_shard, calls).results(progress.show)) as records:
+        progress, reports = ClusterProgress(), _TaskReports(ray)
+        looked = time.monotonic()
+
+        def calls() -> Iterator[tuple[int, tuple[Any, ...]]]:
+            for job in jobs:
+                progress.submit(job)
+                yield job.shard.number, (job, version, reports.actor)
+
+        def show() -> None:
+            nonlocal looked
+            for job, index in progress.add(reports.take()):
+                on_video(job, index)
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                looked = time.monotonic()
+                progress.warn_of_stragglers()
+                self.on_status(progress.status())
+
+        with closing(self._tasks(_make_shard, calls()).results(show)) as records:
             for number, record in records:
-                progress.end(number)
+                for job, index in progress.end(number):
+                    on_video(job, index)
                 yield record
+        self.on_status(progress.status())
 
     def _ray(self) -> Any:
         return connect(self._address)
 
-    def _tasks(self, function: Callable[..., Any], calls: Sequence[tuple[int, tuple[Any, ...]]]) -> RayTasks[int]:
+    def _tasks(self, function: Callable[..., Any], calls: Iterable[tuple[int, tuple[Any, ...]]]) -> RayTasks[int]:
         ray = self._ray()
         remote = ray.remote(num_cpus=1, max_retries=LOST_NODES)(function)
         # Beyond the tasks that run, some wait on the cluster, so that no core waits for this process.
@@ -84,82 +95,58 @@ class RayExecutor(Executor):
         return RayTasks(ray, remote, calls, at_once)
 
 
-class _Progress:
-    """Progress of shards, as their tasks report it."""
+class _TaskReports:
+    """What tasks have reported since it was last asked for."""
 
-    def __init__(self, ray: Any, jobs: Sequence[ShardJob], on_video: OnVideo) -> None:
+    def __init__(self, ray: Any) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         # On the node of this process, so that it is lost with this process alone.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.reports = ray.remote(num_cpus=0, scheduling_strategy=here)(_Reports).remote()
-        self._asked = self.reports.take.remote()
-        self._ray, self._on_video = ray, on_video
-        self._jobs = {job.shard.number: job for job in jobs}
-        self._left = {number: set(range(len(job.shard.videos))) for number, job in self._jobs.items()}
-        self._begun: dict[int, tuple[float, str]] = {}
-        self._seconds: list[float] = []  # Durations of the shards that are made.
+        self._ray = ray
+        self.actor = ray.remote(num_cpus=0, scheduling_strategy=here)(_Reports).remote()
+        self._asked = self.actor.take.remote()
 
-    def show(self) -> None:
-        """Pass on the videos that are done, and warn of shards that take far longer than the others."""
-        for number, index, node in self._take():
-            if index is None:
-                self._begun[number] = (time.monotonic(), node)
-            else:
-                self._video_done(number, index)
-        if len(self._seconds) < _SHARDS_BEFORE_WARNING:
-            return
-        usual = statistics.median(self._seconds)
-        for number, (begun, node) in list(self._begun.items()):
-            if (seconds := time.monotonic() - begun) > _STRAGGLER * usual + _STRAGGLER_SECONDS:
-                del self._begun[number]  # one warning is enough
-                _log.warning(
-                    "shard %d has run for %.0f s on node %s, others for %.0f s; %d of its %d videos are left",
-                    number,
-                    seconds,
-                    node,
-                    usual,
-                    len(self._left[number]),
-                    len(self._jobs[number].shard.videos),
-                )
-
-    def _take(self) -> list[tuple[int, int | None, str]]:
-        """The reports since the last call. None come where the actor fails: the end of a shard counts its videos too."""
+    def take(self) -> list[Report]:
+        """New reports, without a wait. None come where the actor fails: the end of a shard counts its videos too."""
         if not self._ray.wait([self._asked], timeout=0)[0]:
             return []
-        asked, self._asked = self._asked, self.reports.take.remote()
+        asked, self._asked = self._asked, self.actor.take.remote()
         try:
-            reports: list[tuple[int, int | None, str]] = self._ray.get(asked)
+            reports: list[Report] = self._ray.get(asked)
         except self._ray.exceptions.RayError:
             return []
         return reports
 
-    def end(self, number: int) -> None:
-        """Note that a shard is made. Reports of its videos may have been lost with a node."""
-        self.show()
-        if (begun := self._begun.pop(number, None)) is not None:
-            self._seconds.append(time.monotonic() - begun[0])
-        for index in sorted(self._left[number]):
-            self._video_done(number, index)
-
-    def _video_done(self, number: int, index: int) -> None:
-        if index in self._left[number]:  # a task that was started again reports its videos again
-            self._left[number].remove(index)
-            self._on_video(self._jobs[number], index)
-
 
 class _Reports:
-    """Actor that collects reports of tasks: number of the shard, number of the video (None: the start), and node."""
+    """Actor that collects the reports of tasks."""
 
     def __init__(self) -> None:
-        self._reports: list[tuple[int, int | None, str]] = []
+        self._reports: list[Report] = []
 
-    def add(self, number: int, index: int | None, node: str) -> None:
-        self._reports.append((number, index, node))
+    def add(self, report: Report) -> None:
+        self._reports.append(report)
 
-    def take(self) -> list[tuple[int, int | None, str]]:
+    def take(self) -> list[Report]:
         reports, self._reports = self._reports, []
         return reports
+
+
+class _Reporter:
+    """The reports of one task. Videos are reported together, since one process takes the reports of all nodes."""
+
+    def __init__(self, actor: Any, shard: int, node: str) -> None:
+        self._actor, self._shard, self._node = actor, shard, node
+        self._done: list[int] = []
+        self._reported = time.monotonic()
+        actor.add.remote(Report(shard, node))
+
+    def add(self, _: ShardJob, index: int) -> None:
+        self._done.append(index)
+        if time.monotonic() - self._reported >= _REPORT_SECONDS:
+            self._actor.add.remote(Report(self._shard, self._node, tuple(self._done)))
+            self._done, self._reported = [], time.monotonic()
 
 
 @functools.cache
@@ -170,21 +157,26 @@ def _worker() -> LocalExecutor:
     return worker
 
 
-def _probe(sources: Sequence[Path]) -> list[Probe | VideoError]:
-    return _worker().probe(sources, lambda: None)
+@functools.cache
+def _node() -> str:
+    """Name of this node: that of the machine, and the beginning of the number that Ray gave to the node."""
+    import ray
+
+    return f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:6]}"
+
+
+def _probe(sources: Sequence[Path]) -> list[tuple[int, Probe | VideoError]]:
+    return list(_worker().probe(sources))
 
 
 def _make_shard(job: ShardJob, version: str, reports: Any) -> ShardRecord:
     """Make a shard on this node. Its ffmpeg must be that of the driver, since another makes other bytes."""
-    node, ffmpeg = socket.gethostname(), find_ffmpeg()
+    ffmpeg = find_ffmpeg()
     if ffmpeg.version != version:
         raise FfmpegMissingError(
-            f"node {node} has {ffmpeg}, and this machine has version {version}; install the same version on all nodes, "
-            "or set VCLIMB_FFMPEG to it"
+            f"node {socket.gethostname()} has {ffmpeg}, and this machine has version {version}; "
+            "install the same version on all nodes, or set VCLIMB_FFMPEG to it"
         )
-    reports.add.remote(job.shard.number, None, node)
-    made = _worker().run(
-        [replace(job, ffmpeg=ffmpeg.path)], lambda _, index: reports.add.remote(job.shard.number, index, node)
-    )
-    (record,) = made
+    reporter = _Reporter(reports, job.shard.number, _node())
+    (record,) = _worker().run([replace(job, ffmpeg=ffmpeg.path)], reporter.add)
     return record
