@@ -62,6 +62,9 @@ def command(
         str, typer.Option(help="Where shards are made: local, ray, an installed executor, or package.module:Class.")
     ] = "local",
     ray_address: RayAddress = None,
+    by_node: Annotated[
+        bool, typer.Option(help="With Ray: show what each node does, and the shards that run longest, every 5 s.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Transcode raw videos into verified, frame-addressable WebDataset shards.
@@ -90,6 +93,7 @@ def command(
             timeout_seconds=timeout,
             allow_outside=allow_outside,
             executor=executor,
+            by_node=by_node,
             progress=not as_json,
         ),
         "Finished videos are kept: run the same command again to go on.",

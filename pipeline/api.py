@@ -11,6 +11,7 @@ from vclimb.pipeline.dataset.contact_sheet import write_contact_sheet
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings, parse_rate
 from vclimb.pipeline.dataset.statistics import DatasetStatistics, dataset_statistics
+from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources import AUTO, read_source
 from vclimb.pipeline.system.cores import require_workers
@@ -147,6 +148,7 @@ def prepare(
     timeout_seconds: float | None = None,
     allow_outside: bool = False,
     executor: str | Executor = "local",
+    by_node: bool = False,
     progress: bool | None = None,
 ) -> Dataset:
     """Transcode raw videos into verified, frame-addressable WebDataset shards.
@@ -175,6 +177,8 @@ def prepare(
         executor: Where shards are made: `local` (processes of this machine), `ray` (the nodes of the Ray cluster that
             RAY_ADDRESS or `ray start` names, else this machine), a name of the entry point group `vclimb.executors`,
             `package.module:Class`, or an `Executor`. The bytes are the same everywhere.
+        by_node: Whether to show beside the progress, every few seconds, what each node of the cluster does, and the
+            shards that run longest with the node and the video that is next.
         progress: Whether to show notes and a progress bar on stderr. None: where stderr is a terminal or in Jupyter.
 
     Returns:
@@ -200,6 +204,8 @@ def prepare(
     source, out = local_path(source), local_path(out)
     require_workers(workers)
     placement = EXECUTORS.find(executor)(workers) if isinstance(executor, str) else executor
+    if by_node and not placement.has_nodes:
+        raise SettingsError(f"by_node shows the nodes of a cluster, and executor {executor!r} has none; use 'ray'")
     ffmpeg = find_ffmpeg()
     require_encoder(ffmpeg, CODECS[codec].encoder)
     table = read_source(
@@ -210,6 +216,8 @@ def prepare(
         allow_outside=allow_outside,
     )
     with PrepareProgress(progress) as shown:
+        if by_node:
+            placement.on_status = shown.show_nodes
         for note in table.notes:
             shown.note(note)
         shown.note(f"{len(table.videos)} videos in {table.root}, layout {table.layout}; using {ffmpeg}")

@@ -28,7 +28,7 @@ from vclimb.pipeline.sources import read_source
 FLAGS = {
     "prepare": "source --out -o --layout --annotations --columns --codec --quality --short-side --fps --max-frames "
     "--keep-truncated --no-keep-truncated --shard-size --workers --limit --retry-failed --no-retry-failed --timeout "
-    "--allow-outside --no-allow-outside --executor --ray-address --json",
+    "--allow-outside --no-allow-outside --executor --ray-address --by-node --no-by-node --json",
     "verify": "dataset --decode --no-decode --workers --json",
     "inspect": "dataset --contact-sheet --columns --json",
     "synth": "folder --classes --train --test --seed --told-apart-by --json",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,7 +130,7 @@ def recorded(out: Path) -> list[str]:
 
 @pytest.mark.timeout(230)
 def test_shards_of_a_cluster_are_those_of_one_machine_though_the_driver_and_a_node_are_killed(
-    nodes: Nodes, source: Path, local: vclimb.Dataset, tmp_path: Path
+    nodes: Nodes, source: Path, local: vclimb.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "data"
     options = ["--shard-size", str(SHARD_SIZE), "--executor", "ray", "--ray-address", nodes.address]
@@ -144,7 +145,7 @@ def test_shards_of_a_cluster_are_those_of_one_machine_though_the_driver_and_a_no
     before = {name: file for name, file in shard_files(out).items() if name.removeprefix("data-")[:6] in numbers}
     assert len(before) >= 6
     killer = when(lambda: len(recorded(out)) >= len(numbers) + 2, nodes.kill_one)
-    made = vclimb.prepare(source, out, shard_size=SHARD_SIZE, executor="ray", progress=False)
+    made = vclimb.prepare(source, out, shard_size=SHARD_SIZE, executor="ray", by_node=True, progress=True)
     killer.join(timeout=30)
     assert len(made.catalog.shards) >= 10
     assert made.summary is not None
@@ -152,6 +153,7 @@ def test_shards_of_a_cluster_are_those_of_one_machine_though_the_driver_and_a_no
     assert digests(out) == digests(local.folder)
     after = shard_files(out)
     assert {name: after[name] for name in before} == before  # no shard is made twice
+    assert len(set(re.findall(r"^node (\S+): \d+ shards running", capsys.readouterr().err, re.MULTILINE))) >= 2
 
 
 def metrics(study: Path) -> dict[str, Any]:

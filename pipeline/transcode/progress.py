@@ -8,6 +8,9 @@ from rich.progress import TaskID
 from rich.text import Text
 
 from vclimb.pipeline.system.progress import is_shown, printable, progress_bar, stderr
+from vclimb.pipeline.transcode.cluster_progress import ClusterStatus
+
+_SHOWN_NODES = 20
 
 
 class PrepareProgress:
@@ -36,6 +39,26 @@ class PrepareProgress:
         self.notes.append(sentence)
         if self._shows_notes:
             stderr.print(Text(printable(sentence), style="dim"))
+
+    def show_nodes(self, status: ClusterStatus) -> None:
+        """Show what each node of a cluster does, the slowest ones first, and the shards that run longest."""
+        if not self._shows_notes:
+            return
+        nodes = sorted(status.nodes, key=lambda node: node.videos / max(node.seconds, 1e-3))
+        lines = [
+            f"node {node.node}: {node.running} shards running, {node.shards} done, {node.videos} videos, "
+            f"{node.videos / max(node.seconds, 1e-3):.1f} videos/s"
+            for node in nodes[:_SHOWN_NODES]
+        ]
+        if len(nodes) > _SHOWN_NODES:
+            lines.append(f"and {len(nodes) - _SHOWN_NODES} faster nodes")
+        lines += [
+            f"longest: shard {shard.shard} on {shard.node} for {shard.seconds:.0f} s, "
+            f"{shard.done} of {shard.videos} videos, next: {shard.video}"
+            for shard in status.longest
+        ]
+        for line in lines:
+            stderr.print(Text(printable(line), style="dim"))
 
     def start(self, phase: str, n_videos: int, seconds: float = 0.0) -> None:
         """Begin a phase over some videos. Without their duration in seconds, progress is counted in videos."""
