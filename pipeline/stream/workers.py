@@ -63,6 +63,17 @@ def waiting_workers() -> int:
     return len(_idle or ())
 
 
+def start_fork_server() -> None:
+    """Start the server that workers are forked from, unless it runs. It imports what they need meanwhile.
+
+    Raises:
+        TooManyFilesError: The system opens no more files.
+    """
+    fork_server_context.set_forkserver_preload(["vclimb.pipeline.stream.batch_decoder", *own_modules()])
+    with open_files_explained(), interrupts_held():  # workers inherit from the server that they get no Ctrl-C
+        forkserver.ensure_running()
+
+
 class BatchWorkers(Generic[Task, Answer]):
     """Runs a function on tasks in worker processes, `TASKS_PER_WORKER` ahead in each.
 
@@ -157,11 +168,9 @@ class BatchWorkers(Generic[Task, Answer]):
     def _start(self) -> None:
         if self._workers:
             return
-        fork_server_context.set_forkserver_preload(["vclimb.pipeline.stream.batch_decoder", *own_modules()])
         try:
+            start_fork_server()
             with open_files_explained():
-                with interrupts_held():  # the workers inherit from the server that they get no Ctrl-C
-                    forkserver.ensure_running()
                 self._selector = selectors.DefaultSelector()
                 for number in range(self._n_workers):
                     worker = _idle_worker(self._work) or start_worker(fork_server_context, number, self._work)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import TargetError
+from vclimb.pipeline.stream.workers import start_fork_server
 from vclimb.scenario.api import Scenario
 from vclimb.settings import MoreSettings, Table, merged, nested, read_table, settings_tables
 from vclimb.training.checks import check_first
@@ -18,6 +19,7 @@ from vclimb.training.presets import preset_table
 from vclimb.training.progress import TrainProgress
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.saved_run import Run
+from vclimb.training.start import StartClock
 
 if TYPE_CHECKING:
     from vclimb.training.plan import RunPlan
@@ -89,7 +91,7 @@ def train(
         KeyboardInterrupt: the run was stopped by Ctrl-C or SIGTERM, and can be resumed.
         VclimbError: the data set or the scenario can't be used, or training diverged.
     """
-    arguments = locals()
+    arguments, clock = locals(), StartClock()
     folder = RunFolder(out)
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started
         folder.check(resume)
@@ -100,10 +102,15 @@ def train(
         if not folder.exists:
             raise TargetError(f"{out} holds no run to go on with; begin one: name a data set, and settings")
         tables = [folder.table()]
-    run_config = _checked(tables)
+    check_first(merged(*tables))
+    clock.end("settings")
+    run_config = make_config(*tables)
+    if run_config.compute.workers != 0:
+        start_fork_server()  # ready by the time that the network is made
     from vclimb.training.run import train as train_run  # loads torch: wrong settings are refused before
 
-    train_run(run_config, out, resume, TrainProgress(progress), beginnings)
+    clock.end("imports")
+    train_run(run_config, out, resume, TrainProgress(progress), beginnings, clock)
     return Run.load(out)
 
 

@@ -137,6 +137,8 @@ class ComputeConfig(Settings):
             recorded; the log says whether it is), `on` (a step that can't be recorded is an error), or `off`.
         decoder: Decoder of clips, as `vclimb bench` measures them.
         workers: Number of decoding processes; None: one for each core.
+        cudnn_search: Number of kernels that cuDNN times for each shape of a convolution; 0: it takes the one that it
+            expects to be the fastest.
         eval_batch_size: Number of clips in a batch of evaluation; None: as many as in a training step.
         checkpoint_seconds: Shortest time between two checkpoints within a task, in seconds.
         forward_transfer: Whether to measure forward transfer, by a pass over each task's clips before it is learned.
@@ -148,6 +150,7 @@ class ComputeConfig(Settings):
     graphs: Literal["auto", "on", "off"] = "auto"
     decoder: Literal["auto", "dali", "cpu"] = "auto"
     workers: int | None = Field(default=None, ge=0, le=1024)
+    cudnn_search: int = Field(default=0, ge=0, le=100)
     eval_batch_size: int | None = Field(default=None, ge=1, le=100_000)
     checkpoint_seconds: float = Field(default=300.0, ge=0, le=1e9)
     forward_transfer: bool = False

@@ -91,6 +91,16 @@ class FirstStep(_Values):
     task: Count
 
 
+class Started(_Values):
+    """`started`: the process has ended its first training step; what the wall time since the call was spent on.
+
+    Attributes:
+        seconds: Part, as `vclimb.training.start.PARTS` lists them -> wall time.
+    """
+
+    seconds: Phases
+
+
 class EpochEnds(_Values):
     """`epoch`: an epoch has ended.
 
@@ -152,6 +162,7 @@ _KINDS: Mapping[str, type[Any]] = {
     "step_graph": StepGraphDecided,
     "beginning": BeginningUsed,
     "first_step": FirstStep,
+    "started": Started,
     "epoch": EpochEnds,
     "evaluated": TaskEvaluated,
     "warning": Warned,

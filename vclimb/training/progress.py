@@ -10,6 +10,7 @@ from rich.progress import TaskID
 from vclimb.pipeline.system.progress import is_shown, printable, progress_bar, stderr
 from vclimb.training.events import Event
 from vclimb.training.run_log import RunLog
+from vclimb.training.start import start_line
 
 
 class TrainProgress(RunLog):
@@ -50,6 +51,8 @@ class TrainProgress(RunLog):
             _print_line(f"{begin} {values['method']}: {counts}, on {values['device']}{processes}")
         elif kind == "decoder" and values["task"] == 0:
             _print_line(f"decoder {values['decoder']}: {values['reason']}", "dim")
+        elif kind == "started":
+            _print_line(start_line(values["seconds"]), "dim")
         elif kind == "decoded_ahead":
             _print_line(f"{self._task}: {values['cost']}", "dim")
         elif kind == "beginning":

@@ -20,6 +20,7 @@ from vclimb.scenario import match
 from vclimb.training.beginnings import Beginnings
 from vclimb.training.checkpoint import checkpoints
 from vclimb.training.config import RunConfig
+from vclimb.training.gpu import cudnn_search, gpu_starting
 from vclimb.training.learner import Learner
 from vclimb.training.predictor import Predictor
 from vclimb.training.processes import Processes, distributed
@@ -28,6 +29,7 @@ from vclimb.training.run_folder import EVENTS, METRICS, TENSORBOARD, RunFolder
 from vclimb.training.run_log import EventFile, RunLog, TensorBoardLog, WandbLog
 from vclimb.training.run_metrics import MetricsDamagedError, RunMetrics
 from vclimb.training.scenarios import find_scenario
+from vclimb.training.start import StartClock
 from vclimb.training.stopping import StopRequest
 from vclimb.training.trainer import Trainer
 from vclimb.training.training_data import RunData
@@ -40,16 +42,20 @@ def train(
     resume: bool = False,
     run_log: RunLog | None = None,
     beginnings: Path | str | None = None,
+    start: StartClock | None = None,
 ) -> RunMetrics:
     """Train over the tasks of a scenario, unless the run is complete; errors are those of `vclimb.train`.
 
-    Rank 0 alone uses `run_log`, besides the folder's files.
+    Rank 0 alone uses `run_log`, besides the folder's files. `start` has run since the call that trains.
     """
+    start = StartClock() if start is None else start
     folder = RunFolder(out)
     dataset = StoredDataset.open(config.data)
     stop = StopRequest()
     with distributed(config.compute.device) as processes, ExitStack() as stack:
-        context = make_context(config, folder, dataset, processes, stop)
+        stack.enter_context(cudnn_search(config.compute.cudnn_search))
+        with gpu_starting(processes.device):
+            context = make_context(config, folder, dataset, processes, stop, start)
         trainer = Trainer(context, folder, None if beginnings is None else Beginnings(beginnings))
         if processes.is_first:
             stack.enter_context(folder.held())
@@ -73,6 +79,7 @@ def train(
             context.log.event("warning", text=f"left out of {matched.scenario.name}: {matched.losses}")
         for warning in run_warnings(config, context.method, dataset, matched.scenario):
             context.log.event("warning", text=warning)
+        start.end("folder")
         stack.enter_context(kept_workers())  # a task has four streams and more, each a short pass over clips
         try:
             return trainer.train()
@@ -92,16 +99,24 @@ def make_method(config: RunConfig) -> Method:
 
 
 def make_context(
-    config: RunConfig, folder: RunFolder, dataset: StoredDataset, processes: Processes, stop: StopRequest
+    config: RunConfig,
+    folder: RunFolder,
+    dataset: StoredDataset,
+    processes: Processes,
+    stop: StopRequest,
+    start: StartClock | None = None,
 ) -> RunContext:
     """Make what the parts of a run share. Writes nothing."""
+    start = StartClock() if start is None else start
     method, differences = make_method(config), config.resolved_differences
     data = RunData(
         dataset,
         match(find_scenario(config.scenario, dataset), dataset, config.scenario.allow_missing, config.least_frames),
         cache_bytes=parse_size(config.memory.cache),
     )
+    start.end("data")
     learner = Learner(config.beginning(), processes, data.classes_per_task[0])
+    start.end("network")
     joined = config.consistency.weight and differences.second_view_batch_norm == "joined"
     clips_per_step = config.training.batch_size * (2 if joined else 1)  # of a pass
     inference = InferenceSettings(
@@ -116,7 +131,7 @@ def make_context(
     memory_settings = config.memory.settings(method.video_choice, config.seed, method.differences.memory_remainder)
     memory = ReplayMemory(folder.memory, memory_settings.fitting(data.codec) if method.replays else memory_settings)
     predictor = Predictor(inference, processes)
-    return RunContext(config, data, processes, RunLog(), stop, method, learner, predictor, memory)
+    return RunContext(config, data, processes, RunLog(), stop, method, learner, predictor, memory, start)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from vclimb.training.learner import Learner
 from vclimb.training.predictor import Predictor
 from vclimb.training.processes import Processes
 from vclimb.training.run_log import RunLog
+from vclimb.training.start import StartClock
 from vclimb.training.stopping import StopRequest
 from vclimb.training.training_data import RunData
 
@@ -64,6 +65,7 @@ class RunContext:
     learner: Learner
     predictor: Predictor
     memory: ReplayMemory
+    start: StartClock = field(default_factory=StartClock)
 
     def stored_memory(self) -> MemoryStore | None:
         """Open the memory as it is now; None where there is none, or an empty one."""

@@ -80,9 +80,13 @@ class TaskTraining:
         n_batches, n_items = len(stream), len(self._provider.items)
         totals: dict[str, Tensor] = {}
         seen = 0
+        if run.start.is_running:
+            run.start.end("task")
         waiting = time.perf_counter()
         for batch in stream:
             idle.wait_seconds += time.perf_counter() - waiting
+            if run.start.is_running:
+                run.start.end("clips")
             if not self._state.steps:
                 run.log.event("first_step", task=self._state.info.number)
             plan = batch.plan
@@ -97,6 +101,8 @@ class TaskTraining:
                     n_global=min(size, n_items - plan.position * size),
                     progress=(plan.epoch + plan.position / n_batches) / self._n_epochs,
                 )
+            if run.start.is_running:
+                self._end_start()
             for name, value in terms.items():
                 totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * len(batch.keys)
             seen += len(batch.keys)
@@ -109,6 +115,14 @@ class TaskTraining:
 
     def _report_graph(self, replayed: bool, reason: str) -> None:
         self._run.log.event("step_graph", task=self._state.info.number, replayed=replayed, reason=reason)
+
+    def _end_start(self) -> None:
+        """Log what the time up to the end of the first step was spent on."""
+        if self._run.processes.device.type == "cuda":
+            torch.cuda.synchronize(self._run.processes.device)
+        self._run.start.end("first_step")
+        self._run.start.stop()
+        self._run.log.event("started", seconds=self._run.start.seconds)
 
     def _pause(self, stream: ClipStream, at_end: bool = False) -> None:
         """Write a checkpoint if one is due, and stop if the run was asked to stop.

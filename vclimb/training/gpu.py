@@ -1,0 +1,47 @@
+"""The GPU's libraries: their start beside other work, and how cuDNN chooses its kernels."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import torch
+
+
+@contextmanager
+def gpu_starting(device: torch.device) -> Iterator[None]:
+    """Start a GPU and load cuDNN in a thread while the block runs, such as during imports, and wait for it at the end.
+
+    An error is left to the first use of the GPU by the block or after it, which meets it again.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    thread = threading.Thread(target=_use, args=(device,), name="gpu-start", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _use(device: torch.device) -> None:
+    with suppress(RuntimeError), torch.inference_mode():
+        pixels, kernel = torch.zeros(1, 8, 8, 8, device=device), torch.zeros(8, 8, 3, 3, device=device)
+        torch.nn.functional.conv2d(pixels, kernel)
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def cudnn_search(limit: int) -> Iterator[None]:
+    """Let cuDNN time up to `limit` kernels for each shape of a convolution in a block; 0: take the expected best."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.benchmark_limit
+    cudnn.benchmark = limit > 0
+    if limit:
+        cudnn.benchmark_limit = limit
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.benchmark_limit = before
