@@ -86,6 +86,8 @@ def cluster() -> Iterator[Nodes]:
         environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
         # By default, Ray's workers give way to all other processes, and hardly run on a busy machine.
         environment.setenv("RAY_worker_niceness", "0")
+        # A cluster that somebody started on this machine may have left a token in the home folder.
+        environment.setenv("RAY_AUTH_MODE", "disabled")
         cluster = Nodes()
         yield cluster
         cluster.shutdown()

@@ -27,6 +27,7 @@ class TableBuilder:
     missing: dict[str, str] = field(default_factory=dict)  # Path of each listed video that can't be used to the reason.
     notes: list[str] = field(default_factory=list)  # Sentences for the user.
     _drafts: dict[str, _Draft] = field(default_factory=dict)
+    _same: dict[Instance, Instance] = field(default_factory=dict)
     _repeated: dict[str, None] = field(default_factory=dict)
 
     def __contains__(self, path: str) -> bool:
@@ -34,6 +35,7 @@ class TableBuilder:
 
     def add(self, path: str, key: str, instance: Instance, group: str | None = None) -> None:
         """Add an instance of the video at `path`. The first instance of a path fixes its key and group."""
+        instance = self._same.setdefault(instance, instance)  # shared by all videos of a class
         draft = self._drafts.setdefault(path, _Draft(key, group))
         if instance in draft.instances:
             self._repeated[path] = None

@@ -10,7 +10,7 @@ from pathlib import Path
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Instance:
     """A labelled segment of a video."""
 
@@ -20,7 +20,7 @@ class Instance:
     end_seconds: float | None = None  # End in the source video, exclusive. None: its last frame.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceVideo:
     """One file of the source and its instances. A file is stored once, however many instances it has."""
 
