@@ -15,7 +15,7 @@ from vclimb.memory.decoded import DecodedExemplars
 from vclimb.memory.provider import ExemplarProvider
 from vclimb.pipeline.clips.provider import ChosenItems, ClipProvider, ConcatProvider
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.resize import resized
+from vclimb.pipeline.stream.resize import resize_into
 from vclimb.pipeline.stream.workers import BatchWorkers, kept_workers
 
 # What takes longest to import of all that vclimb uses elsewhere.
@@ -48,10 +48,12 @@ def test_frames_are_resized_as_torch_does(content: str, height: int, width: int,
         "smooth": lambda: np.linspace(0, 255, 2 * height * (width + 7) * 3).reshape(2, height, -1, 3).astype(np.uint8),
     }
     cut = np.asarray(draws[content]())[:, :, 3 : width + 3]
-    frames = resized(cut, size)
+    frames, mirrored = np.empty((2, 2, size, size, 3), np.uint8)
+    resize_into(frames, cut, flip=False)
+    resize_into(mirrored, cut, flip=True)
     channels_first = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2)
     expected = torch.nn.functional.interpolate(
         channels_first.float(), (size, size), mode="bilinear", antialias=True
     ).permute(0, 2, 3, 1)
-    assert frames.shape == (2, size, size, 3)
+    np.testing.assert_array_equal(mirrored[:, :, ::-1], frames)
     assert (torch.from_numpy(frames).float() - expected).abs().max() <= 1

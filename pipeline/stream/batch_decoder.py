@@ -12,7 +12,7 @@ from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
 from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.memory import SharedRing
-from vclimb.pipeline.stream.resize import resized
+from vclimb.pipeline.stream.resize import resize_into
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,45 @@ def decode_batch(reader: ClipReader, plan: BatchPlan, views: dict[str, Pixels]) 
     skipped: list[str] = []
     for slot in range(len(plan.items)):
         crops, plan = reader.read_or_replace(plan, slot, partial(_decode_clip, reader), skipped)
-        for frames, places in crops:
-            for name, view_places in places.items():
-                np.take(frames, view_places, axis=0, out=views[name][slot])
+        for crop in crops:
+            crop.resize_into({name: views[name][slot] for name in crop.places})
     return DecodedPart(plan, skipped)
 
 
-def _decode_clip(reader: ClipReader, plan: BatchPlan, slot: int) -> list[tuple[Pixels, dict[str, Indices]]]:
-    """Decode a clip: the distinct frames of each crop, (n, S, S, 3), and each view's frames among them."""
+@dataclass(frozen=True)
+class _Crop:
+    """A crop of a decoded clip.
+
+    Attributes:
+        pixels: (n, H, W, 3) distinct frames of the views that share the crop.
+        places: View name -> (T,) positions of the view's frames among the distinct ones.
+    """
+
+    pixels: Pixels
+    flip: bool
+    places: dict[str, Indices]
+
+    def resize_into(self, views: dict[str, Pixels]) -> None:
+        """Resize into each view (T, S, S, 3). A view that shows each frame once, in order, needs no further copy."""
+        order = np.arange(len(self.pixels))
+        whole = next((name for name, places in self.places.items() if np.array_equal(places, order)), None)
+        size = next(iter(views.values())).shape[1]
+        frames = np.empty((len(order), size, size, 3), np.uint8) if whole is None else views[whole]
+        resize_into(frames, self.pixels, self.flip)
+        for name, places in self.places.items():
+            if name != whole:
+                np.take(frames, places, axis=0, out=views[name])
+
+
+def _decode_clip(reader: ClipReader, plan: BatchPlan, slot: int) -> list[_Crop]:
+    """Decode a clip, and cut out its crops."""
     clip = reader.read(plan, slot)
     decoded = reader.decode(clip)
     crops = []
     for number, (rows, places) in enumerate(clip.rows_of_crops(plan.crops)):
         left, top, width, height = plan.boxes[slot, number].tolist()
         pixels = decoded[rows, top : top + height, left : left + width]
-        frames = resized(pixels, reader.settings.augmentation.size)
-        crops.append((frames[:, :, ::-1] if plan.flips[slot, number] else frames, places))
+        crops.append(_Crop(pixels, bool(plan.flips[slot, number]), places))
     return crops
 
 
