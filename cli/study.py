@@ -67,6 +67,12 @@ def run(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Runs to compute at most now, the first seeds first. Default: all.")
     ] = None,
+    no_beginnings: Annotated[
+        bool,
+        typer.Option(
+            "--no-beginnings", help="Train the first task in each run, also where runs could share it. Same results."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells, their expected time and bytes; run nothing.")
     ] = False,
@@ -86,7 +92,14 @@ def run(
         definition = vclimb.Study(study, axes=axis, settings=set_, budgets=budgets, equal=equal)
         if dry_run:
             return definition.estimate(
-                data, target, jobs=jobs, gpus=gpus, rate=rate, retry_failed=retry_failed, only=only
+                data,
+                target,
+                jobs=jobs,
+                gpus=gpus,
+                rate=rate,
+                retry_failed=retry_failed,
+                only=only,
+                beginnings=not no_beginnings,
             )
         return definition.run(
             data,
@@ -98,6 +111,7 @@ def run(
             executor=executor,
             only=only,
             limit=limit,
+            beginnings=not no_beginnings,
             progress=not as_json,
         )
 

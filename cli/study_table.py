@@ -30,6 +30,11 @@ def print_estimate(estimate: vclimb.Estimate) -> None:
         f"{len(rows)} runs, {estimate.jobs} at a time: [bold]{estimate.time}[/] left, "
         f"{estimate.memory_bytes / 1e6:,.1f} MB of memories; nothing was run"
     )
+    if estimate.first_tasks_taken:
+        out.print(
+            f"{estimate.first_tasks_taken} runs take the training of the first task from another run with the same "
+            "settings up to there"
+        )
     out.print(f"[dim]time: {plain(estimate.rule)}. Bytes: from a sample of exemplars, encoded.[/]")
 
 

@@ -13,8 +13,7 @@ from training_cases import METHODS, comparable, events_of, final_network, read_m
 from vclimb.methods.naive import Naive
 from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import flat, nested, setting_names
-from vclimb.training import beginnings
-from vclimb.training.beginnings import group_of
+from vclimb.training.beginning_names import group_of, settings_before_memory
 from vclimb.training.config import CHANGE_NO_NUMBER, MemoryConfig, RunConfig, make_config
 from vclimb.training.hidden_settings import HiddenSettingError
 from vclimb.training.learner import Learner
@@ -199,6 +198,6 @@ def test_the_address_holds_the_content_of_files_and_of_code(tmp_path: Path) -> N
         file.write_bytes(content)
         groups.append(group_of(make_config(BASE, {"model": {"weights": str(file)}})))
     assert groups[0] == groups[1] != groups[2]
-    seen = beginnings._settings(make_config(BASE))["code"]
+    seen = settings_before_memory(make_config(BASE))["code"]
     assert "vclimb.methods.naive" in seen[0]
     assert "vclimb.model.tsn" in seen[1]

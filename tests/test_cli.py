@@ -38,7 +38,7 @@ FLAGS = {
     "--weights --compile --preset --config --set --allow-missing --resume --beginnings --dry-run --json",
     "show": "run --png --json",
     "study run": "study --data --out -o --axis --set --budgets --equal --jobs --jobs-per-gpu --gpus --executor "
-    "--ray-address --only --limit --retry-failed --dry-run --rate --json",
+    "--ray-address --only --limit --retry-failed --no-beginnings --dry-run --rate --json",
     "study report": "study --out -o --json",
     "study plan": "--budget --data --codecs --frames --rebalance --no-rebalance --sample --json",
     "memory show": "memory --png --verify --json",

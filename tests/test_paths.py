@@ -31,6 +31,7 @@ REQUIRED |= {
     "scenario export source": "scenario.json",
 }
 ALSO = {"train data": ["--out", "new"], "train scenario": ["data", "--out", "new"], "train config": ["--out", "new"]}
+ALSO |= {"train beginnings": ["--out", "new"]}
 ALSO |= {"scenario export source": ["--tasks", "2"]}
 # Their first argument has to be a whole run; the same check is tested below.
 NEED_A_RUN = ("show png", "study report target")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import logging
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -58,11 +57,20 @@ class RayTasks(Generic[Key]):
         function: Remote function with its resources.
         calls: Key and arguments of each call. They are taken as the cluster takes them.
         at_once: Number of calls that are handed to the cluster at a time. More than it can run, so that no node waits.
+        waits: Whether the call of a key has to wait for one of those that run, given their keys.
     """
 
-    def __init__(self, ray: Any, function: Any, calls: Iterable[tuple[Key, tuple[Any, ...]]], at_once: int) -> None:
-        self._ray, self._function, self._at_once = ray, function, at_once
-        self._waiting = iter(calls)
+    def __init__(
+        self,
+        ray: Any,
+        function: Any,
+        calls: Iterable[tuple[Key, tuple[Any, ...]]],
+        at_once: int,
+        waits: Callable[[Key, Collection[Key]], bool] = lambda _key, _running: False,
+    ) -> None:
+        self._ray, self._function, self._at_once, self._waits = ray, function, at_once, waits
+        self._calls = iter(calls)
+        self._held_back: list[tuple[Key, tuple[Any, ...]]] = []
         self._running: dict[Any, Key] = {}
 
     def results(self, on_wait: Callable[[], None] = lambda: None) -> Generator[tuple[Key, Any], None, None]:
@@ -76,7 +84,8 @@ class RayTasks(Generic[Key]):
         """
         try:
             while True:
-                for key, arguments in itertools.islice(self._waiting, self._at_once - len(self._running)):
+                while len(self._running) < self._at_once and (call := self._next()) is not None:
+                    key, arguments = call
                     self._running[self._function.remote(*arguments)] = key
                 if not self._running:
                     return
@@ -90,6 +99,18 @@ class RayTasks(Generic[Key]):
                     yield key, self._result(reference)
         finally:
             self._stop()
+
+    def _next(self) -> tuple[Key, tuple[Any, ...]] | None:
+        """Take the first call that doesn't have to wait; None where there is none."""
+        running = tuple(self._running.values())
+        for place, (key, _) in enumerate(self._held_back):
+            if not self._waits(key, running):
+                return self._held_back.pop(place)
+        for call in self._calls:
+            if not self._waits(call[0], running):
+                return call
+            self._held_back.append(call)
+        return None
 
     def _result(self, reference: Any) -> Any:
         try:

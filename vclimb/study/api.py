@@ -26,6 +26,7 @@ from vclimb.study.running.executor import EXECUTORS, RunExecutor
 from vclimb.study.running.places import Places
 from vclimb.study.running.preflight import dataset_digest, preflight, scenario_totals
 from vclimb.study.running.run import run_cells
+from vclimb.study.running.sharing import shared_beginnings
 from vclimb.training.scenarios import MatchedScenarios
 
 _log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Study:
         executor: str | RunExecutor = "local",
         only: str | None = None,
         limit: int | None = None,
+        beginnings: bool = True,
         progress: bool | None = None,
     ) -> StudyResult:
         """Compute the runs that are not complete yet. A complete run is never computed again.
@@ -120,6 +122,8 @@ class Study:
                 compute different parts of one number of parts may share a folder at a time, such as the tasks of an
                 array job. The one that ends last writes the report. The result is that of the part.
             limit: Number of runs to compute at most in this call, the first seeds first; None: all that are left.
+            beginnings: Whether runs share the training of the first task where their settings differ in nothing that it
+                depends on. Their results are the same without.
             progress: Whether progress is shown on stderr. None: if stderr is a terminal or a notebook. True: the lines
                 of runs that have ended are printed in any case.
 
@@ -143,7 +147,9 @@ class Study:
             with folder.registering():
                 folder.keep_data(dataset.name, digest)
                 folder.write_study(self.definition.to_toml(), settings)
-            result = run_cells(_limited(cells, folder, limit, retry_failed), folder, executor, retry_failed, progress)
+            shared = shared_beginnings(all_cells, executor.places) if beginnings else {}
+            todo = _limited(cells, folder, limit, retry_failed)
+            result = run_cells(todo, folder, executor, retry_failed, progress, shared)
             if part is not None:
                 with folder.registering():  # the last part that gets here finds all runs ended
                     if folder.has_ended(settings):
@@ -160,6 +166,7 @@ class Study:
         rate: float | None = None,
         retry_failed: bool = False,
         only: str | None = None,
+        beginnings: bool = True,
         progress: bool | None = None,
     ) -> Estimate:
         """Estimate the time and the memories of the runs that are not complete yet. Nothing is trained or written.
@@ -179,9 +186,11 @@ class Study:
         folder, dataset = StudyFolder(out), _open(data)
         folder.check_data(dataset.name, dataset_digest(dataset))
         scenarios = MatchedScenarios(dataset)
-        cells = self._cells(scenarios)
-        cells = cells if part is None else part.of(cells)
-        return estimate(cells, scenarios, folder, Places.find(jobs, gpus).jobs, rate, retry_failed, progress)
+        all_cells = self._cells(scenarios)
+        cells = all_cells if part is None else part.of(all_cells)
+        places = Places.find(jobs, gpus)
+        shared = shared_beginnings(all_cells, places) if beginnings else {}
+        return estimate(cells, scenarios, folder, places.jobs, rate, retry_failed, progress, shared)
 
     def _cells(self, scenarios: MatchedScenarios) -> list[Cell]:
         place = str(scenarios.dataset.storage)

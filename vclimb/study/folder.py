@@ -6,6 +6,7 @@ studies/NAME/
   cells.json       settings of each run of the study, by the run's name
   runs/ID/         folder of a run, as `vclimb train` writes it
   configs/ID.toml  settings that a run was started with
+  beginnings/      trainings of the first task that runs share
   logs/ID.txt      stderr of a run
   failures/ID.json reason why a run failed
   locks/           empty files, locked by the processes that compute the study
@@ -41,6 +42,7 @@ from vclimb.training.run_metrics import RunMetrics
 
 STUDY, CELLS, DATA, RUNS = "study.toml", "cells.json", "data.json", "runs"
 CONFIGS, LOGS, FAILURES, LOCKS = "configs", "logs", "failures", "locks"
+BEGINNINGS = "beginnings"
 
 _TAIL_BYTES = 64 * 2**10
 
@@ -66,6 +68,15 @@ class StudyFolder:
     def log(self, run_id: str) -> Path:
         """File of a run's stderr."""
         return self.path / LOGS / f"{run_id}.txt"
+
+    @property
+    def beginnings(self) -> Path:
+        """Folder of the trainings of the first task that runs share."""
+        return self.path / BEGINNINGS
+
+    def has_ended_first_task(self, run_id: str) -> bool:
+        """Whether a run has ended its first task."""
+        return (self.run(run_id) / METRICS).exists()
 
     @contextmanager
     def held(self, part: Part | None = None, run_ids: Collection[str] = ()) -> Iterator[None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.stream.workers import start_fork_server
+from vclimb.pipeline.system.paths import local_path
 from vclimb.scenario.api import Scenario
 from vclimb.settings import MoreSettings, Table, merged, nested, read_table, settings_tables
 from vclimb.training.checks import check_first
@@ -93,6 +94,7 @@ def train(
     """
     arguments, clock = locals(), StartClock()
     folder = RunFolder(out)
+    kept = None if beginnings is None else local_path(beginnings)
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started
         folder.check(resume)
     if isinstance(scenario, Scenario):
@@ -110,7 +112,7 @@ def train(
     from vclimb.training.run import train as train_run  # loads torch: wrong settings are refused before
 
     clock.end("imports")
-    train_run(run_config, out, resume, TrainProgress(progress), beginnings, clock)
+    train_run(run_config, out, resume, TrainProgress(progress), kept, clock)
     return Run.load(out)
 
 

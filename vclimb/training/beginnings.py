@@ -1,15 +1,11 @@
 """Beginnings: trainings of the first task, kept for other runs that would train it in the same way.
 
-BEGINNINGS/GROUP-ADDRESS.safetensors is a checkpoint between the training of the first task and the memory's first
-update. GROUP is a digest of the settings that the training depends on; ADDRESS, of everything that it depends on. A
-file is written whole under another name and renamed; `.lock` is locked by the process that writes.
+A beginning is a checkpoint between the training of the first task and the memory's first update. A file is written
+whole under another name and renamed; `.lock` is locked by the process that writes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +13,15 @@ from typing import Any
 
 import torch
 
-from vclimb import __version__
-from vclimb.methods.registry import parse_method
-from vclimb.model.registry import NETWORKS
 from vclimb.pipeline.errors import TargetError
-from vclimb.pipeline.system.digest import cached_sha256
 from vclimb.pipeline.system.folders import held_file, make_folder, writable
 from vclimb.pipeline.system.paths import local_path
-from vclimb.settings import Table, flat
+from vclimb.training.beginning_names import NAME, canonical, group_of, settings_before_memory, sha256_of
 from vclimb.training.checkpoint import CheckpointError, load_checkpoint, write_tree
-from vclimb.training.config import CHANGE_NO_NUMBER, RunConfig
+from vclimb.training.config import RunConfig
 from vclimb.training.run_context import RunContext
-from vclimb.training.run_folder import FILES, LOCK, file_digest
+from vclimb.training.run_folder import LOCK
 
-_GROUP_DIGITS = 16
 _CONTENT, _ORIGIN = "beginning", "origin"
 
 
@@ -52,10 +43,6 @@ class Beginnings:
 
     def __init__(self, folder: Path | str) -> None:
         self.path = local_path(folder)
-
-    def has(self, group: str) -> bool:
-        """Whether there is a beginning of a group of runs, which `group_of` names."""
-        return any(self.path.glob(f"{group}-*.safetensors"))
 
     def take(self, run: RunContext) -> Beginning | None:
         """Load the beginning that fits a run; None where there is none, or it is damaged. All ranks take part."""
@@ -97,53 +84,21 @@ class Beginnings:
         run.log.event("beginning", name=path.stem, use="kept", text=text)
 
     def _file(self, config: RunConfig, content: str) -> Path:
-        return self.path / f"{group_of(config)}-{_sha256(content)}.safetensors"
-
-
-def group_of(config: RunConfig) -> str:
-    """Name the group of runs whose settings give the same training of the first task, on the same data and machine."""
-    return _sha256(_canonical(_settings(config)))[:_GROUP_DIGITS]
+        return self.path / NAME.format(group=group_of(config), address=sha256_of(content))
 
 
 def _content(run: RunContext) -> str:
     """Write down everything that the state after the training of the first task depends on, as canonical JSON."""
     device = run.processes.device
-    return _canonical(
+    return canonical(
         {
-            **_settings(run.config),
+            **settings_before_memory(run.config),
             "data": run.data.digest,
             "processes": run.processes.world_size,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "torch": torch.__version__,
         }
     )
-
-
-def _settings(config: RunConfig) -> Table:
-    """List the settings that the training of the first task depends on, with their defaults, and the code it runs.
-
-    Files count by their content. The data set has its digest elsewhere, since its path doesn't matter.
-    """
-    seen = config.beginning()
-    table = seen.model_dump(mode="json", exclude={"data", "log", "memory"})
-    method, method_config = parse_method(config.method)
-    table["method"] = {"name": config.method["name"], **method_config.model_dump(mode="json")}
-    table["differences"] = config.resolved_differences.model_dump(mode="json")
-    table["memory"] = vars(seen.memory)["readable"]
-    table["compute"] = {name: value for name, value in table["compute"].items() if name not in CHANGE_NO_NUMBER}
-    settings = flat(table)
-    for name in FILES:
-        if (digest := file_digest(settings.get(name))) is not None:
-            settings[name] = f"sha256:{digest}"
-    code = [_code(method), _code(NETWORKS.find(config.model.network))]
-    return {"settings": settings, "version": __version__, "code": code}
-
-
-def _code(kind: type) -> dict[str, str]:
-    """Digests of the source files of a class and those above it, by module."""
-    modules = sorted({base.__module__ for base in kind.__mro__})
-    files = {name: getattr(sys.modules[name], "__file__", None) for name in modules}
-    return {name: cached_sha256(file) for name, file in files.items() if file}
 
 
 def _load(path: Path, content: str) -> dict[str, Any]:
@@ -161,11 +116,3 @@ def _is_whole(path: Path, content: str) -> bool:
     except CheckpointError:
         return False
     return True
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -14,6 +14,7 @@ from vclimb.study.cells import Cell
 from vclimb.study.folder import StudyFolder
 from vclimb.study.naming import SEED, duration, head, size_label, value_text, varied
 from vclimb.study.running.preflight import check_limit
+from vclimb.study.running.sharing import runs_that_take
 from vclimb.training.config import RunConfig
 from vclimb.training.plan import PlannedMemory, RunPlan, RunPlanner
 from vclimb.training.run_folder import RunFolder
@@ -52,11 +53,13 @@ class Estimate:
         cells: Estimates of the runs.
         rule: Source of the durations, as a sentence.
         jobs: Number of runs at a time.
+        first_tasks_taken: Number of runs that take the training of the first task from another run.
     """
 
     cells: tuple[CellEstimate, ...]
     rule: str
     jobs: int
+    first_tasks_taken: int = 0
 
     @property
     def seconds(self) -> float:
@@ -115,6 +118,7 @@ class Estimate:
             "seconds_from": self.rule,
             "memory_bytes": self.memory_bytes,
             "jobs": self.jobs,
+            "first_tasks_taken": self.first_tasks_taken,
         }
 
 
@@ -133,11 +137,16 @@ def estimate(
     rate: float | None,
     retry_failed: bool = False,
     progress: bool | None = None,
+    shared: Mapping[str, str] | None = None,
 ) -> Estimate:
-    """Estimate a study, as `Study.estimate` describes."""
+    """Estimate a study, as `Study.estimate` describes.
+
+    Args:
+        shared: Run -> group of the runs that share the training of the first task, where the run shares it.
+    """
     failed = folder.failures()
     planner, plans = RunPlanner(scenarios), dict[str, RunPlan]()
-    states, clips, work, memories = [], list[int](), list[float](), []
+    states, clips, work, first_task, memories = [], list[int](), list[float](), list[int](), []
     with progress_bar("runs", progress) as bar:
         for cell in bar.track(cells, description="planning"):
             plan = _plan(cell.config, planner, plans)
@@ -145,6 +154,7 @@ def estimate(
             passes = 2 if 0 < cell.config.consistency.weight < 1 else 1  # a clip, and the same down-sampled
             clips.append(plan.training_clips * passes)
             work.append(clips[-1] + plan.forward_clips / FORWARD_CLIPS)
+            first_task.append(plan.tasks[0].clips * passes)
             memories.append(plan.tasks[-1].memory)
             states.append(_state(cell.run_id, folder, cell.run_id in failed))
     measured = _seconds_per_clip(cells, work, folder)
@@ -155,11 +165,17 @@ def estimate(
         rule = _RULE.format(rate=ASSUMED_CLIPS_PER_SECOND)
     speed = rate or (1 / median(measured) if measured else ASSUMED_CLIPS_PER_SECOND)
     done = ("complete",) if retry_failed else ("complete", "failed")
+    left = [cell.run_id for cell, state in zip(cells, states, strict=True) if state not in done]
+    taking = runs_that_take(shared or {}, left, folder)
+    work = [
+        n - (of_first if cell.run_id in taking else 0)
+        for cell, n, of_first in zip(cells, work, first_task, strict=True)
+    ]
     rows = tuple(
         CellEstimate(cell, state, n, memory, 0.0 if state in done else n_work / speed)
         for cell, state, n, n_work, memory in zip(cells, states, clips, work, memories, strict=True)
     )
-    return Estimate(rows, rule, jobs)
+    return Estimate(rows, rule, jobs, len(taking))
 
 
 def _state(run_id: str, folder: StudyFolder, has_failed: bool) -> str:

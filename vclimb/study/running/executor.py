@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,6 +17,7 @@ from typing import Self
 from vclimb.pipeline.system.plugins import Registry
 from vclimb.study.folder import StudyFolder
 from vclimb.study.running.places import Places
+from vclimb.training.beginning_names import has_beginning
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,29 @@ class RunJob:
         run_id: Name of the run.
         study: Folder of the study.
         threads: Number of processor cores for the run.
+        beginning: Group of the runs that share the training of the first task; None: the run shares it with none.
     """
 
     run_id: str
     study: StudyFolder
     threads: int = 1
+    beginning: str | None = None
 
     @property
     def is_running(self) -> bool:
         """Whether a process trains in the run's folder, such as one of a study that was killed a moment ago."""
         return self.study.is_running(self.run_id)
+
+    def waits_for(self, running: Iterable[RunJob]) -> bool:
+        """Whether one of the jobs that run now is about to leave the training of the first task for this one.
+
+        A job that is started all the same trains that task itself.
+        """
+        if self.beginning is None or not any(
+            job.beginning == self.beginning and not job.study.has_ended_first_task(job.run_id) for job in running
+        ):
+            return False
+        return not has_beginning(self.study.beginnings, self.beginning)
 
     def command(self, gpu: str | None = None) -> RunCommand:
         """Make the command that computes the run. A run that was begun goes on from its checkpoint.
@@ -64,6 +78,8 @@ class RunJob:
         """
         folder = StudyFolder(self.study.path.absolute())
         paths = ["--config", str(folder.config(self.run_id)), "--out", str(folder.run(self.run_id))]
+        if self.beginning is not None:
+            paths += ["--beginnings", str(folder.beginnings)]
         arguments = (sys.executable, "-P", "-m", "vclimb.cli", "train", *paths, "--resume", "--json")
         package = Path(__file__).parents[3]  # the run imports the same vclimb, from whatever folder it is started
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads))
@@ -79,7 +95,7 @@ class RunJob:
 
 
 class RunExecutor(ABC):
-    """Places runs. Runs don't depend on each other, and may end in any order.
+    """Places runs. Runs don't need each other, and may end in any order.
 
     Args:
         jobs: Number of runs at a time.
@@ -106,7 +122,8 @@ class RunExecutor(ABC):
         """Run the command of each job, and yield the job and its exit status as soon as it has ended.
 
         Closing the generator must end the commands that still run, by SIGTERM and within seconds. A job that
-        `is_running` already must not be started before that process has ended.
+        `is_running` already must not be started before that process has ended. A job that `waits_for` another should be
+        started later, for it would train anew what it may soon take.
         """
 
 

@@ -12,6 +12,7 @@ from typing import Self
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.cores import available_cores
+from vclimb.training.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,15 @@ class Places:
     def cores(self) -> int:
         """Number of processor cores for each run."""
         return max(1, self.all_cores // self.jobs)
+
+    def place(self, config: RunConfig) -> RunConfig:
+        """Give a run its share of the cores, and a GPU if there is one, unless its settings say otherwise."""
+        compute = config.compute
+        if compute.workers is None:
+            compute = compute.replaced(workers=self.cores)
+        if compute.device == "auto" and self.gpus:
+            compute = compute.replaced(device="cuda")
+        return config.replaced(compute=compute)
 
 
 def check_jobs(jobs: int | None, jobs_per_gpu: int | None) -> None:

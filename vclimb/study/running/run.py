@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 
 from vclimb.pipeline.errors import SettingsError
@@ -13,9 +13,7 @@ from vclimb.study.cells import Cell
 from vclimb.study.folder import StudyFolder
 from vclimb.study.result import StudyResult
 from vclimb.study.running.executor import RunExecutor, RunJob
-from vclimb.study.running.places import Places
 from vclimb.study.running.progress import StudyProgress
-from vclimb.training.config import RunConfig
 from vclimb.training.run_folder import RunFolder
 
 # Exit statuses of runs that were stopped by a signal, and go on another time.
@@ -28,8 +26,13 @@ def run_cells(
     executor: RunExecutor,
     retry_failed: bool = False,
     progress: bool | None = None,
+    shared: Mapping[str, str] | None = None,
 ) -> StudyResult:
-    """Compute the runs that are not complete yet, as `Study.run` describes. This process holds the folder."""
+    """Compute the runs that are not complete yet, as `Study.run` describes. This process holds the folder.
+
+    Args:
+        shared: Run -> group of the runs that share the training of the first task, where the run shares it.
+    """
     places = executor.places
     complete = {cell.run_id for cell in cells if folder.is_complete(cell.run_id)}
     failures = folder.failures()
@@ -40,14 +43,14 @@ def run_cells(
     todo = [cell for cell in left if cell.run_id not in failures or retry_failed]
     for cell in todo:
         with writable(folder.path):
-            replace_file(folder.config(cell.run_id), _placed(cell.config, places).to_toml().encode())
+            replace_file(folder.config(cell.run_id), places.place(cell.config).to_toml().encode())
         if (
             begun := RunFolder(folder.run(cell.run_id))
         ).exists:  # its files may have moved; their contents are the same
             with suppress(SettingsError):  # the run itself reports damaged settings, and stops no other
                 begun.follow_files(cell.config)
     settings = {cell.run_id: cell.settings for cell in todo}
-    jobs = [RunJob(cell.run_id, folder, places.cores) for cell in todo]
+    jobs = [RunJob(cell.run_id, folder, places.cores, (shared or {}).get(cell.run_id)) for cell in todo]
     ran, unfinished, failed = [], [], {}
     with StudyProgress(cells, list(settings), folder, progress) as shown, closing(executor.run(jobs)) as ends:
         for job in jobs:
@@ -74,16 +77,6 @@ def run_cells(
         failed_before={run_id: failures[run_id] for run_id in skipped},
         unfinished=tuple(unfinished),
     )
-
-
-def _placed(config: RunConfig, places: Places) -> RunConfig:
-    """Give a run its share of the cores, and a GPU if there is one, unless the study says otherwise."""
-    compute = config.compute
-    if compute.workers is None:
-        compute = compute.replaced(workers=places.cores)
-    if compute.device == "auto" and places.gpus:
-        compute = compute.replaced(device="cuda")
-    return config.replaced(compute=compute)
 
 
 def _reason(status: int, tail: str) -> str:

@@ -34,7 +34,7 @@ class LocalRunExecutor(RunExecutor):
         try:
             while waiting or any(slot.job for slot in slots):
                 for slot in slots:
-                    if slot.job is None and (job := next((job for job in waiting if not job.is_running), None)):
+                    if slot.job is None and (job := _next(waiting, slots)):
                         waiting.remove(job)
                         slot.process = started(slot.process, job.command(slot.gpu), job.study.path)
                         slot.job = job
@@ -47,6 +47,12 @@ class LocalRunExecutor(RunExecutor):
                         yield job, status
         finally:
             stop_processes([slot.process for slot in slots if slot.process])
+
+
+def _next(waiting: Sequence[RunJob], slots: Sequence[_Slot]) -> RunJob | None:
+    """Choose the job that is started next; None where all have to wait."""
+    running = [slot.job for slot in slots if slot.job]
+    return next((job for job in waiting if not job.is_running and not job.waits_for(running)), None)
 
 
 def _end(slot: _Slot) -> None:

@@ -73,7 +73,7 @@ class RayRunExecutor(RunExecutor):
         # Ray ends a worker after a task with a GPU, unless it may be called any number of times (0).
         remote = self._ray.remote(**resources, max_retries=LOST_NODES, max_calls=0)(_run)
         calls = [(job, (job.command(), job)) for job in jobs]
-        with closing(RayTasks(self._ray, remote, calls, self.jobs).results()) as statuses:
+        with closing(RayTasks(self._ray, remote, calls, self.jobs, RunJob.waits_for).results()) as statuses:
             yield from statuses
 
 
