@@ -17,6 +17,7 @@ from vclimb.pipeline.stream.choose import Choice, open_stream
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.clocks import IdleClock, PhaseClock
 from vclimb.training.config import RunConfig
+from vclimb.training.hidden_settings import HiddenSettings
 from vclimb.training.learner import Learner
 from vclimb.training.predictor import Predictor
 from vclimb.training.processes import Processes
@@ -80,13 +81,14 @@ class RunContext:
 
         Those are the memory's in the first task, so that runs which differ in them share that training.
         """
-        config = self.config
+        config, memory = self.config, self.memory
         if not task:
             self.config = config.beginning()
+            self.memory = HiddenSettings("memory", {})  # type: ignore[assignment]  # nothing in it may be read
         try:
             yield
         finally:
-            self.config = config
+            self.config, self.memory = config, memory
 
     def epochs_of(self, task: int) -> int:
         """Number of epochs of a task; 0 where the method doesn't train the network on it."""
