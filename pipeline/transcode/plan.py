@@ -9,6 +9,7 @@ are written and read one by one, since the facts about a million videos would ta
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import os
@@ -90,7 +91,8 @@ class PlannedShards(Sequence[PlannedShard]):
 
     def numbered(self, number: int) -> PlannedShard | None:
         """The shard of a number; None if there is none."""
-        return self[self.numbers.index(number)] if number in self.numbers else None
+        place = bisect.bisect_left(self.numbers, number)
+        return self[place] if place < len(self.numbers) and self.numbers[place] == number else None
 
     def __len__(self) -> int:
         return len(self.numbers)
