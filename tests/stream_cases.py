@@ -73,6 +73,7 @@ class JpegsInMemory:
             n_frames=np.full(n_items, n_frames),
             widths=np.full(n_items, 80),
             heights=np.full(n_items, 64),
+            shards=np.full(n_items, -1),
         )
 
     def read(self, item: int, frames: Indices) -> EncodedClip:
@@ -82,6 +83,9 @@ class JpegsInMemory:
 
     def where(self, item: int, frame: int) -> str:
         return f"frame {frame} of {self.items.keys[item]!r} (in memory)"
+
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        pass
 
 
 def damage(folder: Path, copy: Path, key: str, frame: int) -> str:

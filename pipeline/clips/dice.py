@@ -31,6 +31,7 @@ class Purpose(enum.IntEnum):
     REPLACEMENT = 6
     OWN_DRAWS = 7
     COLOURS = 8
+    SHARD_ORDER = 9
 
 
 def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

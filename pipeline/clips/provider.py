@@ -32,6 +32,7 @@ class Items:
         n_frames: (n,) numbers of frames.
         widths: (n,) widths of the stored frames in pixels.
         heights: (n,) heights of the stored frames in pixels.
+        shards: (n,) numbers of the shards that items lie in; -1: in none.
     """
 
     keys: npt.NDArray[np.str_]
@@ -39,6 +40,7 @@ class Items:
     n_frames: Indices
     widths: Indices
     heights: Indices
+    shards: Indices
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -63,6 +65,10 @@ class ClipProvider(Protocol):
 
     def where(self, item: int, frame: int) -> str:
         """Describe where a frame is stored, for an error message: key, file and byte offset."""
+        ...
+
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Prepare for reading items of shards, in order, without waiting for it."""
         ...
 
 
@@ -95,10 +101,10 @@ class InstanceProvider:
             n_frames=np.array([i.end_frame - i.start_frame for i in instances], np.int64),
             widths=np.array([video.width for video in videos], np.int64),
             heights=np.array([video.height for video in videos], np.int64),
+            shards=np.array([video.shard for video in videos], np.int64),
         )
         self.codec = dataset.settings.codec
         self._index = dataset.frame_indices
-        self._shards = np.array([video.shard for video in videos], np.int64)
         self._first_rows = np.array([video.first_frame for video in videos], np.int64)
         self.start_frames = np.array([instance.start_frame for instance in instances], np.int64)
 
@@ -108,8 +114,11 @@ class InstanceProvider:
     def where(self, item: int, frame: int) -> str:
         return self._index.where(self._rows(item), int(self.start_frames[item]) + frame)
 
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        self._index.fetch_ahead(shards)
+
     def _rows(self, item: int) -> VideoRows:
-        return VideoRows(str(self.items.keys[item]), self.codec, int(self._shards[item]), int(self._first_rows[item]))
+        return VideoRows(str(self.items.keys[item]), self.codec, int(self.items.shards[item]), int(self._first_rows[item]))
 
 
 class ConcatProvider:
@@ -137,6 +146,10 @@ class ConcatProvider:
         provider, number = self._locate(item)
         return provider.where(number, frame)
 
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        for provider in self._providers:
+            provider.fetch_ahead(shards)
+
 
 class ChosenItems:
     """Some items of a provider, in a given order, renumbered from 0."""
@@ -151,6 +164,9 @@ class ChosenItems:
 
     def where(self, item: int, frame: int) -> str:
         return self._provider.where(int(self._chosen[item]), frame)
+
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        self._provider.fetch_ahead(shards)
 
 
 def source_frames(provider: ClipProvider, item: int, frames: Indices) -> SourceFrames:

@@ -139,6 +139,38 @@ def epoch_order(n_items: int, seed: int, epoch: int, shuffle: bool = True) -> In
     return np.argsort(bits(seed, epoch, Purpose.ORDER, items), kind="stable")
 
 
+def grouped_order(shards: Indices, seed: int, epoch: int, group: int) -> Indices:
+    """Order the items of an epoch by groups of shards: a permutation of range(n_items).
+
+    The shards are shuffled, and `group` of them at a time make a group. All items of a group come before those of the
+    next, in the order that `epoch_order` gives them. So a reader needs few shards at a time. One group is `epoch_order`.
+
+    Args:
+        shards: (n_items,) shard number of each item; below 0 where an item lies in no shard, such as an exemplar. Those
+            are spread evenly over the groups.
+    """
+    order = epoch_order(len(shards), seed, epoch)
+    numbers, shard_of, counts = np.unique(shards, return_inverse=True, return_counts=True)
+    stored = numbers >= 0
+    place = np.full(len(numbers), -1)
+    place[stored] = np.argsort(np.argsort(bits(seed, epoch, Purpose.SHARD_ORDER, numbers[stored]), kind="stable"))
+    group_of = (place // group)[shard_of]
+    if not stored.all() and stored.any():
+        sizes = np.bincount((place // group)[stored], counts[stored])
+        loose = np.flatnonzero(shards < 0)
+        draws = uniform(seed, epoch, Purpose.SHARD_ORDER, -1, loose)
+        group_of[loose] = np.searchsorted(np.cumsum(sizes) / sizes.sum(), draws, side="right")
+    return order[np.argsort(group_of[order], kind="stable")]
+
+
+def first_uses(shards: Indices) -> tuple[Indices, Indices]:
+    """List each shard of items (n,) in their order, with the place of its first item: (n_shards,) both."""
+    numbers, places = np.unique(shards, return_index=True)
+    stored = np.flatnonzero(numbers >= 0)
+    stored = stored[np.argsort(places[stored])]
+    return numbers[stored], places[stored]
+
+
 def rank_share(order: Indices, rank: int, world_size: int, batch_size: int, drop_last: bool) -> list[Indices]:
     """List the batches of one rank in an epoch. Every rank has the same number of batches.
 

@@ -15,7 +15,8 @@ from vclimb.pipeline.dataset.check import FileSlice, FrameRanges
 from vclimb.pipeline.dataset.frame_index import FrameIndices, VideoRows
 from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import shard_paths
-from vclimb.pipeline.dataset.storage import LocalStorage, Storage, open_storage
+from vclimb.pipeline.dataset.shard_cache import CacheSettings, ShardCache
+from vclimb.pipeline.dataset.storage import LocalStorage, RemoteStorage, Storage, open_storage
 from vclimb.pipeline.dataset.tar_members import tar_members
 from vclimb.pipeline.errors import DatasetError, DatasetFileError, TooManyFilesError
 
@@ -56,6 +57,17 @@ class StoredDataset:
         storage = open_storage(folder)
         return cls(storage, Catalog.read(storage))
 
+    def cached(self, cache: CacheSettings) -> Self:
+        """This data set, with its shards read through a cache on this machine where it lies in a bucket.
+
+        Raises:
+            SettingsError: A shard is larger than the cache.
+        """
+        if not isinstance(self.storage, RemoteStorage):
+            return self
+        shards = ShardCache(self.storage.bucket, self.catalog.shards.values(), cache)
+        return self._with_storage(RemoteStorage(self.storage.url, shards=shards))
+
     @property
     def folder(self) -> Path:
         """Folder of the data set. Raises a DatasetError where the data set is read from a URL."""
@@ -67,9 +79,12 @@ class StoredDataset:
         """This data set, with the files of some shards in another folder; its catalog is not read again."""
         if isinstance(self.storage, LocalStorage) and self.storage.folder == folder:
             return self
+        return self._with_storage(LocalStorage(folder))
+
+    def _with_storage(self, storage: Storage) -> Self:
         moved = copy.copy(self)
-        moved.storage = LocalStorage(folder)
-        moved.frame_indices = FrameIndices(moved.storage, self.catalog.shards)
+        moved.storage = storage
+        moved.frame_indices = FrameIndices(storage, self.catalog.shards)
         return moved
 
     def shard_names(self, number: int) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,6 +74,10 @@ class FrameIndices:
             raise DatasetFileError(str(self.storage), name, str(error)) from None
         self._tables[shard] = table
         return table
+
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Prepare for reading frames of shards, in order, without waiting for it."""
+        self.storage.fetch_ahead([f"{self.stem(shard)}.tar" for shard in shards])
 
     def read(self, shard: int, rows: Indices) -> tuple[list[bytes], FrameIndex]:
         """The bytes of some frames of a shard, and their rows of the index."""

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from vclimb.pipeline.dataset.shard_cache import ShardCache
 from vclimb.pipeline.errors import DatasetError, TooManyFilesError
 from vclimb.pipeline.system.bucket import Bucket
 from vclimb.pipeline.system.open_files import OPEN_FILES, open_files_explained, open_regular
@@ -52,6 +53,10 @@ class Storage(Protocol):
 
     def fetched(self, names: Sequence[str]) -> AbstractContextManager[Path]:
         """A folder of this machine that holds these files, as far as they are there, until the block ends."""
+        ...
+
+    def fetch_ahead(self, names: Sequence[str]) -> None:
+        """Prepare for reading ranges of these files, in order, without waiting for it."""
         ...
 
     def close(self) -> None: ...
@@ -110,6 +115,9 @@ class LocalStorage:
     def fetched(self, names: Sequence[str]) -> AbstractContextManager[Path]:
         return nullcontext(self.folder)
 
+    def fetch_ahead(self, names: Sequence[str]) -> None:
+        """Do nothing: the files are on this machine."""
+
     def close(self) -> None:
         OPEN_FILES.close(self._owner)
 
@@ -118,10 +126,16 @@ class LocalStorage:
 
 
 class RemoteStorage:
-    """A URL that fsspec opens (`s3://`, `gs://`, `memory://`, ...), with a bounded cache of the latest ranges."""
+    """A URL that fsspec opens (`s3://`, `gs://`, `memory://`, ...), with a bounded cache of the latest ranges.
 
-    def __init__(self, url: str, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+    With `shards`, ranges of shards are read from whole copies on a disk of this machine.
+    """
+
+    def __init__(
+        self, url: str, cache_bytes: int = DEFAULT_CACHE_BYTES, shards: ShardCache | None = None
+    ) -> None:
         self.bucket = Bucket(url)
+        self.shards = shards
         self.url = self.bucket.url
         self.bytes_read = 0
         self._cache_bytes = cache_bytes
@@ -141,6 +155,8 @@ class RemoteStorage:
         return memoryview(self.read(name))
 
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        if self.shards is not None and name in self.shards:
+            return self._read_copy(self.shards, name, ranges)
         pieces_by_range = {range_: self._cached(name, range_) for range_ in ranges}
         missing = sorted(range_ for range_, data in pieces_by_range.items() if data is None)
         spans = merge_ranges(missing)
@@ -174,6 +190,22 @@ class RemoteStorage:
                     self.bucket.download(name, Path(folder) / name)
             yield Path(folder)
 
+    def fetch_ahead(self, names: Sequence[str]) -> None:
+        if self.shards is not None:
+            self.shards.fetch_ahead(names)
+
+    def _read_copy(self, shards: ShardCache, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        descriptor = shards.open(name)
+        try:
+            pieces = [os.pread(descriptor, size, offset) for offset, size in ranges]
+        except OSError as error:
+            raise DatasetError(f"the copy of {self.url}/{name} can't be read: {error.strerror}") from None
+        finally:
+            os.close(descriptor)
+        if any(len(piece) != size for piece, (_, size) in zip(pieces, ranges, strict=True)):
+            raise DatasetError(f"{self.url}/{name} ends within a frame; run vclimb verify")
+        return pieces
+
     def _cached(self, name: str, range_: tuple[int, int]) -> bytes | None:
         with self._lock:
             key = (name, *range_)
@@ -191,12 +223,14 @@ class RemoteStorage:
                 self._cached_bytes -= len(oldest)
 
     def close(self) -> None:
+        if self.shards is not None:
+            self.shards.close()
         with self._lock:
             self._cache.clear()
             self._cached_bytes = 0
 
-    def __reduce__(self) -> tuple[type[RemoteStorage], tuple[str, int]]:
-        return RemoteStorage, (self.url, self._cache_bytes)  # locks and cached bytes don't travel between processes
+    def __reduce__(self) -> tuple[type[RemoteStorage], tuple[str, int, ShardCache | None]]:
+        return RemoteStorage, (self.url, self._cache_bytes, self.shards)  # locks and cached bytes don't travel between processes
 
 
 def merge_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -25,6 +25,8 @@ class StreamSettings:
         views: Views of every clip. Those without draws of their own share its crop and flip, and their common frames
             are read once.
         shuffle: Whether each epoch has a new order, rather than the provider's.
+        shard_group: Number of shards whose items are shuffled together, group by group; 0: all items are shuffled
+            together.
         drop_last: Whether to drop the items that don't fill a batch on every rank.
         rank: Rank of this process, from 0.
         world_size: Number of processes that share an epoch.
@@ -39,6 +41,7 @@ class StreamSettings:
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     shuffle: bool = True
+    shard_group: int = 0
     drop_last: bool = False
     rank: int = 0
     world_size: int = 1
@@ -49,6 +52,8 @@ class StreamSettings:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise SettingsError(f"batch size {self.batch_size} is out of range; allowed: 1 or more")
+        if self.shard_group < 0:
+            raise SettingsError(f"a group of {self.shard_group} shards is out of range; allowed: 0 or more")
         if not 0 <= self.rank < self.world_size:
             raise SettingsError(f"rank {self.rank} is out of range; allowed: 0 to {self.world_size - 1}")
         if self.on_bad_frame not in ("raise", "skip"):

@@ -19,7 +19,7 @@ import torch
 
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ClipProvider
-from vclimb.pipeline.clips.sampling import epoch_order, rank_share
+from vclimb.pipeline.clips.sampling import epoch_order, first_uses, grouped_order, rank_share
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings, plan_items
 from vclimb.pipeline.stream.clip_batch import ClipBatch
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 # Batches that are planned at a time: NumPy takes as long for the numbers of a few clips as for those of a few hundred,
 # and the process that trains waits for it.
 _PLANNED_BATCHES = 16
+_SHARDS_AHEAD = 4  # shards that are fetched before they are needed, where no group of shards says how many
 
 
 class StreamState(TypedDict):
@@ -141,15 +142,27 @@ class ClipStream(abc.ABC):
 
     def _deal(self, epoch: int) -> list[Indices]:
         settings = self.settings
-        order = epoch_order(len(self.provider.items), settings.seed, epoch, settings.shuffle)
+        order = self._order(epoch)
         return rank_share(order, settings.rank, settings.world_size, settings.batch_size, settings.drop_last)
+
+    def _order(self, epoch: int) -> Indices:
+        settings, items = self.settings, self.provider.items
+        if settings.shuffle and settings.shard_group:
+            return grouped_order(items.shards, settings.seed, epoch, settings.shard_group)
+        return epoch_order(len(items), settings.seed, epoch, settings.shuffle)
 
     def plans(self, epoch: int, start: int) -> Iterator[BatchPlan]:
         """Plan the batches of an epoch from a position, and of all later epochs where the stream runs across epochs."""
         while True:
             batches = self._deal(epoch)
+            shards, first_batches = self._shards_of(epoch)
+            n_ahead = self.settings.shard_group or _SHARDS_AHEAD
+            fetched = max(0, int(np.searchsorted(first_batches, start)) - n_ahead)
             for first in range(start, len(batches), _PLANNED_BATCHES):
                 chosen = batches[first : first + _PLANNED_BATCHES]
+                wanted = int(np.searchsorted(first_batches, first + len(chosen))) + n_ahead
+                self.provider.fetch_ahead(shards[fetched:wanted].tolist())
+                fetched = max(fetched, wanted)
                 together = plan_items(self.provider.items, self.settings, epoch, first, np.concatenate(chosen))
                 bounds = np.cumsum([0, *map(len, chosen)]).tolist()
                 for position, (begin, end) in enumerate(pairwise(bounds), first):
@@ -157,6 +170,11 @@ class ClipStream(abc.ABC):
             if not self.settings.across_epochs:
                 return
             epoch, start = epoch + 1, 0
+
+    def _shards_of(self, epoch: int) -> tuple[Indices, Indices]:
+        """List the shards of an epoch in the order of their use, and the number of the batch that needs each first."""
+        shards, places = first_uses(self.provider.items.shards[self._order(epoch)])
+        return shards, places // (self.settings.batch_size * self.settings.world_size)
 
     def count_skipped(self, skipped: Sequence[str]) -> None:
         """Log and count clips that were replaced."""

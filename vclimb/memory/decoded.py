@@ -136,6 +136,9 @@ class DecodedExemplars:
     def where(self, item: int, frame: int) -> str:
         return self._provider.where(item, frame)
 
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        self._provider.fetch_ahead(shards)
+
     def close(self) -> None:
         """Release the disk space. Processes that the cache was sent to hold it until they end."""
         self._file.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,7 @@ class ExemplarProvider:
             n_frames=np.concatenate([table.n_frames for table in tables]),
             widths=np.concatenate([table.rows["width"] for table in tables]).astype(np.int64),
             heights=np.concatenate([table.rows["height"] for table in tables]).astype(np.int64),
+            shards=np.full(sum(counts), -1),
         )
 
     def read(self, item: int, frames: Indices) -> EncodedClip:
@@ -73,3 +75,6 @@ class ExemplarProvider:
 
     def where(self, item: int, frame: int) -> str:
         return f"frame {frame} of {self.memory.where(int(self.items.labels[item]), int(self._ranks[item]))}"
+
+    def fetch_ahead(self, shards: Sequence[int]) -> None:
+        """Do nothing: a memory lies on a disk of this machine, in no shards."""
