@@ -17,6 +17,8 @@ from vclimb.pipeline.clips.sampling import (
     View,
     dense_window,
     epoch_order,
+    first_uses,
+    grouped_order,
     random_in_segments,
     rank_share,
     segment_centres,
@@ -211,6 +213,32 @@ def test_an_epoch_is_a_permutation(n_items: int, seed: int, epoch: int) -> None:
     assert epoch_order(n_items, seed, epoch, shuffle=False).tolist() == list(range(n_items))
 
 
+@quickly
+@given(st.lists(st.integers(-1, 12), max_size=120), st.integers(1, 14), seeds, epochs)
+def test_groups_of_shards_come_one_after_another(numbers: list[int], group: int, seed: int, epoch: int) -> None:
+    shards = np.array(numbers, np.int64)
+    order = grouped_order(shards, seed, epoch, group)
+    assert sorted(order.tolist()) == list(range(len(shards)))
+    np.testing.assert_array_equal(order, grouped_order(shards, seed, epoch, group))
+    ordered = shards[order]
+    used, places = first_uses(ordered)
+    stored = ordered[ordered >= 0].tolist()
+    assert used.tolist() == list(dict.fromkeys(stored))
+    assert ordered[places].tolist() == used.tolist()
+    for first in range(0, len(used), group):  # each group is through before the next begins
+        count = int(np.isin(stored, used[first : first + group]).sum())
+        assert set(stored[:count]) == set(used[first : first + group].tolist())
+        del stored[:count]
+    if len(used) <= group:
+        np.testing.assert_array_equal(order, epoch_order(len(shards), seed, epoch))
+
+
+def test_items_of_no_shard_are_spread_over_the_groups() -> None:
+    shards = np.concatenate([np.repeat(np.arange(10), 20), np.full(600, -1)])
+    loose = shards[grouped_order(shards, 0, 0, 2)].reshape(5, -1) < 0  # five groups of 40 stored clips each
+    assert loose.sum(1).min() > 90
+
+
 def test_orders_are_shuffled_alike_by_no_two_epochs() -> None:
     orders = np.array([epoch_order(50, 0, epoch) for epoch in range(2000)])
     assert len({tuple(order) for order in orders.tolist()}) == 2000
@@ -263,6 +291,7 @@ def test_the_dice_are_the_same_on_every_machine() -> None:
         "REPLACEMENT": 6,
         "OWN_DRAWS": 7,
         "COLOURS": 8,
+        "SHARD_ORDER": 9,
     }
 
 

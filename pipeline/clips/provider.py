@@ -118,7 +118,8 @@ class InstanceProvider:
         self._index.fetch_ahead(shards)
 
     def _rows(self, item: int) -> VideoRows:
-        return VideoRows(str(self.items.keys[item]), self.codec, int(self.items.shards[item]), int(self._first_rows[item]))
+        shard, first = int(self.items.shards[item]), int(self._first_rows[item])
+        return VideoRows(str(self.items.keys[item]), self.codec, shard, first)
 
 
 class ConcatProvider:

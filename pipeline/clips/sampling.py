@@ -143,7 +143,8 @@ def grouped_order(shards: Indices, seed: int, epoch: int, group: int) -> Indices
     """Order the items of an epoch by groups of shards: a permutation of range(n_items).
 
     The shards are shuffled, and `group` of them at a time make a group. All items of a group come before those of the
-    next, in the order that `epoch_order` gives them. So a reader needs few shards at a time. One group is `epoch_order`.
+    next, in the order that `epoch_order` gives them. So a reader needs few shards at a time. A single group gives the
+    order of `epoch_order`.
 
     Args:
         shards: (n_items,) shard number of each item; below 0 where an item lies in no shard, such as an exemplar. Those

@@ -10,12 +10,13 @@ import numpy as np
 
 from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.dataset.cache_settings import DEFAULT_GROUP, CacheSettings
 from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.check import FileSlice, FrameRanges
 from vclimb.pipeline.dataset.frame_index import FrameIndices, VideoRows
 from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import shard_paths
-from vclimb.pipeline.dataset.shard_cache import CacheSettings, ShardCache
+from vclimb.pipeline.dataset.shard_cache import ShardCache
 from vclimb.pipeline.dataset.storage import LocalStorage, RemoteStorage, Storage, open_storage
 from vclimb.pipeline.dataset.tar_members import tar_members
 from vclimb.pipeline.errors import DatasetError, DatasetFileError, TooManyFilesError
@@ -57,15 +58,20 @@ class StoredDataset:
         storage = open_storage(folder)
         return cls(storage, Catalog.read(storage))
 
-    def cached(self, cache: CacheSettings) -> Self:
+    @property
+    def shard_group(self) -> int:
+        """Number of shards whose clips are shuffled together by default: 0, which is all, unless in a bucket."""
+        return DEFAULT_GROUP if isinstance(self.storage, RemoteStorage) else 0
+
+    def cached(self, cache: CacheSettings, shard_group: int) -> Self:
         """This data set, with its shards read through a cache on this machine where it lies in a bucket.
 
         Raises:
-            SettingsError: A shard is larger than the cache.
+            SettingsError: The cache is too small for two groups of shards.
         """
         if not isinstance(self.storage, RemoteStorage):
             return self
-        shards = ShardCache(self.storage.bucket, self.catalog.shards.values(), cache)
+        shards = ShardCache(self.storage.bucket, self.catalog.shards.values(), cache, shard_group)
         return self._with_storage(RemoteStorage(self.storage.url, shards=shards))
 
     @property

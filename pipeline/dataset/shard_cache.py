@@ -14,53 +14,41 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from vclimb.pipeline.dataset.cache_settings import CacheSettings
 from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.errors import DatasetError, SettingsError, TargetBusyError, VclimbError
 from vclimb.pipeline.system.bucket import Bucket
 from vclimb.pipeline.system.folders import held_file, make_folder, writable
 
-DEFAULT_CACHE_BYTES = 50 * 10**9
 _DOWNLOADS = 4  # shards that a process copies at a time
 _USED_EVERY_SECONDS = 10.0  # a shard in use is marked as such this often
 _UNFINISHED = ".part"
 
 
-@dataclass(frozen=True)
-class CacheSettings:
-    """Place and size of a cache of shards.
-
-    Attributes:
-        folder: Folder of the cache; made if it isn't there.
-        max_bytes: Limit of the shards' bytes.
-    """
-
-    folder: Path
-    max_bytes: int = DEFAULT_CACHE_BYTES
-
-    @staticmethod
-    def default_folder() -> Path:
-        """The folder for such files of this user: `vclimb/shards` in XDG_CACHE_HOME, or in ~/.cache."""
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vclimb" / "shards"
-
-
 class ShardCache:
     """The shards of a bucket, through a cache. Safe to use from several threads and to pickle.
 
-    Raises a SettingsError where a shard is larger than the cache, and a TargetError where the folder can't be made.
+    Args:
+        group: Number of shards that are read in any order, before those of the next group; 0: all of them.
+
+    Raises:
+        SettingsError: The cache is too small for the shards of two groups, those in use and those that come next.
+        TargetError: The folder can't be made.
     """
 
-    def __init__(self, bucket: Bucket, shards: Iterable[ShardFiles], settings: CacheSettings) -> None:
+    def __init__(self, bucket: Bucket, shards: Iterable[ShardFiles], settings: CacheSettings, group: int = 0) -> None:
         self.settings = settings
         self._bucket = bucket
         self._shards: Mapping[str, ShardFiles] = {files.tar: files for files in shards}
-        largest = max(self._shards.values(), key=lambda files: files.tar_bytes, default=None)
-        if largest is not None and largest.tar_bytes > settings.max_bytes:
+        sizes = sorted((files.tar_bytes for files in self._shards.values()), reverse=True)
+        needed = sum(sizes[: 2 * group] if group else sizes)
+        if needed > settings.max_bytes:
+            what = f"two groups of {group} shards" if group else f"its {len(sizes)} shards, all shuffled together"
             raise SettingsError(
-                f"a cache of {settings.max_bytes:,} bytes is too small for the shard {largest.tar} of "
-                f"{largest.tar_bytes:,}; take compute.cache_bytes of three shards or more"
+                f"reading {bucket} needs copies of {needed:,} bytes, {what}, and compute.cache_bytes is "
+                f"{settings.max_bytes:,}; allow more, or take a smaller training.shard_group"
             )
         make_folder(settings.folder)
         self._start()

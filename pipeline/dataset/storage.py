@@ -131,9 +131,7 @@ class RemoteStorage:
     With `shards`, ranges of shards are read from whole copies on a disk of this machine.
     """
 
-    def __init__(
-        self, url: str, cache_bytes: int = DEFAULT_CACHE_BYTES, shards: ShardCache | None = None
-    ) -> None:
+    def __init__(self, url: str, cache_bytes: int = DEFAULT_CACHE_BYTES, shards: ShardCache | None = None) -> None:
         self.bucket = Bucket(url)
         self.shards = shards
         self.url = self.bucket.url
@@ -230,7 +228,8 @@ class RemoteStorage:
             self._cached_bytes = 0
 
     def __reduce__(self) -> tuple[type[RemoteStorage], tuple[str, int, ShardCache | None]]:
-        return RemoteStorage, (self.url, self._cache_bytes, self.shards)  # locks and cached bytes don't travel between processes
+        # Locks and cached bytes don't travel between processes.
+        return RemoteStorage, (self.url, self._cache_bytes, self.shards)
 
 
 def merge_ranges(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ import torch
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.cache_settings import CacheSettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.stream.batches import StreamSettings
@@ -35,12 +36,14 @@ def stream_split(
         raise SettingsError(f"{dataset.name} has no split {split!r}; allowed: {', '.join(splits)}, or None for all")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    dataset = dataset.cached(CacheSettings.default(), dataset.shard_group)
     settings = StreamSettings(
         batch_size=batch_size,
         views=(View(n_frames=clip_frames, random=training),),
         augmentation=Augmentation(size) if training else Augmentation.evaluation(size),
         seed=seed,
         shuffle=training,
+        shard_group=dataset.shard_group,
         close_after_epoch=True,
     )
     provider = InstanceProvider(dataset, instances)

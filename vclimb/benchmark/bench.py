@@ -23,6 +23,7 @@ from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.cache_settings import CacheSettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError, VclimbError
 from vclimb.pipeline.stream.batches import StreamSettings
@@ -80,13 +81,15 @@ class BenchSettings:
             raise SettingsError("device cuda: torch sees no GPU on this machine; use cpu, or auto")
         return torch.device("cuda" if has_gpu and self.device != "cpu" else "cpu")
 
-    def stream_settings(self, device: torch.device) -> StreamSettings:
+    def stream_settings(self, device: torch.device, shard_group: int = 0) -> StreamSettings:
         """Settings of the streams of all decoders: TSN's training clips in full batches."""
         batch_size = self.batch_size
         if batch_size is None:
             batch_size = GPU_BATCH_CLIPS if device.type == "cuda" else max(2, available_cores())
         augmentation = Augmentation(self.size)
-        return StreamSettings(batch_size, (View(n_frames=self.clip_frames),), augmentation, drop_last=True)
+        return StreamSettings(
+            batch_size, (View(n_frames=self.clip_frames),), augmentation, shard_group=shard_group, drop_last=True
+        )
 
 
 def bench(
@@ -133,7 +136,7 @@ def bench(
         task = bar.add_task("opening", total=None, note="")
         dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
         return measure(
-            dataset,
+            dataset.cached(CacheSettings.default(), dataset.shard_group),
             settings,
             lambda figure, done, total: bar.update(task, description=figure, completed=done, total=total),
         )
@@ -142,7 +145,7 @@ def bench(
 def measure(dataset: StoredDataset, settings: BenchSettings, on_figure: OnFigure) -> BenchReport:
     """Measure as `bench` does, and report each figure before it is measured."""
     device = settings.find_device()
-    clips = settings.stream_settings(device)
+    clips = settings.stream_settings(device, dataset.shard_group)
     codec = dataset.settings.codec
     decoders, skipped = usable_decoders(settings.decoders, codec, device)
     copies = -(-_EPOCH_BATCHES * clips.batch_size // max(1, len(dataset.instances)))

@@ -16,8 +16,10 @@ from vclimb.memory.choice.budget import MemoryBudget, Remainder
 from vclimb.memory.settings import AUTO, MemorySettings
 from vclimb.methods.registry import METHODS, parse_method
 from vclimb.model.settings import ModelConfig
+from vclimb.pipeline.dataset.cache_settings import DEFAULT_CACHE_BYTES, DEFAULT_GROUP
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
+from vclimb.pipeline.system.paths import is_url
 from vclimb.protocol import Differences, Protocol, make_differences
 from vclimb.settings import Settings, from_table, merged, read_table
 from vclimb.training.hidden_settings import HiddenSettings
@@ -139,6 +141,8 @@ class ComputeConfig(Settings):
         workers: Number of decoding processes; None: one for each core.
         cudnn_search: Number of kernels that cuDNN times for each shape of a convolution; 0: it takes the one that it
             expects to be the fastest.
+        cache: Folder for copies of the shards of a data set in a bucket; None: vclimb/shards among the user's caches.
+        cache_bytes: Limit of the bytes of that folder.
         eval_batch_size: Number of clips in a batch of evaluation; None: as many as in a training step.
         checkpoint_seconds: Shortest time between two checkpoints within a task, in seconds.
         forward_transfer: Whether to measure forward transfer, by a pass over each task's clips before it is learned.
@@ -151,12 +155,14 @@ class ComputeConfig(Settings):
     decoder: Literal["auto", "dali", "cpu"] = "auto"
     workers: int | None = Field(default=None, ge=0, le=1024)
     cudnn_search: int = Field(default=0, ge=0, le=100)
+    cache: str | None = None
+    cache_bytes: int = Field(default=DEFAULT_CACHE_BYTES, ge=1, le=10**18)
     eval_batch_size: int | None = Field(default=None, ge=1, le=100_000)
     checkpoint_seconds: float = Field(default=300.0, ge=0, le=1e9)
     forward_transfer: bool = False
 
 
-CHANGE_NO_NUMBER = frozenset({"workers", "checkpoint_seconds"})
+CHANGE_NO_NUMBER = frozenset({"workers", "cache", "cache_bytes", "checkpoint_seconds"})
 """Settings of `ComputeConfig` on which no bit of a run's results depends."""
 
 
@@ -234,6 +240,13 @@ class RunConfig(Settings):
             return self.memory.frames
         return 8 if self.resolved_differences.second_view_frames == "spread" else "all"
 
+    @property
+    def shard_group(self) -> int:
+        """Number of shards whose clips are shuffled together; 0: all clips of a task are."""
+        if self.training.shard_group is not None:
+            return self.training.shard_group
+        return DEFAULT_GROUP if is_url(self.data) else 0
+
     def beginning(self) -> RunConfig:
         """Copy the settings as the training of the first task sees them, before anything is remembered.
 
@@ -246,6 +259,7 @@ class RunConfig(Settings):
             update={
                 "memory": HiddenSettings("memory", {name: getattr(self.memory, name) for name in sorted(readable)}),
                 "consistency": self.consistency.replaced(frames=frames),
+                "training": self.training.replaced(shard_group=self.shard_group),
             }
         )
 

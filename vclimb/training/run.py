@@ -12,10 +12,12 @@ from vclimb.memory.replay import ReplayMemory
 from vclimb.methods.method import Method
 from vclimb.methods.registry import parse_method
 from vclimb.model.inference import InferenceSettings
+from vclimb.pipeline.dataset.cache_settings import CacheSettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.stream.workers import kept_workers
+from vclimb.pipeline.system.paths import local_path
 from vclimb.scenario import match
 from vclimb.training.beginnings import Beginnings
 from vclimb.training.checkpoint import checkpoints
@@ -50,7 +52,7 @@ def train(
     """
     start = StartClock() if start is None else start
     folder = RunFolder(out)
-    dataset = StoredDataset.open(config.data)
+    dataset = cached_data(config)
     stop = StopRequest()
     with distributed(config.compute.device) as processes, ExitStack() as stack:
         stack.enter_context(cudnn_search(config.compute.cudnn_search))
@@ -89,6 +91,15 @@ def train(
                 f"the run doesn't fit into the memory of {processes.device} ({tried}); take a smaller "
                 "training.batch_size, or fewer runs a GPU (--jobs-per-gpu, --jobs)"
             ) from None
+
+
+def cached_data(config: RunConfig) -> StoredDataset:
+    """Open the data set of a run; shards of a bucket are read through copies on this machine."""
+    compute = config.compute
+    cache = CacheSettings.default(compute.cache_bytes)
+    if compute.cache is not None:
+        cache = CacheSettings(local_path(compute.cache), compute.cache_bytes)
+    return StoredDataset.open(config.data).cached(cache, config.shard_group)
 
 
 def make_method(config: RunConfig) -> Method:

@@ -31,6 +31,8 @@ class TrainingConfig(Settings):
         momentum: Momentum of SGD.
         weight_decay: Weight decay of every optimiser.
         clip_norm: Largest norm of the gradient; a larger one is scaled down to it. 0: no limit.
+        shard_group: Number of shards whose clips are shuffled together, before those of the next ones; 0: all clips of
+            a task are shuffled together. None: 0 on a file system, 8 in a bucket, whose shards are copied in turn.
         frozen: Parts of the backbone that keep their values, in evaluation mode: `none`, `all`, `batch-norm` (all its
             batch normalisation), `later-batch-norm` (all but the first, the "partial" one of TSN), or `stages:3` (the
             stem and the first 3 stages). Two are joined by a plus: `stages:3+batch-norm`.
@@ -54,6 +56,7 @@ class TrainingConfig(Settings):
     momentum: float = Field(default=0.9, ge=0, le=0.99999)
     weight_decay: float = Field(default=1e-4, ge=0, le=1e6)
     clip_norm: float = Field(default=20.0, ge=0, le=1e9)
+    shard_group: int | None = Field(default=None, ge=0, le=1_000_000)
     frozen: str = "none"
     augmentation: Colours = "none"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

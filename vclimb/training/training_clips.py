@@ -24,6 +24,7 @@ def training_stream(run: RunContext, views: tuple[View, ...], seed: int) -> Stre
         views=views,
         augmentation=Augmentation(config.model.size, colours=config.training.augmentation),
         seed=seed,
+        shard_group=config.shard_group,
         drop_last=config.resolved_differences.last_batch == "dropped",
         rank=run.processes.rank,
         world_size=run.processes.world_size,
