@@ -45,10 +45,10 @@ BUCKET = "s3://benchmark"
 
 def serve() -> None:
     """Run the server; prints its address. A request of /wait/MS sets the wait before each answer."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
-    application = DomainDispatcherApplication(create_backend_app, service="s3")
+    application = DomainDispatcherApplication(create_backend_app)
     wait = [0.0]
 
     def slow(environ: dict[str, Any], start: Any) -> Any:
@@ -79,7 +79,9 @@ def server() -> Iterator[str]:
             process.kill()
 
 
-def clips_per_second(dataset: StoredDataset, options: argparse.Namespace, epochs: int, steps: int | None) -> list[float]:
+def clips_per_second(
+    dataset: StoredDataset, options: argparse.Namespace, epochs: int, steps: int | None
+) -> list[float]:
     """Stream epochs with new worker processes, and measure each. The workers' start is left out."""
     settings = StreamSettings(
         options.batch_size, (View(),), Augmentation(size=options.size), shard_group=options.group, drop_last=True
@@ -98,7 +100,7 @@ def clips_per_second(dataset: StoredDataset, options: argparse.Namespace, epochs
 def measure(options: argparse.Namespace) -> None:
     local = StoredDataset.open(options.data)
     sizes = [files.tar_bytes for files in local.catalog.shards.values()]
-    print(f"{len(local.instances):,} clips an epoch, {len(sizes)} shards of {sum(sizes) / len(sizes) / 1e6:.1f} MB on average")
+    print(f"{len(local.instances):,} clips an epoch, {len(sizes)} shards of {statistics.mean(sizes) / 1e6:.1f} MB")
     print("| latency | disk, clips/s | first epoch / disk | second epoch / disk | ranges / disk |")
     print("|---|---|---|---|---|")
     with server() as address:
@@ -112,7 +114,9 @@ def measure(options: argparse.Namespace) -> None:
                 (disk,) = clips_per_second(local, options, 1, None)
                 with tempfile.TemporaryDirectory() as folder:
                     remote = StoredDataset.open(f"{BUCKET}/data")
-                    cached = remote.cached(CacheSettings(Path(folder), options.cache_bytes or sum(sizes)), options.group)
+                    cached = remote.cached(
+                        CacheSettings(Path(folder), options.cache_bytes or sum(sizes)), options.group
+                    )
                     first, second = clips_per_second(cached, options, 2, None)
                 (ranges,) = clips_per_second(remote, options, 1, options.range_batches)
                 rounds.append((disk, first / disk, second / disk, ranges / disk))
@@ -140,7 +144,7 @@ def measure_order(options: argparse.Namespace) -> None:
                     },
                 }
                 run = vclimb.train(options.data, Path(folder, "run"), method="finetune", settings=table, progress=False)
-                accuracies.append(100 * run.metrics.final_accuracy)
+                accuracies.append(100 * float(run.R[0, 0]))
         row = [*accuracies, statistics.mean(accuracies)]
         print(f"| {group or 'all'} | " + " | ".join(f"{value:.1f}" for value in row) + " |", flush=True)
 
@@ -148,7 +152,9 @@ def measure_order(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="prepared data set of several shards (vclimb prepare --shard-size)")
-    parser.add_argument("--latencies", nargs="+", type=float, default=[10, 50, 100], help="milliseconds of each request")
+    parser.add_argument(
+        "--latencies", nargs="+", type=float, default=[10, 50, 100], help="milliseconds of each request"
+    )
     parser.add_argument("--group", type=int, default=8, help="shards whose clips are shuffled together")
     parser.add_argument("--cache-bytes", type=int, help="limit of the cache; default: it holds the data set")
     parser.add_argument("--size", type=int, default=112, help="side of the frames in pixels")
