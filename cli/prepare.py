@@ -108,7 +108,7 @@ def command(
 def _print_summary(summary: vclimb.PrepareSummary) -> None:
     totals = summary.totals
     grid = new_grid(justify="right", style="bold")
-    failed = f"failed: see {plain(str(summary.out / 'errors.jsonl'))}"
+    failed = f"failed: see {plain(f'{summary.out}/errors.jsonl')}"
     grid.add_row(str(summary.prepared), "videos prepared")
     for number, what in (
         (summary.already_there, "there already"),

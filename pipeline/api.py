@@ -15,7 +15,8 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources import AUTO, read_source
 from vclimb.pipeline.system.cores import require_workers
-from vclimb.pipeline.system.paths import local_path
+from vclimb.pipeline.system.paths import is_url, local_path
+from vclimb.pipeline.transcode.bucket_target import BucketTarget
 from vclimb.pipeline.transcode.executors.executor import EXECUTORS, Executor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg, require_encoder
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun, PrepareSummary
@@ -158,7 +159,8 @@ def prepare(
 
     Args:
         source: Folder of raw videos, or a table (csv, jsonl, parquet) that lists them.
-        out: Folder of the data set.
+        out: Folder or URL of the data set. For a URL, shards are made in a folder below `XDG_CACHE_HOME` (~/.cache) and
+            moved to the bucket one by one; with Ray, all nodes must see that folder.
         layout: Layout of the source: a name of `vclimb.pipeline.sources.LAYOUTS`, or `auto`.
         annotations: Annotation files, or folders that hold them, where they don't lie in the source.
         columns: For tables, names of our columns to names of theirs, such as `{"label": "class"}`.
@@ -201,7 +203,9 @@ def prepare(
         keep_truncated=keep_truncated,
     )
     options = PrepareOptions(parse_size(shard_size), limit, retry_failed, timeout_seconds)
-    source, out = local_path(source), local_path(out)
+    source = local_path(source)
+    bucket = BucketTarget(str(out)) if is_url(out) else None
+    target = local_path(out) if bucket is None else bucket.folder
     require_workers(workers)
     placement = EXECUTORS.find(executor)(workers) if isinstance(executor, str) else executor
     if by_node and not placement.has_nodes:
@@ -221,7 +225,7 @@ def prepare(
         for note in table.notes:
             shown.note(note)
         shown.note(f"{len(table.videos)} videos in {table.root}, layout {table.layout}; using {ffmpeg}")
-        summary = PrepareRun(table, out, settings, options, ffmpeg, placement, shown).run()
+        summary = PrepareRun(table, target, settings, options, ffmpeg, placement, shown, bucket).run()
     dataset = Dataset.open(summary.out)
     dataset.summary = summary
     return dataset

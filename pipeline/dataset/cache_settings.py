@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from vclimb.pipeline.system.paths import user_cache
 
 DEFAULT_CACHE_BYTES = 50 * 10**9
 DEFAULT_GROUP = 8
@@ -26,5 +27,4 @@ class CacheSettings:
     @staticmethod
     def default(max_bytes: int = DEFAULT_CACHE_BYTES) -> CacheSettings:
         """A cache in the folder for such files of this user: `vclimb/shards` in XDG_CACHE_HOME, or in ~/.cache."""
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return CacheSettings(Path(caches) / "vclimb" / "shards", max_bytes)
+        return CacheSettings(user_cache("shards"), max_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from vclimb.pipeline.errors import SettingsError
@@ -41,3 +42,8 @@ def refuse_mangled_url(path: Path | str) -> None:
     if len(first) > 2 and first.endswith(":") and first[:-1].replace("+", "").isalnum() and not Path(first).exists():
         url = f"{first}//{'/'.join(path.parts[1:])}"
         raise SettingsError(f"the path {str(path)!r} was made from a URL, {url!r}; give a URL as text (str)")
+
+
+def user_cache(name: str) -> Path:
+    """The folder of a kind of vclimb's caches of this user, in XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vclimb" / name

@@ -23,12 +23,13 @@ from vclimb.pipeline.dataset.shard import ShardWriter, publish
 from vclimb.pipeline.dataset.tables import check_instances, check_members
 from vclimb.pipeline.sources.table import printable_path
 from vclimb.pipeline.system.durable import replace_file
+from vclimb.pipeline.transcode.bucket_shard import upload_record, upload_shard
 from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.part import is_done, is_intact, read_frame_index, read_part
 from vclimb.pipeline.transcode.plan import PlannedVideo
 from vclimb.pipeline.transcode.work_file import damaged_work_file, read_work_file, work_bytes
+from vclimb.pipeline.transcode.work_names import RECORDS
 
-RECORDS = "records"
 _CONSEQUENCE = "this shard is made again unless dataset.json lists it, and the others are kept"
 _PLACE = ("shard", "offset", "first_frame")
 
@@ -135,7 +136,11 @@ class ShardAssembly:
         if self._writer is not None:
             self._record.files = self._writer.finish()
             publish(job.scratch, job.target, job.stem)
+            if job.bucket is not None:
+                upload_shard(job.bucket, job.target, job.stem)
         write_record(job, self._record)
+        if job.bucket is not None:
+            upload_record(job.bucket, record_path(job.work, self._record.number))
         shutil.rmtree(job.part(0).parent)
         return self._record
 

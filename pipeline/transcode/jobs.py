@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import overload
 
 from vclimb.pipeline.dataset.settings import EncodeSettings
+from vclimb.pipeline.system.bucket import Bucket
 from vclimb.pipeline.transcode.plan import PlannedShard
 from vclimb.pipeline.transcode.probe import Probe
 
@@ -45,6 +46,7 @@ class ShardJob:
     settings: EncodeSettings  # Settings that the videos are stored with.
     ffmpeg: str  # Path of the ffmpeg binary.
     timeout_seconds: float | None  # Longest time for one video. None: 120 s, and 10 s for each second of the video.
+    bucket: Bucket | None = None  # Bucket that finished shards are moved to. None: they stay in the target.
 
     def part(self, index: int) -> Path:
         """Path of a video's part, without a suffix."""

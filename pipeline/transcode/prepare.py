@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.header import HEADER
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
+from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.errors import SettingsError, SourceError, VideoError
 from vclimb.pipeline.sources.keys import make_key, twin_key
 from vclimb.pipeline.sources.table import SourceTable, SourceVideo, printable_path
 from vclimb.pipeline.system.folders import writable
 from vclimb.pipeline.transcode.assembly import PublishedShard, read_published
+from vclimb.pipeline.transcode.bucket_target import BucketTarget
 from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
 from vclimb.pipeline.transcode.jobs import ShardJob, ShardJobs
@@ -57,7 +59,7 @@ class PrepareSummary:
     """Result of a prepare run.
 
     Attributes:
-        out: Folder of the data set.
+        out: Folder or URL of the data set.
         prepared: Number of videos that this run stored.
         already_there: Number of videos that were stored before.
         failed_now: Rows that this run added to `errors.jsonl`.
@@ -69,7 +71,7 @@ class PrepareSummary:
         notes: Sentences for the user: guesses, things ignored, warnings.
     """
 
-    out: Path
+    out: Path | str
     prepared: int
     already_there: int
     failed_now: list[FailedVideo]
@@ -98,6 +100,7 @@ class PrepareRun:
     ffmpeg: Ffmpeg
     executor: Executor
     progress: PrepareProgress
+    bucket: BucketTarget | None = None  # Bucket that the data set is written to. None: it stays in `out`.
 
     def __post_init__(self) -> None:
         self.out = self.out.absolute()
@@ -110,7 +113,12 @@ class PrepareRun:
 
     def run(self) -> PrepareSummary:
         """Make what is missing. Raises what `vclimb.prepare` raises."""
-        with locked(self.out), work_folder(self.out) as (work, drafts), writable(self.out), closing(self.executor):
+        with locked(self.out), closing(self.executor), ExitStack() as stack:
+            if self.bucket is not None:
+                stack.enter_context(self.bucket.held())
+                stack.callback(self.bucket.clear)
+            work, drafts = stack.enter_context(work_folder(self.out))
+            stack.enter_context(writable(self.out))
             return self._run(work, drafts)
 
     def _run(self, work: Path, drafts: Path) -> PrepareSummary:
@@ -134,9 +142,9 @@ class PrepareRun:
             raise SourceError(f"no videos to prepare in {self.table.root}")
         missing = [FailedVideo(printable_path(gone.path), "find", gone.reason) for gone in self.table.missing]
         self.catalog.errors = [error for error in self.catalog.errors if error.stage != "find"] + missing
-        self.catalog.write(self.out)
+        self._write_catalog()
         return PrepareSummary(
-            out=self.out,
+            out=self.out if self.bucket is None else str(self.bucket),
             prepared=len(stored - known),
             already_there=len(known),
             failed_now=self.failed_now,
@@ -151,7 +159,7 @@ class PrepareRun:
     def _refuse_other_settings(self, before: EncodeSettings) -> None:
         if differences := before.difference(self.settings):
             raise SettingsError(
-                f"{self.out} was prepared with other settings ({'; '.join(differences)}); "
+                f"{self.bucket or self.out} was prepared with other settings ({'; '.join(differences)}); "
                 "use the same settings, or another --out"
             )
 
@@ -161,8 +169,7 @@ class PrepareRun:
             self._refuse_other_settings(shard.settings)
             record, files = shard.record, shard.record.files
             if files is not None and record.number not in self.catalog.shards:
-                tar = self.out / files.tar
-                if not tar.exists() or tar.stat().st_size != files.tar_bytes:
+                if not self._is_stored(files):
                     continue
                 self.catalog.name = files.tar.removesuffix(f"-{record.number:06d}.tar")
             done = {video.source for video in record.videos} | {error.path for error in record.errors}
@@ -170,8 +177,8 @@ class PrepareRun:
             self.catalog.add(record)
         if published:
             self.catalog.ffmpeg = sorted({*self.catalog.ffmpeg, self.ffmpeg.version})
-            self.catalog.write(self.out)
-            finish_work(work)
+            self._write_catalog()
+            self._finish(work)
 
     def _todo(self) -> list[SourceVideo]:
         """The videos that are neither stored nor known to fail, each with a key that no stored video has."""
@@ -212,7 +219,9 @@ class PrepareRun:
         planning = Planning(self.settings, self.catalog.name, self.options.shard_bytes, first_number)
         with closing(self._probed(SourceFiles(self.table.root, todo))) as probes:
             plan = planning.write(todo, probes, work, drafts)
-        if (free := shutil.disk_usage(self.out).free) < (needed := planning.needed_bytes):
+        if self.bucket is not None:
+            self.bucket.upload_plan()
+        elif (free := shutil.disk_usage(self.out).free) < (needed := planning.needed_bytes):
             self.progress.note(
                 f"the disk of {self.out} may be too small: about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
             )
@@ -249,6 +258,7 @@ class PrepareRun:
                 settings=self.settings,
                 ffmpeg=self.ffmpeg.path,
                 timeout_seconds=self.options.timeout_seconds,
+                bucket=None if self.bucket is None else self.bucket.bucket,
             )
 
         def advance(video: PlannedVideo) -> None:
@@ -268,5 +278,21 @@ class PrepareRun:
             for _, record in sorted(published.items()):
                 self.catalog.add(record)
                 self.failed_now += record.errors
-            self.catalog.write(self.out)
+            self._write_catalog()
+        self._finish(work)
+
+    def _is_stored(self, files: ShardFiles) -> bool:
+        if self.bucket is not None:
+            return self.bucket.has(files)
+        tar = self.out / files.tar
+        return tar.exists() and tar.stat().st_size == files.tar_bytes
+
+    def _write_catalog(self) -> None:
+        self.catalog.write(self.out)
+        if self.bucket is not None:
+            self.bucket.upload_catalog()
+
+    def _finish(self, work: Path) -> None:
+        if self.bucket is not None:
+            self.bucket.finish()
         finish_work(work)

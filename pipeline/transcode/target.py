@@ -16,10 +16,9 @@ from pathlib import Path
 from vclimb.pipeline.dataset.header import HEADER
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.folders import held_folder, writable
-from vclimb.pipeline.transcode.assembly import RECORDS
 from vclimb.pipeline.transcode.plan import PLAN
+from vclimb.pipeline.transcode.work_names import RECORDS, WORK
 
-WORK = ".work"
 _DRAFTS = "drafts-"
 
 

@@ -20,7 +20,7 @@ from vclimb.pipeline.system.open_files import open_files_explained
 from vclimb.pipeline.system.pool import Call, LostCall, WorkerPool
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.pipeline.transcode.shard_problems import Expected, Problem, frame_problems, shard_problems
-from vclimb.pipeline.transcode.target import WORK
+from vclimb.pipeline.transcode.work_names import WORK
 
 _VIDEOS_PER_TASK = 64
 
