@@ -196,3 +196,13 @@ def synth_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training_cases import make_synth_shards  # loads torch, which most tests don't need
 
     return make_synth_shards(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="session")
+def synth_in_shards(synth_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn data set in shards of a few videos each."""
+    import vclimb
+
+    out = tmp_path_factory.mktemp("in-shards") / "synth"
+    vclimb.prepare(synth_shards.parent / "videos", out, short_side=48, shard_size=60_000, workers=2, progress=False)
+    return out

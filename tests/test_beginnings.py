@@ -166,6 +166,7 @@ TEXTS = {
     "memory.video_choice": "herding",
     "memory.cache": "1GB",
     "training.frozen": "batch-norm",
+    "compute.cache": "caches",
     "log.wandb": "project",
 }
 WITHOUT_INFLUENCE = {"data", *(f"compute.{name}" for name in CHANGE_NO_NUMBER)}

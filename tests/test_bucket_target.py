@@ -40,14 +40,6 @@ def videos(synth_shards: Path) -> Path:
     return synth_shards.parent / "videos"
 
 
-@pytest.fixture(scope="module")
-def folder(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set in a folder, in several shards."""
-    out = tmp_path_factory.mktemp("target") / "set"
-    vclimb.prepare(videos, out, progress=False, **SETTINGS)  # type: ignore[arg-type]
-    return out
-
-
 def fetched(url: str, out: Path) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     fsspec.filesystem("s3").get(f"{url}/", f"{out}/", recursive=True)
@@ -55,36 +47,37 @@ def fetched(url: str, out: Path) -> Path:
 
 
 def test_a_bucket_has_the_bytes_of_a_folder_and_nothing_is_made_twice(
-    videos: Path, folder: Path, s3_bucket: str, tmp_path: Path
+    videos: Path, synth_in_shards: Path, s3_bucket: str, tmp_path: Path
 ) -> None:
-    url = f"{s3_bucket}/set"
+    url = f"{s3_bucket}/synth"
     argv = ["prepare", str(videos), "--out", url, "--short-side", "48", "--shard-size", "60kB", "--workers", "2"]
     first = CliRunner().invoke(app, [*argv, "--json"])
     assert first.exit_code == 0, first.output
     summary = json.loads(first.stdout)
     assert (summary["out"], summary["prepared"]) == (url, 36)
-    assert digests(fetched(url, tmp_path / "got")) == digests(folder)
+    assert digests(fetched(url, tmp_path / "got")) == digests(synth_in_shards)
     assert vclimb.verify(url, decode=True, workers=1).problems == []
     again = vclimb.prepare(videos, url, progress=False, **SETTINGS)  # type: ignore[arg-type]
     assert again.summary is not None
     assert (again.summary.prepared, again.summary.already_there) == (0, 36)
-    assert digests(fetched(url, tmp_path / "got")) == digests(folder)
+    assert digests(fetched(url, tmp_path / "got")) == digests(synth_in_shards)
     with pytest.raises(vclimb.SettingsError, match=f"{url} was prepared with other settings"):
         vclimb.prepare(videos, url, short_side=32, progress=False)
 
 
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["on this machine", "on another"])
-@pytest.mark.parametrize("uploads", [2, 6, 8])  # of a shard's files, of its record, of the next shard's tar
+@pytest.mark.parametrize(  # killed while a shard's files are uploaded, or its record, or the next shard's tar
+    ("uploads", "elsewhere"), [(2, False), (4, False), (5, True)], ids=["files", "record", "elsewhere"]
+)
 def test_a_killed_run_goes_on_and_leaves_nothing_that_looks_whole(
     videos: Path,
-    folder: Path,
+    synth_in_shards: Path,
     s3_bucket: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     uploads: int,
     elsewhere: bool,
 ) -> None:
-    url = f"{s3_bucket}/set"
+    url = f"{s3_bucket}/synth"
     argv = [sys.executable, "-c", KILLED_AT_AN_UPLOAD, str(videos), url, str(uploads)]
     killed = subprocess.run(argv, env=command_environment(), capture_output=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -109,12 +102,12 @@ def test_a_killed_run_goes_on_and_leaves_nothing_that_looks_whole(
 
     monkeypatch.setattr(Bucket, "upload", noted)
     vclimb.prepare(videos, url, executor="local", progress=False, **SETTINGS)  # type: ignore[arg-type]
-    assert digests(fetched(url, tmp_path / "got")) == digests(folder)
+    assert digests(fetched(url, tmp_path / "got")) == digests(synth_in_shards)
     assert not {Path(name).name for name in whole} & {Path(name).name for name in uploaded}
 
 
 def test_one_writer_at_a_time_and_no_foreign_objects(videos: Path, s3_bucket: str) -> None:
-    bucket = Bucket(f"{s3_bucket}/set")
+    bucket = Bucket(f"{s3_bucket}/synth")
     bucket.write(".work/lock.json", b'{"host": "node7", "folder": "/x", "process": 5, "began": "today"}')
     with pytest.raises(TargetBusyError, match=r"another run on node7 \(process 5, since today\) is writing to s3://"):
         vclimb.prepare(videos, bucket.url, progress=False)
@@ -124,5 +117,5 @@ def test_one_writer_at_a_time_and_no_foreign_objects(videos: Path, s3_bucket: st
     with pytest.raises(TargetError, match=r"holds objects that are not a data set \('thesis.pdf' and 0 more\)"):
         vclimb.prepare(videos, other.url, progress=False)
     assert list(other.list()) == ["thesis.pdf"]
-    with pytest.raises(TargetError, match="can't write to s3://no-such-bucket/x"):
+    with pytest.raises(TargetError, match="can't write to s3://no-such-bucket/x: there is no such bucket"):
         vclimb.prepare(videos, "s3://no-such-bucket/x", progress=False)

@@ -35,6 +35,7 @@ ALSO |= {"train beginnings": ["--out", "new"]}
 ALSO |= {"scenario export source": ["--tasks", "2"]}
 # Their first argument has to be a whole run; the same check is tested below.
 NEED_A_RUN = ("show png", "study report target")
+TAKE_A_URL = ("prepare target",)
 # Texts that are neither a file nor a folder. What isn't listed here is tried as a path.
 NO_PATHS = {
     *("layout", "columns", "codec", "codecs", "fps", "shard_size", "executor", "network", "backbone", "decoder"),
@@ -86,7 +87,7 @@ def test_no_command_makes_paths_of_its_texts() -> None:
         assert "Path" not in str(get_type_hints(inspect.unwrap(command.callback))), name
 
 
-@pytest.mark.parametrize("case", [case for case in PATHS if case not in NEED_A_RUN])
+@pytest.mark.parametrize("case", [case for case in PATHS if case not in (*NEED_A_RUN, *TAKE_A_URL)])
 def test_a_url_is_never_mangled_and_writes_nothing(case: str, work: Path) -> None:
     name, parameter = PATHS[case]
     arguments: list[str] = []
@@ -109,7 +110,6 @@ def test_a_url_is_never_mangled_and_writes_nothing(case: str, work: Path) -> Non
 
 CALLS: dict[str, Callable[[Any], Any]] = {
     "prepare": lambda path: vclimb.prepare(path, "new"),
-    "prepare to": lambda path: vclimb.prepare("raw", path),
     "prepare annotations": lambda path: vclimb.prepare("raw", "new", annotations=[path]),
     "synth": lambda path: vclimb.synth(path),
     "contact sheet": lambda path: vclimb.open("data").contact_sheet(path),
@@ -169,5 +169,5 @@ def test_inspect_reads_a_data_set_by_url(work: Path, prepared: Path) -> None:
     drawn = run("inspect", url, "--contact-sheet", "url.png"), run("inspect", "data", "--contact-sheet", "local.png")
     assert [result.exit_code for result in drawn] == [0, 0]
     assert (work / "url.png").read_bytes() == (work / "local.png").read_bytes()
-    explains(run("inspect", f"{url}/none"), "--out FOLDER` makes one in a local folder, which may be copied there")
+    explains(run("inspect", f"{url}/none"), f"make one with `vclimb prepare SOURCE --out {url}/none`")
     assert run("verify", url).exit_code == 0

@@ -23,17 +23,9 @@ from vclimb.pipeline.errors import DatasetError, SettingsError
 from vclimb.pipeline.system.bucket import Bucket
 
 
-@pytest.fixture(scope="module")
-def in_shards(synth_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawn videos in shards of a few videos each."""
-    out = tmp_path_factory.mktemp("in-shards") / "synth"
-    vclimb.prepare(synth_shards.parent / "videos", out, short_side=48, shard_size=60_000, workers=2, progress=False)
-    return out
-
-
 @pytest.fixture
-def url(s3_bucket: str, in_shards: Path) -> str:
-    fsspec.filesystem("s3").put(f"{in_shards}/", f"{s3_bucket}/synth", recursive=True)
+def url(s3_bucket: str, synth_in_shards: Path) -> str:
+    fsspec.filesystem("s3").put(f"{synth_in_shards}/", f"{s3_bucket}/synth", recursive=True)
     return f"{s3_bucket}/synth"
 
 
@@ -58,7 +50,7 @@ def read(cache: ShardCache, name: str) -> bytes:
 
 
 def test_copies_are_made_once_read_like_the_disk_and_kept_within_the_limit(
-    url: str, in_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, synth_in_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, names = cache_of(url, tmp_path / "cache", 4)
     assert len(names) >= 6
@@ -72,19 +64,19 @@ def test_copies_are_made_once_read_like_the_disk_and_kept_within_the_limit(
     monkeypatch.setattr(Bucket, "download", counted)
     with ThreadPoolExecutor(8) as threads:  # all want the same shards at once
         contents = list(threads.map(lambda name: read(cache, name), names[:3] * 8))
-    assert contents == [(in_shards / name).read_bytes() for name in names[:3]] * 8
+    assert contents == [(synth_in_shards / name).read_bytes() for name in names[:3]] * 8
     assert sorted(copied) == names[:3]
     kept = cache.open(names[0])
     for name in names:
-        assert read(cache, name) == (in_shards / name).read_bytes()
+        assert read(cache, name) == (synth_in_shards / name).read_bytes()
         assert total_of(tmp_path / "cache") <= cache.settings.max_bytes
-    assert os.pread(kept, 10**9, 0) == (in_shards / names[0]).read_bytes()  # removed meanwhile, and still whole
+    assert os.pread(kept, 10**9, 0) == (synth_in_shards / names[0]).read_bytes()  # removed meanwhile, and still whole
     os.close(kept)
     del copied[:]
     again = ShardCache(Bucket(url), StoredDataset.open(url).catalog.shards.values(), cache.settings, 2)
     again.fetch_ahead(names[-2:])
     again.close()
-    assert read(again, names[-1]) == (in_shards / names[-1]).read_bytes()
+    assert read(again, names[-1]) == (synth_in_shards / names[-1]).read_bytes()
     assert copied == []  # the latest are there, for another cache too
 
 
@@ -129,7 +121,7 @@ def _copy_and_hang(cache: ShardCache, name: str) -> None:
     cache.open(name)
 
 
-def test_what_a_killed_process_left_is_removed_and_copied_anew(url: str, in_shards: Path, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed_and_copied_anew(url: str, synth_in_shards: Path, tmp_path: Path) -> None:
     cache, names = cache_of(url, tmp_path / "cache", 4)
     process = multiprocessing.get_context("spawn").Process(target=_copy_and_hang, args=(cache, names[0]))
     process.start()
@@ -137,24 +129,24 @@ def test_what_a_killed_process_left_is_removed_and_copied_anew(url: str, in_shar
     while not any(path.stat().st_size for path in (tmp_path / "cache").glob("*.part")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    reserved = (in_shards / names[0]).stat().st_size
+    reserved = (synth_in_shards / names[0]).stat().st_size
     for name in names[1:5]:  # the bytes that it has reserved count
         assert read(cache, name)
         assert total_of(tmp_path / "cache") + reserved <= cache.settings.max_bytes
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert read(cache, names[5]) == (in_shards / names[5]).read_bytes()
+    assert read(cache, names[5]) == (synth_in_shards / names[5]).read_bytes()
     assert list((tmp_path / "cache").glob("*.part")) == []
-    assert read(cache, names[0]) == (in_shards / names[0]).read_bytes()
+    assert read(cache, names[0]) == (synth_in_shards / names[0]).read_bytes()
 
 
 def test_training_by_groups_gives_the_metrics_of_the_disk_and_copies_each_shard_once(
-    url: str, in_shards: Path, tmp_path: Path
+    url: str, synth_in_shards: Path, tmp_path: Path
 ) -> None:
     sizes = [files.tar_bytes for files in StoredDataset.open(url).catalog.shards.values()]
     metrics = []
-    for place, name in ((str(in_shards), "disk"), (url, "bucket")):
+    for place, name in ((str(synth_in_shards), "disk"), (url, "bucket")):
         more = ("training.shard_group=2", f"compute.cache_bytes={sum(sizes)}", "scenario.tasks=2")
         config = tiny_config(Path("unused"), "naive", *more).model_copy(update={"data": place})
         vclimb.train(config=config, out=tmp_path / name, progress=False)
@@ -162,12 +154,12 @@ def test_training_by_groups_gives_the_metrics_of_the_disk_and_copies_each_shard_
     assert metrics[0] == metrics[1]
     assert len(list((tmp_path / "caches" / "vclimb" / "shards").glob("*.tar"))) == len(sizes)
     assert config.beginning().training.shard_group == 2
-    assert tiny_config(in_shards).shard_group == 0
-    assert tiny_config(in_shards).model_copy(update={"data": url}).shard_group == 8
+    assert tiny_config(synth_in_shards).shard_group == 0
+    assert tiny_config(synth_in_shards).model_copy(update={"data": url}).shard_group == 8
 
 
-def test_other_processes_read_the_copies(url: str, in_shards: Path, tmp_path: Path) -> None:
-    data, there = StoredDataset.open(url), StoredDataset.open(in_shards)
+def test_other_processes_read_the_copies(url: str, synth_in_shards: Path, tmp_path: Path) -> None:
+    data, there = StoredDataset.open(url), StoredDataset.open(synth_in_shards)
     shards = list(data.catalog.shards.values())
     cached = data.cached(CacheSettings(tmp_path / "cache", sum(files.tar_bytes for files in shards)), 0)
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -17,7 +17,6 @@ from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.storage import Storage
 from vclimb.pipeline.errors import DatasetError, DatasetFileError, DatasetMissingError, TooManyFilesError
 from vclimb.pipeline.system.durable import draft_of
-from vclimb.pipeline.system.paths import is_url
 from vclimb.pipeline.system.plain_name import PlainName
 from vclimb.pipeline.system.sealed_json import parse_object, sealed, unsealed
 from vclimb.pipeline.system.validation import first_problem
@@ -112,10 +111,7 @@ def _read(storage: Storage, name: str) -> Header:
     try:
         data = storage.read(name)
     except FileNotFoundError:
-        if is_url(str(storage)):
-            how = "`vclimb prepare SOURCE --out FOLDER` makes one in a local folder, which may be copied there"
-        else:
-            how = f"make one with `vclimb prepare SOURCE --out {storage}`"
+        how = f"make one with `vclimb prepare SOURCE --out {storage}`"
         raise DatasetMissingError(f"{storage} is not a prepared data set (no {name}); {how}") from None
     except TooManyFilesError:
         raise

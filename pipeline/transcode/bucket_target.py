@@ -141,6 +141,10 @@ class BucketTarget:
         """Turn errors of the bucket into a TargetError."""
         try:
             yield
+        except FileNotFoundError as error:
+            if error.filename is not None:  # a file of this machine
+                raise
+            raise TargetError(f"can't write to {self}: there is no such bucket; make it first") from None
         except OSError as error:
             if isinstance(error, TargetError) or not str(error.filename).startswith(str(self)):
                 raise
