@@ -143,7 +143,9 @@ def measure_order(options: argparse.Namespace) -> None:
                         "shard_group": group,
                     },
                 }
-                run = vclimb.train(options.data, Path(folder, "run"), method="finetune", settings=table, progress=False)
+                run = vclimb.train(
+                    options.data, out=Path(folder, "run"), method="finetune", settings=table, progress=False
+                )
                 accuracies.append(100 * float(run.R[0, 0]))
         row = [*accuracies, statistics.mean(accuracies)]
         print(f"| {group or 'all'} | " + " | ".join(f"{value:.1f}" for value in row) + " |", flush=True)

@@ -14,6 +14,7 @@ from vclimb.pipeline.dataset.statistics import DatasetStatistics, dataset_statis
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources import AUTO, read_source
+from vclimb.pipeline.sources.remote import open_remote
 from vclimb.pipeline.system.cores import require_workers
 from vclimb.pipeline.system.paths import is_url, local_path
 from vclimb.pipeline.transcode.bucket_target import BucketTarget
@@ -158,7 +159,8 @@ def prepare(
     used becomes a row of `errors.jsonl` and never stops the call.
 
     Args:
-        source: Folder of raw videos, or a table (csv, jsonl, parquet) that lists them.
+        source: Folder of raw videos, or a table (csv, jsonl, parquet) that lists them, or the URL of either. Of a URL,
+            each process fetches the video that it works on, once to probe it and once to transcode it.
         out: Folder or URL of the data set. For a URL, shards are made in a folder below `XDG_CACHE_HOME` (~/.cache) and
             moved to the bucket one by one; with Ray, all nodes must see that folder.
         layout: Layout of the source: a name of `vclimb.pipeline.sources.LAYOUTS`, or `auto`.
@@ -203,7 +205,9 @@ def prepare(
         keep_truncated=keep_truncated,
     )
     options = PrepareOptions(parse_size(shard_size), limit, retry_failed, timeout_seconds)
-    source = local_path(source)
+    remote = open_remote(str(source)) if is_url(source) else None
+    if remote is not None and allow_outside:
+        raise SettingsError(f"allow_outside is for tables of this machine, and the source is {source}; leave it out")
     bucket = BucketTarget(str(out)) if is_url(out) else None
     target = local_path(out) if bucket is None else bucket.folder
     require_workers(workers)
@@ -213,7 +217,7 @@ def prepare(
     ffmpeg = find_ffmpeg()
     require_encoder(ffmpeg, CODECS[codec].encoder)
     table = read_source(
-        source,
+        local_path(source) if remote is None else remote.source,
         layout,
         annotations=[local_path(path) for path in annotations],
         columns=columns,
@@ -224,8 +228,9 @@ def prepare(
             placement.on_status = shown.show_nodes
         for note in table.notes:
             shown.note(note)
-        shown.note(f"{len(table.videos)} videos in {table.root}, layout {table.layout}; using {ffmpeg}")
-        summary = PrepareRun(table, target, settings, options, ffmpeg, placement, shown, bucket).run()
+        where = source if remote else table.root
+        shown.note(f"{len(table.videos)} videos in {where}, layout {table.layout}; using {ffmpeg}")
+        summary = PrepareRun(table, target, settings, options, ffmpeg, placement, shown, remote, bucket).run()
     dataset = Dataset.open(summary.out)
     dataset.summary = summary
     return dataset

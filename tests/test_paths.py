@@ -35,7 +35,7 @@ ALSO |= {"train beginnings": ["--out", "new"]}
 ALSO |= {"scenario export source": ["--tasks", "2"]}
 # Their first argument has to be a whole run; the same check is tested below.
 NEED_A_RUN = ("show png", "study report target")
-TAKE_A_URL = ("prepare target",)
+TAKE_A_URL = ("prepare target", "prepare source")
 # Texts that are neither a file nor a folder. What isn't listed here is tried as a path.
 NO_PATHS = {
     *("layout", "columns", "codec", "codecs", "fps", "shard_size", "executor", "network", "backbone", "decoder"),
@@ -109,7 +109,6 @@ def test_a_url_is_never_mangled_and_writes_nothing(case: str, work: Path) -> Non
 
 
 CALLS: dict[str, Callable[[Any], Any]] = {
-    "prepare": lambda path: vclimb.prepare(path, "new"),
     "prepare annotations": lambda path: vclimb.prepare("raw", "new", annotations=[path]),
     "synth": lambda path: vclimb.synth(path),
     "contact sheet": lambda path: vclimb.open("data").contact_sheet(path),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import overload
 
 from vclimb.pipeline.dataset.settings import EncodeSettings
+from vclimb.pipeline.sources.remote import RemoteFile, RemoteSource
 from vclimb.pipeline.system.bucket import Bucket
 from vclimb.pipeline.transcode.plan import PlannedShard
 from vclimb.pipeline.transcode.probe import Probe
@@ -27,6 +28,7 @@ class VideoJob:
     scratch: Path  # Folder for unfinished files of this run.
     ffmpeg: str  # Path of the ffmpeg binary.
     timeout_seconds: float  # Longest time for ffmpeg.
+    remote: RemoteFile | None = None  # Object that the source file stands for. None: it is the source itself.
 
     @property
     def draft(self) -> Path:
@@ -46,6 +48,7 @@ class ShardJob:
     settings: EncodeSettings  # Settings that the videos are stored with.
     ffmpeg: str  # Path of the ffmpeg binary.
     timeout_seconds: float | None  # Longest time for one video. None: 120 s, and 10 s for each second of the video.
+    remote: RemoteSource | None = None  # Source that the root stands for. None: the videos lie there.
     bucket: Bucket | None = None  # Bucket that finished shards are moved to. None: they stay in the target.
 
     def part(self, index: int) -> Path:
@@ -61,6 +64,7 @@ class ShardJob:
             part=self.part(index),
             scratch=self.scratch,
             ffmpeg=self.ffmpeg,
+            remote=None if self.remote is None else self.remote.file(planned.video.path),
             timeout_seconds=self.timeout_seconds or min(120 + 10 * planned.probe.duration_seconds, 6 * 3600),
         )
 

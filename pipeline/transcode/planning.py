@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from vclimb.pipeline.dataset.rows import FailedVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.errors import VideoError
+from vclimb.pipeline.sources.remote import RemoteSource, Source
 from vclimb.pipeline.sources.table import SourceVideo, by_class_and_key, printable_path
 from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.plan import Plan, PlannedVideo, cut_shards
@@ -26,23 +27,24 @@ _PROBE = TypeAdapter(Probe)
 _NONE = -1
 
 
-class SourceFiles(Sequence[Path]):
-    """Paths of the files of videos. They are made when they are asked for, since a million take 0.4 GB."""
+class SourceFiles(Sequence[Source]):
+    """Files of videos. They are made when they are asked for, since a million paths take 0.4 GB."""
 
-    def __init__(self, root: Path, videos: Sequence[SourceVideo]) -> None:
-        self._root, self._videos = root, videos
+    def __init__(self, root: Path, videos: Sequence[SourceVideo], remote: RemoteSource | None = None) -> None:
+        self._root, self._videos, self._remote = root, videos, remote
 
     def __len__(self) -> int:
         return len(self._videos)
 
     @overload
-    def __getitem__(self, place: int) -> Path: ...
+    def __getitem__(self, place: int) -> Source: ...
     @overload
     def __getitem__(self, place: slice) -> SourceFiles: ...
-    def __getitem__(self, place: int | slice) -> Path | SourceFiles:
+    def __getitem__(self, place: int | slice) -> Source | SourceFiles:
         if isinstance(place, slice):
-            return SourceFiles(self._root, self._videos[place])
-        return self._root / self._videos[place].path
+            return SourceFiles(self._root, self._videos[place], self._remote)
+        path = self._videos[place].path
+        return self._root / path if self._remote is None else self._remote.file(path)
 
 
 class _ProbeFile:

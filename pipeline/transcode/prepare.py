@@ -22,6 +22,7 @@ from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.errors import SettingsError, SourceError, VideoError
 from vclimb.pipeline.sources.keys import make_key, twin_key
+from vclimb.pipeline.sources.remote import RemoteSource
 from vclimb.pipeline.sources.table import SourceTable, SourceVideo, printable_path
 from vclimb.pipeline.system.folders import writable
 from vclimb.pipeline.transcode.assembly import PublishedShard, read_published
@@ -100,6 +101,7 @@ class PrepareRun:
     ffmpeg: Ffmpeg
     executor: Executor
     progress: PrepareProgress
+    remote: RemoteSource | None = None  # Source that the table's root stands for. None: the videos lie there.
     bucket: BucketTarget | None = None  # Bucket that the data set is written to. None: it stays in `out`.
 
     def __post_init__(self) -> None:
@@ -217,7 +219,7 @@ class PrepareRun:
         self.progress.start("probing", len(todo))
         first_number = max(self.catalog.shards, default=-1) + 1
         planning = Planning(self.settings, self.catalog.name, self.options.shard_bytes, first_number)
-        with closing(self._probed(SourceFiles(self.table.root, todo))) as probes:
+        with closing(self._probed(SourceFiles(self.table.root, todo, self.remote))) as probes:
             plan = planning.write(todo, probes, work, drafts)
         if self.bucket is not None:
             self.bucket.upload_plan()
@@ -258,6 +260,7 @@ class PrepareRun:
                 settings=self.settings,
                 ffmpeg=self.ffmpeg.path,
                 timeout_seconds=self.options.timeout_seconds,
+                remote=self.remote,
                 bucket=None if self.bucket is None else self.bucket.bucket,
             )
 

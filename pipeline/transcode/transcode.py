@@ -6,6 +6,7 @@ import errno
 import signal
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -48,14 +49,8 @@ def transcode_videos(jobs: Sequence[VideoJob]) -> None:
     where the disk is full or can't be written.
     """
     try:
-        current = list(_as_sources_are_now(jobs))
-        # Uneven ones print the times of their frames, each for itself.
-        together = [job for job in current if not keeps_uneven_times(job.probe, job.settings)]
-        if len(together) > 1:
-            _transcode_together(together)
-        for job in current:
-            if not is_done(job.part):
-                write_part(job.part, _transcode_alone(job))
+        with ExitStack() as stack:
+            _transcode_all(list(_as_sources_are_now(_fetched(jobs, stack))))
     except TargetError:
         raise
     except OSError as error:
@@ -68,6 +63,29 @@ def transcode_videos(jobs: Sequence[VideoJob]) -> None:
                 f"can't write {where}: {error.strerror}; see to that and run the same command again"
             ) from None
         raise
+
+
+def _fetched(jobs: Iterable[VideoJob], stack: ExitStack) -> Iterable[VideoJob]:
+    """The jobs, with sources in a bucket copied to this machine until the stack ends. One that fails gives its part."""
+    for job in jobs:
+        if job.remote is None:
+            yield job
+            continue
+        copy = job.draft.with_suffix(f".source{job.source.suffix}")
+        try:
+            yield replace(job, source=stack.enter_context(job.remote.fetched(copy)), remote=None)
+        except VideoError as error:
+            write_part(job.part, Part(error=error))
+
+
+def _transcode_all(current: Sequence[VideoJob]) -> None:
+    # Uneven ones print the times of their frames, each for itself.
+    together = [job for job in current if not keeps_uneven_times(job.probe, job.settings)]
+    if len(together) > 1:
+        _transcode_together(together)
+    for job in current:
+        if not is_done(job.part):
+            write_part(job.part, _transcode_alone(job))
 
 
 def _as_sources_are_now(jobs: Iterable[VideoJob]) -> Iterable[VideoJob]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from vclimb.pipeline.errors import VideoError
+from vclimb.pipeline.sources.remote import RemoteFile, Source
 from vclimb.pipeline.system.parent import STOPPED
 from vclimb.pipeline.system.validation import first_problem
 from vclimb.pipeline.transcode.ffmpeg import kill_running
@@ -32,8 +34,16 @@ def _stop_at_once(_number: int, _frame: object) -> None:
     os._exit(STOPPED)
 
 
-def probe_file(source: Path) -> Probe | VideoError:
+def probe_file(source: Source) -> Probe | VideoError:
     """Probe one file. A file that can't be used gives its error, and so does one whose facts no plan can hold."""
+    if isinstance(source, RemoteFile):
+        try:
+            with tempfile.TemporaryDirectory(prefix="vclimb-") as folder:
+                copy = Path(folder, f"video{source.stand_in.suffix}")
+                with source.fetched(copy):
+                    return probe_file(copy)
+        except VideoError as error:
+            return error
     try:
         return _PROBE.validate_python(asdict(probe_video(source)))
     except VideoError as error:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import VideoError
+from vclimb.pipeline.sources.remote import Source
 from vclimb.pipeline.system.plugins import Registry
 from vclimb.pipeline.transcode.assembly import ShardAssembly, read_record
 from vclimb.pipeline.transcode.cluster_progress import ClusterStatus
@@ -63,7 +63,7 @@ class Executor(ABC):
         self.on_status: Callable[[ClusterStatus], None] = lambda status: None
 
     @abstractmethod
-    def probe(self, sources: Sequence[Path]) -> Iterator[tuple[int, Probe | VideoError]]:
+    def probe(self, sources: Sequence[Source]) -> Iterator[tuple[int, Probe | VideoError]]:
         """Call `probe_file` for each source file; yield the numbers of the files with the results, in any order."""
 
     @abstractmethod
@@ -81,7 +81,7 @@ class MapExecutor(Executor):
     def map(self, function: Callable[[Argument], Result], arguments: Iterable[Argument]) -> Iterable[Result]:
         """Call a function for each argument, anywhere that sees the same files; return the results in order."""
 
-    def probe(self, sources: Sequence[Path]) -> Iterator[tuple[int, Probe | VideoError]]:
+    def probe(self, sources: Sequence[Source]) -> Iterator[tuple[int, Probe | VideoError]]:
         yield from enumerate(self.map(probe_file, sources))
 
     def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:

@@ -10,10 +10,10 @@ import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import VideoError
+from vclimb.pipeline.sources.remote import Source
 from vclimb.pipeline.system.cores import available_cores
 from vclimb.pipeline.system.pool import Call, LostCall, WorkerPool
 from vclimb.pipeline.transcode.assembly import ShardAssembly
@@ -49,7 +49,7 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         self._pool.close()
 
-    def probe(self, sources: Sequence[Path]) -> Iterator[tuple[int, Probe | VideoError]]:
+    def probe(self, sources: Sequence[Source]) -> Iterator[tuple[int, Probe | VideoError]]:
         waiting = (Call(i, probe_file, (path,), PROBE_TIMEOUT_SECONDS) for i, path in enumerate(sources))
         calls = deque(itertools.islice(waiting, _WAITING * self._n_workers))
         with closing(self._pool.run(calls)) as outcomes:

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import FfmpegMissingError, VideoError
+from vclimb.pipeline.sources.remote import Source
 from vclimb.pipeline.system.ray_cluster import LOST_NODES, RayTasks, connect
 from vclimb.pipeline.transcode.cluster_progress import ClusterProgress, Report
 from vclimb.pipeline.transcode.executors.executor import Executor, OnVideo
@@ -50,7 +50,7 @@ class RayExecutor(Executor):
         super().__init__(workers)
         self._address = address
 
-    def probe(self, sources: Sequence[Path]) -> Iterator[tuple[int, Probe | VideoError]]:
+    def probe(self, sources: Sequence[Source]) -> Iterator[tuple[int, Probe | VideoError]]:
         starts = range(0, len(sources), _PROBES_PER_TASK)
         calls = ((start, (list(sources[start : start + _PROBES_PER_TASK]),)) for start in starts)
         with closing(self._tasks(_probe, calls).results()) as parts:
@@ -165,7 +165,7 @@ def _node() -> str:
     return f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:6]}"
 
 
-def _probe(sources: Sequence[Path]) -> list[tuple[int, Probe | VideoError]]:
+def _probe(sources: Sequence[Source]) -> list[tuple[int, Probe | VideoError]]:
     return list(_worker().probe(sources))
 
 
