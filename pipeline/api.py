@@ -20,8 +20,9 @@ from vclimb.pipeline.system.paths import is_url, local_path
 from vclimb.pipeline.transcode.bucket_target import BucketTarget
 from vclimb.pipeline.transcode.executors.executor import EXECUTORS, Executor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg, require_encoder
-from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun, PrepareSummary
+from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun
 from vclimb.pipeline.transcode.progress import PrepareProgress
+from vclimb.pipeline.transcode.summary import PrepareSummary
 from vclimb.pipeline.transcode.verify import VerifyReport, verify
 
 if TYPE_CHECKING:

@@ -23,8 +23,9 @@ from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideo, by
 from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
-from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun, PrepareSummary
+from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun
 from vclimb.pipeline.transcode.progress import PrepareProgress
+from vclimb.pipeline.transcode.summary import PrepareSummary
 
 # Set in the environment of every process that a run of the tests starts, so that processes left behind are found.
 RUN = "VCLIMB_TEST_RUN"

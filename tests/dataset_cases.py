@@ -25,8 +25,9 @@ from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance, SourceTable
 from vclimb.pipeline.transcode.executors.executor import Executor, MapExecutor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
-from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun, PrepareSummary
+from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun
 from vclimb.pipeline.transcode.progress import PrepareProgress
+from vclimb.pipeline.transcode.summary import PrepareSummary
 from vclimb.pipeline.transcode.verify import verify
 
 # Size of two or three videos of `make_source`.

@@ -31,8 +31,9 @@ from vclimb.pipeline.system.sealed_json import parse_object, sealed, unsealed
 from vclimb.pipeline.transcode.executors.executor import MapExecutor, OnVideo
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 from vclimb.pipeline.transcode.plan import PLAN, Plan
-from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun, PrepareSummary
+from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun
 from vclimb.pipeline.transcode.progress import PrepareProgress
+from vclimb.pipeline.transcode.summary import PrepareSummary
 from vclimb.pipeline.transcode.target import WORK
 from vclimb.pipeline.transcode.unfinished import published_of, refuse_other_source
 from vclimb.pipeline.transcode.verify import verify

@@ -10,9 +10,8 @@ import math
 import shutil
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.header import HEADER
@@ -34,6 +33,7 @@ from vclimb.pipeline.transcode.plan import Plan, PlannedShard, PlannedVideo, spr
 from vclimb.pipeline.transcode.planning import Planning, SourceFiles, in_order
 from vclimb.pipeline.transcode.probe import Probe
 from vclimb.pipeline.transcode.progress import PrepareProgress
+from vclimb.pipeline.transcode.summary import PrepareSummary
 from vclimb.pipeline.transcode.target import finish_work, locked, work_folder
 from vclimb.pipeline.transcode.unfinished import published_of, refuse_other_source
 
@@ -53,41 +53,6 @@ class PrepareOptions:
             raise SettingsError(f"limit {self.limit} is out of range; allowed: 1 or more")
         if self.timeout_seconds is not None and not 0 < self.timeout_seconds < math.inf:
             raise SettingsError(f"timeout {self.timeout_seconds:g} is out of range; allowed: above 0 s")
-
-
-@dataclass(frozen=True)
-class PrepareSummary:
-    """Result of a prepare run.
-
-    Attributes:
-        out: Folder or URL of the data set.
-        prepared: Number of videos that this run stored.
-        already_there: Number of videos that were stored before.
-        failed_now: Rows that this run added to `errors.jsonl`.
-        failed_before: Number of videos left alone because they failed in an earlier run.
-        missing: Number of videos that the source lists and the disk lacks.
-        changed: Paths of stored videos whose source file changed its size since. They are kept as stored.
-        gone: Number of stored videos that the source no longer has. They are kept.
-        totals: Counts, bytes and seconds of the whole data set.
-        notes: Sentences for the user: guesses, things ignored, warnings.
-    """
-
-    out: Path | str
-    prepared: int
-    already_there: int
-    failed_now: list[FailedVideo]
-    failed_before: int
-    missing: int
-    changed: list[str]
-    gone: int
-    totals: dict[str, Any]
-    notes: list[str]
-
-    def to_json(self) -> dict[str, Any]:
-        """The summary as plain JSON values."""
-        row = {**asdict(self), "out": printable_path(str(self.out))}
-        del row["notes"]
-        return row
 
 
 @dataclass
