@@ -10,3 +10,6 @@ Indices = npt.NDArray[np.int64]
 
 Pixels = npt.NDArray[np.uint8]
 """Colour values from 0 to 255, channels last: (H, W, 3) for a frame, (K, H, W, 3) for several."""
+
+Flags = npt.NDArray[np.bool_]
+"""One bool for each of several things."""

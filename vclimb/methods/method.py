@@ -27,7 +27,7 @@ from vclimb.methods.consistency import Classification, cross_entropy, temporal_c
 from vclimb.methods.kept import KeptArrays, KeptShapes, NetworkSize
 from vclimb.model.clip_model import ClipModel
 from vclimb.model.inference import Outputs
-from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.arrays import Flags, Indices
 from vclimb.protocol import PAPER, Differences
 from vclimb.settings import Settings
 
@@ -119,11 +119,13 @@ class TaskData(Protocol):
     Attributes:
         labels: (n,) label ids of the items.
         names: Unique names of the items.
+        is_exemplar: (n,) whether an item is an exemplar.
         seed: Seed of the run.
     """
 
     labels: Indices
     names: list[str]
+    is_exemplar: Flags
     seed: int
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -147,10 +149,7 @@ class TaskData(Protocol):
         ...
 
     def selection_score(self, epoch: int | None = None) -> float | None:
-        """Measure the accuracy by which an epoch is selected.
-
-        None where the last one is kept, and where this epoch, from 0, is not measured.
-        """
+        """Measure the accuracy by which an epoch is selected; None where this epoch, from 0, is not measured."""
         ...
 
     def next_model(self) -> ClipModel | None:
@@ -160,8 +159,7 @@ class TaskData(Protocol):
     def training_logits(self, model: ClipModel, items: Indices | None) -> tuple[Indices, Tensor]:
         """Pass one training clip of each item (None: of all) through a model: numbers of items (n,), and logits (n, C).
 
-        Items are missing that training would leave out of an epoch. The result is the same on every process, on the
-        CPU.
+        Items are missing that training would leave out. The result is the same on every process, on the CPU.
         """
         ...
 
@@ -190,13 +188,13 @@ class Method(Generic[ConfigT_co]):
         summary: Description of the method in one line, for the command line's help.
         Config: Class of the method's settings.
         replays: Whether the method trains on a replay memory, and so needs one.
+        memory_first: Whether the memory takes a task's clips before the task's training.
         all_data: Whether the method trains on the data of all tasks so far.
         restarts: Whether each task begins with the model as it was initialised.
         video_choice: Rule by which the memory chooses videos, unless the run's settings name another.
         label_smoothing: Share of a label that the softmax cross-entropy over all classes spreads over them.
         memory_settings: Settings of the memory that the first task's training depends on; runs share it across others.
-        classifier: Classifier whose accuracy is reported: one of `classifiers`, or `nearest_mean`, which every method
-            with a memory has.
+        classifier: Classifier whose accuracy is reported: one of `classifiers`, or with a memory `nearest_mean`.
         not_replayable: Reason why a CUDA graph, which runs no Python, can't replay a step; None: it can.
     """
 
@@ -204,6 +202,7 @@ class Method(Generic[ConfigT_co]):
     summary: ClassVar[str] = ""
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     replays: ClassVar[bool] = False
+    memory_first: ClassVar[bool] = False
     all_data: ClassVar[bool] = False
     memory_settings: ClassVar[frozenset[str]] = frozenset()
     restarts: bool = False

@@ -72,6 +72,11 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
         raise SettingsError(
             f"method {method.name} replays, and memory.budget is none; give it a memory, such as --budget 2020v or 64MB"
         )
+    if method.memory_first and config.memory.settings(method.video_choice, config.seed).needs_features:
+        raise SettingsError(
+            f"method {method.name} chooses exemplars before the network is trained, and memory.video_choice "
+            f"{config.memory.video_choice} needs its features; take random"
+        )
     classes_per_task = tuple(len(task.classes) for task in scenario)
     budget = MemoryBudget.parse(config.memory.budget)
     if not method.replays and config.memory.budget != "none":

@@ -147,9 +147,14 @@ class RunPlanner:
             kept = kept_bytes(method, TaskInfo(number, classes_per_task), config.model, config.training.frozen)
             seen = matched.tasks[: number + 1]
             n_instances = sum(len(part.train) for part in (seen if method.all_data else [task]))
-            n_replayed = 0 if memory is None else memory.n_exemplars
+            n_before = 0 if memory is None else memory.n_exemplars
+            after = memory.after(task, kept) if memory is not None else _without_exemplars(kept)
+            n_replayed = memory.n_exemplars if memory is not None and method.memory_first else n_before
             trains = method.trains(TaskInfo(number, classes_per_task))
-            n_items, n_epochs = n_instances + n_replayed, config.training.epochs_of(number) if trains else 0
+            n_items, n_epochs = (
+                n_replayed + (0 if method.memory_first else n_instances),
+                config.training.epochs_of(number) if trains else 0,
+            )
             n_batches = steps_of_epoch(config, n_items)
             tasks.append(
                 PlannedTask(
@@ -160,7 +165,7 @@ class RunPlanner:
                     replay_exemplars=n_replayed,
                     steps=n_epochs * n_batches,
                     clips=n_epochs * min(n_items, n_batches * config.training.batch_size),
-                    memory=memory.after(task, kept) if memory is not None else _without_exemplars(kept),
+                    memory=after,
                     evaluation_instances=sum(len(part.split(scenario.evaluation_split)) for part in seen),
                 )
             )

@@ -34,6 +34,7 @@ class RunTaskData:
         self._info = info
         self.labels: Indices = items.labels
         self.names = items.names
+        self.is_exemplar = items.is_replay
         self.seed = run.config.seed
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:

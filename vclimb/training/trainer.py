@@ -3,16 +3,16 @@
 Each task is trained; the method does its work at the end of the task; a checkpoint is written; the task's classes join
 the replay memory; all tasks so far are evaluated; and the next checkpoint is written. So a resumed run meets either the
 memory that its checkpoint was made with, or the memory after the next update, and repeating that update changes
-nothing. Every random draw is a function of the seed and the task, or its state is in the checkpoint.
+nothing. With `Method.memory_first`, the update comes before a task's training too. Every random draw is a function of
+the seed and the task, or its state is in the checkpoint.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 
 from vclimb.memory.replay import UpdateReport
@@ -20,6 +20,7 @@ from vclimb.methods.method import TaskInfo
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.beginnings import Beginnings
+from vclimb.training.candidates import memory_candidates
 from vclimb.training.checkpoint import (
     CheckpointError,
     keep_newest,
@@ -72,6 +73,9 @@ class Trainer:
         run, info = self._run, state.info
         classes = tuple(run.data.scenario.tasks[info.number].classes)
         run.log.event("task", task=info.number, n_tasks=len(info.classes_per_task), classes=classes)
+        if run.method.memory_first and state.phase == TRAIN and state.stream is None:
+            with closing(run.data.training_items(info.number)) as candidates:
+                self._update_memory(state, candidates)
         with self._phase(state, "items"):
             items = self._items(state)
         try:
@@ -104,11 +108,13 @@ class Trainer:
 
     def _items(self, state: TaskState) -> TrainingItems:
         """Collect the task's items; without exemplars after its training, when the memory may hold its classes."""
-        run, number = self._run, state.info.number
-        memory = run.stored_memory() if number and state.phase == TRAIN else None
+        run, number, first = self._run, state.info.number, self._run.method.memory_first
+        memory = run.stored_memory() if (number or first) and state.phase == TRAIN else None
         items = run.data.training_items(number, memory, run.method.all_data)
         if state.phase == TRAIN:
-            if (items.labels[items.is_replay] >= state.info.n_old).any():  # the newest checkpoint can't be read
+            if (
+                items.labels[items.is_replay] >= (state.info.n_classes if first else state.info.n_old)
+            ).any():  # the newest checkpoint can't be read
                 items.close()
                 raise CheckpointError(
                     f"the memory in {self._folder.path} holds classes of task {number + 1} already, and the checkpoint "
@@ -154,16 +160,8 @@ class Trainer:
         if not replays and not arrays and not run.memory.path.exists():
             return None
         with self._phase(state, "memory"):
-            new, seen = (range(info.n_old, info.n_classes), range(info.n_classes)) if replays else (range(0), range(0))
-            candidates = items.candidates(new, run.data.scenario.classes)
-            if replays and run.memory.settings.needs_features:
-                on_clips = run.progress("features", len(items.new.items))
-                outputs = run.predictor.readable_outputs(run.learner.model, items.new, on_clips)
-                features = outputs.features.numpy()
-                candidates = [candidate.readable(outputs.items, features) for candidate in candidates]
-                for item in np.setdiff1d(np.arange(len(items.new.items)), outputs.items).tolist():
-                    key = str(items.new.items.keys[item])
-                    run.log.event("warning", text=f"passed over as an exemplar: {key!r} has frames that can't be read")
+            seen = range(info.n_classes if replays else 0)
+            candidates = memory_candidates(run, info, items) if replays else []
             report: UpdateReport | None = None
             error: VclimbError | None = None
             if run.processes.is_first:
