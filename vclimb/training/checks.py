@@ -89,7 +89,14 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
                 "out, or take a method that replays (`vclimb train --help` describes them)"
             )
     check_kept(method, budget, classes_per_task, config.model, config.training.frozen)
-    trains = any(method.trains(TaskInfo(number, classes_per_task)) for number in range(len(classes_per_task)))
+    tasks = [TaskInfo(number, classes_per_task) for number in range(len(classes_per_task))]
+    trained = [task.number for task in tasks if method.trains(task)]
+    trains = bool(trained)
+    if without := [number + 1 for number in trained if not config.training.epochs_of(number)]:
+        raise SettingsError(
+            f"training.epochs is 0, and method {method.name} trains the network on task {without[0]}; allowed: "
+            "1 or more"
+        )
     if config.consistency.weight and not trains:
         raise SettingsError(
             f"method {method.name} trains no network as it is set, and consistency.weight is "

@@ -19,7 +19,7 @@ class TrainingConfig(Settings):
     """Training within each task.
 
     Attributes:
-        epochs: Number of epochs of a task.
+        epochs: Number of epochs of a task; 0 where the method doesn't train the network on it.
         first_epochs: Number of epochs of the first task; None: `epochs`.
         batch_size: Number of clips in a batch, summed over ranks.
         optimizer: Optimiser; each task begins with a new one.
@@ -45,7 +45,7 @@ class TrainingConfig(Settings):
         select_every: Number of epochs between two that are measured to select the best one; the last one always is.
     """
 
-    epochs: int = Field(default=50, ge=1, le=100_000)
+    epochs: int = Field(default=50, ge=0, le=100_000)
     first_epochs: int | None = Field(default=None, ge=1, le=100_000)
     batch_size: int = Field(default=50, ge=1, le=100_000)
     optimizer: Literal["sgd", "adagrad", "adamw"] = "sgd"
@@ -66,8 +66,8 @@ class TrainingConfig(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         parse_frozen(self.frozen)
-        shortest = min(self.epochs, self.first_epochs or self.epochs)
-        if self.warmup_epochs >= shortest:
+        shortest = min(filter(None, (self.epochs, self.first_epochs)), default=0)
+        if self.warmup_epochs and self.warmup_epochs >= shortest:
             raise SettingsError(
                 f"training.warmup_epochs {self.warmup_epochs:g} leaves nothing of a task of {shortest} epochs; "
                 f"allowed: less than {shortest}"
