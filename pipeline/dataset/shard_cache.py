@@ -22,7 +22,7 @@ from vclimb.pipeline.errors import DatasetError, SettingsError, TargetBusyError,
 from vclimb.pipeline.system.bucket import Bucket
 from vclimb.pipeline.system.folders import held_file, make_folder, writable
 
-_DOWNLOADS = 4  # shards that a process copies at a time
+_DOWNLOADS = 8  # shards that a process copies at a time
 _USED_EVERY_SECONDS = 10.0  # a shard in use is marked as such this often
 _UNFINISHED = ".part"
 
