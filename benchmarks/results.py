@@ -24,9 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-METHODS = ("finetune", "ewc", "mas", "lwf", "naive", "icarl", "bic", "joint")
-REPLAY = ("naive", "icarl", "bic")
+FROZEN = {"ncm": "nearest-mean", "slda": "discriminant", "ridge": "ridge"}
+"""Row -> head of method `analytic` on the frozen network."""
+REPLAY = ("naive", "icarl", "bic", "er-ace", "wa", "gdumb")
+METHODS = (*FROZEN, "finetune", "ewc", "mas", "lwf", *REPLAY, "joint")
 REGULARISED = ("ewc", "mas")
+NME = "nearest_mean"  # the classifier that every method with a memory has beside its own
 CONSISTENCY = (0.0, 0.5)
 COMMON = (
     "model.backbone=tf_efficientnet_lite0.in1k",
@@ -36,7 +39,7 @@ COMMON = (
     "compute.decoder=cpu",
     "compute.forward_transfer=false",
 )
-SLOWEST_FIRST = ("joint", "icarl", "bic", "naive", "mas", "ewc", "lwf", "finetune")
+SLOWEST_FIRST = ("joint", "icarl", "bic", "wa", "er-ace", "naive", "mas", "ewc", "lwf", "finetune", "gdumb", *FROZEN)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Cell:
 
 def cell(options: argparse.Namespace, method: str, consistency: float, seed: int, *more: str, tag: str = "") -> Cell:
     settings = [
-        f"method.name={method}",
+        f"method.name={'analytic' if method in FROZEN else method}",
         f"consistency.weight={consistency}",
         f"seed={seed}",
         f"scenario.seed={seed}",
@@ -57,6 +60,8 @@ def cell(options: argparse.Namespace, method: str, consistency: float, seed: int
         f"training.epochs={options.epochs}",
         f"training.learning_rate={options.learning_rate}",
     ]
+    if method in FROZEN:
+        settings += [f"method.head={FROZEN[method]}"]
     if method in REPLAY:
         settings += [f"memory.budget={options.budget}", "memory.frames=8"]
     if method == "joint":  # as many steps in all as the other methods; restarted networks end with a loss of 0.7
@@ -78,7 +83,7 @@ def table_cells(options: argparse.Namespace) -> list[Cell]:
     return [
         cell(options, method, consistency, seed)
         for consistency, seed, method in itertools.product(CONSISTENCY, options.seeds, SLOWEST_FIRST)
-        if method in options.methods
+        if method in options.methods and not (consistency and method in FROZEN)  # a frozen network has no loss
         if not options.only or _name(method, consistency, seed) in options.only
     ]
 
@@ -186,13 +191,15 @@ def print_table(out: Path) -> None:
     runs_by_name: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for name, metrics in complete_runs(out):
         runs_by_name[name].append(metrics)
-    print("| method | Acc | BWF | average incremental | Acc + TC | BWF + TC | average incremental + TC | seeds |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = ("Acc", "BWF", "average incremental", "NME Acc")
+    print("| " + " | ".join(("method", *columns, *(f"{column} + TC" for column in columns), "seeds")) + " |")
+    print("|---" * (2 * len(columns) + 2) + "|")
     rows = [*METHODS, *sorted(set(runs_by_name) - {f"{m}{t}" for m in METHODS for t in ("", "+tc")})]
     for name in rows:
         parts = [name]
         for runs in (runs_by_name[name], runs_by_name[f"{name}+tc"]):
             parts += [_spread(runs, key) for key in ("acc", "bwf", "average_incremental_accuracy")]
+            parts.append(_spread([r["classifiers"][NME] for r in runs if NME in r["classifiers"]], "acc"))
         if any(runs_by_name[key] for key in (name, f"{name}+tc")):
             print("| " + " | ".join(parts) + f" | {len(runs_by_name[name])}, {len(runs_by_name[name + '+tc'])} |")
 
