@@ -18,7 +18,8 @@ import vclimb
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.dataset.cache_settings import CacheSettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.dataset.shard_cache import ShardCache
+from vclimb.pipeline.dataset.shard import ShardFiles
+from vclimb.pipeline.dataset.shard_cache import ShardCache, index_bytes
 from vclimb.pipeline.errors import DatasetError, SettingsError
 from vclimb.pipeline.system.bucket import Bucket
 
@@ -30,13 +31,18 @@ def url(s3_bucket: str, synth_in_shards: Path) -> str:
 
 
 def total_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.tar"))
+    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".tar", ".npy"))
+
+
+def bytes_of(files: ShardFiles) -> int:
+    """Bytes of a shard in the cache: the tar and the frame index."""
+    return files.tar_bytes + index_bytes(files)
 
 
 def cache_of(url: str, folder: Path, n_shards: int) -> tuple[ShardCache, list[str]]:
     """Make a cache that holds the largest shards, `n_shards` of them, and list the names of all shards."""
     shards = list(StoredDataset.open(url).catalog.shards.values())
-    sizes = sorted((files.tar_bytes for files in shards), reverse=True)
+    sizes = sorted(map(bytes_of, shards), reverse=True)
     settings = CacheSettings(folder, sum(sizes[:n_shards]))
     return ShardCache(Bucket(url), shards, settings, n_shards // 2), [files.tar for files in shards]
 
@@ -144,7 +150,7 @@ def test_what_a_killed_process_left_is_removed_and_copied_anew(url: str, synth_i
 def test_training_by_groups_gives_the_metrics_of_the_disk_and_copies_each_shard_once(
     url: str, synth_in_shards: Path, tmp_path: Path
 ) -> None:
-    sizes = [files.tar_bytes for files in StoredDataset.open(url).catalog.shards.values()]
+    sizes = list(map(bytes_of, StoredDataset.open(url).catalog.shards.values()))
     metrics = []
     for place, name in ((str(synth_in_shards), "disk"), (url, "bucket")):
         more = ("training.shard_group=2", f"compute.cache_bytes={sum(sizes)}", "scenario.tasks=2")
@@ -161,12 +167,12 @@ def test_training_by_groups_gives_the_metrics_of_the_disk_and_copies_each_shard_
 def test_other_processes_read_the_copies(url: str, synth_in_shards: Path, tmp_path: Path) -> None:
     data, there = StoredDataset.open(url), StoredDataset.open(synth_in_shards)
     shards = list(data.catalog.shards.values())
-    cached = data.cached(CacheSettings(tmp_path / "cache", sum(files.tar_bytes for files in shards)), 0)
+    cached = data.cached(CacheSettings(tmp_path / "cache", sum(map(bytes_of, shards))), 0)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         here = InstanceProvider(cached, data.instances)
         wanted = [(item, np.arange(2)) for item in range(len(data.instances))]
         pool.starmap(here.read, wanted)
-        fsspec.filesystem("s3").rm([f"{url}/{files.tar}" for files in shards])
+        fsspec.filesystem("s3").rm(url, recursive=True)
         clips = pool.starmap(here.read, wanted)
     on_disk = InstanceProvider(there, there.instances)
     assert [clip.units for clip in clips] == [on_disk.read(n, np.arange(2)).units for n in range(len(clips))]

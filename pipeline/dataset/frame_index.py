@@ -77,7 +77,8 @@ class FrameIndices:
 
     def fetch_ahead(self, shards: Sequence[int]) -> None:
         """Prepare for reading frames of shards, in order, without waiting for it."""
-        self.storage.fetch_ahead([f"{self.stem(shard)}.tar" for shard in shards])
+        stems = map(self.stem, shards)
+        self.storage.fetch_ahead([name for stem in stems for name in (f"{stem}.frames.npy", f"{stem}.tar")])
 
     def read(self, shard: int, rows: Indices) -> tuple[list[bytes], FrameIndex]:
         """The bytes of some frames of a shard, and their rows of the index."""

@@ -8,6 +8,7 @@ where the gap is less than a tenth of the second range.
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 import tempfile
 import threading
@@ -150,7 +151,13 @@ class RemoteStorage:
         return data
 
     def view(self, name: str) -> memoryview:
-        return memoryview(self.read(name))
+        if self.shards is None or name not in self.shards:
+            return memoryview(self.read(name))
+        descriptor = self.shards.open(name)
+        try:
+            return memoryview(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ))
+        finally:
+            os.close(descriptor)
 
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         if self.shards is not None and name in self.shards:
