@@ -117,7 +117,7 @@ def measure(options: argparse.Namespace) -> None:
                 with tempfile.TemporaryDirectory() as folder:
                     remote = StoredDataset.open(f"{BUCKET}/data")
                     cached = remote.cached(
-                        CacheSettings(Path(folder), options.cache_bytes or sum(sizes)), options.group
+                        CacheSettings(Path(folder), options.cache_bytes or 2 * sum(sizes)), options.group
                     )
                     first, _, later = clips_per_second(
                         cached, options, 3, None
