@@ -46,6 +46,7 @@ def make_run_samples(samples: Path) -> None:
     tree |= {
         "steps": 3,
         "skipped": 0,
+        "taken_from": None,
         "seconds": {"train": 1.5},
         "measured": {"rows": [[0.5, None]], "x": float("nan")},
     }
