@@ -16,8 +16,8 @@ from sealed_cases import lines_payload, seal_lines
 
 import vclimb
 from vclimb.memory.sheet import memory_sheet
+from vclimb.memory.store.chunks import encode_chunk
 from vclimb.memory.store.memory_index import checksum
-from vclimb.memory.store.stored_class import encode_chunk
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.dataset.dataset import StoredDataset

@@ -15,9 +15,9 @@ import pytest
 
 import vclimb
 from vclimb.memory.sheet import memory_sheet
+from vclimb.memory.store.chunks import encode_chunk
 from vclimb.memory.store.memory_index import checksum
 from vclimb.memory.store.reader import MemoryStore
-from vclimb.memory.store.stored_class import encode_chunk
 from vclimb.memory.store.writer import MemoryWriter
 
 VALUES: list[Any] = [

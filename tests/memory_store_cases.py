@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from vclimb.memory.store.exemplar import Exemplar
+from vclimb.memory.store.exemplar import NO_FRAMES, Exemplar
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
+from vclimb.memory.store.stored_array import AnyArray
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.codecs.encoded import one_unit_a_frame, one_unit_for_all
 from vclimb.pipeline.errors import VclimbError
@@ -24,8 +25,14 @@ from vclimb.pipeline.errors import VclimbError
 Contents = dict[int, tuple[str, str, list[tuple[Any, ...]]]]
 
 
-def make_exemplar(number: int, n_frames: int = 3, codec: str = "jpeg", unit_bytes: int = 60) -> Exemplar:
-    """Make an exemplar whose bytes depend on a number: one unit for each frame, or for `h264` one for all."""
+def make_exemplar(
+    number: int, n_frames: int = 3, codec: str = "jpeg", unit_bytes: int = 60, keeps: str = "frames"
+) -> Exemplar:
+    """Make an exemplar whose bytes depend on a number: one unit for each frame, or for `h264` one for all.
+
+    Args:
+        keeps: What is kept: `frames`, `frames and logits`, or `features`.
+    """
     dice = random.Random(number)
     start = dice.randrange(50)
     frames = np.array(sorted(dice.sample(range(start, start + 4 * n_frames), n_frames)), np.int64)
@@ -37,7 +44,14 @@ def make_exemplar(number: int, n_frames: int = 3, codec: str = "jpeg", unit_byte
         clip = one_unit_for_all(codec, unit(), n_frames)
     else:
         clip = one_unit_a_frame(codec, [unit() for _ in range(n_frames)])
-    return Exemplar(f"v_{number:03d}", start, start + 4 * n_frames, frames, clip, 32, 24)
+    arrays: dict[str, AnyArray] = {}
+    if keeps == "frames and logits":
+        arrays = {"logits": np.array([dice.random() for _ in range(21)], np.float16)}
+    if keeps == "features":
+        frames, clip = np.empty(0, np.int64), NO_FRAMES
+        features = np.array([[dice.randint(-127, 127) for _ in range(40)] for _ in range(2)], np.int8)
+        arrays = {"features": features, "features_scale": np.array([dice.random(), 1], np.float32)}
+    return Exemplar(f"v_{number:03d}", start, start + 4 * n_frames, frames, clip, 32, 24, arrays)
 
 
 def new_class(label: int, n_exemplars: int, **options: Any) -> NewClass:
@@ -49,10 +63,12 @@ def plain(exemplar: Exemplar) -> tuple[Any, ...]:
     """Convert an exemplar to values that can be compared."""
     clip = exemplar.clip
     assert (exemplar.frames.dtype, clip.unit.dtype, clip.position.dtype) == (np.int64,) * 3
+    kept = tuple((name, array.dtype.name, str(array.tolist())) for name, array in sorted(exemplar.arrays.items()))
     return (
         *(exemplar.key, exemplar.start_frame, exemplar.end_frame, exemplar.width, exemplar.height, clip.codec),
         *(tuple(exemplar.frames.tolist()), tuple(clip.unit.tolist()), tuple(clip.position.tolist())),
         tuple(clip.units),
+        *([kept] if kept else []),
     )
 
 
@@ -80,15 +96,18 @@ def contents_by_zarr(path: Path, **options: Any) -> Contents:
         table = group["table"][:].view(np.dtype(fields))[:, 0]
         exemplars = []
         # Without consolidated metadata the arrays of a class may shrink one after the other.
-        for payload, row in zip(group["frames"][:], table, strict="use_consolidated" not in options):
+        arrays = {name: array[:] for name, array in group.arrays() if name not in ("frames", "table")}
+        payloads = group["frames"][:] if "frames" in group else np.empty((len(table), 0), np.uint8)
+        for rank, (payload, row) in enumerate(zip(payloads, table, strict="use_consolidated" not in options)):
             frames = row["frames"][row["frames"] >= 0].astype(np.int64)
             ends = np.cumsum(row["unit_bytes"][row["unit_bytes"] >= 0])
             units = [piece.tobytes() for piece in np.split(payload, ends)[:-1]]
             codec = group.attrs["codec"]
             is_video = len(units) < len(frames)
             clip = one_unit_for_all(codec, units[0], len(frames)) if is_video else one_unit_a_frame(codec, units)
+            of_rank = {name: array[rank] for name, array in arrays.items()}
             start, end, width, height = (int(row[name]) for name in ("start_frame", "end_frame", "width", "height"))
-            exemplars.append(plain(Exemplar(row["key"].decode(), start, end, frames, clip, width, height)))
+            exemplars.append(plain(Exemplar(row["key"].decode(), start, end, frames, clip, width, height, of_rank)))
         classes[group.attrs["label"]] = (group.attrs["class_name"], group.attrs["encoding"], exemplars)
     return classes
 
@@ -111,10 +130,16 @@ def has_no_strays(path: Path) -> bool:
     """Check that the files and folders are exactly those of the memory's classes."""
     files, folders = {"zarr.json", "exemplars/zarr.json"}, {".", "exemplars"}
     for stored in MemoryStore.open(path).classes.values():
-        folders |= {stored.folder, f"{stored.folder}/frames", f"{stored.folder}/table"}
-        files |= {f"{stored.folder}/{name}zarr.json" for name in ("", "frames/", "table/")}
-        files |= {f"{stored.folder}/table/c.{number}.0" for number in range(-(-stored.n_exemplars // 32))}
-        files |= {f"{stored.folder}/frames/c.{rank}.0" for rank in range(stored.n_exemplars)}
+        names = ["table", *(["frames"] if stored.frames.files else []), *stored.arrays]
+        folders |= {stored.folder, *(f"{stored.folder}/{name}" for name in names)}
+        files |= {f"{stored.folder}/{name}zarr.json" for name in ("", *(f"{name}/" for name in names))}
+        for name in names:
+            in_chunk = 1 if name in ("frames", "features") else 32
+            zeros = ".0.0" if name == "features" else ".0"
+            n_chunks = -(-stored.n_exemplars // in_chunk)
+            if name in stored.arrays and name != "features":
+                n_chunks = len(stored.arrays[name].files)  # a small class has smaller chunks
+            files |= {f"{stored.folder}/{name}/c.{number}{zeros}" for number in range(n_chunks)}
     assert set(files_of(path)) == files
     assert folders_of(path) == folders
     return True
@@ -125,8 +150,11 @@ def digest(found: Contents) -> str:
 
 
 # One update of many kinds: two classes join, one is shrunk, one is dropped, one stays.
-OLD = [new_class(label, 3, unit_bytes=3000) for label in range(3)]
-ADDED = [new_class(label, 3, unit_bytes=3000) for label in (3, 4)]
+OLD = [
+    new_class(0, 3, unit_bytes=3000, keeps="frames and logits"),
+    *(new_class(label, 3, unit_bytes=3000) for label in (1, 2)),
+]
+ADDED = [new_class(3, 3, keeps="features"), new_class(4, 3, unit_bytes=3000)]
 KEEP = {0: 1, 1: 0, 3: 2}
 
 

@@ -32,7 +32,7 @@ class TestPlaces:
         root = memory_path / "zarr.json"
         whole = root.read_bytes()
         for old, new, message in [
-            (b'"format_version": 2', b'"format_version": 1', "format version 1 is not known; this vclimb reads 2"),
+            (b'"format_version": 3', b'"format_version": 2', "format version 2 is not known; this vclimb reads 3"),
             (b'"vclimb memory"', b'"something else"', "a zarr group, but not a memory"),
             (b'"shape": [3,', b'"shape": [2,', "damaged, or was changed by another program"),
             (b'"generation": 1', b'"generation": 0', "damaged, or was changed by another program"),

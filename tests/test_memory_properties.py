@@ -43,8 +43,9 @@ class MemoryMachine(RuleBasedStateMachine):
         self.model: Contents = {}
         self.number = 0
 
-    def _new(self, label: int, n_exemplars: int, n_frames: int, codec: str) -> NewClass:
-        exemplars = [make_exemplar(self.number + i, 1 + (n_frames + i) % 4, codec) for i in range(n_exemplars)]
+    def _new(self, label: int, n_exemplars: int, n_frames: int, codec: str, keeps: str = "frames") -> NewClass:
+        counts = [1 + (n_frames + i) % 4 for i in range(n_exemplars)]
+        exemplars = [make_exemplar(self.number + i, n, codec, keeps=keeps) for i, n in enumerate(counts)]
         self.number += n_exemplars
         return NewClass(label, f"class {label}", f"{codec}:75", exemplars)
 
@@ -52,11 +53,14 @@ class MemoryMachine(RuleBasedStateMachine):
         sizes=st.dictionaries(st.sampled_from(LABELS), st.integers(1, 4), max_size=3),
         n_frames=st.integers(0, 3),
         codec=st.sampled_from(["jpeg", "h264"]),
+        keeps=st.sampled_from(["frames", "frames and logits", "features"]),
         keep=st.dictionaries(st.sampled_from(LABELS), st.integers(0, 5)),
         reopens=st.booleans(),
     )
-    def update(self, sizes: dict[int, int], n_frames: int, codec: str, keep: dict[int, int], reopens: bool) -> None:
-        added = [self._new(label, n, n_frames, codec) for label, n in sizes.items() if label not in self.model]
+    def update(
+        self, sizes: dict[int, int], n_frames: int, codec: str, keeps: str, keep: dict[int, int], reopens: bool
+    ) -> None:
+        added = [self._new(label, n, n_frames, codec, keeps) for label, n in sizes.items() if label not in self.model]
         generation = self.writer.memory.generation
         for new in added:
             self.writer.stage(new)

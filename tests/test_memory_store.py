@@ -45,7 +45,7 @@ class TestReading:
         group = json.loads((memory_path / "exemplars/c0001g1/zarr.json").read_text())
         assert group["attributes"] == {"label": 1, "class_name": "class 1", "encoding": "jpeg:75", "codec": "jpeg"}
         attributes = json.loads((memory_path / "zarr.json").read_text())["attributes"]
-        assert (attributes["format"], attributes["format_version"], attributes["generation"]) == ("vclimb memory", 2, 1)
+        assert (attributes["format"], attributes["format_version"], attributes["generation"]) == ("vclimb memory", 3, 1)
 
     def test_opening_to_read_changes_nothing(self, memory_path: Path) -> None:
         (memory_path / "exemplars/c0009g2/frames").mkdir(parents=True)  # as a killed writer leaves it

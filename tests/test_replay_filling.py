@@ -16,7 +16,6 @@ from stream_cases import provider_of
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.class_encoder import ClassEncoder
 from vclimb.memory.replay import ClassInstances, MemorySettings, ReplayMemory
-from vclimb.memory.sample import CLASS_BYTES
 from vclimb.memory.smaller_videos import FILLED
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.clips.provider import InstanceProvider
@@ -28,8 +27,11 @@ def provider(jpeg_folder: Path) -> InstanceProvider:
     return provider_of(jpeg_folder)
 
 
-def candidates(label: int, items: list[int]) -> ClassInstances:
-    return ClassInstances(label, f"class {label}", np.array(items, np.int64))
+def candidates(label: int, items: list[int], n_features: int = 0, n_logits: int = 0) -> ClassInstances:
+    draw = np.random.default_rng(label)
+    features = draw.normal(size=(len(items), n_features)).astype(np.float32) if n_features else None
+    logits = {"logits": draw.normal(size=(len(items), n_logits)).astype(np.float16)} if n_logits else {}
+    return ClassInstances(label, f"class {label}", np.array(items, np.int64), None, features, logits)
 
 
 def names_of(memory: MemoryStore, label: int) -> set[tuple[str, int]]:
@@ -48,7 +50,7 @@ def fits_in_rest(provider: InstanceProvider, wanted: MemorySettings, new: ClassI
     for exemplar, (_, n_bytes) in zip(
         encoder.encode_places(range(len(new.items))), encoder.sizes(range(len(new.items))), strict=True
     ):
-        overhead = 250 + (0 if kept else CLASS_BYTES + 200)
+        overhead = 250 + (0 if kept else encoder.class_bytes + 200) + (2048 if new.arrays else 0)  # files are shared
         if (exemplar.key, exemplar.start_frame) not in kept and n_bytes + overhead <= left:
             return True
     return False
@@ -63,18 +65,23 @@ tasks_of_classes = st.lists(
 @given(
     tasks=tasks_of_classes,
     amount=st.integers(3_000, 200_000),
-    codec=st.sampled_from(["copy", "jpeg:40@32", "raw@16"]),
+    codec=st.sampled_from(["copy", "jpeg:40@32", "raw@16", "features:fp32", "features:fp16", "features:int8"]),
+    n_features=st.sampled_from([16, 1280]),
+    n_logits=st.sampled_from([0, 21, 400]),
     frames=st.sampled_from([1, 4, "all"]),
     video_choice=st.sampled_from(["random", "spread"]),
     n_kept=st.integers(0, 2_000),
 )
-@example([[[*range(8)], [*range(8, 14)], [14, 15]]], 30_000, "copy", 4, "random", 0)
-@example([[[*range(8)], [*range(8, 14)], [14, 15]]], 100_000, "copy", "all", "random", 500)
+@example([[[*range(8)], [*range(8, 14)], [14, 15]]], 30_000, "copy", 1280, 21, 4, "random", 0)
+@example([[[*range(8)], [*range(8, 14)], [14, 15]]], 20_000, "features:fp16", 1280, 0, 4, "random", 0)
+@example([[[*range(8)], [*range(8, 14)], [14, 15]]], 100_000, "copy", 1280, 0, "all", "random", 500)
 def test_budgets_are_filled_and_never_exceeded(
     provider: InstanceProvider,
     tasks: list[list[list[int]]],
     amount: int,
     codec: str,
+    n_features: int,
+    n_logits: int,
     frames: Any,
     video_choice: str,
     n_kept: int,
@@ -85,7 +92,7 @@ def test_budgets_are_filled_and_never_exceeded(
         memory, seen = ReplayMemory(Path(folder) / "m.zarr", wanted), list[int]()
         before: dict[int, list[Any]] = {}
         for task in tasks:
-            new = [candidates(len(seen) + number, items) for number, items in enumerate(task)]
+            new = [candidates(len(seen) + place, items, n_features, n_logits) for place, items in enumerate(task)]
             seen += [one.label for one in new]
             try:
                 report = memory.update(provider, new, seen, arrays=arrays)
@@ -94,6 +101,8 @@ def test_budgets_are_filled_and_never_exceeded(
                 return
             on_disk, stored = sum(files_of(memory.path).values()), memory.open()
             assert report.usage.files.apparent == on_disk <= amount
+            assert sum(report.usage.part_bytes.values()) == on_disk
+            assert ("features" in report.usage.part_bytes) == (codec.startswith("features") and len(stored) > 0)
             if on_disk < FILLED * amount:
                 assert not any(fits_in_rest(provider, wanted, one, stored) for one in new)
             ranked = {

@@ -8,8 +8,8 @@ from vclimb.memory.api import SheetSummary as SheetSummary
 from vclimb.memory.pack import pack as pack
 from vclimb.memory.pack_summary import MemoryQuality as MemoryQuality
 from vclimb.memory.pack_summary import PackSummary as PackSummary
-from vclimb.memory.store.reader import ArrayDamage as ArrayDamage
-from vclimb.memory.store.reader import Damage as Damage
+from vclimb.memory.store.damage import ArrayDamage as ArrayDamage
+from vclimb.memory.store.damage import Damage as Damage
 from vclimb.methods.registry import list_methods as list_methods
 from vclimb.model.registry import list_networks as list_networks
 from vclimb.pipeline.api import Dataset as Dataset

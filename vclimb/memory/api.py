@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vclimb.memory.store.accounting import ClassUsage, MemoryUsage, open_and_measure
-from vclimb.memory.store.reader import ArrayDamage, Damage, MemoryStore
+from vclimb.memory.store.damage import ArrayDamage, Damage
+from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.stored_array import AnyArray
 from vclimb.memory.store.stored_class import INDEX_FILE, MEMORY_NAME
 from vclimb.pipeline.dataset.contact_sheet import check_png, write_png

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -12,9 +12,12 @@ import numpy as np
 
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.choice.videos import Candidates, Features, parse_video_choice
+from vclimb.memory.feature_codec import parse_feature_codec
+from vclimb.memory.sample import ARRAY_BYTES, CLASS_BYTES
 from vclimb.memory.settings import MemorySettings
-from vclimb.memory.store.exemplar import Exemplar
-from vclimb.memory.store.stored_class import encode_chunk
+from vclimb.memory.store.chunks import encode_chunk
+from vclimb.memory.store.exemplar import NO_FRAMES, Exemplar
+from vclimb.memory.store.stored_array import CHECKSUM_BYTES, AnyArray
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import parse_codec
@@ -31,7 +34,9 @@ class ClassInstances:
     Attributes:
         items: (n,) numbers of the instances among the provider's items.
         groups: (n,) source groups; None where they are unknown.
-        features: (n, D) features; None where the choice of videos needs none.
+        features: (n, D) features of the instances, or (n, K, D) of their frames; None where neither the choice of
+            videos nor what is kept needs any.
+        arrays: Arrays (n, ...) whose rows are kept beside the exemplars' frames, by name, such as `logits`.
     """
 
     label: int
@@ -39,14 +44,15 @@ class ClassInstances:
     items: Indices
     groups: Sequence[str | None] | None = None
     features: Features | None = None
+    arrays: Mapping[str, AnyArray] = field(default_factory=dict)
 
     def readable(self, items: Indices, features: Features) -> ClassInstances:
         """Keep the instances that are among the provider's items (m,), rising, and add these items' features (m, D)."""
         kept = np.flatnonzero(np.isin(self.items, items))
         groups = None if self.groups is None else [self.groups[place] for place in kept.tolist()]
-        return ClassInstances(
-            self.label, self.name, self.items[kept], groups, features[np.searchsorted(items, self.items[kept])]
-        )
+        of_kept = features[np.searchsorted(items, self.items[kept])]
+        arrays = {name: array[kept] for name, array in self.arrays.items()}
+        return ClassInstances(self.label, self.name, self.items[kept], groups, of_kept, arrays)
 
 
 @dataclass
@@ -69,11 +75,19 @@ class ClassEncoder:
         parts = zip(all_items.keys[items].tolist(), starts, all_items.n_frames[items].tolist(), strict=True)
         # Two instances of one video are two candidates.
         self._names = [f"{key}:{start}-{start + n_frames}" for key, start, n_frames in parts]
-        self._codec = parse_codec(self.settings.codec)
-        self.encoding = str(self._codec)
+        self.encoding = self.settings.encoding
         self._frames = parse_frame_choice(self.settings.frame_choice, self.settings.frames, self.settings.seed)
         choice = parse_video_choice(self.settings.video_choice, self.settings.seed)
-        self._ranking = choice.rank(Candidates(self._names, self.instances.groups, self.instances.features)).tolist()
+        features = self.instances.features
+        if features is not None and features.ndim == 3:
+            features = features.mean(axis=1)
+        self._ranking = choice.rank(Candidates(self._names, self.instances.groups, features)).tolist()
+
+    @property
+    def class_bytes(self) -> int:
+        """Estimate of the bytes on disk of the class besides its exemplars."""
+        scales = int(self.encoding.endswith(":int8")) if self.settings.keeps_features else 0
+        return CLASS_BYTES + ARRAY_BYTES * (len(self.instances.arrays) + scales)
 
     @property
     def costs(self) -> list[int]:
@@ -130,8 +144,11 @@ class ClassEncoder:
             yield place, self._size(exemplar)
 
     def _size(self, exemplar: Exemplar) -> int:
-        """Count the bytes of an exemplar's file; 0 where the budget counts no bytes."""
-        return len(encode_chunk(b"".join(exemplar.clip.units))) if self.settings.budget.kind == "bytes" else 0
+        """Count the bytes of an exemplar's files, and its part of shared ones; 0 where the budget counts no bytes."""
+        if self.settings.budget.kind != "bytes":
+            return 0
+        frames = len(encode_chunk(b"".join(exemplar.clip.units))) if exemplar.clip.units else 0
+        return frames + sum(array.nbytes + CHECKSUM_BYTES for array in exemplar.arrays.values())
 
     def _encoded(self, places: Iterable[int]) -> Iterator[tuple[int, Exemplar]]:
         """Yield places of the ranking and exemplars; several threads encode a little ahead."""
@@ -158,9 +175,16 @@ class ClassEncoder:
     def _encode(self, candidate: int) -> Exemplar:
         item = int(self.instances.items[candidate])
         n_frames, start = int(self.provider.items.n_frames[item]), int(self.provider.start_frames[item])
+        key = str(self.provider.items.keys[item])
+        arrays = {name: array[candidate] for name, array in self.instances.arrays.items()}
+        if self.settings.keeps_features:
+            assert self.instances.features is not None
+            arrays |= parse_feature_codec(self.settings.codec).encode(self.instances.features[candidate])
+            size = int(self.provider.items.widths[item]), int(self.provider.items.heights[item])
+            return Exemplar(key, start, start + n_frames, np.empty(0, np.int64), NO_FRAMES, *size, arrays)
         frames = self._frames.choose(
             n_frames, self._names[candidate], lambda numbers: source_frames(self.provider, item, numbers).pixels
         )
-        encoded = self._codec.encode(source_frames(self.provider, item, frames))
-        key = str(self.provider.items.keys[item])
-        return Exemplar(key, start, start + n_frames, start + frames, encoded.clip, encoded.width, encoded.height)
+        encoded = parse_codec(self.settings.codec).encode(source_frames(self.provider, item, frames))
+        size = encoded.width, encoded.height
+        return Exemplar(key, start, start + n_frames, start + frames, encoded.clip, *size, arrays)

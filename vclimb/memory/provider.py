@@ -45,6 +45,11 @@ class ExemplarProvider:
                 log.warning("class left out of replay: %s", error)
             else:
                 labels.append(label)
+        if without := [label for label in labels if not memory.classes[label].frames.files]:
+            raise MemoryEmptyError(
+                f"{memory.path} has no frames to replay: class {memory.classes[without[0]].name!r} keeps features in "
+                "their place; read them with `rows`"
+            )
         if not labels:
             reason = "none of its classes can be read" if self.damaged else "it is empty"
             raise MemoryEmptyError(f"{memory.path} has no exemplars to replay: {reason}")
@@ -68,7 +73,7 @@ class ExemplarProvider:
             ExemplarDamagedError: the stored bytes are damaged; the message names rank, key, class and file.
             MemoryChangedError: the exemplar was dropped since the memory was opened.
         """
-        clip = self.memory.exemplar(int(self.items.labels[item]), int(self._ranks[item])).clip
+        clip = self.memory.encoded(int(self.items.labels[item]), int(self._ranks[item])).clip
         wanted, unit = np.unique(clip.unit[frames], return_inverse=True)
         units = [clip.units[number] for number in wanted.tolist()]
         return EncodedClip(clip.codec, units, unit.astype(np.int64), clip.position[frames])

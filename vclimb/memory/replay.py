@@ -10,7 +10,6 @@ from pathlib import Path
 
 from vclimb.memory.choice.budget import fill, shares
 from vclimb.memory.class_encoder import ClassEncoder, ClassInstances
-from vclimb.memory.sample import CLASS_BYTES
 from vclimb.memory.settings import MemorySettings
 from vclimb.memory.smaller_videos import smaller_videos
 from vclimb.memory.store.accounting import MemoryUsage, measure
@@ -19,7 +18,6 @@ from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.stored_array import AnyArray
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.clips.provider import InstanceProvider
-from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.errors import SettingsError
 
 __all__ = ["ClassInstances", "MemorySettings", "ReplayMemory", "UpdateReport"]
@@ -120,7 +118,7 @@ class ReplayMemory:
                 f"label id {min(missing)} is in {self.path} or is to be added, but not among the {len(seen)} classes "
                 "seen; is the memory of another run?"
             )
-        codec = str(parse_codec(self.settings.codec)) if memory.classes else ""
+        codec = self.settings.encoding if memory.classes else ""
         for stored in memory.classes.values():
             if stored.encoding != codec:
                 raise SettingsError(
@@ -145,9 +143,10 @@ class ReplayMemory:
         """
         allowances = self._allowances(writer, encoders, seen)
         rest = self.settings.budget.amount - writer.empty_bytes
-        first = max(0, rest // max(1, len(seen)) - CLASS_BYTES) if self._fills else None
+        share = rest // max(1, len(seen))
         for encoder in encoders:
             instances = encoder.instances
+            first = max(0, share - encoder.class_bytes) if self._fills else None
             exemplars = encoder.encode(allowances[instances.label], on_exemplar, first)
             if exemplars:
                 writer.stage(NewClass(instances.label, instances.name, encoder.encoding, exemplars))

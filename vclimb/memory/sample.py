@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vclimb.memory.choice.frames import FrameChoice
-from vclimb.memory.store.stored_class import encode_chunk
+from vclimb.memory.store.chunks import encode_chunk
 from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import ExemplarCodec
@@ -17,6 +17,7 @@ from vclimb.pipeline.errors import FrameDamagedError
 # Bytes besides the frames: of an empty memory, of the metadata of a class, and of an exemplar's row in the table.
 ROOT_BYTES, CLASS_BYTES, EXEMPLAR_BYTES = 450, 2500, 40
 CLASS_INDEX_BYTES = 1300  # of the metadata of a class, what lies in the index
+ARRAY_BYTES = 1000  # of the metadata of an array that a class keeps beside its frames and its table
 
 
 def spread_sample(instances: Sequence[StoredInstance], n_videos: int) -> list[StoredInstance]:

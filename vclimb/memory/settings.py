@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from vclimb.memory.choice.budget import MemoryBudget, Remainder
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.choice.videos import parse_video_choice
+from vclimb.memory.feature_codec import keeps_features, parse_feature_codec
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Settings
@@ -30,7 +31,8 @@ class MemorySettings(Settings):
         frames: Number of frames kept of each video, K, or `all`.
         frame_choice: Rule that chooses the frames of a video, a name of `FRAME_CHOICES`.
         video_choice: Rule that ranks the videos of a class, a name of `VIDEO_CHOICES`.
-        codec: Encoding of the frames, as `parse_codec` reads it; `auto`: see `fitting`.
+        codec: Encoding of the frames, as `parse_codec` reads it; `auto`: see `fitting`; or `features:fp32`,
+            `features:fp16` or `features:int8`, which keeps a feature of each video in place of frames.
         rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
             in bytes.
         remainder: Use of the part of the budget that can't be shared out equally over the classes.
@@ -50,9 +52,26 @@ class MemorySettings(Settings):
     def _check(self) -> Self:
         parse_frame_choice(self.frame_choice, self.frames, self.seed)
         parse_video_choice(self.video_choice, self.seed)
-        if self.codec != AUTO:
+        if self.keeps_features:
+            parse_feature_codec(self.codec)
+            if self.budget.kind == "frames":
+                raise SettingsError(
+                    f"memory.budget {self.budget} counts frames, and memory.codec {self.codec} keeps none; give a "
+                    "number of videos (2020v) or bytes (64MB)"
+                )
+        elif self.codec != AUTO:
             parse_codec(self.codec)
         return self
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether features are kept in place of frames."""
+        return keeps_features(self.codec)
+
+    @property
+    def encoding(self) -> str:
+        """Codec with its number and size, such as `jpeg:75@128`, as a memory names how its exemplars were encoded."""
+        return str(parse_feature_codec(self.codec) if self.keeps_features else parse_codec(self.codec))
 
     def fitting(self, stored_codec: str) -> Self:
         """Replace the codec `auto` by the one that fits a data set, and check that the codec can take its frames.
@@ -61,8 +80,13 @@ class MemorySettings(Settings):
             stored_codec: Codec of the data set.
 
         Raises:
-            SettingsError: the codec can't take the data set's frames.
+            SettingsError: the codec can't take the data set's frames, or keeps features in their place.
         """
+        if self.keeps_features:
+            raise SettingsError(
+                f"memory.codec {self.codec} keeps features in place of frames, and frames are needed here; allowed: a "
+                "codec of frames, such as jpeg:75"
+            )
         codec = _FITTING[stored_codec] if self.codec == AUTO else self.codec
         if reason := parse_codec(codec).codec.refusal(stored_codec):
             raise SettingsError(reason)
@@ -70,8 +94,8 @@ class MemorySettings(Settings):
 
     @property
     def needs_features(self) -> bool:
-        """Whether the rule that ranks videos looks at features."""
-        return parse_video_choice(self.video_choice, self.seed).needs_features
+        """Whether features are kept, or the rule that ranks videos looks at them."""
+        return self.keeps_features or parse_video_choice(self.video_choice, self.seed).needs_features
 
     @property
     def rebalances(self) -> bool:

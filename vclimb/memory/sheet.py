@@ -68,6 +68,8 @@ def _row(memory: MemoryStore, usage: ClassUsage, damaged: list[int]) -> Row:
     """Draw the first exemplars of a class, and add the ranks of damaged ones to a list."""
     if usage.is_damaged:
         return Row(usage.name, ["its table is damaged"], [], is_damaged=True)
+    if not memory.classes[usage.label].frames.files:
+        return Row(usage.name, [f"{usage.videos:,} exemplars of features: no frames"], [])
     table = memory.table(usage.label)
     strips: list[Strip] = []
     for rank in range(len(table)):
@@ -102,6 +104,6 @@ def _kept(table: ExemplarTable, rank: int, n_shown: int) -> str:
 
 def _frames(memory: MemoryStore, label: int, rank: int, shown: list[int]) -> list[Image.Image]:
     """Decode the frames of an exemplar that are shown, and scale them."""
-    exemplar, where = memory.exemplar(label, rank), memory.where(label, rank)
+    exemplar, where = memory.encoded(label, rank), memory.where(label, rank)
     clip = replace(exemplar.clip, unit=exemplar.clip.unit[shown], position=exemplar.clip.position[shown])
     return [cell(frame) for frame in decode_clip(clip, exemplar.width, exemplar.height, lambda _: where)]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 
 from vclimb.memory.class_encoder import ClassEncoder
-from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES
+from vclimb.memory.sample import EXEMPLAR_BYTES
 
 FILLED = 0.95
 """Share of a budget in bytes that is filled unless no candidate fits in the rest."""
@@ -49,7 +49,7 @@ def smaller_videos(
         while queue and left > (1 - FILLED) * amount:
             before, order, label, sizes = heapq.heappop(queue)
             name_bytes = len(json.dumps(encoders[order].instances.name))
-            overhead = _ROW_BYTES + (0 if places[label] else CLASS_BYTES + 2 * name_bytes)
+            overhead = _ROW_BYTES + (0 if places[label] else encoders[order].class_bytes + 2 * name_bytes)
             for place, n_bytes in sizes:
                 if (cost := overhead + n_bytes) <= left:
                     places[label].append(place)

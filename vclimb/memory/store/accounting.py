@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from vclimb.memory.store.class_nodes import is_exemplar_array
 from vclimb.memory.store.errors import ExemplarDamagedError, MemoryChangedError
 from vclimb.memory.store.index_nodes import EXEMPLARS, INDEX, PARTS
 from vclimb.memory.store.reader import MemoryStore
@@ -66,7 +67,9 @@ class MemoryUsage:
 
     Attributes:
         classes: Usage of each class, by label id; the numbers that follow are sums over them.
-        parts: Bytes of the files in the folder of each part of the memory, such as `exemplars`, by name.
+        parts: Bytes of the files of each part of the memory, by name: `exemplars`, the `features` and `logits` that are
+            kept with them, and the arrays beside them, such as `statistics`.
+        index_bytes: Apparent bytes of the files that belong to no class and to no array beside the exemplars.
         files: Bytes of all files; `files.apparent` is what a budget in bytes counts.
         folders: Bytes of the folders themselves, which depend on the file system. `du -s --block-size=1` is
             `files.allocated + folders.allocated`, `du -sb` is `files.apparent + folders.apparent`.
@@ -78,15 +81,10 @@ class MemoryUsage:
     source_frames: int
     payload_bytes: int
     parts: dict[str, DiskBytes]
+    index_bytes: int
     files: DiskBytes
     folders: DiskBytes
     n_files: int
-
-    @property
-    def index_bytes(self) -> int:
-        """Apparent bytes of the files of exemplars and index that belong to no class."""
-        of_classes = sum(usage.files.apparent for usage in self.classes)
-        return self.part_bytes[INDEX] + self.part_bytes.get(EXEMPLARS, 0) - of_classes
 
     @property
     def part_bytes(self) -> dict[str, int]:
@@ -135,7 +133,7 @@ def open_and_measure(path: Path | str) -> tuple[MemoryStore, MemoryUsage]:
 def _measure(memory: MemoryStore) -> MemoryUsage | None:
     labels = {stored.folder: label for label, stored in memory.classes.items()}
     class_files, parts = defaultdict[int, DiskBytes](DiskBytes), defaultdict[str, DiskBytes](DiskBytes)
-    files, folders, n_files = DiskBytes(), DiskBytes(), 0
+    files, folders, n_files, index_bytes = DiskBytes(), DiskBytes(), 0, 0
 
     def fail(error: OSError) -> None:
         raise error
@@ -148,9 +146,11 @@ def _measure(memory: MemoryStore) -> MemoryUsage | None:
             folder_files = sum((_size(f"{folder}/{name}") for name in names), DiskBytes())
             files += folder_files
             if place.parts:
-                parts[place.parts[0]] += folder_files
+                parts[_part(place.parts)] += folder_files
             if (label := labels.get("/".join(place.parts[:2]))) is not None:
                 class_files[label] += folder_files
+            elif place.parts[:1] in ((), (EXEMPLARS,)):
+                index_bytes += folder_files.apparent
     except FileNotFoundError:  # a writer is at work
         return None
     classes = tuple(
@@ -158,7 +158,15 @@ def _measure(memory: MemoryStore) -> MemoryUsage | None:
     )
     counted = ((usage.videos, usage.frames, usage.source_frames, usage.payload_bytes) for usage in classes)
     videos, frames, source_frames, payload_bytes = (sum(counts) for counts in zip((0,) * 4, *counted, strict=True))
-    return MemoryUsage(classes, videos, frames, source_frames, payload_bytes, dict(parts), files, folders, n_files)
+    totals = videos, frames, source_frames, payload_bytes
+    return MemoryUsage(classes, *totals, dict(parts), index_bytes, files, folders, n_files)
+
+
+def _part(place: tuple[str, ...]) -> str:
+    """Name the part that the files of a folder count in."""
+    if len(place) > 2 and place[0] == EXEMPLARS and is_exemplar_array(place[2]):
+        return place[2].partition("_")[0]
+    return place[0]
 
 
 def _class_usage(memory: MemoryStore, stored: StoredClass, files: DiskBytes) -> ClassUsage:

@@ -84,12 +84,24 @@ def stored_array(place: str, node: Node, generation: int, where: str) -> StoredA
     numbers = _FOLDER.fullmatch(folder)
     if numbers is None or int(numbers[2]) > generation:
         raise refused(where, f"{place!r} is no place of an array in a memory of generation {generation}")
+    array = checked_array(f"{part}/{numbers[1]}", place, node, where)
+    if array.chunk_rows > array.shape[0]:
+        raise refused(where, f"{place}: chunk_shape has {array.chunk_rows} rows for the shape {array.shape}")
+    return array
+
+
+def checked_array(name: str, place: str, node: Node, where: str) -> StoredArray:
+    """Read an array of plain numbers from its metadata.
+
+    Raises:
+        MemoryStoreError: the metadata says what it can't.
+    """
     array = parsed(_PartArrayNode, node, where, place)
     codecs = _BYTE_CODECS if array.data_type in ("int8", "uint8") else ARRAY_CODECS
     if json.dumps(array.codecs) != json.dumps(codecs):  # 1 and true are equal
         raise refused(where, f"{place} has the codecs {str(array.codecs)[:300]}; allowed: {codecs}")
     shape, chunk = tuple(array.shape), array.chunk_grid.configuration.chunk_shape
-    if len(chunk) != len(shape) or chunk[1:] != array.shape[1:] or chunk[0] > shape[0]:
+    if len(chunk) != len(shape) or chunk[1:] != array.shape[1:]:
         raise refused(where, f"{place}: chunk_shape is {chunk} for the shape {array.shape}")
     if -(-shape[0] // chunk[0]) > MAX_CHUNKS:
         raise refused(where, f"{place} has more than {MAX_CHUNKS} chunks")
@@ -99,4 +111,4 @@ def stored_array(place: str, node: Node, generation: int, where: str) -> StoredA
         raise refused(where, f"{place}: chunk_key_encoding.separator must be '.'")
     zeros = ".0" * (len(shape) - 1)
     files = tuple(f"{place}/c.{number}{zeros}" for number in range(array.grid[0]))
-    return StoredArray(f"{part}/{numbers[1]}", place, array.data_type, shape, chunk[0], files)
+    return StoredArray(name, place, array.data_type, shape, chunk[0], files)

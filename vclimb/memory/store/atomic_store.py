@@ -160,14 +160,15 @@ class AtomicStore(Store):
             self._changed.add(key)
             self.sizes[key] = len(data)
 
-    def drop_file(self, key: str) -> None:
-        """Remove the file of a chunk that was written since the last publication. It still counts in `sizes`.
+    def drop_files(self, keys: Iterable[str]) -> None:
+        """Remove the files of chunks that were written since the last publication. They still count in `sizes`.
 
-        The key must be deleted before the changes are published.
+        The keys must be deleted before the changes are published.
         """
         with self._lock:
-            if key in self._chunks:
-                (self.root / key).unlink(missing_ok=True)
+            for key in keys:
+                if key in self._chunks:
+                    (self.root / key).unlink(missing_ok=True)
 
     async def delete(self, key: str) -> None:
         await self._ensure_open()

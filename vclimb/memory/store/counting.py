@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import accumulate
 
-from vclimb.memory.store.index_nodes import FRAMES, TABLE, Node
+from vclimb.memory.store.index_nodes import Node
 from vclimb.memory.store.memory_index import entry_bytes, files_of
 from vclimb.memory.store.stored_class import INDEX_FILE, StoredClass
 
@@ -20,15 +20,13 @@ def nodes_bytes(nodes: Mapping[str, Node], sizes: Mapping[str, int]) -> int:
 
 def class_totals(stored: StoredClass, nodes: Mapping[str, Node], sizes: Mapping[str, int]) -> list[int]:
     """Count the bytes on disk of a class, its entries in the index included, for its first 0, 1, ... exemplars."""
-    places = [stored.folder, *(f"{stored.folder}/{name}" for name in (FRAMES, TABLE))]
+    places = [stored.folder, *stored.places]
     metadata = sum(sizes.get(f"{place}/{INDEX_FILE}", 0) + entry_bytes(place, nodes[place]) for place in places)
-    frames, table = (
-        [*accumulate((sizes.get(file, 0) for file in rows.files), initial=0)] for rows in (stored.frames, stored.table)
-    )
+    # Bytes of the first 0, 1, ... chunks of each array.
+    arrays = [(rows, [*accumulate((sizes.get(file, 0) for file in files), initial=0)]) for rows, files in stored.chunks]
     totals, n = [0], stored.n_exemplars  # a class without exemplars is dropped
     for kept in range(1, n + 1):
-        # The metadata has the number of exemplars in four places: in two arrays, each also in the index.
-        fewer_digits = 4 * (len(str(n)) - len(str(kept)))
-        table_chunks = -(-kept // stored.table.chunk_rows)
-        totals.append(metadata - fewer_digits + frames[kept] + table[table_chunks])
+        # The metadata has the number of exemplars twice for each array: in the array's own, and in the index.
+        fewer_digits = 2 * len(arrays) * (len(str(n)) - len(str(kept)))
+        totals.append(metadata - fewer_digits + sum(n_bytes[-(-kept // rows)] for rows, n_bytes in arrays))
     return totals

@@ -76,18 +76,16 @@ class ExemplarTable:
         frames, sizes = numbers["frames"], numbers["unit_bytes"]
         n_frames, n_units = (frames != _PADDING).sum(1), (sizes != _PADDING).sum(1)
         within, of_units = (np.arange(part.shape[1]) < n[:, None] for part, n in ((frames, n_frames), (sizes, n_units)))
-        last = np.take_along_axis(frames, np.maximum(n_frames - 1, 0)[:, None], 1)[:, 0]
         payload = np.where(of_units, sizes, 0).sum(1)
         wrong = {
             "start_frame": start < 0,
             "end_frame": end <= start,
             "width": (width < 1) | (width > MAX_PIXELS),
             "height": (height < 1) | (width * height > MAX_PIXELS),
-            "frames": (n_frames < 1)
+            "frames": ((n_frames < 1) & (frames.shape[1] > 0))
             | ((frames >= 0) != within).any(1)
             | ((np.diff(frames, axis=1) < 0) & within[:, 1:]).any(1)
-            | (frames[:, 0] < start)
-            | (last >= end),
+            | (within & ((frames < start[:, None]) | (frames >= end[:, None]))).any(1),
             "unit_bytes": ((n_units != 1) & (n_units != n_frames))
             | ((sizes >= 0) != of_units).any(1)
             | (payload > most_bytes),
@@ -166,13 +164,15 @@ def _check(exemplar: Exemplar) -> None:
     clip, n_frames = exemplar.clip, len(exemplar.frames)
     if exemplar.start_frame < 0:
         raise SettingsError(f"the exemplar of {exemplar.key!r} starts at frame {exemplar.start_frame}")
+    if exemplar.arrays and not n_frames and not clip.units:
+        return
     if n_frames and len(clip.units) in (1, n_frames):
         read = _clip(clip.codec, clip.units, n_frames)
         if np.array_equal(clip.unit, read.unit) and np.array_equal(clip.position, read.position):
             return
     raise SettingsError(
         f"the exemplar of {exemplar.key!r} has {n_frames} frames in {len(clip.units)} units; allowed: one unit for "
-        "each frame, or one unit for all frames, in their order"
+        "each frame, or one unit for all frames, in their order; or features and no frames"
     )
 
 

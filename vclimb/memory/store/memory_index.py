@@ -8,6 +8,7 @@
         c0007g3/            class of label id 7, written in generation 3
           zarr.json         attributes: label id, class name, encoding, codec
           frames/c.0.0 ..   uint8 (n, longest), one chunk and so one file for each exemplar, in the order of rank
+          features/, logits/   numbers (n, ...) of each exemplar, beside its frames; features also in their place
           table/c.0.0 ..    uint8 (n, row), a structured row for each exemplar
 
 Replacing the index changes the memory, all of it at once. A folder's name is never used again for other contents, so
@@ -27,14 +28,15 @@ from typing import Any
 import google_crc32c
 
 from vclimb.memory.store.array_nodes import stored_arrays
+from vclimb.memory.store.class_nodes import stored_classes
 from vclimb.memory.store.errors import MemoryStoreError
-from vclimb.memory.store.index_nodes import Node, check_index, parse_json, refused, stored_classes
+from vclimb.memory.store.index_nodes import Node, check_index, parse_json, refused
 from vclimb.memory.store.regular_file import IrregularFileError, read_regular
 from vclimb.memory.store.stored_array import StoredArray
 from vclimb.memory.store.stored_class import INDEX_FILE, StoredClass
 
 FORMAT = "vclimb memory"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _MAX_INDEX_BYTES = 2**28
 
 

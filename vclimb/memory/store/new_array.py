@@ -82,9 +82,15 @@ def _is_stored(memory: MemoryStore, name: str, array: AnyArray) -> bool:
 def _write(store: AtomicStore, root: zarr.Group, name: str, array: AnyArray, generation: int) -> Node:
     """Write an array as a new node of the memory, and return the node, as JSON."""
     part, _, folder = folder_of(name, generation).partition("/")
-    node, metadata = _create(root.require_group(part), folder, array.dtype.name, array.shape)
-    for number, data in enumerate(encode_array(array, chunk_rows_of(array.dtype.name, array.shape))):
-        store.write(f"{part}/{folder}/{metadata.encode_chunk_key((number, *(0,) * (array.ndim - 1)))}", data)
+    return write_array(store, root.require_group(part), folder, array, chunk_rows_of(array.dtype.name, array.shape))
+
+
+def write_array(store: AtomicStore, group: zarr.Group, name: str, array: AnyArray, chunk_rows: int) -> Node:
+    """Write an array of plain numbers as a new node of a group, and return the node, as JSON."""
+    node, metadata = _create(group, name, array.dtype.name, array.shape, chunk_rows)
+    place = f"{group.path}/{name}"
+    for number, data in enumerate(encode_array(array, chunk_rows)):
+        store.write(f"{place}/{metadata.encode_chunk_key((number, *(0,) * (array.ndim - 1)))}", data)
     return node
 
 
@@ -104,8 +110,8 @@ def array_bytes(arrays: Mapping[str, ArrayShape]) -> dict[str, int]:
                 group = _plain(root.require_group(part).metadata.to_dict())
                 counts[part] = len(node_bytes(group))
                 n_index += entry_bytes(part, group)
-            node, _ = _create(cast("zarr.Group", root[part]), f"{short}-g1", dtype, shape)
             rows = chunk_rows_of(dtype, shape)
+            node, _ = _create(cast("zarr.Group", root[part]), f"{short}-g1", dtype, shape, rows)
             n_chunks = -(-shape[0] // rows)
             counts[part] += n_chunks * (chunk_bytes(dtype, shape, rows) + CHECKSUM_BYTES)
             counts[part] += len(node_bytes(node))
@@ -113,11 +119,13 @@ def array_bytes(arrays: Mapping[str, ArrayShape]) -> dict[str, int]:
     return {**counts, INDEX: n_index} if counts else {}
 
 
-def _create(group: zarr.Group, folder: str, dtype: str, shape: Sequence[int]) -> tuple[Node, ArrayV3Metadata]:
+def _create(
+    group: zarr.Group, folder: str, dtype: str, shape: Sequence[int], chunk_rows: int
+) -> tuple[Node, ArrayV3Metadata]:
     array = group.create_array(
         folder,
         shape=tuple(shape),
-        chunks=(chunk_rows_of(dtype, tuple(shape)), *shape[1:]),
+        chunks=(chunk_rows, *shape[1:]),
         dtype=dtype,
         fill_value=0,
         compressors=(Crc32cCodec(),),

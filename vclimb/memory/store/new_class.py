@@ -13,11 +13,17 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.metadata import ArrayV3Metadata
 
 from vclimb.memory.store.atomic_store import AtomicStore
+from vclimb.memory.store.chunks import ZSTD_LEVEL, encode_chunk
+from vclimb.memory.store.class_nodes import is_exemplar_array
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.exemplar_table import ExemplarTable
 from vclimb.memory.store.index_nodes import FRAMES, MAX_EXEMPLAR_BYTES, MAX_LABEL, TABLE, TABLE_CHUNK_ROWS, Node
-from vclimb.memory.store.stored_class import ZSTD_LEVEL, encode_chunk
+from vclimb.memory.store.new_array import write_array
+from vclimb.memory.store.stored_array import DTYPES, ArrayShape
+from vclimb.memory.store.stored_class import FEATURES
 from vclimb.pipeline.errors import SettingsError
+
+_SHARED_BYTES = 2048
 
 
 @dataclass(frozen=True)
@@ -51,22 +57,63 @@ class NewClass:
             raise SettingsError(
                 f"{what} has an exemplar of {largest} bytes; allowed: {MAX_EXEMPLAR_BYTES}. Keep fewer frames of it"
             )
+        self._check_arrays(what)
+
+    def _check_arrays(self, what: str) -> None:
+        """Refuse numbers that can't be stored with the exemplars, or not in one array."""
+        shapes = _shapes(self.exemplars[0])
+        for exemplar in self.exemplars:
+            if _shapes(exemplar) != shapes:
+                raise SettingsError(
+                    f"{what} keeps {_shapes(exemplar)} with the exemplar of {exemplar.key!r} and {shapes} with its "
+                    "first one; all must keep arrays of the same names, types and shapes"
+                )
+            if bool(exemplar.clip.units) != bool(self.exemplars[0].clip.units):
+                raise SettingsError(f"{what} has exemplars with and without frames; a class is stored in one way")
+        for name, (dtype, shape) in shapes.items():
+            if not is_exemplar_array(name) or dtype not in DTYPES or not shape or min(shape) < 1:
+                raise SettingsError(
+                    f"{what} can't keep {name!r} of {dtype} and shape {shape} with an exemplar; allowed: features or "
+                    f"logits (also features_x), {', '.join(DTYPES)}, and one axis or more, none empty"
+                )
+        if not self.exemplars[0].clip.units and FEATURES not in shapes:
+            raise SettingsError(f"{what} has exemplars with neither frames nor features; leave it out")
 
     def write(self, store: AtomicStore, root: zarr.Group, folder: str, table: ExemplarTable) -> dict[str, Node]:
         """Write the class as a new group of the memory, and return its nodes, as JSON, by their places."""
         codec = self.exemplars[0].clip.codec
         attributes = {"label": self.label, "class_name": self.name, "encoding": self.encoding, "codec": codec}
         group = root.create_group(folder, attributes=attributes)
-        row_bytes = max(1, *(exemplar.payload_bytes for exemplar in self.exemplars))  # zarr has no empty chunks
-        payloads = (b"".join(exemplar.clip.units).ljust(row_bytes, b"\0") for exemplar in self.exemplars)
-        frames = _write_rows(store, group, FRAMES, row_bytes, len(self.exemplars), 1, payloads)
+        nodes: dict[str, Any] = {folder: group.metadata.to_dict()}
+        if self.exemplars[0].clip.units:
+            row_bytes = max(1, *(exemplar.payload_bytes for exemplar in self.exemplars))  # zarr has no empty chunks
+            payloads = (b"".join(exemplar.clip.units).ljust(row_bytes, b"\0") for exemplar in self.exemplars)
+            nodes[f"{folder}/{FRAMES}"] = _write_rows(store, group, FRAMES, row_bytes, len(self.exemplars), 1, payloads)
+        for name in sorted(self.exemplars[0].arrays):
+            array = np.stack([exemplar.arrays[name] for exemplar in self.exemplars])
+            chunk = exemplar_chunk_rows(name, array[0].nbytes, len(array))
+            nodes[f"{folder}/{name}"] = write_array(store, group, name, array, chunk)
         rows = table.rows.view(np.uint8).reshape(len(table), -1)
         chunk_rows = min(len(table), TABLE_CHUNK_ROWS)
         pieces = (rows[start : start + chunk_rows].tobytes() for start in range(0, len(rows), chunk_rows))
         options = {"attributes": {"fields": table.fields}}
-        numbers = _write_rows(store, group, TABLE, rows.shape[1], len(rows), chunk_rows, pieces, **options)
-        nodes = {folder: group.metadata.to_dict(), f"{folder}/{FRAMES}": frames, f"{folder}/{TABLE}": numbers}
+        nodes[f"{folder}/{TABLE}"] = _write_rows(
+            store, group, TABLE, rows.shape[1], len(rows), chunk_rows, pieces, **options
+        )
         return cast("dict[str, Node]", json.loads(json.dumps(nodes)))
+
+
+def exemplar_chunk_rows(name: str, row_bytes: int, n_rows: int) -> int:
+    """Choose the rows of a chunk of an array that a class keeps with its exemplars.
+
+    A feature has a file of its own, as frames have, so that dropping an exemplar frees all of its bytes. Smaller rows
+    share files of 2 KB at most, for an array of files that hold less takes more room on disk than its bytes.
+    """
+    return 1 if name == FEATURES else max(1, min(n_rows, TABLE_CHUNK_ROWS, _SHARED_BYTES // row_bytes))
+
+
+def _shapes(exemplar: Exemplar) -> dict[str, ArrayShape]:
+    return {name: (array.dtype.name, array.shape) for name, array in exemplar.arrays.items()}
 
 
 def _write_rows(

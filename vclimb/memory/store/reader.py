@@ -1,4 +1,4 @@
-"""Reading a memory: exemplars by class and rank, each from one small file.
+"""Reading a memory: exemplars by class and rank, each from small files of its own.
 
 A `MemoryStore` is one generation of a memory. It may be read while a writer makes the next one: what that keeps is
 read as before, and what it drops ends in a `MemoryChangedError`, never in pictures of something else.
@@ -6,72 +6,22 @@ read as before, and what it drops ends in a `MemoryChangedError`, never in pictu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from vclimb.memory.store.chunks import ChunkDamagedError, ChunkedRows
+from vclimb.memory.store.damage import ArrayDamage, Damage
 from vclimb.memory.store.errors import ArrayDamagedError, ExemplarDamagedError, MemoryChangedError
 from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.exemplar_table import ExemplarTable
 from vclimb.memory.store.memory_index import MemoryIndex, read_index
 from vclimb.memory.store.stored_array import AnyArray, StoredArray
-from vclimb.memory.store.stored_class import ChunkDamagedError, ChunkedRows, StoredClass
+from vclimb.memory.store.stored_class import StoredClass
 from vclimb.pipeline.errors import DatasetError
 
 # How often a memory is opened anew when each time a writer drops what is just being read.
 _OPENINGS = 100
-
-
-@dataclass(frozen=True)
-class Damage:
-    """An exemplar that can't be read.
-
-    Attributes:
-        label: Label id of the class.
-        class_name: Name of the class.
-        rank: Rank of the exemplar.
-        key: Key of the video; None where the table of keys is damaged.
-        file: Damaged file, relative to the memory.
-        reason: What is wrong with the file, in one sentence.
-    """
-
-    label: int
-    class_name: str
-    rank: int
-    key: str | None
-    file: str
-    reason: str
-
-    def __str__(self) -> str:
-        key = f"of {self.key!r} " if self.key is not None else ""
-        return f"exemplar {self.rank} {key}of class {self.class_name!r} ({self.file}): {self.reason}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to plain values, for `--json`."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class ArrayDamage:
-    """An array beside the exemplars that can't be read.
-
-    Attributes:
-        array: Part and name of the array, such as `statistics/importance`.
-        file: Damaged file, relative to the memory.
-        reason: What is wrong with the file, in one sentence.
-    """
-
-    array: str
-    file: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"array {self.array} ({self.file}): {self.reason}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to plain values, for `--json`."""
-        return asdict(self)
 
 
 class MemoryStore:
@@ -132,7 +82,7 @@ class MemoryStore:
         """Name an exemplar for an error: rank, key, class and file."""
         stored = self._class(label)
         key = f"of {self._tables[label].key(rank)!r} " if label in self._tables else ""
-        return f"exemplar {rank} {key}of class {stored.name!r} ({self.path / stored.frames.files[rank]})"
+        return f"exemplar {rank} {key}of class {stored.name!r} ({self.path / stored.own_files(rank)[0]})"
 
     def exemplar(self, label: int, rank: int) -> Exemplar:
         """Read an exemplar and compare its bytes with their checksum.
@@ -142,6 +92,16 @@ class MemoryStore:
             MemoryChangedError: the exemplar was dropped since the memory was opened.
             ExemplarDamagedError: the bytes are not what was written. Other exemplars can still be read.
         """
+        exemplar = self.encoded(label, rank)
+        stored = self.classes[label]
+        rows = {}
+        for name, array in stored.arrays.items():
+            number, place = divmod(rank, array.chunk_rows)
+            rows[name] = self._array_rows(label, array, [number])[place]
+        return replace(exemplar, arrays=rows)
+
+    def encoded(self, label: int, rank: int) -> Exemplar:
+        """Read an exemplar as `exemplar` does, without the numbers that are kept beside its frames."""
         stored = self._class(label)
         if not 0 <= rank < stored.n_exemplars:
             raise DatasetError(
@@ -149,10 +109,39 @@ class MemoryStore:
             )
         table = self.table(label)
         try:
-            payload = self._read_chunk(stored.frames, rank)
+            payload = self._read_chunk(stored.frames, rank) if stored.frames.files else b""
         except ChunkDamagedError as error:
             raise ExemplarDamagedError(f"{self.where(label, rank)}: {error}") from None
         return table.exemplar(rank, stored.codec, payload)
+
+    def rows(self, label: int, name: str) -> AnyArray:
+        """Read the numbers, such as `features`, that a class keeps with its exemplars: (n, ...), by rank.
+
+        Raises:
+            DatasetError: the memory has no such class, or the class no such array.
+            MemoryChangedError: exemplars were dropped since the memory was opened.
+            ExemplarDamagedError: the bytes are not what was written.
+        """
+        stored = self._class(label)
+        if name not in stored.arrays:
+            kept = ", ".join(sorted(stored.arrays)) or "none"
+            raise DatasetError(f"class {stored.name!r} keeps no {name!r} in {self.path}; it keeps {kept}")
+        array = stored.arrays[name]
+        return self._array_rows(label, array, range(len(array.files)))[: stored.n_exemplars]
+
+    def _array_rows(self, label: int, array: StoredArray, numbers: Iterable[int]) -> AnyArray:
+        """Read some chunks of an array that a class keeps with its exemplars."""
+        chunks = []
+        for number in numbers:
+            file = array.files[number]
+            try:
+                chunks.append(self._read_numbers(array, file))
+            except ChunkDamagedError as error:
+                rank, name = number * array.chunk_rows, self.classes[label].name
+                raise ExemplarDamagedError(
+                    f"{array.name} of exemplar {rank} of class {name!r} ({self.path / file}): {error}"
+                ) from None
+        return array.rows_of(b"".join(chunks))
 
     def verify(self) -> Iterator[Damage]:
         """Read all exemplars and yield the damaged ones, by label id and rank.
@@ -166,10 +155,22 @@ class MemoryStore:
                     yield Damage(label, stored.name, rank, None, *self._damage[label])
                 continue
             for rank, key in enumerate(self._tables[label].keys):
-                try:
-                    self._read_chunk(stored.frames, rank)
-                except ChunkDamagedError as error:
-                    yield Damage(label, stored.name, rank, key, stored.frames.files[rank], str(error))
+                if found := self._exemplar_damage(stored, rank):
+                    yield Damage(label, stored.name, rank, key, *found)
+
+    def _exemplar_damage(self, stored: StoredClass, rank: int) -> tuple[str, str] | None:
+        """Find the first file of an exemplar that can't be read, and why."""
+        file = ""
+        try:
+            if stored.frames.files:
+                file = stored.frames.files[rank]
+                self._read_chunk(stored.frames, rank)
+            for array in stored.arrays.values():
+                file = array.files[rank // array.chunk_rows]
+                self._read_numbers(array, file)
+        except ChunkDamagedError as error:
+            return file, str(error)
+        return None
 
     def array(self, name: str) -> AnyArray:
         """Read an array that a method keeps beside the exemplars, and compare its bytes with their checksums.
@@ -203,12 +204,17 @@ class MemoryStore:
     def _array_damage(self, stored: StoredArray) -> Iterator[ArrayDamage]:
         for file in stored.files:
             try:
-                stored.read_chunk(self.path, file)
+                self._read_numbers(stored, file)
             except ChunkDamagedError as error:
                 yield ArrayDamage(stored.name, file, str(error))
-            except FileNotFoundError:
-                self._check_unchanged()
-                yield ArrayDamage(stored.name, file, "the file is missing")
+
+    def _read_numbers(self, array: StoredArray, file: str) -> bytes:
+        """Read a chunk of numbers. A missing file is damage only where the memory is still the one that was opened."""
+        try:
+            return array.read_chunk(self.path, file)
+        except FileNotFoundError:
+            self._check_unchanged()
+            raise ChunkDamagedError("the file is missing") from None
 
     def _class(self, label: int) -> StoredClass:
         if label not in self.classes:

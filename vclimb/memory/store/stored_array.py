@@ -1,6 +1,7 @@
-"""An array that a memory keeps beside the exemplars, as the index describes it: statistics, parameters or logits.
+"""Arrays of plain numbers in a memory, as the index describes them.
 
-Chunks are not compressed, so that an array takes the same bytes whatever its values are.
+They lie beside the exemplars (statistics, parameters or logits), or in a class, with a row for each exemplar (features
+or logits). Chunks are not compressed, so that an array takes the same bytes whatever its values are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from vclimb.memory.store.stored_class import ChunkDamagedError, read_chunk_file
+from vclimb.memory.store.chunks import ChunkDamagedError, read_chunk_file
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64")
 """Types of numbers that an array may have."""
@@ -53,10 +54,11 @@ class StoredArray:
             FileNotFoundError: a file is missing.
             ChunkDamagedError: a file can't be read, its checksum doesn't fit, or it is of another size.
         """
-        numbers = np.frombuffer(
-            b"".join(self.read_chunk(path, file) for file in self.files), _little_endian(self.dtype)
-        )
-        return numbers.reshape(-1, *self.shape[1:])[: self.shape[0]].astype(self.dtype)
+        return self.rows_of(b"".join(self.read_chunk(path, file) for file in self.files))[: self.shape[0]]
+
+    def rows_of(self, data: bytes) -> AnyArray:
+        """Read the rows that some chunks hold, which may be more than the array has."""
+        return np.frombuffer(data, _little_endian(self.dtype)).reshape(-1, *self.shape[1:]).astype(self.dtype)
 
     def read_chunk(self, path: Path, file: str) -> bytes:
         """Read the numbers of a chunk; errors are those of `read`."""

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from vclimb.memory.store.atomic_store import NODE_FILE
-from vclimb.memory.store.index_nodes import CLASS_FOLDER, EXEMPLARS, PARTS, Node
+from vclimb.memory.store.class_nodes import CLASS_FOLDER
+from vclimb.memory.store.index_nodes import EXEMPLARS, GROUPS, Node
 from vclimb.memory.store.memory_index import files_of, node_bytes
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.system.durable import draft_of, replace_file, replace_files
@@ -25,7 +26,7 @@ def refuse_foreign_files(path: Path) -> None:
             f"{link} is a link, and a memory is never written or tidied through links; put the files there themselves"
         )
     metadata = {NODE_FILE, draft_of(path / NODE_FILE).name}
-    foreign = [name for name in os.listdir(path) if name not in metadata and name not in PARTS]
+    foreign = [name for name in os.listdir(path) if name not in metadata and name not in GROUPS]
     names = os.listdir(path / EXEMPLARS) if (path / EXEMPLARS).is_dir() else []
     classes = [name for name in names if CLASS_FOLDER.fullmatch(name)]
     foreign += [f"{EXEMPLARS}/{name}" for name in names if name not in metadata and name not in classes]

@@ -16,10 +16,11 @@ from pathlib import Path
 import zarr
 
 from vclimb.memory.store.atomic_store import NODE_FILE, AtomicStore
+from vclimb.memory.store.class_nodes import stored_class
 from vclimb.memory.store.counting import class_totals, nodes_bytes
 from vclimb.memory.store.exemplar_table import ExemplarTable
 from vclimb.memory.store.index_file import write_index, writing_settings
-from vclimb.memory.store.index_nodes import EXEMPLARS, FRAMES, TABLE, Node, stored_class
+from vclimb.memory.store.index_nodes import EXEMPLARS, Node
 from vclimb.memory.store.memory_index import read_index
 from vclimb.memory.store.new_array import check_array, replace_arrays
 from vclimb.memory.store.new_class import NewClass
@@ -141,8 +142,8 @@ class MemoryWriter:
         """Remove the files of a staged class beyond `trimmed_count`, which `commit` can't keep; `costs` counts them."""
         self._trimmed[label] = min(n_exemplars, self.trimmed_count(label))
         with writable(self.path):
-            for file in self._classes[label].frames.files[self._trimmed[label] :]:
-                self._store.drop_file(file)
+            for rank in range(self._trimmed[label], self._classes[label].n_exemplars):
+                self._store.drop_files(self._classes[label].own_files(rank))
 
     def trimmed_count(self, label: int) -> int:
         """Number of a class's exemplars whose files are there, in the memory or staged."""
@@ -177,7 +178,7 @@ class MemoryWriter:
         exemplar whose file is missing counts as a byte.)
         """
         totals = self._class_totals(label)
-        first = max(1, self._store.sizes.get(self._classes[label].frames.files[0], 0))
+        first = max(1, sum(self._store.sizes.get(file, 0) for file in self._classes[label].own_files(0)))
         return totals[1] - first, [first, *(max(1, after - before) for before, after in pairwise(totals[1:]))]
 
     @property
@@ -269,10 +270,10 @@ class MemoryWriter:
         if n_exemplars == 0:
             del self.root[stored.folder]
         elif n_exemplars < stored.n_exemplars:
-            for name in (FRAMES, TABLE):
-                rows = self.root[f"{stored.folder}/{name}"]
+            for place in stored.places:
+                rows = self.root[place]
                 assert isinstance(rows, zarr.Array)
-                rows.resize((n_exemplars, rows.shape[1]))
+                rows.resize((n_exemplars, *rows.shape[1:]))
 
     def _class_totals(self, label: int) -> list[int]:
         self._check_settled()
