@@ -1,12 +1,15 @@
 """The replay memory: the cost of writing, reading and dropping exemplars, and clips per second of replay.
 
-    python benchmarks/memory.py JPEG_SHARDS [--exemplars 2000] [--frames 8] [--size 224] [--workers 2] [--rounds 3]
+    python benchmarks/memory.py JPEG_SHARDS [--exemplars 2000] [--frames 8] [--features 1280] [--size 224] [--workers 2]
+                                [--rounds 3]
 
 JPEG_SHARDS is a prepared data set (codec jpeg). Exemplars are windows of its videos, in a memory on the disk that
 --folder names. First the store alone, by the clock, in one process: staging and committing (which syncs to the disk)
-all exemplars, reading them in random order with and without decoding, dropping half. Then, for every codec, the CPU
-stream of clips from the memory beside the same stream of the same clips from the shards, in turn: clips a second and
-the median of the rounds' ratios. `benchmarks/exemplar_codecs.py` has bytes, quality and speed of the codecs.
+all exemplars, reading them in random order with and without decoding, dropping half. Then a clip from kept features
+beside the same clip from frames, read and decoded, in turn, and the median of the rounds' ratios. Then, for every
+codec, the CPU stream of clips from the memory beside the same stream of the same clips from the shards, in turn: clips
+a second and the median of the rounds' ratios. `benchmarks/exemplar_codecs.py` has bytes, quality and speed of the
+codecs.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,8 +28,10 @@ import numpy as np
 
 from vclimb.benchmark.throughput import endless, take
 from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.memory.feature_codec import FeatureCodec
 from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.replay import ClassInstances, MemorySettings, ReplayMemory
+from vclimb.memory.store.exemplar import NO_FRAMES
 from vclimb.memory.store.new_class import NewClass
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
@@ -95,6 +101,48 @@ def store_rates(folder: Path, memory: MemoryStore) -> None:
         print(f"drop    {1e3 * (time.perf_counter() - start) / (count // 2):6.2f} ms an exemplar, half of them")
 
 
+def feature_ratios(folder: Path, memory: MemoryStore, n_features: int, rounds: int) -> None:
+    """Read and decode a clip from features beside one from frames, in random order on one core, and print the times."""
+    draw = np.random.default_rng(0)
+    order = [(n, rank) for n, stored in memory.classes.items() for rank in range(stored.n_exemplars)]
+    random.Random(0).shuffle(order)
+    order = order[:256]
+    print(f"\nms a clip, read and decoded on one core: a feature of {n_features} numbers beside frames")
+    for dtype in ("fp32", "fp16", "int8"):
+        codec = FeatureCodec(dtype)
+        with MemoryWriter.open(folder / f"{dtype}.zarr") as writer:
+            for n, stored in memory.classes.items():
+                exemplars = [
+                    replace(
+                        memory.encoded(n, rank),
+                        frames=np.empty(0, np.int64),
+                        clip=NO_FRAMES,
+                        arrays=codec.encode(draw.normal(size=n_features)),
+                    )
+                    for rank in range(stored.n_exemplars)
+                ]
+                writer.stage(NewClass(n, stored.name, str(codec), exemplars))
+            kept = writer.commit()
+        ratios, times = [], []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            for n, rank in order:
+                codec.decode(kept.exemplar(n, rank).arrays)
+            middle = time.perf_counter()
+            for n, rank in order:
+                exemplar = memory.encoded(n, rank)
+                decode_clip(exemplar.clip, exemplar.width, exemplar.height, str)
+            end = time.perf_counter()
+            times.append([1e3 * seconds / len(order) for seconds in (middle - start, end - middle)])
+            ratios.append((middle - start) / (end - middle))
+        ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
+        print(
+            f"{dtype:6} {ours:7.3f}  frames {theirs:7.3f}  ratio {statistics.median(ratios):.4f}  "
+            f"({min(ratios):.4f}-{max(ratios):.4f})",
+            flush=True,
+        )
+
+
 def clips_per_second(provider: ClipProvider, settings: StreamSettings, workers: int, steps: int) -> float:
     """Measure the CPU stream after its workers have started."""
     with CpuClipStream(provider, settings, workers=workers) as stream:
@@ -115,6 +163,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--codecs", nargs="+", default=CODECS)
+    parser.add_argument("--features", type=int, default=1280, help="numbers of a feature")
     parser.add_argument("--folder", type=Path, help="where memories are put, and removed again")
     args = parser.parse_args()
 
@@ -124,6 +173,7 @@ def main() -> None:
         memory = fill(folder / "m.zarr", provider, "copy", args.frames)
         print(f"{len(memory)} exemplars of {args.frames} frames, the shards' own JPEG files")
         store_rates(folder, memory)
+        feature_ratios(folder, memory, args.features, args.rounds)
 
         few = windows(StoredDataset.open(args.shards), 192, args.frames)
         settings = StreamSettings(
