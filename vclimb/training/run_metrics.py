@@ -52,8 +52,8 @@ class MemoryFacts:
         allocated_bytes: Disk blocks of all files, in bytes.
         bytes_per_frame: Bytes on disk of exemplars and index for each frame kept; 0 where no frame is kept.
         source_frames: Number of frames of the instances that exemplars were made from.
-        parts: Part -> bytes on disk: `exemplars`; `statistics`, `parameters` and `logits` where the method keeps any;
-            and `index`, which belongs to no part. Together they are `bytes_on_disk`.
+        parts: Part -> bytes on disk: `exemplars`; `features`, `statistics`, `parameters` and `logits` where any are
+            kept; and `index`, which belongs to no part. Together they are `bytes_on_disk`.
     """
 
     videos: Count
