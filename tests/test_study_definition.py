@@ -250,4 +250,4 @@ def test_studies_in_docs_expand() -> None:
     assert counts["jhmdb21"] == 6 * 3 * 2 * 2 * 2
     assert counts["jhmdb21-codecs"] > 0
     assert counts["kinds-jhmdb21"] == (4 + 3 * 5) * 3  # four keep no exemplars, and are run once
-    assert counts["kinds-fir16"] == counts["kinds-motion"] == (4 + 3 * 3) * 3
+    assert counts["kinds-fir16"] == counts["kinds-motion"] == (4 + 3 * 3) * 3 * 2  # of TSN and TSM

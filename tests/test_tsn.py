@@ -187,5 +187,5 @@ def test_the_order_of_frames_matters_to_tsm(clips: torch.Tensor) -> None:
     assert not torch.allclose(shift(clips.flip(1)), shift(clips), rtol=1e-3)
     torch.testing.assert_close(shift(clips[1:2]), shift(clips)[1:2], rtol=1e-4, atol=1e-5)
     assert shift(clips[:, :2]).shape == (3, 5)
-    with pytest.raises(SettingsError, match="residual blocks of a ResNet, and 'mobilenetv3"):
-        make(5, network="tsm", backbone="mobilenetv3_small_050.lamb_in1k")
+    with pytest.raises(SettingsError, match=r"and 'test_vit\.r160_in1k' has none"):
+        make(5, network="tsm", backbone="test_vit.r160_in1k")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import torch
+from timm import create_model
+from timm.models._efficientnet_blocks import EdgeResidual, InvertedResidual
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
@@ -15,25 +20,29 @@ FOLD = 8
 
 
 class TSM(TSN):
-    """TSN over a ResNet whose residual blocks shift channels in time (the paper's residual shift, figure 3b).
+    """TSN over a network whose residual blocks shift channels in time (the paper's residual shift, figure 3b).
 
     The shift adds no parameters: the weights of TSN and TSM over one backbone have the same names.
     """
 
     name = "tsm"
-    summary = "TSN over a ResNet of timm whose blocks shift channels in time."
+    summary = "TSN over a timm network whose residual blocks shift channels in time."
 
     def __init__(self, n_classes: int, config: ModelConfig) -> None:
         super().__init__(n_classes, config)
-        blocks = [module for module in self.backbone.modules() if isinstance(module, BasicBlock | Bottleneck)]
-        if not blocks:
-            raise SettingsError(
-                f"temporal shift goes into the residual blocks of a ResNet, and {config.backbone!r} has none; take a "
-                "ResNet, such as resnet34.tv_in1k, or network tsn"
-            )
+        convolutions = shifted_convolutions(self.backbone)
+        if not convolutions:
+            raise _no_blocks(config.backbone)
         self._shift = TemporalShift()
-        for block in blocks:
-            block.conv1.register_forward_pre_hook(self._shift)
+        for convolution in convolutions:
+            convolution.register_forward_pre_hook(self._shift)
+
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        super().check(config)
+        # What is not made by its name alone, such as hf-hub:NAME, is checked when it is made.
+        if ":" not in config.backbone and not _has_blocks(config.backbone):
+            raise _no_blocks(config.backbone)
 
     def frame_features(self, clips: Tensor) -> Tensor:
         self._shift.n_frames = clips.shape[1]
@@ -41,12 +50,43 @@ class TSM(TSN):
 
 
 class TemporalShift:
-    """Hook that shifts the input of a block's first convolution."""
+    """Hook that shifts the first input of a convolution."""
 
     n_frames = 1  # of a clip; set before each pass
 
-    def __call__(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        return (shift_channels(inputs[0], self.n_frames),)
+    def __call__(self, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (shift_channels(inputs[0], self.n_frames), *inputs[1:])
+
+
+def shifted_convolutions(backbone: nn.Module) -> list[nn.Module]:
+    """List the convolutions whose input is shifted: the first one of the branch of each residual block.
+
+    Of inverted residuals (MobileNet, EfficientNet), those with a shortcut and an expansion, as in the authors' code for
+    MobileNetV2 (mit-han-lab/temporal-shift-module, ops/models.py and archs/mobilenet_v2.py).
+    """
+    convolutions: list[nn.Module] = []
+    for block in backbone.modules():
+        if isinstance(block, BasicBlock | Bottleneck):
+            convolutions.append(block.conv1)
+        elif isinstance(block, InvertedResidual) and block.has_skip:
+            convolutions.append(block.conv_pw)
+        elif isinstance(block, EdgeResidual) and block.has_skip:
+            convolutions.append(block.conv_exp)
+    return convolutions
+
+
+@functools.cache
+def _has_blocks(backbone: str) -> bool:
+    """Tell whether a model of timm has convolutions to shift, without memory for its weights."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return bool(shifted_convolutions(create_model(backbone, pretrained=False, num_classes=0)))
+
+
+def _no_blocks(backbone: str) -> SettingsError:
+    return SettingsError(
+        f"network tsm shifts channels in residual blocks of ResNets, MobileNets and EfficientNets, and {backbone!r} "
+        "has none; take one that has, such as resnet34.tv_in1k or tf_efficientnet_lite0.in1k, or network tsn"
+    )
 
 
 def shift_channels(features: Tensor, n_frames: int) -> Tensor:
