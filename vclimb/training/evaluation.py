@@ -26,16 +26,17 @@ def evaluate(run: RunContext, task: int) -> dict[str, PredictionCounts]:
     return run.predictor.counts(model, items, run.method.classifiers(), nearest, run.progress("evaluation", len(items)))
 
 
-def selection_score(run: RunContext, task: int) -> tuple[float, bool]:
-    """Measure the linear head on the split that selects an epoch, and tell whether later epochs win ties."""
+def selection_score(run: RunContext, task: int) -> tuple[float, str, bool]:
+    """Measure the linear head to select an epoch; return the score, its split, and whether later epochs win ties."""
     split = "val" if run.config.training.select == "best" else None
-    items = run.data.evaluation_items(range(task + 1), split)
+    measured = split or run.data.scenario.evaluation_split
+    items = run.data.evaluation_items(range(task + 1), measured)
     linear = {LINEAR: lambda outputs: run.method.scores(outputs.logits)}
     counts = run.predictor.counts(run.learner.model, items, linear, None)
     if run.config.resolved_differences.best_epoch == "first":
-        return counts[LINEAR].accuracy(), False
+        return counts[LINEAR].accuracy(), measured, False
     accuracies = counts[LINEAR].accuracy_per_task()[: task + 1].tolist()
-    return released_selection_score(accuracies, run.data.classes_per_task), True
+    return released_selection_score(accuracies, run.data.classes_per_task), measured, True
 
 
 def released_selection_score(accuracies: Sequence[float], classes_per_task: Sequence[int]) -> float:

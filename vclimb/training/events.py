@@ -122,6 +122,20 @@ class EpochEnds(_Values):
     seconds: Seconds
 
 
+class EpochMeasured(_Values):
+    """`measured`: an epoch was measured to select the best one; a resumed run may measure an epoch again.
+
+    Attributes:
+        split: Split that was measured.
+        score: Accuracy on all tasks so far, by which epochs are compared.
+    """
+
+    task: Count
+    epoch: Count
+    split: Text
+    score: Fraction
+
+
 class TaskEvaluated(_Values):
     """`evaluated`: a task has ended, and all tasks so far were evaluated.
 
@@ -164,6 +178,7 @@ _KINDS: Mapping[str, type[Any]] = {
     "first_step": FirstStep,
     "started": Started,
     "epoch": EpochEnds,
+    "measured": EpochMeasured,
     "evaluated": TaskEvaluated,
     "warning": Warned,
     "complete": RunCompletes,

@@ -161,7 +161,8 @@ class TaskTraining:
         if not run.config.training.measures(epoch, state.info.number):
             return
         with state.clock.phase("select"):
-            score, takes_equal = selection_score(run, state.info.number)
+            score, split, takes_equal = selection_score(run, state.info.number)
+        run.log.event("measured", task=state.info.number, epoch=epoch, split=split, score=score)
         if state.best is None or score > state.best["score"] or (takes_equal and score == state.best["score"]):
             network = run.learner.state_dict(with_optimizer=False)
             network["model"] = {name: value.clone() for name, value in network["model"].items()}
