@@ -19,7 +19,7 @@ import torch
 from vclimb.benchmark.report import BenchFigures, BenchReport, BenchRound
 from vclimb.benchmark.throughput import BenchTrainer, endless, synchronise, take, timed, train_on
 from vclimb.model.registry import make_network
-from vclimb.model.settings import ModelConfig
+from vclimb.model.settings import TIMM_NETWORKS, ModelConfig
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
@@ -68,7 +68,7 @@ class BenchSettings:
 
     @property
     def model_name(self) -> str:
-        return f"{self.network} ({self.backbone})" if self.network in ("tsn", "tsm") else self.network
+        return f"{self.network} ({self.backbone})" if self.network in TIMM_NETWORKS else self.network
 
     @property
     def gulp_batches(self) -> int:
@@ -117,7 +117,7 @@ def bench(
         batch_size: Number of clips in a batch. None: 64 on a GPU, else one for each core and at least 2.
         network: Network by its name (`vclimb.list_networks()`), or a class as `package.module:Class`. Its weights are
             random.
-        backbone: Name of a timm model, for the networks `tsn` and `tsm`; others ignore it.
+        backbone: Name of a timm model, for the networks `tsn`, `tsm` and `tcn`; others ignore it.
         decoders: `cpu`, `dali`, or `auto` for all decoders that this machine and data set allow.
         workers: Number of worker processes, or of DALI's threads. None: as many as training uses.
         seconds: Time for each figure in seconds, spread over three rounds of at least one step.

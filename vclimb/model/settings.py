@@ -13,16 +13,21 @@ _STAGES = "stages:"
 _MOST_STAGES = 1000
 
 
+TIMM_NETWORKS = ("tsn", "tsm", "tcn")
+"""Networks over a backbone of timm."""
+
+
 class ModelConfig(Settings):
     """Network and its input.
 
     Attributes:
         network: Network by its name (`vclimb.list_networks()`), or a class as `package.module:Class`.
-        backbone: Name of a timm model with a pooled feature, for the networks `tsn` and `tsm`; others ignore it.
+        backbone: Name of a timm model with a pooled feature, for the networks `tsn`, `tsm` and `tcn`; others ignore
+            it.
         weights: Weights of the backbone: `pretrained` (downloaded), `none`, or the path of a file.
         dropout: Probability of dropout on features.
-        dropout_of: Features that dropout acts on in the networks `tsn` and `tsm`: that of each `frame`, as in the code
-            of TSN, or that of the `clip`, the mean of its frames'.
+        dropout_of: Features that dropout acts on in the networks `tsn`, `tsm` and `tcn`: that of each `frame`, as in
+            the code of TSN, or that of the `clip`.
         clip_frames: Number of frames of a clip, T.
         size: Side of the square input, in pixels.
     """

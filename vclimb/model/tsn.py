@@ -69,14 +69,18 @@ class TSN(ClipModel):
         features: Tensor = self.backbone(frames)
         return features.view(batch, n_frames, -1)
 
+    def pool(self, frame_features: Tensor) -> Tensor:
+        """Compute the features of clips from those of their frames, (B, T, D): the mean."""
+        return frame_features.mean(1)
+
     def features(self, clips: Tensor) -> Tensor:
-        """Compute the mean of the frames' features, (B, D), of clips (B, T, 3, H, W) uint8."""
-        return self.frame_features(clips).mean(1)
+        """Compute the pooled features of the frames of clips (B, T, 3, H, W) uint8."""
+        return self.pool(self.frame_features(clips))
 
     def forward(self, clips: Tensor) -> Tensor:
         if not self._drops_frames:
             return super().forward(clips)
-        logits: Tensor = self.head(self.dropout(self.frame_features(clips)).mean(1))
+        logits: Tensor = self.head(self.pool(self.dropout(self.frame_features(clips))))
         return logits
 
 
