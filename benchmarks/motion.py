@@ -2,9 +2,10 @@
 
     python benchmarks/motion.py --weights tf_efficientnet_lite0_in1k.safetensors --jobs 3 --cards 3
     python benchmarks/motion.py --device cpu --tiny        # a tiny network, four classes, on two cores
+    python benchmarks/motion.py shards/motion              # the videos of docs/studies/kinds-motion.toml
     python benchmarks/motion.py --table                    # tabulate the existing runs
 
-The videos are drawn and prepared into the folder of the runs, where they are not there yet. A network that can't see
+Without a prepared data set, videos are drawn and prepared into the folder of the runs. A network that can't see
 the order of frames is at chance, since all classes of a scene consist of the same frames.
 """
 
@@ -87,6 +88,7 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", type=Path, help="prepared data set of drawn videos told apart by motion")
     parser.add_argument("--out", type=Path, default=Path("runs/motion"), help="folder of the videos and the runs")
     parser.add_argument("--weights", default="none", help="weights of the backbone: a file, pretrained, or none")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="networks to train")
@@ -108,7 +110,7 @@ def main() -> int:
     options = parser.parse_args()
     missing: list[str] = []
     if not options.table:
-        options.data = draw_videos(options)
+        options.data = options.data or draw_videos(options)
         runs = Runs(options, time.monotonic() + options.limit_seconds)
         with contextlib.redirect_stdout(sys.stderr):
             runs.all(cells_of(options))
