@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from vclimb.cli.main import app
 from vclimb.methods.registry import METHODS
 from vclimb.model.registry import NETWORKS, make_network
 from vclimb.model.settings import ModelConfig
-from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.errors import SettingsError, TooManyFilesError
 from vclimb.training.run import train
 
 METHOD = '''
@@ -129,6 +131,19 @@ def test_a_network_of_another_package_trains(package: Path, method: str, synth_s
     assert "mean-colour" in vclimb.list_networks()
     with pytest.raises(SettingsError, match=r"network mean-colour needs model\.clip_frames 2 or more, not 1"):
         make_network(ModelConfig(network="mean-colour", clip_frames=1), 2)
+
+
+def test_own_components_are_found_without_reading_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no more files can be opened, which is said of the others."""
+
+    def full(**_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("vclimb.pipeline.system.plugins.metadata.entry_points", full)
+    methods = type(METHODS)("method", "vclimb.methods", "vclimb.methods", "vclimb.methods.method:Method")
+    assert methods.find("icarl").name == "icarl"
+    with pytest.raises(TooManyFilesError, match="this process may open no more than"):
+        methods.find("head-decay")
 
 
 def test_names_that_lead_to_no_method(package: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.suggestion import suggestion
+from vclimb.pipeline.system.open_files import open_files_explained
 
 ComponentT = TypeVar("ComponentT")
 
@@ -57,7 +58,9 @@ class Registry(Generic[ComponentT]):
     def listings(self) -> dict[str, Listing]:
         """List vclimb's components by name, and then those of installed packages, without importing them."""
         listings = dict(_scan(self._package))
-        for entry in metadata.entry_points(group=self._group):
+        with open_files_explained():
+            entries = metadata.entry_points(group=self._group)
+        for entry in entries:
             origin = f"From the package {entry.dist.name}." if entry.dist is not None else ""
             listings.setdefault(entry.name, Listing(origin, entry.value))
         return listings
@@ -73,8 +76,11 @@ class Registry(Generic[ComponentT]):
             SettingsError: no component has the name, or its class can't be imported or is not of this kind.
         """
         if not isinstance(name, str) or name not in self._classes:
-            place, listings = str(name), self.listings()
+            place = str(name)
             if ":" not in place:
+                listings = _scan(self._package)
+                if place not in listings:  # then other packages are searched, which reads many files
+                    listings = self.listings()
                 if place not in listings:
                     hint = suggestion(place, listings)
                     raise SettingsError(
