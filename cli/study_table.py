@@ -90,10 +90,12 @@ def print_report(report: vclimb.Report) -> None:
             table.add_row(*cells, plain(row.rival), plain(row.doubling))
         out.print(table)
         _print_more(len(report.answer.rows) - _SHOWN_BUDGETS, "budgets")
-        if report.answer.smallest_as_good:
-            out.print(plain(report.answer.smallest_as_good))
     else:
-        out.print("no run with a memory is complete yet")
+        out.print("no run that keeps exemplars is complete yet")
+    _print_areas(report)
+    for sentence in (*report.answer.without_exemplars, report.answer.smallest_as_good):
+        if sentence:
+            out.print(plain(sentence))
     counts = [f"{len(results.complete)} runs are complete"]
     if results.set_aside:
         counts[0] += f" ({len(results.set_aside)} left out: newer ones repeat them, with the same settings and seed)"
@@ -111,6 +113,17 @@ def print_report(report: vclimb.Report) -> None:
         out.print(f"the page leaves out: {plain('; '.join(report.left_out))}")
     tables = ", ".join(path.name for path in report.tables)
     out.print(f"report: [bold]{plain(str(report.page))}[/] ({len(report.plots)} plots); {tables} beside it")
+
+
+def _print_areas(report: vclimb.Report) -> None:
+    """Print the mean accuracy of each kind of memory over the range of bytes that all curves share."""
+    if not report.areas.range_text:
+        return
+    table = new_table("kind of memory", f"mean Acc over log bytes, {report.areas.range_text}", left=("kind of memory",))
+    for row in report.areas.rows[:_SHOWN_RUNS]:
+        table.add_row(plain(row.kind), row.in_words)
+    out.print(table)
+    _print_more(len(report.areas.rows) - _SHOWN_RUNS, "kinds of memory")
 
 
 def _print_more(n_more: int, what: str) -> None:

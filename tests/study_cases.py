@@ -24,6 +24,33 @@ BASE: dict[str, Any] = {**PLAIN, "memory": {"budget": "1MB"}}
 TOTALS = DataTotals(videos=1000, frames=40_000, bytes=123_456_789)
 N_TASKS, CLASSES_PER_TASK = 7, 3
 
+KEPT_BYTES = {
+    "nearest-mean": {"statistics": 108_000, "index": 900},
+    "ridge": {"statistics": 3_390_000, "index": 1100},
+    "ewc": {"statistics": 13_500_000, "parameters": 13_500_000, "index": 1300},
+    "bic": {"parameters": 7_400, "index": 900},
+}
+"""Method, or head of the method analytic -> bytes of what it keeps besides exemplars."""
+
+KINDS: dict[str, Any] = {
+    "name": "kinds",
+    "base": {"method": "naive", "scenario": {"tasks": N_TASKS}},
+    "cells": [
+        {"method": {"name": "analytic", "head": "nearest-mean"}},
+        {"method": {"name": "analytic", "head": "ridge"}},
+        {"method": "ewc"},
+        {"method": "joint"},
+        {"method": "finetune"},
+        {"memory": {"frames": 1}},
+        {"memory": {"frames": 8}},
+        {"memory": {"frames": 8, "codec": "h264:28"}},
+        {"method": "bic", "memory": {"frames": 8}},
+    ],
+    "axes": {"seed": [0, 1]},
+    "constraints": {"equal": "bytes", "budgets": ["100kB", "1MB", "40MB"]},
+}
+"""A study of kinds of memory: heads in closed form, exemplars, both, and nothing."""
+
 SMALL: dict[str, Any] = {
     "base": {"method": "naive", "scenario": {"tasks": N_TASKS}},
     "axes": {"frames": [1, 8], "seed": [0, 1]},
@@ -59,6 +86,9 @@ def made_metrics(
     videos = int(n_bytes / (frames * 3000 + 200))
     strength = min(0.95, 0.15 * math.log2(1 + videos / 8) * (0.7 + 0.3 * min(1, math.log2(1 + frames) / 3)))
     strength += 0.06 * (config.method["name"] == "icarl") + 0.04 * (config.consistency.weight > 0)
+    head = config.method.get("head", config.method["name"])
+    strength = {"nearest-mean": 0.35, "ridge": 0.7, "joint": 0.97}.get(head, strength)
+    others = KEPT_BYTES.get(head, {})
     matrix = AccuracyMatrix.empty(sizes)
     for row in range(n_learned):
         kept = [
@@ -67,17 +97,19 @@ def made_metrics(
         ]
         matrix = matrix.grown(kept)
     memory = None
-    if replays:
+    if replays or others:
+        on_disk = int(n_bytes + draw.randrange(500)) if replays else sum(others.values())
         memory = {
             "videos": videos,
             "frames": videos * frames,
             "payload_bytes": int(n_bytes * 0.97),
-            "bytes_on_disk": int(n_bytes + draw.randrange(500)),
-            "allocated_bytes": int(n_bytes * 1.1),
+            "bytes_on_disk": on_disk,
+            "allocated_bytes": int(on_disk * 1.1),
             "bytes_per_frame": n_bytes / max(1, videos * frames),
             "source_frames": videos * 30,
         }
-        memory["parts"] = {"exemplars": memory["bytes_on_disk"] - 500, "index": 500}
+        parts = {"exemplars": on_disk - 500 - sum(others.values()), "index": 500} if replays else {}
+        memory["parts"] = parts | {part: n + parts.get(part, 0) for part, n in others.items()}
     names = [classes[sum(sizes[:task]) : sum(sizes[: task + 1])] for task in range(n_tasks)]
     seconds = {"train": 60.0, "memory": 2.0, "evaluate": 5.0}
     return {

@@ -14,7 +14,8 @@ from study_cases import BASE, CLASSES_PER_TASK, JHMDB, N_TASKS, cells, made_metr
 from vclimb.study.report.chart_data import cell_rows, log_domain
 from vclimb.study.report.chart_style import log_axis
 from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES, Figure
-from vclimb.study.report.groups import ReportLayout, Spread
+from vclimb.study.report.group import Spread
+from vclimb.study.report.groups import ReportLayout
 from vclimb.study.report.results import read_results
 
 

@@ -59,7 +59,7 @@ def test_page_needs_nothing_else_and_holds_every_chart(report: Report) -> None:
     for words in ("In short", "What was run", "Accuracy after each task", "What is forgotten", "budget"):
         assert words in page.text
     specs = json.dumps(page.specs)
-    for words in ("memory on disk", "frames in memory", "BWF", "Pareto front"):
+    for words in ("bytes kept between tasks", "frames in memory", "BWF", "Pareto front"):
         assert words in specs
     assert page.tags.count("tr") > 72
     assert "vclimb train --config" in page.text

@@ -53,10 +53,11 @@ def short(setting: str, value: Any) -> str:
     """Word a setting and its value in short."""
     if setting == "consistency.weight" and value is not None:
         return f"TC {value_text(value)}" if value else "no TC"
-    if setting in ("method.name", "memory.budget", "memory.codec") and value is not None:
+    if setting in ("method.name", "memory.budget", "memory.codec") and value not in (None, "auto"):
         return value_text(value)
     is_number_of_frames = setting in ("memory.frames", "consistency.frames") and value is not None
-    return f"{head(setting) if is_number_of_frames else title(setting)} {value_text(value)}"
+    name = head(setting) if is_number_of_frames else title(setting).removeprefix("method.")
+    return f"{name} {value_text(value)}"
 
 
 def value_text(value: Any) -> str:

@@ -8,7 +8,10 @@ from itertools import pairwise
 
 from vclimb.study.naming import size_label
 from vclimb.study.report.figures import spread_text
-from vclimb.study.report.groups import Group, ReportLayout, best, budget_order
+from vclimb.study.report.group import Group
+from vclimb.study.report.groups import SAME_BYTES, ReportLayout, best, budget_order
+
+_MAX_SENTENCES = 4
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,14 @@ class Answer:
     Attributes:
         best: Budget -> most accurate cell.
         rows: Answer in words: a row for each budget.
+        without_exemplars: Sentences about the most accurate methods that keep no exemplars.
         smallest_as_good: Sentence about a smaller memory that does as well as the best one, as far as seeds tell; may
             be empty.
     """
 
     best: dict[str, Group]
     rows: tuple[AnswerRow, ...]
+    without_exemplars: tuple[str, ...]
     smallest_as_good: str
 
 
@@ -70,14 +75,35 @@ def answer(layout: ReportLayout) -> Answer:
         )
         for budget, group in tops.items()
     )
-    return Answer(tops, rows, _smallest_as_good(layout))
+    return Answer(tops, rows, _without_exemplars(layout), _smallest_as_good(layout))
+
+
+def _without_exemplars(layout: ReportLayout) -> tuple[str, ...]:
+    """Compare methods that keep no exemplars, the best first, with the smallest memory of exemplars that beats them."""
+    known = sorted((group for group in layout.fixed if group.acc.n), key=lambda group: -group.acc.mean)
+    sentences = []
+    for group in known[:_MAX_SENTENCES]:
+        better = [g for g in layout.groups if g.acc.n and g.acc.mean > group.acc.mean]
+        least = min((g.bytes.mean for g in better), default=0.0)
+        smallest = best(g for g in better if g.bytes.mean <= least * SAME_BYTES)
+        rival = (
+            "no memory of exemplars is more accurate"
+            if smallest is None
+            else f"the smallest memory of exemplars that is more accurate: {layout.name_without_budget(smallest)}, "
+            f"{size_label(smallest.bytes.mean)} ({_verdict(group, smallest)})"
+        )
+        sentences.append(
+            f"{layout.name(group)} keeps {size_label(group.bytes.mean)} and no exemplars: Acc {spread_text(group.acc)}"
+            + (f"; {rival}." if layout.groups else ".")
+        )
+    return tuple(sentences)
 
 
 def _smallest_as_good(layout: ReportLayout) -> str:
     """Name the smallest memory that does as well as the best one; empty where the best is as small."""
-    if (overall := best(layout.groups)) is None:
+    if (overall := best(layout.keeping)) is None:
         return ""
-    as_good = [group for group in layout.groups if group.acc.n and group.acc.overlaps(overall.acc)]
+    as_good = [group for group in layout.keeping if group.acc.n and group.acc.overlaps(overall.acc)]
     smallest = min(as_good, key=lambda group: group.bytes.mean)
     if smallest.bytes.mean >= overall.bytes.mean / 1.1:
         return ""

@@ -9,8 +9,9 @@ from statistics import median
 from typing import Any
 
 from vclimb.study.naming import size_label
-from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES, Figure, printable, spread_text
-from vclimb.study.report.groups import Group, ReportLayout, Spread, best, evenly
+from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES, Figure, parts_text, printable, spread_text
+from vclimb.study.report.group import Group, Spread
+from vclimb.study.report.groups import ReportLayout, best, evenly
 from vclimb.study.report.results import RunResult
 
 Row = dict[str, Any]
@@ -18,6 +19,8 @@ FRONT = "Pareto front"
 # Groups of equal bytes are drawn side by side, so that none hides another: over at most this share of the axis, and
 # this share of the gap between two budgets.
 _APART_OF_AXIS, _APART_OF_GAP = 0.11, 0.55
+MAX_KINDS = 12
+"""Largest number of kinds of memory that one legend names; more are drawn as colours (panels) and markers (series)."""
 MAX_TASKS = 200
 """Largest number of tasks that a curve shows."""
 
@@ -29,7 +32,7 @@ CURVES: dict[str, Callable[[RunResult], list[float]]] = {
 
 
 def cell_rows(layout: ReportLayout, front: Container[int]) -> list[Row]:
-    """Make a row for each group with a memory. Figures in percent are None where they were not measured.
+    """Make a row for each group that keeps anything. Figures in percent are None where they were not measured.
 
     Args:
         front: `id(group)` of the groups on the Pareto front.
@@ -39,6 +42,8 @@ def cell_rows(layout: ReportLayout, front: Container[int]) -> list[Row]:
     rows = []
     for group in layout.groups:
         row = _row(layout, group) | {
+            "kind": printable(layout.name_without_budget(group)),
+            "is_fixed": False,
             "panel": printable(layout.panel_of(group)),
             "series": printable(layout.series_values[layout.series_of(group)]),
             "budget": printable(group.budget),
@@ -50,36 +55,51 @@ def cell_rows(layout: ReportLayout, front: Container[int]) -> list[Row]:
             amount = figure.spread(group).mean
             row[figure.name] = amount * factors[figure.name][id(group)] if amount > 0 else None
         rows.append(row)
-    return rows
+    return rows + [_fixed_row(layout, group, id(group) in front) for group in layout.fixed]
+
+
+def _fixed_row(layout: ReportLayout, group: Group, is_front: bool) -> Row:
+    """Make the row of a group that keeps no exemplars: it belongs to no budget, panel or series but its own."""
+    names = dict.fromkeys(("kind", "panel", "series"), printable(layout.name_without_budget(group)))
+    return _row(layout, group) | names | {"is_fixed": True, "is_front": is_front, "bytes": group.bytes.mean}
 
 
 def front_rows(layout: ReportLayout, cells: Sequence[Row]) -> list[Row]:
     """Make a row for each corner of the Pareto front, and one where the front leaves the chart.
 
-    The column `label` is empty where there is no room for a text.
+    The column `label` is empty where there is no room for a text, and where the next corner has the same.
 
     Args:
         cells: Rows of `cell_rows`, which say where groups are drawn.
     """
     (left, right), (low, high) = x_domain(layout, BYTES), y_domain(layout, ACC)
-    front = sorted((row for row in cells if row["is_front"]), key=lambda row: float(row["bytes"]))
+    front = sorted((row for row in cells if row["is_front"]), key=lambda row: float(row["acc"]))
+    name = "kind" if len(layout.kinds) <= MAX_KINDS else "series"
     rows: list[Row] = []
     labelled: list[tuple[float, float, float]] = []  # places and widths as shares of the chart
+    x_after, label_after = right, ""
     for row in reversed(front):  # the best first: its label is wanted most
+        x_after = min(x_after, row["bytes"])  # marks stand a little apart from their bytes; the line never goes back
         x, y = math.log(row["bytes"] / left) / math.log(right / left), (row["acc"] - low) / (high - low)
-        width = 0.016 * len(row["series"])
-        is_free = all(abs(x - x2) > (width + width2) / 2 or abs(y - y2) > 0.07 for x2, y2, width2 in labelled)
-        if is_free:
-            labelled.append((x, y, width))
-        rows.append({name: row[name] for name in ("bytes", "acc")} | {"label": row["series"] if is_free else ""})
+        width, label = 0.016 * len(row[name]), row[name]
+        align = "left" if x < width / 2 else "right" if x > 1 - width / 2 else "center"
+        middle = x + {"left": width / 2, "right": -width / 2, "center": 0.0}[align]
+        is_shown = label != label_after and all(
+            abs(middle - middle2) > (width + width2) / 2 or abs(y - y2) > 0.07 for middle2, y2, width2 in labelled
+        )
+        if is_shown:
+            labelled.append((middle, y, width))
+            label_after = label  # corners of one kind in a row share a label
+        rows.append({"bytes": x_after, "acc": row["acc"], "label": label if is_shown else "", "align": align})
     if front:
-        rows.insert(0, {"bytes": right, "acc": front[-1]["acc"], "label": ""})
+        rows.insert(0, {"bytes": right, "acc": front[-1]["acc"], "label": "", "align": "center"})
     return [row | {"line": FRONT} for row in reversed(rows)]
 
 
 def reference_rows(layout: ReportLayout) -> list[Row]:
-    """Make a row for each group without a memory."""
-    return [_row(layout, group) | {"number": number} for number, group in enumerate(layout.references)]
+    """Make a row for each group without exemplars, those that keep nothing first."""
+    groups = [*layout.references, *layout.fixed]
+    return [_row(layout, group) | {"number": n, "is_fixed": group.is_fixed} for n, group in enumerate(groups)]
 
 
 def task_rows(layout: ReportLayout, budget: str, groups: Sequence[Group]) -> list[Row]:
@@ -124,6 +144,8 @@ def _row(layout: ReportLayout, group: Group) -> Row:
     if group.has_memory:
         videos = group.spread(lambda run: run.memory("videos")).mean
         memory = f"{size_label(group.bytes.mean)}, {videos:,.0f} videos, {group.frames.mean:,.0f} frames"
+    elif group.is_fixed:
+        memory = f"{size_label(group.bytes.mean)}: {parts_text(group)}"
     return {
         "cell": printable(layout.name(group)),
         **_percent("acc", group.acc),
@@ -173,10 +195,9 @@ def _factors(layout: ReportLayout, figure: Figure) -> dict[int, float]:
 
 def y_domain(layout: ReportLayout, figure: Figure) -> tuple[float, float]:
     """Choose one axis of a figure in percent for all charts of a study."""
-    groups = [*layout.groups, *layout.references]
-    return linear_domain(map(figure.spread, groups), floor=0 if figure is ACC else None)
+    return linear_domain(map(figure.spread, layout.every_group), floor=0 if figure is ACC else None)
 
 
 def x_domain(layout: ReportLayout, figure: Figure) -> tuple[float, float]:
     """Choose one logarithmic axis for all charts of a study."""
-    return log_domain(figure.spread(group).mean for group in layout.groups)
+    return log_domain(figure.spread(group).mean for group in layout.keeping)

@@ -20,9 +20,12 @@ from vclimb.study.report.chart_data import (
     task_rows,
 )
 from vclimb.study.report.chart_style import CONFIG, FILE_WIDTH, Spec
-from vclimb.study.report.charts import dots, heat_map, over_tasks, scatter, series_lines
+from vclimb.study.report.charts import dots, heat_map, over_tasks, series_lines
 from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES
-from vclimb.study.report.groups import Group, ReportLayout, best, evenly
+from vclimb.study.report.group import Group
+from vclimb.study.report.groups import ReportLayout, best, evenly
+from vclimb.study.report.part_bars import bars_of, part_bars, part_rows
+from vclimb.study.report.scatter import scatter
 
 MAX_PANELS, MAX_BUDGETS, MAX_CURVES = 12, 8, 16
 MAX_SERIES, MAX_ALL_BUDGETS, MAX_REFERENCES, MAX_POINTS = 24, 24, 16, 5000
@@ -82,25 +85,32 @@ class ChartSet:
 
 
 def draw_charts(whole: ReportLayout) -> ChartSet:
-    """Choose and specify the charts of a study; none where no run with a memory is complete."""
-    if not whole.groups:
+    """Choose and specify the charts of a study; none where no complete run keeps anything between tasks."""
+    if not whole.keeping:
         return ChartSet({}, {}, [])
     layout = _readable(whole)
     panels, budgets = _chosen_panels(layout), _chosen_budgets(layout)
     cells = cell_rows(layout, {id(group) for group in whole.front})
+    bars, n_bars_left = bars_of(layout)
     curves = {budget: _groups_by_task(layout, budget) for _, budget in budgets}
     tables = {
         "cells": cells,
         "references": reference_rows(layout),
         "front": front_rows(layout, cells),
+        "parts": part_rows(bars),
         "tasks": [row for budget, groups in curves.items() for row in task_rows(layout, budget, groups)],
     }
     sections = {
-        "front": [_chart("acc-bytes", scatter(layout, BYTES, ACC, with_front=True), "Acc against bytes")],
+        "front": [
+            _chart(
+                "acc-bytes", scatter(layout, BYTES, ACC, with_front=True), "Acc against all bytes kept between tasks"
+            )
+        ],
+        "parts": [_chart("bytes-by-part", part_bars(bars), "What the bytes are, by part")],
         "others": [
-            _chart("acc-frames", scatter(layout, FRAMES, ACC), "Acc against frames"),
-            _chart("bwf-bytes", scatter(layout, BYTES, BWF), "BWF against bytes"),
-            _chart("bwf-frames", scatter(layout, FRAMES, BWF), "BWF against frames"),
+            _chart(f"{y.name}-{x.name}", scatter(layout, x, y), f"{y.name.capitalize()} against {x.name}")
+            for x, y in ((FRAMES, ACC), (BYTES, BWF), (FRAMES, BWF))
+            if layout.groups or x is BYTES
         ],
     }
     if len(layout.budgets) > 1 and layout.series:
@@ -130,6 +140,8 @@ def draw_charts(whole: ReportLayout) -> ChartSet:
             for n, budget in budgets
         ]
     left_out = [*_cells_left_out(whole, layout), *_left_out(layout, len(panels), len(budgets))]
+    if n_bars_left:
+        left_out.append(f"{n_bars_left:,} of {len(bars) + n_bars_left:,} bars of bytes by part, the least accurate")
     return ChartSet(sections, tables, left_out)
 
 
@@ -148,6 +160,7 @@ def _readable(layout: ReportLayout) -> ReportLayout:
     return replace(
         layout,
         groups=tuple(groups),
+        fixed=tuple(sorted(layout.fixed, key=_accuracy, reverse=True)[:MAX_REFERENCES]),
         references=tuple(sorted(layout.references, key=_accuracy, reverse=True)[:MAX_REFERENCES]),
         budgets=tuple(budget for budget in layout.budgets if budget in present),
     )
@@ -190,7 +203,7 @@ def _groups_by_task(layout: ReportLayout, budget: str) -> list[Group]:
     if len(groups) > MAX_CURVES:
         kept = {id(group) for group in sorted(groups, key=_accuracy, reverse=True)[:MAX_CURVES]}
         groups = [group for group in groups if id(group) in kept]
-    return [*groups, *layout.references]
+    return [*groups, *layout.without_exemplars]
 
 
 def _cells_left_out(whole: ReportLayout, drawn: ReportLayout) -> Iterator[str]:
@@ -200,9 +213,12 @@ def _cells_left_out(whole: ReportLayout, drawn: ReportLayout) -> Iterator[str]:
         yield f"in charts, {budgets:,} of {len(whole.budgets):,} budgets, evenly chosen"
     if references := len(whole.references) - len(drawn.references):
         yield f"in charts, {references:,} cells without a memory, the least accurate"
+    if fixed := len(whole.fixed) - len(drawn.fixed):
+        yield f"in charts, {fixed:,} cells without exemplars, the least accurate"
     if cells := len(whole.groups) - len(drawn.groups):
         yield f"in charts, {cells:,} of {len(whole.groups):,} cells with a memory"
-    n_tasks = max(len(run.series("acc_after_each_task")) for group in drawn.groups for run in group.runs)
+    runs = [run for group in drawn.groups for run in group.runs]
+    n_tasks = max((len(run.series("acc_after_each_task")) for run in runs), default=0)
     if n_tasks > MAX_TASKS:
         yield f"in charts task by task, all but {MAX_TASKS} of {n_tasks:,} tasks"
 
@@ -214,5 +230,5 @@ def _left_out(layout: ReportLayout, n_panels: int, n_budgets: int) -> Iterator[s
     if n_budgets < len(layout.budgets):
         yield f"charts task by task of {len(layout.budgets) - n_budgets} of {len(layout.budgets)} budgets"
     drawn = [{layout.panel_of(g) if n_kinds > 1 else id(g) for g in layout.at_budget(b)} for b in layout.budgets]
-    if max(map(len, drawn)) > MAX_CURVES:
+    if max(map(len, drawn), default=0) > MAX_CURVES:
         yield f"in charts task by task, all but the {MAX_CURVES} most accurate cells of a budget"

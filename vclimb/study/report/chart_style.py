@@ -15,6 +15,15 @@ Spec = dict[str, Any]
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#B8A800")
 # One fewer than the colours, so that the pairs of both repeat only after 56.
 MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right")
+FIXED_MARKERS = (
+    "M0,-1L.25,-.31L.95,-.31L.38,.12L.59,.81L0,.4L-.59,.81L-.38,.12L-.95,-.31L-.25,-.31Z",  # a star
+    "M0,-1L.28,-.28L1,0L.28,.28L0,1L-.28,.28L-1,0L-.28,-.28Z",  # of four points
+    "M-.5,-.87L.5,-.87L1,0L.5,.87L-.5,.87L-1,0Z",  # a hexagon
+    "M-.9,-.9L0,-.3L.9,-.9L.3,0L.9,.9L0,.3L-.9,.9L-.3,0Z",  # crossed
+)
+"""Markers of methods that keep no exemplars."""
+FIXED_SIZE = 230
+"""Area of these markers: they are drawn smaller than others of the same area."""
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4], [4, 2, 1, 2], [12, 3, 3, 3])
 INK, FAINT, RULE = "#1b1f24", "#5b6470", "#dfe3e8"
 BLUES = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vclimb.study.report.groups import Group, Spread
+from vclimb.study.naming import size_label
+from vclimb.study.report.group import Group, Spread
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Figure:
 
 ACC = Figure("acc", "Acc after the last task (%)", lambda group: group.acc, "percent")
 BWF = Figure("bwf", "BWF: forgetting after the last task (points)", lambda group: group.bwf, "percent")
-BYTES = Figure("bytes", "memory on disk (log scale)", lambda group: group.bytes, "bytes")
+BYTES = Figure("bytes", "bytes kept between tasks (log scale)", lambda group: group.bytes, "bytes")
 FRAMES = Figure("frames", "frames in memory (log scale)", lambda group: group.frames, "count")
 
 
@@ -37,6 +38,11 @@ def spread_text(spread: Spread, unit: str = " %") -> str:
         return "-"
     text = f"{100 * spread.mean:.1f}{unit}"
     return text if spread.n < 2 else f"{text} ({100 * spread.low:.1f} to {100 * spread.high:.1f})"
+
+
+def parts_text(group: Group) -> str:
+    """List the bytes of each part that a group keeps; empty where it keeps nothing."""
+    return ", ".join(f"{part} {size_label(n_bytes)}" for part, n_bytes in group.parts.items())
 
 
 def printable(text: str) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 from vclimb.memory.choice.budget import MemoryBudget
-from vclimb.memory.store.index_nodes import INDEX, PARTS
 from vclimb.pipeline.errors import SettingsError
-from vclimb.study.naming import BUDGET, label, short, shortened, value_text, varied
+from vclimb.study.naming import BUDGET, label, short, value_text, varied
+from vclimb.study.report.group import Group
 from vclimb.study.report.results import RunResult, newest
 
 ValueT = TypeVar("ValueT")
@@ -33,111 +33,14 @@ SAME_BYTES = 1.02
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and range of a figure over seeds; NaN where it was never measured.
-
-    Attributes:
-        mean: Arithmetic mean over the seeds.
-        low: Lowest value of a seed.
-        high: Highest value of a seed.
-        n: Number of seeds with a value.
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def from_values(cls, values: Iterable[float]) -> Spread:
-        """Summarise one value per seed, without those that are NaN."""
-        known = [value for value in values if not math.isnan(value)]
-        if not known:
-            return cls(math.nan, math.nan, math.nan, 0)
-        return cls(sum(known) / len(known), min(known), max(known), len(known))
-
-    def overlaps(self, other: Spread) -> bool:
-        """Tell whether the ranges of two groups meet; then their difference may be chance."""
-        return self.low <= other.high and other.low <= self.high
-
-
-@dataclass(frozen=True)
-class Group:
-    """Complete runs that differ only in their seed: a cell of the study.
-
-    Attributes:
-        runs: Runs, sorted by seed.
-    """
-
-    runs: tuple[RunResult, ...]
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Settings of the first run, by dotted name."""
-        return self.runs[0].settings
-
-    @property
-    def budget(self) -> str:
-        """Budget as it is written in the settings."""
-        return str(self.settings.get(BUDGET))
-
-    @property
-    def anchor(self) -> str:
-        """Id of the group's row in the page's table."""
-        return f"cell-{self.runs[0].run_id}"
-
-    @property
-    def run_ids(self) -> str:
-        """Names of the runs, shortened where there are many."""
-        return shortened(", ".join(run.run_id for run in self.runs), 300)
-
-    @property
-    def has_memory(self) -> bool:
-        """Whether the method keeps exemplars."""
-        return self.runs[0].has_memory
-
-    @cached_property
-    def acc(self) -> Spread:
-        """Acc after the last task, a fraction."""
-        return self.spread(lambda run: run.number("acc"))
-
-    @cached_property
-    def bwf(self) -> Spread:
-        """Backward forgetting after the last task, a fraction."""
-        return self.spread(lambda run: run.number("bwf"))
-
-    @cached_property
-    def bytes(self) -> Spread:
-        """Size of the memory on disk in bytes: of all that the method keeps between tasks."""
-        return self.spread(lambda run: run.memory("bytes_on_disk"))
-
-    @cached_property
-    def parts(self) -> dict[str, float]:
-        """Mean bytes of each part of the memory, such as `exemplars` or `statistics`, that takes any."""
-        means = {part: sum(run.part_bytes(part) for run in self.runs) / len(self.runs) for part in (*PARTS, INDEX)}
-        return {part: n_bytes for part, n_bytes in means.items() if n_bytes > 0}
-
-    @cached_property
-    def frames(self) -> Spread:
-        """Number of frames in the memory."""
-        return self.spread(lambda run: run.memory("frames"))
-
-    def spread(self, figure: Callable[[RunResult], float]) -> Spread:
-        """Summarise any figure over the seeds."""
-        return Spread.from_values(figure(run) for run in self.runs)
-
-    def curve(self, figures: Callable[[RunResult], list[float]]) -> list[Spread]:
-        """Summarise a figure of each task over the seeds."""
-        return [Spread.from_values(values) for values in zip(*map(figures, self.runs), strict=False)]
-
-
-@dataclass(frozen=True)
 class ReportLayout:
     """Arrangement of a study's groups: which setting is drawn as lines, which as panels.
 
     Attributes:
         groups: Groups that keep exemplars, in the order of the axes' values.
-        references: Groups that keep none; charts draw each as a level line.
+        fixed: Groups that keep something else alone, such as statistics: each has one number of bytes, whatever the
+            budget.
+        references: Groups that keep nothing; charts draw each as a level line.
         names: Settings that differ between groups, in the order of interest.
         series: Setting that lines and markers stand for; None where no setting varies.
         panels: Settings that panels and colours stand for.
@@ -145,6 +48,7 @@ class ReportLayout:
     """
 
     groups: tuple[Group, ...]
+    fixed: tuple[Group, ...]
     references: tuple[Group, ...]
     names: tuple[str, ...]
     series: str | None
@@ -165,12 +69,36 @@ class ReportLayout:
         replaying.sort(key=lambda group: [orders[name][repr(group.settings.get(name))] for name in names])
         return cls(
             groups=tuple(replaying),
-            references=tuple(group for group in groups if not group.has_memory),
+            fixed=tuple(group for group in groups if group.is_fixed),
+            references=tuple(group for group in groups if not (group.has_memory or group.is_fixed)),
             names=tuple(varied([group.settings for group in groups])[:MAX_NAMES]),
             series=series,
             panels=tuple(name for name in names if name not in (series, BUDGET)),
             budgets=tuple(sorted({group.budget for group in replaying}, key=budget_order)),
         )
+
+    @property
+    def keeping(self) -> tuple[Group, ...]:
+        """Groups that keep anything between tasks."""
+        return (*self.groups, *self.fixed)
+
+    @property
+    def without_exemplars(self) -> tuple[Group, ...]:
+        """Groups that keep no exemplars."""
+        return (*self.fixed, *self.references)
+
+    @property
+    def every_group(self) -> tuple[Group, ...]:
+        """All groups, in the order of tables."""
+        return (*self.groups, *self.fixed, *self.references)
+
+    @cached_property
+    def kinds(self) -> dict[str, list[Group]]:
+        """Groups that differ only in their budget, sorted by bytes: a curve for each kind of memory."""
+        kinds: dict[str, list[Group]] = {}
+        for group in self.groups:
+            kinds.setdefault(self.name_without_budget(group), []).append(group)
+        return {name: sorted(groups, key=lambda group: group.bytes.mean) for name, groups in kinds.items()}
 
     @cached_property
     def series_values(self) -> list[str]:
@@ -225,7 +153,7 @@ class ReportLayout:
     def front(self) -> list[Group]:
         """Pareto front, sorted by bytes: groups that no memory of at most the same size (`SAME_BYTES`) beats in Acc."""
         known = sorted(
-            (group for group in self.groups if not math.isnan(group.acc.mean + group.bytes.mean)),
+            (group for group in self.keeping if not math.isnan(group.acc.mean + group.bytes.mean)),
             key=lambda group: group.bytes.mean,
         )
         sizes = [group.bytes.mean for group in known]

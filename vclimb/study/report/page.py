@@ -17,9 +17,11 @@ from markupsafe import Markup
 
 from vclimb.study.naming import SEED, head, label, size_label, title, value_text, varied
 from vclimb.study.report.answer import Answer
+from vclimb.study.report.areas import Areas
 from vclimb.study.report.chart_set import ChartSet
-from vclimb.study.report.figures import printable, spread_text
-from vclimb.study.report.groups import MAX_NAMES, Group, ReportLayout, budget_order, evenly
+from vclimb.study.report.figures import parts_text, printable, spread_text
+from vclimb.study.report.group import Group
+from vclimb.study.report.groups import MAX_NAMES, ReportLayout, budget_order, evenly
 from vclimb.study.report.published import SOURCE, published
 from vclimb.study.report.results import StudyResults
 from vclimb.study.report.sheets import contact_sheets
@@ -30,13 +32,15 @@ MAX_CELLS, MAX_SETTINGS, MAX_LISTED, MAX_FAILURES = 2000, 200, 200, 100
 MAX_ANSWERS, MAX_COLUMNS, MAX_SEEDS, MAX_TEXT = 100, 30, 20, 20_000
 
 
-def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, charts: ChartSet) -> tuple[str, list[str]]:
+def render_page(
+    results: StudyResults, layout: ReportLayout, answer: Answer, areas: Areas, charts: ChartSet
+) -> tuple[str, list[str]]:
     """Render the page.
 
     Returns:
         The page as HTML, and sentences that say what it leaves out because of its size.
     """
-    groups = [*layout.groups, *layout.references]
+    groups = layout.every_group
     columns = (layout.names or ("method.name",))[:MAX_COLUMNS]
     front, best = ({id(group) for group in selected} for selected in (layout.front, answer.best.values()))
     # Settings of the cells that readers ask for first, then of others as long as there is room.
@@ -53,6 +57,7 @@ def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, cha
         "cells in the table": len(groups) - MAX_CELLS,
         "cells' settings (they are in config.toml of each run folder)": len(groups) - MAX_SETTINGS,
         "budgets in the first table": len(answer.rows) - MAX_ANSWERS,
+        "kinds in the table of mean accuracies": len(areas.rows) - MAX_ANSWERS,
         "columns of settings in the table": len(layout.names) - MAX_COLUMNS,
         "failed runs": len(failures) - MAX_FAILURES,
         "runs that can't be read": len(results.damaged) - MAX_FAILURES,
@@ -77,6 +82,9 @@ def render_page(results: StudyResults, layout: ReportLayout, answer: Answer, cha
         classes=class_lists(results),
         results=results,
         answer=answer,
+        areas=areas,
+        area_rows=areas.rows[:MAX_ANSWERS],
+        size=size_label,
         answer_rows=evenly(answer.rows, MAX_ANSWERS),
         left_out=[*charts.left_out, *left_out],
         columns=[head(name) for name in columns],
@@ -153,7 +161,7 @@ def _table_row(
             number(videos, f"{videos:,.0f}"),
             number(group.frames.mean, f"{group.frames.mean:,.0f}"),
             number(group.bytes.mean, size_label(group.bytes.mean)),
-            (", ".join(f"{part} {size_label(n_bytes)}" for part, n_bytes in group.parts.items()) or "-", ""),
+            (parts_text(group) or "-", ""),
             number(per_frame, f"{per_frame:,.0f}"),
             number(float(len(group.runs)), str(len(group.runs))),
             number(seconds, f"{seconds / 60:.1f}"),

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any
 
 from vclimb.study.naming import BUDGET
-from vclimb.study.report.groups import Group
+from vclimb.study.report.group import Group
 from vclimb.study.report.results import RunResult
 
 SOURCE = (

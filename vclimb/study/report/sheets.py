@@ -11,7 +11,8 @@ from PIL import Image
 from vclimb.memory.store.accounting import open_and_measure
 from vclimb.memory.store.stored_class import INDEX_FILE, MEMORY_NAME
 from vclimb.pipeline.errors import VclimbError
-from vclimb.study.report.groups import Group, ReportLayout, best
+from vclimb.study.report.group import Group
+from vclimb.study.report.groups import ReportLayout, best
 from vclimb.study.report.results import RunResult
 
 _MAX_CLASSES = 6

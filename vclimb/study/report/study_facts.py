@@ -35,7 +35,7 @@ def study_facts(results: StudyResults, layout: ReportLayout) -> list[tuple[str, 
         "vclimb": (content.vclimb_version for content in metrics),
         "time of all runs": [f"{sum(run.seconds for run in complete) / 3600:.2f} h"],
     }
-    groups = [*layout.groups, *layout.references]
+    groups = layout.every_group
     for name in layout.names:
         listed = [group.settings.get(name) for group in groups if name in layout.names_of(group)]
         values[f"varied: {title(name)}"] = [value_text(value) for value in listed if value is not None]

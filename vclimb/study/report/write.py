@@ -12,6 +12,7 @@ from vclimb.pipeline.system.folders import writable
 from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.study.report.answer import Answer, answer
+from vclimb.study.report.areas import Areas, areas
 from vclimb.study.report.chart_set import draw_charts
 from vclimb.study.report.groups import ReportLayout
 from vclimb.study.report.page import render_page
@@ -21,7 +22,7 @@ from vclimb.study.report.tables import CSV, PARQUET, write_tables
 PAGE, PLOTS = "report.html", "plots"
 # Names of charts of any report, by which stale ones are recognised.
 _CHART_NAME = re.compile(
-    r"(acc|bwf)-(bytes|frames)|((acc|bwf)-bytes|heat-(acc|bwf))-panel[0-9]+|(dots-(acc|bwf)|acc-tasks|forgetting)-[0-9]+"
+    r"bytes-by-part|(acc|bwf)-(bytes|frames)|((acc|bwf)-bytes|heat-(acc|bwf))-panel[0-9]+|(dots-(acc|bwf)|acc-tasks|forgetting)-[0-9]+"
 )
 
 
@@ -36,6 +37,7 @@ class Report:
         results: Runs that the report is about.
         layout: Runs as groups, lines and panels.
         answer: Best cell of each budget, and what the next budget buys.
+        areas: Mean accuracy of each kind of memory over the logarithm of the bytes kept.
         left_out: Sentences that say what the page leaves out because of its size.
     """
 
@@ -45,6 +47,7 @@ class Report:
     results: StudyResults
     layout: ReportLayout
     answer: Answer
+    areas: Areas
     left_out: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +59,7 @@ class Report:
                 "acc": asdict(group.acc),
                 "bwf": asdict(group.bwf),
                 "bytes": asdict(group.bytes),
+                "bytes_by_part": group.parts,
             }
             for budget, group in self.answer.best.items()
         }
@@ -71,7 +75,19 @@ class Report:
             "unfinished": [run.run_id for run in self.results.unfinished],
             "not_begun": list(self.results.waiting),
             "best": best,
+            "cells_without_exemplars": [
+                {
+                    "cell": self.layout.name(group),
+                    "runs": [run.run_id for run in group.runs],
+                    "acc": asdict(group.acc),
+                    "bytes": asdict(group.bytes) if group.is_fixed else None,
+                    "bytes_by_part": group.parts,
+                }
+                for group in self.layout.without_exemplars
+            ],
+            "mean_acc_over_log_bytes": self.areas.to_json(),
             "in_words": [asdict(row) for row in self.answer.rows],
+            "without_exemplars": list(self.answer.without_exemplars),
             "smallest_as_good": self.answer.smallest_as_good or None,
         }
 
@@ -94,10 +110,10 @@ def write_report(folder: Path | str, out: Path | str | None = None, progress: bo
         results = read_results(folder)
         layout = ReportLayout.from_runs(results.complete)
         charts = draw_charts(layout)
-        study_answer = answer(layout)
+        study_answer, study_areas = answer(layout), areas(layout)
         names = [chart.name for chart in charts]
         bar.update(step, description="drawing charts", total=len(names) + 1)
-        page, page_left_out = render_page(results, layout, study_answer, charts)
+        page, page_left_out = render_page(results, layout, study_answer, study_areas, charts)
         bar.advance(step)
         with writable(out):
             (out / PLOTS).mkdir(parents=True, exist_ok=True)
@@ -116,5 +132,6 @@ def write_report(folder: Path | str, out: Path | str | None = None, progress: bo
         results=results,
         layout=layout,
         answer=study_answer,
+        areas=study_areas,
         left_out=(*charts.left_out, *page_left_out),
     )
