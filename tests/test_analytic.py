@@ -9,15 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from stream_cases import damage_all_frames
 from training_cases import STATELESS_BACKBONE, comparable, events_of, final_network, tiny_config
 
 from vclimb import Memory
-from vclimb.methods.analytic import Analytic
+from vclimb.memory.sample import ROOT_BYTES
+from vclimb.memory.store.new_array import array_bytes
+from vclimb.methods.analytic import Analytic, AnalyticConfig
+from vclimb.methods.kept import NetworkSize
 from vclimb.methods.method import TaskData, TaskInfo
 from vclimb.model.clip_model import ClipModel
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
+from vclimb.study.cells import Cell
 from vclimb.training.config import RunConfig
 from vclimb.training.learner import Learner
 from vclimb.training.plan import plan_run
@@ -26,6 +32,19 @@ from vclimb.training.processes import Processes
 from vclimb.training.run import train
 from vclimb.training.run_metrics import RunMetrics
 from vclimb.training.trainer import Trainer
+
+
+class SizeOfNetwork(NetworkSize):
+    """Size of a network that isn't made."""
+
+    n_features = 0
+
+    def __init__(self, n_features: int) -> None:
+        self.n_features = n_features
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def config_of(shards: Path, *more: str) -> RunConfig:
@@ -137,6 +156,45 @@ def test_what_is_kept_is_counted_as_planned(settings: tuple[str, ...], synth_sha
         shapes["statistics/gram"] = (n_features * (n_features + 1) // 2,)
     assert {name: memory.array(name).shape for name in shapes} == shapes
     assert memory.array("statistics/counts").sum() == 24
+
+
+@given(st.integers(8_000, 10_000_000), st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(8, 2048))
+@example(10_000_000, [3] * 7, 1280)
+@example(3_400_000, [3] * 7, 1280)
+def test_automatic_projection_fills_the_budget_and_never_exceeds_it(
+    budget: int, classes: list[int], n_features: int
+) -> None:
+    for head in ("nearest-mean", "ridge"):
+        method = Analytic(AnalyticConfig(head=head, projection="auto"))
+        method.budget_bytes = budget
+        network = SizeOfNetwork(n_features)
+        shapes = [method.kept_shapes(TaskInfo(number, tuple(classes)), network) for number in range(len(classes))]
+        last = shapes[-1]
+        size = last["statistics/class_sums"].shape[1]
+        assert {shape["statistics/class_sums"].shape[1] for shape in shapes} == {size}
+        used = ROOT_BYTES + sum(array_bytes(dict(last)).values())
+        assert size <= n_features
+        if size > 1:
+            assert used <= budget
+        if size < n_features:
+            assert used + 4 * (2 * sum(classes) + size + 1) > budget - 2000
+
+
+def test_a_run_with_automatic_projection_stays_within_its_budget_and_resumes(
+    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(synth_shards, "method.projection=auto", "memory.budget=8kB", "scenario.tasks=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update_memory", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "run")
+    metrics = train(config, tmp_path / "run", resume=True)
+    memory = Memory.open(tmp_path / "run/memory.zarr")
+    size = memory.array("statistics/class_sums").shape[1]
+    assert 16 < size < 64
+    assert 0.85 * 8000 < memory.bytes_on_disk <= 8000  # a few numbers of another feature don't fit
+    assert comparable(metrics) == comparable(train(config, tmp_path / "whole"))
+    assert Cell.of(config.to_table()).config.memory.budget == "8kB"  # a study runs it with each budget
 
 
 def test_damaged_video_is_left_out_and_named(synth_shards: Path, tmp_path: Path) -> None:

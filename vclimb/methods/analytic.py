@@ -8,7 +8,8 @@ Sources: class means, SimpleCIL, Zhou et al., IJCV 2024; linear discriminants, S
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from vclimb.protocol import PAPER, Differences
 if TYPE_CHECKING:
     from vclimb.scenario import TaskSequence
 
+_METADATA_BYTES = 4_000  # of a memory with three arrays, at most
 _CHUNK = 1024  # samples that are projected at a time
 # Chosen on training videos of J-HMDB-21 alone, of which the sources of a fifth were left out in turn (docs/results.md).
 _REGULARISATION = {"discriminant": 0.9, "ridge": 1.0}
@@ -46,13 +48,14 @@ class AnalyticConfig(MethodConfig):
             covariance), or `ridge` (a ridge regression to one-hot labels).
         regularisation: Regularisation of the head. `discriminant`: shrinkage of the covariance, up to 1. `ridge`:
             share of the mean of the Gram matrix's diagonal that is added to the diagonal. None: 0.9 and 1.
-        projection: Number of random features that take the place of the network's; 0: none.
+        projection: Number of random features that take the place of the network's; 0: none; `auto`: none where the
+            budget holds the statistics of the network's features, or else as many as it holds those of.
         adapt: Tasks that the network is trained on: `none`, or the `first`, with an ordinary head.
     """
 
     head: Literal["nearest-mean", "discriminant", "ridge"] = "ridge"
     regularisation: float | None = Field(default=None, gt=0, le=1e9)
-    projection: int = Field(default=0, ge=0, le=100_000)
+    projection: Annotated[int, Field(ge=0, le=100_000)] | Literal["auto"] = 0
     adapt: Literal["none", "first"] = "none"
 
 
@@ -69,12 +72,17 @@ class Analytic(Method[AnalyticConfig]):
 
     _statistics: dict[str, Tensor] | None = None
     _seed = 0
+    _n_projected = 0
     _head: LinearHead | None = None
     _projection: RandomProjection | None = None
 
     def __init__(self, config: AnalyticConfig, differences: Differences = PAPER, consistency: float = 0.0) -> None:
         super().__init__(config, differences, consistency)
         self.classifier = config.head.replace("-", "_")
+
+    @classmethod
+    def fills_budget(cls, config: MethodConfig) -> bool:
+        return isinstance(config, AnalyticConfig) and config.projection == "auto"
 
     def check(self, scenario: TaskSequence) -> None:
         head, regularisation = self.config.head, self.config.regularisation
@@ -98,10 +106,10 @@ class Analytic(Method[AnalyticConfig]):
 
     def end_task(self, task: TaskInfo, model: ClipModel, data: TaskData) -> None:
         outputs = data.outputs(np.arange(len(data.labels)))
-        self._seed = data.seed
+        self._seed, self._n_projected = data.seed, self._projected_size(task, model.n_features)
         self._projection = self._make_projection(model)
-        n_features = self.config.projection or model.n_features
         if self._statistics is None:
+            n_features = self._n_projected or model.n_features
             moments = Moments(task.n_classes, n_features, with_products=self.config.head != "nearest-mean")
         else:
             moments = Moments.unpacked(self._statistics)
@@ -120,17 +128,18 @@ class Analytic(Method[AnalyticConfig]):
         return {f"statistics/{name}": array for name, array in (self._statistics or {}).items()}
 
     def kept_shapes(self, task: TaskInfo, network: NetworkSize) -> KeptShapes:
-        n_features = self.config.projection or network.n_features
+        n_features = self._projected_size(task, network.n_features) or network.n_features
         shapes: dict[str, tuple[int, ...]] = {"counts": (task.n_classes,), "class_sums": (task.n_classes, n_features)}
         if self.config.head != "nearest-mean":
             shapes["gram"] = (n_features * (n_features + 1) // 2,)
         return {f"statistics/{name}": KeptShape("float32", shape) for name, shape in shapes.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"statistics": self._statistics, "seed": self._seed}
+        return {"statistics": self._statistics, "seed": self._seed, "n_projected": self._n_projected}
 
     def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:
         self._statistics, self._seed = state["statistics"], int(state["seed"])
+        self._n_projected = int(state["n_projected"])
         if self._statistics is not None:
             self._projection = self._make_projection(model)
             self._head = self._fit(self._statistics)
@@ -143,8 +152,24 @@ class Analytic(Method[AnalyticConfig]):
         return (discriminant_head if head == "discriminant" else ridge_head)(moments, regularisation)
 
     def _make_projection(self, model: ClipModel) -> RandomProjection | None:
-        size = self.config.projection
+        size = self._n_projected
         return RandomProjection(model.n_features, size, self._seed) if size else None
+
+    def _projected_size(self, task: TaskInfo, n_features: int) -> int:
+        """Number of random features in place of the network's; 0: none. With `auto`, it is the same in all tasks."""
+        if self.config.projection != "auto":
+            return self.config.projection
+        if self.budget_bytes is None:
+            return 0
+        # Numbers that are kept: C counts, C M sums, and M (M + 1) / 2 of the Gram matrix, for C classes and M features.
+        n_classes = sum(task.classes_per_task)
+        room = max(0, (self.budget_bytes - _METADATA_BYTES) // 4 - n_classes)
+        if self.config.head == "nearest-mean":
+            fitting = room // n_classes
+        else:
+            half = n_classes + 0.5
+            fitting = int(math.sqrt(half * half + 2 * room) - half)
+        return 0 if fitting >= n_features else max(1, fitting)
 
     def _projected(self, features: Tensor) -> Tensor:
         return features if self._projection is None else self._projection(features)

@@ -1,6 +1,6 @@
 """The interface of continual-learning methods: a loss, work around each task, and a classifier.
 
-The trainer owns data, memory, optimiser, precision, processes and checkpoints. A method is one file with one class:
+The trainer owns data, memory, optimiser, precision, processes and checkpoints. A method is one class:
 
     class Mine(Method[MineConfig]):
         name = "mine"
@@ -133,10 +133,7 @@ class TaskData(Protocol):
         ...
 
     def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield this process' share of an epoch of the new instances: augmented clips, in a random order, and labels.
-
-        The last batch is kept or dropped as in training.
-        """
+        """Yield this process' share of an epoch of training on the new instances: augmented clips and labels."""
         ...
 
     def training_epochs(self, items: Indices) -> Iterator[Iterable[tuple[StepOutputs, Tensor]]]:
@@ -164,10 +161,7 @@ class TaskData(Protocol):
         ...
 
     def outputs(self, items: Indices) -> Outputs:
-        """Compute the model's outputs for the readable ones among some items, in evaluation mode.
-
-        Others are named in the run's log. The result is the same on every process.
-        """
+        """Compute the model's outputs, in evaluation mode, for those of some items that can be read; log the others."""
         ...
 
     def sum_over_processes(self, tensor: Tensor) -> Tensor:
@@ -196,6 +190,7 @@ class Method(Generic[ConfigT_co]):
         memory_settings: Settings of the memory that the first task's training depends on; runs share it across others.
         classifier: Classifier whose accuracy is reported: one of `classifiers`, or with a memory `nearest_mean`.
         not_replayable: Reason why a CUDA graph, which runs no Python, can't replay a step; None: it can.
+        budget_bytes: Budget in bytes, which covers what the method keeps; None: another budget, or none.
     """
 
     name: ClassVar[str]
@@ -207,6 +202,7 @@ class Method(Generic[ConfigT_co]):
     memory_settings: ClassVar[frozenset[str]] = frozenset()
     restarts: bool = False
     not_replayable: str | None = None
+    budget_bytes: int | None = None
     video_choice: str = "random"
     label_smoothing: float = 0.0
     classifier: str = LINEAR
@@ -217,6 +213,11 @@ class Method(Generic[ConfigT_co]):
         if self.video_choice == "herding" and differences.herding == "whole-matrix":
             self.video_choice = "released-herding"
         self.consistency = consistency
+
+    @classmethod
+    def fills_budget(cls, config: MethodConfig) -> bool:
+        """Whether the size of what the method keeps besides exemplars follows from a budget in bytes."""
+        return False
 
     def check(self, scenario: TaskSequence) -> None:
         """Refuse a scenario from which the method can't learn, before anything is trained.

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from vclimb.memory.choice.budget import MemoryBudget
-from vclimb.methods.registry import METHODS
+from vclimb.methods.registry import parse_method
 from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Table, changes_no_result, flat
 from vclimb.training.config import MemoryConfig, RunConfig, make_config
@@ -50,7 +50,10 @@ class Cell:
         """
         config = make_config(table)
         limit = None
-        if not METHODS.find(config.method["name"]).replays:
+        method, method_config = parse_method(config.method)
+        if method.fills_budget(method_config) and config.memory.budget != "none":
+            config = config.replaced(memory=MemoryConfig(budget=config.memory.budget))
+        elif not method.replays:
             if config.has_down_sampled_clips:  # the down-sampled clip has the memory's K by default
                 frames = config.consistency.replaced(frames=config.consistency_frames)
                 config = config.replaced(consistency=frames)

@@ -28,6 +28,7 @@ PRESETS: dict[str, Table] = {
         "cells": [
             {"method": {"name": "analytic", "head": "nearest-mean"}},
             {"method": {"name": "analytic", "head": "ridge"}},
+            {"method": {"name": "analytic", "head": "ridge", "projection": "auto"}},
             {"method": "naive", "memory.frames": 1},
             {"method": "naive", "memory.frames": 8},
             {"method": "naive", "memory.frames": 8, "memory.codec": "h264:24"},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.replay import ReplayMemory
 from vclimb.methods.method import Method
 from vclimb.methods.registry import parse_method
@@ -106,6 +107,8 @@ def make_method(config: RunConfig) -> Method:
     kind, method_config = parse_method(config.method)
     method = kind(method_config, config.resolved_differences, config.consistency.weight)
     method.label_smoothing = config.training.label_smoothing
+    budget = MemoryBudget.parse(config.memory.budget)
+    method.budget_bytes = budget.amount if budget.kind == "bytes" else None
     return method
 
 
