@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import torch
 from training_cases import comparable, final_network, tiny_config
 
 from vclimb.memory.replay import ReplayMemory
+from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
-from vclimb.training.config import RunConfig
+from vclimb.scenario.files import write_scenario
+from vclimb.training.config import RunConfig, ScenarioConfig
 from vclimb.training.learner import Learner
 from vclimb.training.plan import plan_run
 from vclimb.training.run import train
+from vclimb.training.scenarios import find_scenario
 
 
 def gdumb(shards: Path, *more: str) -> RunConfig:
@@ -63,6 +67,39 @@ def test_training_sees_exemplars_alone_and_a_stopped_run_goes_on_exactly(
         assert comparable(train(config, run, resume=True)) == comparable(whole)
         first, second = final_network(tmp_path / "whole"), final_network(run)
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_clips_beyond_the_memory_do_not_change_the_network(
+    synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = gdumb(synth_shards, "memory.budget=6v")
+    scenario = find_scenario(config.scenario, StoredDataset.open(config.data))
+    kept: list[set[str]] = []
+    update = ReplayMemory.update
+
+    def recorded(self: ReplayMemory, *args: Any, **kwargs: Any) -> Any:
+        report = update(self, *args, **kwargs)
+        memory = self.open()
+        kept.append({key for label in memory.classes for key in memory.table(label).keys})
+        return report
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ReplayMemory, "update", recorded)
+        train(config, tmp_path / "all")
+    assert kept[0::2] == kept[1::2]  # each task updates the memory before its training, and again after it
+    ever = set.union(*kept)
+    fewer = replace(
+        scenario,
+        tasks=tuple(
+            replace(task, train=tuple(one for one in task.train if one.video in ever)) for task in scenario.tasks
+        ),
+    )
+    assert [len(task.train) for task in scenario.tasks] == [8, 8, 8]
+    assert [len(task.train) for task in fewer.tasks] == [6, 2, 2]
+    write_scenario(fewer, tmp_path / "fewer.json")
+    train(config.replaced(scenario=ScenarioConfig(file=str(tmp_path / "fewer.json"))), tmp_path / "kept")
+    every, alone = final_network(tmp_path / "all"), final_network(tmp_path / "kept")
+    assert all(torch.equal(every[name], alone[name]) for name in every)
 
 
 def test_a_choice_by_features_is_refused(synth_shards: Path) -> None:

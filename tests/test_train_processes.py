@@ -45,7 +45,7 @@ def host() -> Iterator[ForkHost]:
 
 
 def config_of(shards: Path, method: str, *more: str) -> RunConfig:
-    memory = ("memory.budget=9v", "consistency.weight=0.5") if method in ("icarl", "bic", "naive") else ()
+    memory = ("memory.budget=9v", "consistency.weight=0.5") if method in ("icarl", "bic", "naive", "gdumb") else ()
     return tiny_config(shards, method, *SETTINGS, *memory, *more)
 
 
@@ -68,6 +68,7 @@ def assert_agree(one: Path, two: Path) -> None:
         ("bic", ()),
         ("bic", RELEASED_STEPS),
         ("joint", ()),
+        ("gdumb", ()),
         ("icarl", ("protocol=released",)),
         ("analytic", ("method.head=discriminant",)),
     ],
