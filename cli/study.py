@@ -9,7 +9,7 @@ import typer
 import vclimb
 from vclimb.cli.console import EXIT_FAILED, explain_errors, print_json, print_result, print_warnings_as_lines
 from vclimb.cli.ray_option import RayAddress, use_ray_address
-from vclimb.cli.study_table import print_capacities, print_estimate, print_report, print_summary
+from vclimb.cli.study_table import print_capacities, print_estimate, print_method_bytes, print_report, print_summary
 
 app = typer.Typer(
     name="study",
@@ -161,19 +161,36 @@ def plan(
             help="Give other classes what a class can't use of its share. Default: in bytes.",
         ),
     ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help='Methods whose other bytes to count, e.g. ewc,{name="analytic",head="ridge"}. Default: all.',
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the runs, e.g. model.backbone=NAME. Repeatable."),
+    ] = None,
     sample: Annotated[int, typer.Option(min=1, help="Number of videos encoded to measure the bytes of a frame.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
-    """Without training: how many videos and frames a budget holds, for each codec and number of frames.
+    """Without training: how many videos and frames a budget holds, and what methods keep besides exemplars.
 
-    The bytes of a frame are measured on a sample of the training videos.
+    The bytes of a frame are measured on a sample of the training videos, for each codec and number of frames. Those of
+    statistics and parameters follow from the network and the number of classes.
     """
-    choices = explain_errors(
-        lambda: vclimb.capacities(data, budget, codecs=codecs, frames=frames, sample=sample, rebalance=rebalance),
-        "Nothing was changed.",
-    )
+
+    def work() -> tuple[list[vclimb.Capacity], list[vclimb.MethodBytes]]:
+        kept = vclimb.method_bytes(data, budget, methods=methods, settings=set_)
+        choices = vclimb.capacities(data, budget, codecs=codecs, frames=frames, sample=sample, rebalance=rebalance)
+        return choices, kept
+
+    choices, kept = explain_errors(work, "Nothing was changed.")
     if as_json:
         rows = [choice.to_json() for choice in choices]
-        print_json({"budget": budget, "data": data, "sample": sample, "choices": rows})
+        others = [method.to_json() for method in kept]
+        print_json({"budget": budget, "data": data, "sample": sample, "choices": rows, "methods": others})
     else:
         print_capacities(budget, choices)
+        print_method_bytes(budget, kept)

@@ -79,6 +79,24 @@ def print_capacities(budget: str, choices: Sequence[vclimb.Capacity]) -> None:
     )
 
 
+def print_method_bytes(budget: str, methods: Sequence[vclimb.MethodBytes]) -> None:
+    """Print what methods keep besides exemplars: a row for each method, a column for each part."""
+    if not methods:
+        return
+    parts = sorted({part for method in methods for part in method.parts}, key=lambda part: (part == "index", part))
+    columns = (*parts, "together", "left for exemplars")
+    table = new_table("method", *columns, left=("method",))
+    for method in methods:
+        words = method.in_words
+        table.add_row(plain(method.name), *(words.get(column, "-") for column in columns))
+    first = methods[0]
+    out.print(
+        f"\nwhat methods keep besides exemplars after {first.classes:,} classes in {first.tasks} tasks, with "
+        f"{plain(first.network)}, and what it leaves of {plain(budget)}"
+    )
+    out.print(table)
+
+
 def print_report(report: vclimb.Report) -> None:
     """Print the best cell of each budget, what the next doubling buys, and what failed."""
     results = report.results

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from training_cases import TINY_BACKBONE, TINY_TABLE
 from typer.testing import CliRunner
 
 import vclimb
@@ -50,12 +51,22 @@ def test_budgets_in_videos_and_frames_say_their_bytes(dataset: StoredDataset) ->
 
 
 def test_command_prints_videos_and_frames(dataset: StoredDataset) -> None:
-    runner = CliRunner(env={"COLUMNS": "80", "NO_COLOR": "1"})
+    runner = CliRunner(env={"COLUMNS": "160", "NO_COLOR": "1"})
     arguments = ["study", "plan", "--budget", "150kB", "--data", str(dataset.folder), "--codecs", "copy,raw"]
-    done = runner.invoke(app, [*arguments, "--frames", "1,all"])
+    tiny = [*arguments, "--frames", "1,all", "--methods", 'bic,ewc,{name="analytic",head="nearest-mean"},naive']
+    tiny += ["--set", f"model.backbone={TINY_BACKBONE}", "--set", "scenario.tasks=3"]
+    done = runner.invoke(app, tiny)
     assert done.exit_code == 0, done.output
-    assert "K all" in done.output
-    said = json.loads(runner.invoke(app, [*arguments, "--frames", "1,all", "--json"]).stdout)
+    for words in ("K all", "analytic, head nearest-mean", "keeps none", "doesn't fit", "6 classes in 3 tasks"):
+        assert words in done.output
+    said = json.loads(runner.invoke(app, [*tiny, "--json"]).stdout)
+    assert [method["name"] for method in said["methods"]] == ["bic", "ewc", "analytic, head nearest-mean", "naive"]
+    for entry in (*said["methods"], *said["choices"]):
+        assert sum(entry["parts"].values()) == entry["bytes"]
+    bic, ewc, means, naive = said["methods"]
+    assert bic["left"] == 150_000 - bic["bytes"] < naive["left"]
+    assert (ewc["fits"], ewc["left"], means["fits"], means["left"]) == (False, None, True, None)
+    assert set(naive["parts"]) == {"index"}
     assert [(one["codec"], one["frames"]) for one in said["choices"]] == [
         ("copy", 1), ("copy", "all"), ("raw", 1), ("raw", "all"),
     ]  # fmt: skip
@@ -66,6 +77,25 @@ def test_command_prints_videos_and_frames(dataset: StoredDataset) -> None:
         wrong = runner.invoke(app, [*arguments, flag, value])
         assert wrong.exit_code == 1
         assert f"error: {flag[2:]} {value!r} lacks a value" in " ".join(wrong.output.split())
+
+
+def test_bytes_of_methods_are_those_of_their_plans(dataset: StoredDataset) -> None:
+    settings = {key: value for key, value in TINY_TABLE.items() if key != "compute"}
+    for found in vclimb.method_bytes(dataset, "8MB", settings=settings):
+        memory = {"memory": {"budget": "8MB"}} if found.replays else {}
+        table = {**TINY_TABLE, "data": str(dataset.folder), "method": found.settings, **memory}
+        planned = plan_run(make_config(table)).tasks[-1].memory
+        assert planned is not None
+        without = {part: n for part, n in planned.parts.items() if part not in ("exemplars", "index")}
+        assert {part: n for part, n in found.parts.items() if part != "index"} == without
+        assert without
+        if not found.replays:
+            assert planned.bytes == found.bytes
+    names = [found.name for found in vclimb.method_bytes(dataset, "20v", settings=settings)]
+    assert {"bic", "ewc", "mas", "analytic, head nearest-mean", "analytic, head ridge"} <= {*names}
+    assert "naive" not in names
+    with pytest.raises(SettingsError, match="did you mean 'ewc'"):
+        vclimb.method_bytes(dataset, "8MB", methods="ewcc")
 
 
 def test_classes_that_keep_nothing_take_no_bytes_of_a_plan(dataset: StoredDataset) -> None:

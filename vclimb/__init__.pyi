@@ -39,6 +39,8 @@ from vclimb.study.api import Study as Study
 from vclimb.study.planning.capacity import Capacity as Capacity
 from vclimb.study.planning.capacity import capacities as capacities
 from vclimb.study.planning.estimate import Estimate as Estimate
+from vclimb.study.planning.method_bytes import MethodBytes as MethodBytes
+from vclimb.study.planning.method_bytes import method_bytes as method_bytes
 from vclimb.study.report.write import Report as Report
 from vclimb.study.result import StudyResult as StudyResult
 from vclimb.training.api import plan as plan

@@ -102,3 +102,8 @@ def size_label(n_bytes: float) -> str:
         if n_bytes >= factor * 0.9995:
             return f"{n_bytes / factor:.3g} {unit}"
     return f"{n_bytes:.3g} B"
+
+
+def parts_label(parts: Mapping[str, float]) -> str:
+    """Word the bytes of each part that takes any; empty where none does."""
+    return ", ".join(f"{part} {size_label(n_bytes)}" for part, n_bytes in parts.items() if n_bytes > 0)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.choice.frames import FrameCount, parse_frame_choice, parse_frame_count
-from vclimb.memory.sample import CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES, bytes_per_frame, spread_sample
+from vclimb.memory.sample import (
+    CLASS_BYTES,
+    CLASS_INDEX_BYTES,
+    EXEMPLAR_BYTES,
+    ROOT_BYTES,
+    bytes_per_frame,
+    spread_sample,
+)
+from vclimb.memory.store.index_nodes import EXEMPLARS, INDEX
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError
@@ -30,7 +38,8 @@ class Capacity:
         bytes_per_frame: Mean size of an encoded frame in the memory's files, measured on the sample.
         videos: Number of videos that the budget holds.
         kept_frames: Number of frames of these videos together.
-        bytes: Size of the memory that holds them.
+        bytes: Size of the memory that holds them: the sum of `parts`.
+        parts: Part -> bytes: `exemplars`, and the `index` that says what the memory holds.
         videos_in_data: Number of videos in the training data.
     """
 
@@ -40,6 +49,7 @@ class Capacity:
     videos: int
     kept_frames: int
     bytes: int
+    parts: Mapping[str, int]
     videos_in_data: int
 
     def to_json(self) -> dict[str, Any]:
@@ -118,5 +128,17 @@ def _capacity(
     overheads = [CLASS_BYTES] * len(costs)
     kept = budget.kept(costs, multiple=multiple, root_bytes=ROOT_BYTES, class_bytes=overheads, rebalance=rebalance)
     kept_frames = sum(sum(in_class[:n]) for in_class, n in zip(lengths, kept, strict=True))
-    n_bytes = ROOT_BYTES + sum(CLASS_BYTES * (n > 0) + sum(size[:n]) for size, n in zip(sizes, kept, strict=True))
-    return Capacity(codec, count, frame_bytes, sum(kept), kept_frames, n_bytes, len(candidates))
+    n_classes = sum(n > 0 for n in kept)
+    of_exemplars = sum(sum(size[:n]) for size, n in zip(sizes, kept, strict=True))
+    of_exemplars += n_classes * (CLASS_BYTES - CLASS_INDEX_BYTES)
+    parts = {EXEMPLARS: of_exemplars, INDEX: ROOT_BYTES + n_classes * CLASS_INDEX_BYTES}
+    return Capacity(
+        codec=codec,
+        frames=count,
+        bytes_per_frame=frame_bytes,
+        videos=sum(kept),
+        kept_frames=kept_frames,
+        bytes=sum(parts.values()),
+        parts=parts,
+        videos_in_data=len(candidates),
+    )

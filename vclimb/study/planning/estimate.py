@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from vclimb.memory.store.index_nodes import EXEMPLARS, INDEX
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.study.cells import Cell
 from vclimb.study.folder import StudyFolder
-from vclimb.study.naming import SEED, duration, head, size_label, value_text, varied
+from vclimb.study.naming import SEED, duration, head, parts_label, size_label, value_text, varied
 from vclimb.study.running.preflight import check_limit
 from vclimb.study.running.sharing import runs_that_take
 from vclimb.training.config import RunConfig
@@ -92,7 +91,7 @@ class Estimate:
                     "videos": f"{memory.videos:,}" if memory else "-",
                     "frames": f"{memory.frames:,}" if memory else "-",
                     "bytes": size_label(memory.bytes) if memory else "-",
-                    **({"of it besides exemplars": _besides(memory)} if keeps_more else {}),
+                    **({"bytes by part": parts_label(memory.parts) if memory else "-"} if keeps_more else {}),
                     "clips": f"{estimated.clips:,}",
                     "time": duration(estimated.seconds) if estimated.seconds else "-",
                     "state": estimated.state,
@@ -120,13 +119,6 @@ class Estimate:
             "jobs": self.jobs,
             "first_tasks_taken": self.first_tasks_taken,
         }
-
-
-def _besides(memory: PlannedMemory | None) -> str:
-    """List the bytes of what a method keeps besides exemplars."""
-    parts = {} if memory is None else memory.parts
-    others = [f"{name} {size_label(n_bytes)}" for name, n_bytes in parts.items() if name not in (EXEMPLARS, INDEX)]
-    return ", ".join(others) or "-"
 
 
 def estimate(

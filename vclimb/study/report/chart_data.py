@@ -8,8 +8,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from vclimb.study.naming import size_label
-from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES, Figure, parts_text, printable, spread_text
+from vclimb.study.naming import parts_label, size_label
+from vclimb.study.report.figures import ACC, BWF, BYTES, FRAMES, Figure, printable, spread_text
 from vclimb.study.report.group import Group, Spread
 from vclimb.study.report.groups import ReportLayout, best, evenly
 from vclimb.study.report.results import RunResult
@@ -145,7 +145,7 @@ def _row(layout: ReportLayout, group: Group) -> Row:
         videos = group.spread(lambda run: run.memory("videos")).mean
         memory = f"{size_label(group.bytes.mean)}, {videos:,.0f} videos, {group.frames.mean:,.0f} frames"
     elif group.is_fixed:
-        memory = f"{size_label(group.bytes.mean)}: {parts_text(group)}"
+        memory = f"{size_label(group.bytes.mean)}: {parts_label(group.parts)}"
     return {
         "cell": printable(layout.name(group)),
         **_percent("acc", group.acc),

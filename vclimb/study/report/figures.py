@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vclimb.study.naming import size_label
 from vclimb.study.report.group import Group, Spread
 
 
@@ -38,11 +37,6 @@ def spread_text(spread: Spread, unit: str = " %") -> str:
         return "-"
     text = f"{100 * spread.mean:.1f}{unit}"
     return text if spread.n < 2 else f"{text} ({100 * spread.low:.1f} to {100 * spread.high:.1f})"
-
-
-def parts_text(group: Group) -> str:
-    """List the bytes of each part that a group keeps; empty where it keeps nothing."""
-    return ", ".join(f"{part} {size_label(n_bytes)}" for part, n_bytes in group.parts.items())
 
 
 def printable(text: str) -> str:

@@ -15,11 +15,11 @@ import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from vclimb.study.naming import SEED, head, label, size_label, title, value_text, varied
+from vclimb.study.naming import SEED, head, label, parts_label, size_label, title, value_text, varied
 from vclimb.study.report.answer import Answer
 from vclimb.study.report.areas import Areas
 from vclimb.study.report.chart_set import ChartSet
-from vclimb.study.report.figures import parts_text, printable, spread_text
+from vclimb.study.report.figures import printable, spread_text
 from vclimb.study.report.group import Group
 from vclimb.study.report.groups import MAX_NAMES, ReportLayout, budget_order, evenly
 from vclimb.study.report.published import SOURCE, published
@@ -161,7 +161,7 @@ def _table_row(
             number(videos, f"{videos:,.0f}"),
             number(group.frames.mean, f"{group.frames.mean:,.0f}"),
             number(group.bytes.mean, size_label(group.bytes.mean)),
-            (parts_text(group) or "-", ""),
+            (parts_label(group.parts) or "-", ""),
             number(per_frame, f"{per_frame:,.0f}"),
             number(float(len(group.runs)), str(len(group.runs))),
             number(seconds, f"{seconds / 60:.1f}"),
