@@ -25,6 +25,7 @@ from study_cases import (
 from typer.testing import CliRunner
 
 from vclimb.cli.main import app
+from vclimb.study.naming import size_label
 from vclimb.study.report.areas import areas, mean_accuracy, shared_range
 from vclimb.study.report.groups import ReportLayout
 from vclimb.study.report.part_bars import bars_of
@@ -144,7 +145,7 @@ def test_parts_add_up_to_the_bytes_in_charts_tables_and_json(report: Report) -> 
 def test_page_and_command_give_one_number_a_curve(report: Report) -> None:
     found = {row.kind: row for row in report.areas.rows}
     assert found["joint"].acc.n == 2  # a level line: its accuracy at any bytes
-    assert found["analytic, head ridge"].note == "one size, larger than the lower end of the range"
+    assert found["analytic, head ridge"].note == f"larger than {size_label(report.areas.low)}"
     text = Page(report.page.read_text("utf-8")).text
     assert f"One number a curve: mean Acc from {report.areas.range_text}" in text
     done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["study", "report", str(report.page.parent)])

@@ -97,15 +97,12 @@ def areas(layout: ReportLayout) -> Areas:
     ]
     for group in () if math.isnan(low) else layout.without_exemplars:
         fits = not group.is_fixed or group.bytes.mean <= low * SAME_BYTES
-        note = "keeps nothing" if not group.is_fixed else "one size"
-        if not fits:
-            note += ", larger than the lower end of the range"
         rows.append(
             Area(
                 layout.name(group),
                 group.acc if fits else _NOTHING,
                 (group.bytes.low, group.bytes.high) if group.is_fixed else None,
-                note,
+                "level line" if fits else f"larger than {size_label(low)}",
             )
         )
     rows.sort(key=lambda row: -row.acc.mean if row.acc.n else math.inf)

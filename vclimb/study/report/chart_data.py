@@ -21,6 +21,8 @@ FRONT = "Pareto front"
 _APART_OF_AXIS, _APART_OF_GAP = 0.11, 0.55
 MAX_KINDS = 12
 """Largest number of kinds of memory that one legend names; more are drawn as colours (panels) and markers (series)."""
+LABEL_WIDTH = 0.6
+"""Largest width of a label in a chart, as a share of the chart's width."""
 MAX_TASKS = 200
 """Largest number of tasks that a curve shows."""
 
@@ -81,8 +83,8 @@ def front_rows(layout: ReportLayout, cells: Sequence[Row]) -> list[Row]:
     for row in reversed(front):  # the best first: its label is wanted most
         x_after = min(x_after, row["bytes"])  # marks stand a little apart from their bytes; the line never goes back
         x, y = math.log(row["bytes"] / left) / math.log(right / left), (row["acc"] - low) / (high - low)
-        width, label = 0.016 * len(row[name]), row[name]
-        align = "left" if x < width / 2 else "right" if x > 1 - width / 2 else "center"
+        width, label = min(0.016 * len(row[name]), LABEL_WIDTH), row[name]
+        align = "left" if x < LABEL_WIDTH / 2 else "right" if x > 1 - LABEL_WIDTH / 2 else "center"
         middle = x + {"left": width / 2, "right": -width / 2, "center": 0.0}[align]
         is_shown = label != label_after and all(
             abs(middle - middle2) > (width + width2) / 2 or abs(y - y2) > 0.07 for middle2, y2, width2 in labelled

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 from vclimb.study.naming import title as setting_title
-from vclimb.study.report.chart_data import FRONT, MAX_KINDS
+from vclimb.study.report.chart_data import FRONT, LABEL_WIDTH, MAX_KINDS
 from vclimb.study.report.chart_style import (
     DASHES,
     FAINT,
@@ -59,10 +59,13 @@ def scatter(layout: ReportLayout, x: Figure, y: Figure, with_front: bool = False
     points["size"] = {"condition": {"test": "datum.is_fixed", "value": FIXED_SIZE}, "value": 80}
     layers.append(layer("cells", {"type": "point"}, points, params=[zoom("x", "y"), *picks]))
     if with_front:
-        text = {"type": "text", "dy": -16, "fontSize": 11.5, "fontWeight": 600, "color": INK}
+        text: Spec = {"type": "text", "dy": -16, "fontSize": 11.5, "fontWeight": 600}
         text["align"] = {"expr": "datum.align"}
         text["dx"] = {"expr": "datum.align == 'left' ? -9 : datum.align == 'right' ? 9 : 0"}
-        layers.append(layer("front", text, place | {"text": {"field": "label", "type": "nominal"}}))
+        text["limit"] = {"expr": f"{LABEL_WIDTH} * width"}
+        label = place | {"text": {"field": "label", "type": "nominal"}}
+        halo = {"stroke": "white", "strokeWidth": 4, "color": "white"}  # so that lines don't cross letters
+        layers += [layer("front", text | colour, label) for colour in (halo, {"color": INK})]
     return {"layer": layers, "height": 340}
 
 
