@@ -26,7 +26,7 @@ from typing import Any
 
 FROZEN = {"ncm": "nearest-mean", "slda": "discriminant", "ridge": "ridge"}
 """Row -> head of method `analytic` on the frozen network."""
-REPLAY = ("naive", "icarl", "bic", "er-ace", "wa", "gdumb")
+REPLAY = ("naive", "icarl", "bic", "er-ace", "wa", "der++", "gdumb")
 METHODS = (*FROZEN, "finetune", "ewc", "mas", "lwf", *REPLAY, "joint")
 REGULARISED = ("ewc", "mas")
 NME = "nearest_mean"  # the classifier that every method with a memory has beside its own
@@ -39,7 +39,21 @@ COMMON = (
     "compute.decoder=cpu",
     "compute.forward_transfer=false",
 )
-SLOWEST_FIRST = ("joint", "icarl", "bic", "wa", "er-ace", "naive", "mas", "ewc", "lwf", "finetune", "gdumb", *FROZEN)
+SLOWEST_FIRST = (
+    "joint",
+    "icarl",
+    "bic",
+    "wa",
+    "er-ace",
+    "der++",
+    "naive",
+    "mas",
+    "ewc",
+    "lwf",
+    "finetune",
+    "gdumb",
+    *FROZEN,
+)
 
 
 @dataclass(frozen=True)

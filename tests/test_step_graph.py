@@ -21,7 +21,7 @@ from vclimb.training.optimizer import make_optimizer, optimizer_state, restore_o
 from vclimb.training.processes import Processes
 from vclimb.training.run import make_method
 from vclimb.training.schedule import TrainingConfig
-from vclimb.training.step_graph import StepGraphError
+from vclimb.training.step_graph import StepGraphError, StepInputs
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 TINY = {"backbone": TINY_BACKBONE, "weights": "none", "size": 32}
@@ -62,7 +62,8 @@ def train(config: RunConfig, method: Method[Any] | None = None, steps: int = 50)
         n_clips = 3 if step % 5 == 4 else 4
         clips = torch.randint(0, 256, (n_clips, 2, 32, 32, 3), dtype=torch.uint8, generator=draws).to(device)
         labels = torch.randint(2, 4, (n_clips,), generator=draws).to(device)
-        batch = StepBatch(clips.permute(0, 1, 4, 2, 3), labels, torch.arange(n_clips, device=device))
+        logits = torch.randn(n_clips, 4, generator=draws).to(device) if made.keeps_logits else None
+        batch = StepBatch(clips.permute(0, 1, 4, 2, 3), labels, torch.arange(n_clips, device=device), logits)
         down = batch.clips.flip(1) if config.consistency.weight else None
         learner.step(made, batch, down, n_global=n_clips, progress=step / steps)
     return learner.model.state_dict(), decisions
@@ -75,7 +76,21 @@ def deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
-METHODS = ["finetune", "naive", "icarl", "bic", "lwf", "ewc", "mas", "er-ace", "wa"]
+def test_inputs_of_a_recorded_step_are_filled_anew() -> None:
+    first, second = (
+        StepInputs(torch.full((2, 3), n), torch.full((2,), n), torch.full((2,), n), None, torch.full((2, 5), float(n)))
+        for n in range(2)
+    )
+    own = first.copies()
+    assert own.shapes() == second.shapes()
+    own.take(second)
+    for name in ("clips", "labels", "items", "stored_logits"):
+        assert torch.equal(getattr(own, name), getattr(second, name))
+        assert getattr(first, name).eq(0).all()
+    assert own.shapes() != StepInputs(own.clips, own.labels, own.items).shapes()
+
+
+METHODS = ["finetune", "naive", "icarl", "bic", "lwf", "ewc", "mas", "er-ace", "wa", "der++"]
 
 
 @GPU

@@ -45,7 +45,9 @@ def host() -> Iterator[ForkHost]:
 
 
 def config_of(shards: Path, method: str, *more: str) -> RunConfig:
-    memory = ("memory.budget=9v", "consistency.weight=0.5") if method in ("icarl", "bic", "naive", "gdumb") else ()
+    memory = (
+        ("memory.budget=9v", "consistency.weight=0.5") if method in ("icarl", "bic", "naive", "gdumb", "der++") else ()
+    )
     return tiny_config(shards, method, *SETTINGS, *memory, *more)
 
 
@@ -69,6 +71,7 @@ def assert_agree(one: Path, two: Path) -> None:
         ("bic", RELEASED_STEPS),
         ("joint", ()),
         ("gdumb", ()),
+        ("der++", ()),
         ("icarl", ("protocol=released",)),
         ("analytic", ("method.head=discriminant",)),
     ],

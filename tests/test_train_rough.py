@@ -126,7 +126,8 @@ def test_rank_without_a_clip_takes_the_step_too(name: str, released: bool, synth
             learner.grow(5, seed=0)
         learner.begin_task(method)
         before = {name: value.clone() for name, value in learner.model.named_parameters()}
-        batch = StepBatch(clips, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+        logits = torch.zeros(0, 5) if method.keeps_logits and number else None
+        batch = StepBatch(clips, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), logits)
         terms = learner.step(method, batch, None, n_global=3, progress=0.0)
         assert all(np.isfinite(value.item()) for value in terms.values())
         rate = config.training.weight_decay * config.training.learning_rate

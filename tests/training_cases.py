@@ -15,8 +15,8 @@ from vclimb.training.run_metrics import RunMetrics
 TINY_BACKBONE = "test_resnet.r160_in1k"
 # Without batch normalisation or dropout, a batch gives the same gradient in one process and in two.
 STATELESS_BACKBONE = "test_convnext.r160_in1k"
-REPLAYING = ("naive", "icarl", "bic", "er-ace", "wa", "gdumb")
-METHODS = ("finetune", "naive", "ewc", "mas", "lwf", "icarl", "bic", "er-ace", "wa", "gdumb", "joint")
+REPLAYING = ("naive", "icarl", "bic", "er-ace", "wa", "gdumb", "der++")
+METHODS = ("finetune", "naive", "ewc", "mas", "lwf", "icarl", "bic", "er-ace", "wa", "gdumb", "der++", "joint")
 
 TINY_TABLE: dict[str, Any] = {
     "scenario": {"tasks": 3},

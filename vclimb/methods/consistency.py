@@ -32,6 +32,15 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
     return total / max(len(logits), 1)
 
 
+def cross_entropy_of(logits: Tensor, labels: Tensor, counted: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Sum the softmax cross-entropies of the samples that are counted (B,) bool, divided by the number of all samples.
+
+    The arguments are otherwise those of `cross_entropy`. The values of samples that aren't counted must be finite.
+    """
+    each = nn.functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=label_smoothing)
+    return (each * counted).sum() / max(len(labels), 1)
+
+
 def refuse_label_smoothing(method: str, label_smoothing: float, reason: str) -> None:
     """Refuse label smoothing for a method whose loss is no softmax cross-entropy of whole outputs."""
     if label_smoothing:

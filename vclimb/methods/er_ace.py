@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vclimb.methods.consistency import refuse_label_smoothing
+from vclimb.methods.consistency import cross_entropy_of, refuse_label_smoothing
 from vclimb.methods.method import Method, MethodConfig, StepBatch, StepOutputs, TaskInfo, Terms
 from vclimb.methods.one_class import refuse_one_class_tasks
 from vclimb.model.clip_model import ClipModel
@@ -80,13 +80,7 @@ class ERACE(Method[ERACEConfig]):
             present = ((labels[:, None] == classes) & is_new[:, None]).any(0)
         # An exemplar's row stays whole, so that its value is finite, and is weighted by 0.
         absent = is_new[:, None] & ~present
-        return _mean_over(logits.float().masked_fill(absent, -torch.inf), labels, is_new)
+        return cross_entropy_of(logits.float().masked_fill(absent, -torch.inf), labels, is_new)
 
     def _replay_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return _mean_over(logits.float(), labels, labels < self._n_old)
-
-
-def _mean_over(logits: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
-    """Sum the cross-entropies of the samples that are counted (B,) bool, divided by the number of all samples."""
-    each = nn.functional.cross_entropy(logits, labels, reduction="none")
-    return (each * counted).sum() / max(len(labels), 1)
+        return cross_entropy_of(logits, labels, labels < self._n_old)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 from torch import Tensor
 from typing_extensions import TypeVar
 
+from vclimb.methods.batch import StepBatch, StepOutputs
 from vclimb.methods.consistency import Classification, cross_entropy, temporal_consistency
 from vclimb.methods.kept import KeptArrays, KeptShapes, NetworkSize
 from vclimb.model.clip_model import ClipModel
@@ -33,6 +34,8 @@ from vclimb.settings import Settings
 
 if TYPE_CHECKING:
     from vclimb.scenario import TaskSequence
+
+__all__ = ["LINEAR", "Method", "MethodConfig", "StepBatch", "StepOutputs", "TaskData", "TaskInfo", "Terms"]
 
 Terms = dict[str, Tensor]
 """Name of a loss term -> float32 scalar. The sum of all terms is minimised."""
@@ -83,34 +86,6 @@ class TaskInfo:
         """The next task; None after the last one."""
         is_last = self.number + 1 == len(self.classes_per_task)
         return None if is_last else TaskInfo(self.number + 1, self.classes_per_task)
-
-
-@dataclass(frozen=True)
-class StepBatch:
-    """A training batch on the model's device.
-
-    Attributes:
-        clips: (B, T, 3, H, W) uint8 clips.
-        labels: (B,) int64 label ids. A label below `TaskInfo.n_old` is an exemplar's.
-        items: (B,) int64 numbers of the clips among the task's items.
-    """
-
-    clips: Tensor
-    labels: Tensor
-    items: Tensor
-
-
-@dataclass(frozen=True)
-class StepOutputs:
-    """The model's outputs for a training batch.
-
-    Attributes:
-        logits: (B, C) logits of the clips.
-        down_sampled: (B, C) logits of the temporally down-sampled clips; None without temporal consistency.
-    """
-
-    logits: Tensor
-    down_sampled: Tensor | None = None
 
 
 class TaskData(Protocol):
@@ -183,6 +158,7 @@ class Method(Generic[ConfigT_co]):
         Config: Class of the method's settings.
         replays: Whether the method trains on a replay memory, and so needs one.
         memory_first: Whether the memory takes a task's clips before the task's training.
+        keeps_logits: Whether the memory keeps the network's logits with an exemplar: `StepBatch.stored_logits`.
         all_data: Whether the method trains on the data of all tasks so far.
         restarts: Whether each task begins with the model as it was initialised.
         video_choice: Rule by which the memory chooses videos, unless the run's settings name another.
@@ -198,6 +174,7 @@ class Method(Generic[ConfigT_co]):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     replays: ClassVar[bool] = False
     memory_first: ClassVar[bool] = False
+    keeps_logits: ClassVar[bool] = False
     all_data: ClassVar[bool] = False
     memory_settings: ClassVar[frozenset[str]] = frozenset()
     restarts: bool = False

@@ -1,19 +1,26 @@
-"""The new instances of a task that may become exemplars, with the features by which the memory chooses among them."""
+"""The new instances of a task that may become exemplars, with their features and logits where the memory needs them."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from vclimb.memory.replay import ClassInstances
+from vclimb.memory.store.stored_class import LOGITS
 from vclimb.methods.method import TaskInfo
 from vclimb.training.run_context import RunContext
+from vclimb.training.stored_logits import logits_to_keep
 from vclimb.training.training_data import TrainingItems
 
 
 def memory_candidates(run: RunContext, info: TaskInfo, items: TrainingItems) -> list[ClassInstances]:
-    """List the candidates of a task's classes; those that can't be read are named in the log, where features count."""
+    """List the candidates of a task's classes, with what the network says of them where that counts.
+
+    Those that can't be read are left out then, and named in the log.
+    """
     candidates = items.candidates(range(info.n_old, info.n_classes), run.data.scenario.classes)
-    if not run.memory.settings.needs_features:
+    if not run.memory.settings.needs_features and not run.method.keeps_logits:
         return candidates
     on_clips = run.progress("features", len(items.new.items))
     outputs = run.predictor.readable_outputs(run.learner.model, items.new, on_clips)
@@ -21,4 +28,11 @@ def memory_candidates(run: RunContext, info: TaskInfo, items: TrainingItems) -> 
     for item in np.setdiff1d(np.arange(len(items.new.items)), outputs.items).tolist():
         key = str(items.new.items.keys[item])
         run.log.event("warning", text=f"passed over as an exemplar: {key!r} has frames that can't be read")
-    return [candidate.readable(outputs.items, features) for candidate in candidates]
+    readable = [candidate.readable(outputs.items, features) for candidate in candidates]
+    if not run.method.keeps_logits:
+        return readable
+    logits = logits_to_keep(outputs.logits)
+    return [
+        replace(candidate, arrays={LOGITS: logits[np.searchsorted(outputs.items, candidate.items)]})
+        for candidate in readable
+    ]

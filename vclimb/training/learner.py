@@ -121,15 +121,16 @@ class Learner:
         assert self._optimizer is not None
         # DDP averages gradients over ranks. Weighting ranks by their clips gives the mean over the whole batch.
         n_clips = len(batch.labels) * self._processes.world_size
-        clips, labels, items = batch.clips, batch.labels, batch.items
+        clips, labels, items, logits = batch.clips, batch.labels, batch.items, batch.stored_logits
         if not n_clips:  # a blank clip of weight 0, since the other ranks wait for this rank's gradients
             newest = self.model.n_classes - 1  # every method knows this label: some train new classes alone
             clips, labels = clips.new_zeros(1, *clips.shape[1:]), labels.new_full((1,), newest)
             items = items.new_zeros(1)
+            logits = None if logits is None else logits.new_full((1, logits.shape[1]), torch.nan)
             down_sampled = None if down_sampled is None else clips
         whole = len(labels) * self._processes.world_size == self._training.batch_size
         down_sampled = None if down_sampled is None else layout_for(down_sampled, whole)
-        inputs = StepInputs(layout_for(clips, whole), labels, items, down_sampled)
+        inputs = StepInputs(layout_for(clips, whole), labels, items, down_sampled, logits)
         set_learning_rate(self._optimizer, self._training.rate(progress, self._n_epochs))
         with self._stream():
             if self._graph is not None and n_clips == n_global == self._training.batch_size:
@@ -142,7 +143,8 @@ class Learner:
         assert self._network is not None
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             outputs = StepOutputs(*self._network(inputs.clips, inputs.down_sampled))
-            terms = method.loss(StepBatch(inputs.clips, inputs.labels, inputs.items), outputs)
+            batch = StepBatch(inputs.clips, inputs.labels, inputs.items, inputs.stored_logits)
+            terms = method.loss(batch, outputs)
             penalty = method.penalty(self.model)
             loss = share * torch.stack([*terms.values()]).sum()
             if penalty:

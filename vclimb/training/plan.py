@@ -8,6 +8,7 @@ from typing import Any
 
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.sample import (
+    ARRAY_BYTES,
     CLASS_BYTES,
     CLASS_INDEX_BYTES,
     EXEMPLAR_BYTES,
@@ -17,6 +18,7 @@ from vclimb.memory.sample import (
 )
 from vclimb.memory.settings import MemorySettings
 from vclimb.memory.store.index_nodes import EXEMPLARS, INDEX
+from vclimb.memory.store.stored_class import LOGITS
 from vclimb.methods.method import Method, TaskInfo
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -30,6 +32,7 @@ from vclimb.training.scenarios import MatchedScenarios
 from vclimb.training.warnings import run_warnings
 
 _SAMPLE_VIDEOS = 12
+_LOGIT_BYTES = 2  # 16-bit floats
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class PlannedMemory:
         videos: Number of exemplars.
         frames: Number of frames of the exemplars.
         bytes: Estimate of the bytes on disk: the sum of `parts`.
-        parts: Part -> bytes: exact for what the method keeps besides exemplars.
+        parts: Part -> bytes: exact for what the method keeps besides exemplars and their logits.
     """
 
     videos: int
@@ -194,7 +197,7 @@ class RunPlanner:
             codec = parse_codec(settings.codec)
             self._frame_bytes[key] = bytes_per_frame(self._scenarios.dataset, sample, codec, choice)
         origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
-        return _ExpectedMemory(settings, self._frame_bytes[key], origin)
+        return _ExpectedMemory(settings, self._frame_bytes[key], method.keeps_logits, origin)
 
 
 def steps_of_epoch(config: RunConfig, n_items: int) -> int:
@@ -215,10 +218,13 @@ def _planned(videos: int, frames: int, exemplar_bytes: int, kept: KeptBytes) -> 
 class _ExpectedMemory:
     """What a replay memory is expected to hold after each task. `origin` describes how frames were measured."""
 
-    def __init__(self, settings: MemorySettings, bytes_per_frame: float, origin: str) -> None:
+    def __init__(self, settings: MemorySettings, bytes_per_frame: float, keeps_logits: bool, origin: str) -> None:
         self._settings = settings
         self._choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
         self._kept: list[list[int]] = []  # for each class, the number of frames of each exemplar
+        self._logits: list[int] = []  # for each class, the bytes of an exemplar's logits
+        self._keeps_logits = keeps_logits
+        self._class_bytes = CLASS_BYTES + ARRAY_BYTES * keeps_logits
         self.codec = settings.codec
         self.bytes_per_frame = bytes_per_frame
         self.origin = origin
@@ -233,6 +239,8 @@ class _ExpectedMemory:
         for instance in task.train:
             chosen[instance.label].append(self._choice.n_chosen(instance.end_frame - instance.start_frame))
         self._kept += chosen.values()
+        row_bytes = _LOGIT_BYTES * len(self._kept) * self._keeps_logits
+        self._logits += [row_bytes] * len(chosen)
         counts = self._counts(ROOT_BYTES + sum(kept.values()))
         self._kept = [frames[:count] for frames, count in zip(self._kept, counts, strict=True)]
         n_frames = sum(map(sum, self._kept))
@@ -240,7 +248,12 @@ class _ExpectedMemory:
         n_bytes = n_classes * (CLASS_BYTES - CLASS_INDEX_BYTES)
         n_bytes += sum(counts) * EXEMPLAR_BYTES + int(n_frames * self.bytes_per_frame)
         index = kept.get(INDEX, 0) + n_classes * CLASS_INDEX_BYTES
-        return _planned(sum(counts), n_frames, n_bytes, {**kept, INDEX: index})
+        logits = {}
+        if self._keeps_logits:  # half of an array's metadata lies in the index, the other half beside the array
+            index += n_classes * (ARRAY_BYTES // 2)
+            rows = sum(count * size for count, size in zip(counts, self._logits, strict=True))
+            logits = {LOGITS: rows + n_classes * (ARRAY_BYTES // 2)}
+        return _planned(sum(counts), n_frames, n_bytes, {**kept, **logits, INDEX: index})
 
     def _counts(self, other_bytes: int) -> list[int]:
         """Compute the number of exemplars of each class that the budget is expected to hold beside other bytes."""
@@ -248,8 +261,11 @@ class _ExpectedMemory:
         if budget.kind in ("none", "all"):
             return [0 if budget.kind == "none" else len(frames) for frames in self._kept]
         if budget.kind == "bytes":
-            costs = [[int(n * self.bytes_per_frame) + EXEMPLAR_BYTES for n in frames] for frames in self._kept]
-            class_bytes = [CLASS_BYTES] * len(costs)
+            costs = [
+                [int(n * self.bytes_per_frame) + EXEMPLAR_BYTES + size for n in frames]
+                for frames, size in zip(self._kept, self._logits, strict=True)
+            ]
+            class_bytes = [self._class_bytes] * len(costs)
             return budget.kept(
                 costs, root_bytes=other_bytes, class_bytes=class_bytes, rebalance=rebalance, remainder=remainder
             )

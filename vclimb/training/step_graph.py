@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,17 +40,19 @@ class StepInputs:
         labels: (B,) int64 label ids.
         items: (B,) int64 numbers of the clips among the task's items.
         down_sampled: (B, T, 3, H, W) uint8, down-sampled clips; None where the step has none.
+        stored_logits: (B, C) float32, as `StepBatch` has them; None where the step has none.
     """
 
     clips: Tensor
     labels: Tensor
     items: Tensor
-    down_sampled: Tensor | None
+    down_sampled: Tensor | None = None
+    stored_logits: Tensor | None = None
 
     def copies(self) -> StepInputs:
         """Copy all tensors, each in its own memory layout."""
-        down_sampled = None if self.down_sampled is None else self.down_sampled.clone()
-        return StepInputs(self.clips.clone(), self.labels.clone(), self.items.clone(), down_sampled)
+        values: list[Any] = [value if value is None else value.clone() for value in self._values()]
+        return StepInputs(*values)
 
     def take(self, inputs: StepInputs) -> None:
         """Copy the values of other inputs of the same shapes into these tensors."""

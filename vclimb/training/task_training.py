@@ -38,7 +38,7 @@ class TaskTraining:
         chosen: Indices | None,
         save: Callable[[ClipStream], None],
     ) -> None:
-        self._run, self._state, self._save = run, state, save
+        self._run, self._state, self._save, self._logits = run, state, save, items.logits
         self._chosen = np.arange(len(items)) if chosen is None else chosen
         self._provider = items.provider if chosen is None else ChosenItems(items.provider, chosen)
         clip = training_view(run)
@@ -92,11 +92,14 @@ class TaskTraining:
             plan = batch.plan
             down = batch.views.get(DOWN_SAMPLED)
             shown = self._chosen[plan.items]
-            items = torch.from_numpy(shown).to(batch.labels.device, non_blocking=True)
+            device = batch.labels.device
+            items = torch.from_numpy(shown).to(device, non_blocking=True)
+            stored = None if self._logits is None else torch.from_numpy(self._logits.of(shown))
+            logits = None if stored is None else stored.to(device, non_blocking=True)
             with idle.step():
                 terms = run.learner.step(
                     run.method,
-                    StepBatch(batch.views[CLIP], batch.labels, items),
+                    StepBatch(batch.views[CLIP], batch.labels, items, logits),
                     None if down is None else self._second.shown(down, shown),
                     n_global=min(size, n_items - plan.position * size),
                     progress=(plan.epoch + plan.position / n_batches) / self._n_epochs,

@@ -16,11 +16,12 @@ from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.replay import ClassInstances
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, InstanceProvider, Items
+from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, InstanceProvider
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.stream.packing import DALI_CODECS
 from vclimb.scenario import MatchedScenario, TaskSequence
 from vclimb.training.predictor import EvaluationItems
+from vclimb.training.stored_logits import StoredLogits, read_logits
 
 
 @dataclass
@@ -34,6 +35,7 @@ class TrainingItems:
         is_replay: (n,) bool, whether an item is an exemplar.
         groups: Group of each new instance, shared by videos cut from one recording; None: unknown.
         decoding: Cost of decoding exemplars ahead; None where their codec does not need it.
+        logits: Logits that the memory keeps beside the exemplars; None: there are none.
     """
 
     provider: ClipProvider
@@ -42,6 +44,7 @@ class TrainingItems:
     is_replay: npt.NDArray[np.bool_]
     groups: list[str | None]
     decoding: DecodingCost | None = None
+    logits: StoredLogits | None = None
     _open: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -141,7 +144,9 @@ class RunData:
             items.decoding = exemplars.cost if isinstance(exemplars, DecodedExemplars) else None
             items.provider = ConcatProvider([new, exemplars])
             items.is_replay = np.concatenate([items.is_replay, np.ones(len(exemplars.items), np.bool_)])
-            names += _exemplar_names(memory, exemplars.items)
+            labels = np.unique(exemplars.items.labels).tolist()
+            names += _exemplar_names(memory, labels)
+            items.logits = read_logits(memory, labels, len(instances), sum(self.classes_per_task[: task + 1]))
         items.names = _unique(names)
         return items
 
@@ -154,10 +159,10 @@ class RunData:
         return EvaluationItems(provider, np.array([task for task, _ in chosen], np.int64), sum(counts), len(counts))
 
 
-def _exemplar_names(memory: MemoryStore, items: Items) -> list[str]:
+def _exemplar_names(memory: MemoryStore, labels: Sequence[int]) -> list[str]:
     """Name exemplars like the instances that they were made from, so that an instance keeps its name as an exemplar."""
     names: list[str] = []
-    for label in np.unique(items.labels).tolist():
+    for label in labels:
         table = memory.table(label)
         starts, ends = table.rows["start_frame"].tolist(), table.rows["end_frame"].tolist()
         names += [f"{label}/{key}:{start}-{end}" for key, start, end in zip(table.keys, starts, ends, strict=True)]
