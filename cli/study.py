@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import vclimb
+from vclimb.cli import advise
 from vclimb.cli.console import EXIT_FAILED, explain_errors, print_json, print_result, print_warnings_as_lines
 from vclimb.cli.ray_option import RayAddress, use_ray_address
 from vclimb.cli.study_table import print_capacities, print_estimate, print_method_bytes, print_report, print_summary
@@ -194,3 +195,6 @@ def plan(
     else:
         print_capacities(budget, choices)
         print_method_bytes(budget, kept)
+
+
+app.command("advise")(advise.command)

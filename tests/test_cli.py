@@ -41,6 +41,8 @@ FLAGS = {
     "--ray-address --only --limit --retry-failed --no-beginnings --dry-run --rate --json",
     "study report": "study --out -o --json",
     "study plan": "--budget --data --codecs --frames --rebalance --no-rebalance --sample --json",
+    "study advise": "--data --budget --out -o --tasks --epochs --seeds --set --config --device --jobs --gpus "
+    "--retry-failed --json",
     "memory show": "memory --png --verify --json",
     "memory pack": "dataset --budget --out -o --frames --codec --videos --frame-choice --rebalance --no-rebalance "
     "--seed --split --quality --png --json",

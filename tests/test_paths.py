@@ -29,6 +29,7 @@ REQUIRED |= {
     "study": "codecs",
     "scenario": "scenario.json",
     "scenario export source": "scenario.json",
+    "study advise budget": "4MB",
 }
 ALSO = {"train data": ["--out", "new"], "train scenario": ["data", "--out", "new"], "train config": ["--out", "new"]}
 ALSO |= {"train beginnings": ["--out", "new"]}
@@ -123,6 +124,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "save a scenario": lambda path: vclimb.Scenario.from_dataset("data", tasks=2).save(path),
     "study": lambda path: vclimb.Study(path),
     "study result": lambda path: vclimb.StudyResult.load(path),
+    "advise": lambda path: vclimb.advise("data", "4MB", path),
     "study report": lambda path: write_report("no study", path),
 }
 

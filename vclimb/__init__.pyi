@@ -35,6 +35,8 @@ from vclimb.pipeline.synth.dataset import synth as synth
 from vclimb.scenario.api import Scenario as Scenario
 from vclimb.scenario.report import ScenarioReport as ScenarioReport
 from vclimb.scenario.task_sequence import ScenarioError as ScenarioError
+from vclimb.study.advise import Advice as Advice
+from vclimb.study.advise import advise as advise
 from vclimb.study.api import Study as Study
 from vclimb.study.planning.capacity import Capacity as Capacity
 from vclimb.study.planning.capacity import capacities as capacities

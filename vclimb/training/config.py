@@ -55,6 +55,7 @@ class ScenarioConfig(Settings):
         tasks: Number of tasks, of equal numbers of classes.
         base: Number of classes in the first task; the others have `step`.
         step: Number of classes in each task after the first, where `base` is given.
+        first_tasks: Number of tasks that are learned, from the first; the others are left out. None: all.
         seed: Seed of the order of classes.
         split: `own`: the data set's own training and test videos; `group`: a new split that keeps videos of one source
             together.
@@ -67,6 +68,7 @@ class ScenarioConfig(Settings):
     tasks: int | None = Field(default=None, ge=1)
     base: int | None = Field(default=None, ge=1)
     step: int | None = Field(default=None, ge=1)
+    first_tasks: int | None = Field(default=None, ge=1)
     seed: int = 0
     split: Literal["own", "group"] = "own"
     test_share: float = Field(default=0.3, gt=0, lt=1)

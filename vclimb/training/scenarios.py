@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.scenario import MatchedScenario, Scenario, match
@@ -26,6 +28,23 @@ class MatchedScenarios:
 
 def find_scenario(config: ScenarioConfig, dataset: StoredDataset) -> Scenario:
     """Read or make the scenario of a run's settings; errors are ScenarioErrors and SettingsErrors."""
+    scenario = _whole_scenario(config, dataset)
+    if config.first_tasks is None or config.first_tasks == len(scenario):
+        return scenario
+    if config.first_tasks > len(scenario):
+        raise SettingsError(
+            f"scenario.first_tasks is {config.first_tasks}, and scenario {scenario.name!r} has {len(scenario)} tasks; "
+            f"allowed: 1 to {len(scenario)}"
+        )
+    return replace(
+        scenario,
+        name=f"{scenario.name}_first{config.first_tasks}",
+        tasks=scenario.tasks[: config.first_tasks],
+        origin=f"first {config.first_tasks} of {len(scenario)} tasks: {scenario.origin}",
+    )
+
+
+def _whole_scenario(config: ScenarioConfig, dataset: StoredDataset) -> Scenario:
     plan = [name for name in ("tasks", "base", "step") if getattr(config, name) is not None]
     if config.file is not None:
         if plan:

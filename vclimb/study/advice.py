@@ -1,0 +1,113 @@
+"""Ranking of kinds of memory by the figures of a pilot, with their uncertainty. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+_STEPS_OF_BUDGET = 10
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of one kind of memory in a pilot.
+
+    Attributes:
+        name: Kind of memory, in words.
+        accuracies: Accuracy of each seed, 0 to 1.
+        test_error: Standard error that follows from the number of test clips.
+        bytes: Size of the memory at the whole budget, once all classes are learned.
+    """
+
+    name: str
+    accuracies: tuple[float, ...]
+    test_error: float
+    bytes: int
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over seeds."""
+        return fmean(self.accuracies)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over seeds; 0 for one seed."""
+        return stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean: of the test clips, which all seeds share, and of the seeds."""
+        return math.hypot(self.test_error, self.spread / math.sqrt(len(self.accuracies)))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Kinds of memory in the order of their accuracy.
+
+    Attributes:
+        ordered: Kinds, the most accurate first.
+        as_good: Names of the kinds within one standard error of the most accurate one, which is among them.
+        chosen: Kind to keep: the cheapest of those, and of equally cheap ones the simplest.
+    """
+
+    ordered: tuple[Measured, ...]
+    as_good: frozenset[str]
+    chosen: Measured
+
+    @property
+    def best(self) -> Measured:
+        """Most accurate kind."""
+        return self.ordered[0]
+
+    def sentences(self) -> str:
+        """Say what to keep, and how sure that is."""
+        chosen, best = self.chosen, self.best
+        margin = f"{100 * best.error:.1f} points"
+        if len(self.as_good) == 1:
+            if len(self.ordered) == 1:
+                return f"Keep {chosen.name}: nothing else fits the budget."
+            ahead = f"{100 * (best.mean - self.ordered[1].mean):.1f} points above {self.ordered[1].name}"
+            return f"Keep {chosen.name}: {ahead}, the next, and one standard error is {margin}."
+        if len(self.as_good) == len(self.ordered):
+            tied = f"All kinds are within noise of one another (one standard error is {margin})"
+        else:
+            tied = f"{len(self.as_good)} kinds are within noise of the best (one standard error is {margin})"
+        if chosen is best:
+            return f"Keep {chosen.name}. {tied}, and of these it is the cheapest and the most accurate."
+        behind = f"{100 * (best.mean - chosen.mean):.1f} points behind {best.name}"
+        return f"Keep {chosen.name}. {tied}; it is {behind}, and the cheapest of these."
+
+
+def binomial_error(accuracies: Sequence[float], counts: Sequence[int]) -> float:
+    """Compute the standard error of a mean accuracy over tasks, from the numbers of their test clips.
+
+    A clip more is counted as right, and one as wrong (Laplace), so that few clips that are all right leave a doubt.
+
+    Args:
+        accuracies: Accuracy on each task, 0 to 1.
+        counts: Number of test clips of each task.
+    """
+    variances = []
+    for accuracy, count in zip(accuracies, counts, strict=True):
+        share = (accuracy * count + 1) / (count + 2)
+        variances.append(share * (1 - share) / count)
+    return math.sqrt(sum(variances)) / len(variances)
+
+
+def rank(kinds: Sequence[Measured], budget: int) -> Ranking:
+    """Order kinds by accuracy, and choose the cheapest within one standard error of the most accurate.
+
+    This is the rule of one standard error (Breiman et al., Classification and Regression Trees, 1984). Sizes count in
+    tenths of the budget, since memories of exemplars never fill it exactly.
+
+    Args:
+        kinds: Measured kinds, the simplest first.
+        budget: Budget in bytes of all classes.
+    """
+    ordered = sorted(kinds, key=lambda kind: -kind.mean)
+    best = ordered[0]
+    as_good = [kind for kind in kinds if best.mean - kind.mean <= best.error]
+    chosen = min(as_good, key=lambda kind: math.ceil(_STEPS_OF_BUDGET * kind.bytes / budget))  # the first of equal ones
+    return Ranking(tuple(ordered), frozenset(kind.name for kind in as_good), chosen)
