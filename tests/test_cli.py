@@ -40,7 +40,7 @@ FLAGS = {
     "study run": "study --data --out -o --axis --set --budgets --equal --jobs --jobs-per-gpu --gpus --executor "
     "--ray-address --only --limit --retry-failed --no-beginnings --dry-run --rate --json",
     "study report": "study --out -o --json",
-    "study plan": "--budget --data --codecs --frames --rebalance --no-rebalance --sample --json",
+    "study plan": "--budget --data --codecs --frames --methods --set --rebalance --no-rebalance --sample --json",
     "study advise": "--data --budget --out -o --tasks --epochs --seeds --set --config --device --jobs --gpus "
     "--retry-failed --json",
     "memory show": "memory --png --verify --json",
