@@ -26,7 +26,7 @@ from typing import Any
 
 FROZEN = {"ncm": "nearest-mean", "slda": "discriminant", "ridge": "ridge"}
 """Row -> head of method `analytic` on the frozen network."""
-REPLAY = ("naive", "icarl", "bic", "er-ace", "wa", "der++", "gdumb")
+REPLAY = ("naive", "icarl", "bic", "er-ace", "wa", "der++", "gdumb", "features")
 METHODS = (*FROZEN, "finetune", "ewc", "mas", "lwf", *REPLAY, "joint")
 REGULARISED = ("ewc", "mas")
 NME = "nearest_mean"  # the classifier that every method with a memory has beside its own
@@ -52,6 +52,7 @@ SLOWEST_FIRST = (
     "lwf",
     "finetune",
     "gdumb",
+    "features",
     *FROZEN,
 )
 
@@ -97,7 +98,8 @@ def table_cells(options: argparse.Namespace) -> list[Cell]:
     return [
         cell(options, method, consistency, seed)
         for consistency, seed, method in itertools.product(CONSISTENCY, options.seeds, SLOWEST_FIRST)
-        if method in options.methods and not (consistency and method in FROZEN)  # a frozen network has no loss
+        if method in options.methods
+        and not (consistency and method in (*FROZEN, "features"))  # a frozen network has no loss
         if not options.only or _name(method, consistency, seed) in options.only
     ]
 

@@ -169,7 +169,7 @@ def test_presets_expand(name: str) -> None:
     n_cells = {
         "memory-vs-frames": 72,
         "codecs": 14,
-        "kinds-of-memory": 44,
+        "kinds-of-memory": 54,
         "paper-table-a": 5,
         "paper-table-b": 8,
         "paper-table-c": 12,
@@ -249,5 +249,5 @@ def test_studies_in_docs_expand() -> None:
         counts[path.stem] = len(Study(path, settings=[weights]).definition.expand("shards/x", totals))
     assert counts["jhmdb21"] == 6 * 3 * 2 * 2 * 2
     assert counts["jhmdb21-codecs"] > 0
-    assert counts["kinds-jhmdb21"] == (4 + 4 * 5) * 3  # four keep the same at any budget, and are run once
-    assert counts["kinds-fir16"] == counts["kinds-motion"] == (4 + 4 * 3) * 3 * 2  # of TSN and TSM
+    assert counts["kinds-jhmdb21"] == (4 + 5 * 5) * 3  # four keep the same at any budget, and are run once
+    assert counts["kinds-fir16"] == counts["kinds-motion"] == (4 + 5 * 3) * 3 * 2  # of TSN and TSM

@@ -19,7 +19,8 @@ from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
 from vclimb.study.planning.capacity import capacities
 from vclimb.training.config import make_config
-from vclimb.training.plan import PlannedMemory, plan_run
+from vclimb.training.expected_memory import PlannedMemory
+from vclimb.training.plan import plan_run
 
 
 @pytest.fixture(scope="module")

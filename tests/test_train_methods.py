@@ -13,7 +13,8 @@ import vclimb
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.errors import SettingsError
 from vclimb.training.checkpoint import checkpoints
-from vclimb.training.plan import PlannedMemory, plan_run
+from vclimb.training.expected_memory import PlannedMemory
+from vclimb.training.plan import plan_run
 from vclimb.training.run import train
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.run_metrics import MemoryFacts

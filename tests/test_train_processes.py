@@ -74,6 +74,7 @@ def assert_agree(one: Path, two: Path) -> None:
         ("der++", ()),
         ("icarl", ("protocol=released",)),
         ("analytic", ("method.head=discriminant",)),
+        ("features", ("memory.budget=12v",)),
     ],
 )
 def test_two_processes_agree_with_one(

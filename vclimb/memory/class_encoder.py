@@ -86,7 +86,7 @@ class ClassEncoder:
     @property
     def class_bytes(self) -> int:
         """Estimate of the bytes on disk of the class besides its exemplars."""
-        scales = int(self.encoding.endswith(":int8")) if self.settings.keeps_features else 0
+        scales = parse_feature_codec(self.encoding).has_scale if self.settings.keeps_features else 0
         return CLASS_BYTES + ARRAY_BYTES * (len(self.instances.arrays) + scales)
 
     @property

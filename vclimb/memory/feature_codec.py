@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vclimb.memory.store.stored_array import AnyArray
+from vclimb.memory.store.stored_array import CHECKSUM_BYTES, AnyArray
 from vclimb.memory.store.stored_class import FEATURES
 from vclimb.pipeline.errors import SettingsError, VclimbError
 
@@ -45,6 +45,16 @@ class FeatureCodec:
     def __str__(self) -> str:
         return f"{_PREFIX}:{self.dtype}"
 
+    @property
+    def has_scale(self) -> bool:
+        """Whether an array of scales is kept beside the features."""
+        return self.dtype == "int8"
+
+    def n_bytes(self, n_features: int) -> int:
+        """Count the bytes that the feature of a clip, of D numbers, takes in the files of a memory."""
+        arrays = self.encode(np.zeros(n_features, np.float32))
+        return sum(array.nbytes + CHECKSUM_BYTES for array in arrays.values())
+
     def encode(self, features: Features) -> dict[str, AnyArray]:
         """Encode the features of a video: (D,) of the whole clip, or (K, D) of K frames.
 
@@ -60,7 +70,7 @@ class FeatureCodec:
         if not np.isfinite(rows).all():
             raise VclimbError("features hold NaN or infinity; they can't be kept")
         largest = np.abs(rows).max(axis=1)
-        if self.dtype == "int8":
+        if self.has_scale:
             scale = (largest / np.float32(_MOST_INT8)).astype(np.float32)
             steps = np.rint(rows / np.where(scale > 0, scale, 1)[:, None])
             return {FEATURES: steps.clip(-_MOST_INT8, _MOST_INT8).astype(np.int8), FEATURE_SCALE: scale}
@@ -71,7 +81,7 @@ class FeatureCodec:
     def decode(self, arrays: Mapping[str, AnyArray]) -> Features32:
         """Decode features (..., K, D) of one or more exemplars to float32, in the shape that they are kept in."""
         features = arrays[FEATURES].astype(np.float32)
-        if self.dtype == "int8":
+        if self.has_scale:
             features *= arrays[FEATURE_SCALE].astype(np.float32)[..., None]
         return features
 

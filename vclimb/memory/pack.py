@@ -94,7 +94,7 @@ def pack(
         "seed": seed,
     }
     settings = from_table(MemorySettings, table)
-    if settings.needs_features:
+    if settings.needs_features and not settings.keeps_features:
         others = [name for name, make in VIDEO_CHOICES.items() if not make(0).needs_features]
         raise SettingsError(
             f"video choice {settings.video_choice!r} needs features, and packing trains no model that has any; "

@@ -18,6 +18,7 @@ from vclimb.pipeline.errors import FrameDamagedError
 ROOT_BYTES, CLASS_BYTES, EXEMPLAR_BYTES = 450, 2500, 40
 CLASS_INDEX_BYTES = 1300  # of the metadata of a class, what lies in the index
 ARRAY_BYTES = 1000  # of the metadata of an array that a class keeps beside its frames and its table
+ARRAY_FILE_BYTES = 400  # of the metadata of an array, what lies in a file of its own
 
 
 def spread_sample(instances: Sequence[StoredInstance], n_videos: int) -> list[StoredInstance]:

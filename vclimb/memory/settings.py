@@ -32,7 +32,8 @@ class MemorySettings(Settings):
         frame_choice: Rule that chooses the frames of a video, a name of `FRAME_CHOICES`.
         video_choice: Rule that ranks the videos of a class, a name of `VIDEO_CHOICES`.
         codec: Encoding of the frames, as `parse_codec` reads it; `auto`: see `fitting`; or `features:fp32`,
-            `features:fp16` or `features:int8`, which keeps a feature of each video in place of frames.
+            `features:fp16` or `features:int8`, which keeps a feature of each video in place of frames, whatever
+            `frames` is.
         rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
             in bytes.
         remainder: Use of the part of the budget that can't be shared out equally over the classes.

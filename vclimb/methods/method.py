@@ -139,6 +139,10 @@ class TaskData(Protocol):
         """Compute the model's outputs, in evaluation mode, for those of some items that can be read; log the others."""
         ...
 
+    def kept_features(self) -> tuple[Tensor, Tensor]:
+        """Return the features (n, D) that the memory keeps of earlier classes, and their label ids (n,)."""
+        ...
+
     def sum_over_processes(self, tensor: Tensor) -> Tensor:
         """Add a tensor up over all processes, in place, and return it."""
         ...
@@ -157,6 +161,7 @@ class Method(Generic[ConfigT_co]):
         summary: Description of the method in one line, for the command line's help.
         Config: Class of the method's settings.
         replays: Whether the method trains on a replay memory, and so needs one.
+        replays_features: Whether the method replays features, which the memory keeps in place of frames.
         memory_first: Whether the memory takes a task's clips before the task's training.
         keeps_logits: Whether the memory keeps the network's logits with an exemplar: `StepBatch.stored_logits`.
         all_data: Whether the method trains on the data of all tasks so far.
@@ -173,6 +178,7 @@ class Method(Generic[ConfigT_co]):
     summary: ClassVar[str] = ""
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     replays: ClassVar[bool] = False
+    replays_features: ClassVar[bool] = False
     memory_first: ClassVar[bool] = False
     keeps_logits: ClassVar[bool] = False
     all_data: ClassVar[bool] = False
@@ -197,11 +203,7 @@ class Method(Generic[ConfigT_co]):
         return False
 
     def check(self, scenario: TaskSequence) -> None:
-        """Refuse a scenario from which the method can't learn, before anything is trained.
-
-        Raises:
-            SettingsError: the scenario and the method's settings don't go together.
-        """
+        """Refuse a scenario that the method can't learn from, by a SettingsError, before anything is trained."""
 
     def trains(self, task: TaskInfo) -> bool:
         """Whether the network is trained on a task. Where it is not, it keeps its weights, and `end_task` follows."""
@@ -259,11 +261,7 @@ class Method(Generic[ConfigT_co]):
         return {}
 
     def load_state_dict(self, state: dict[str, Any], model: ClipModel) -> None:
-        """Restore the state that `state_dict` returned.
-
-        Args:
-            model: Model of the run, from which a method can copy a network of the same structure.
-        """
+        """Restore the state that `state_dict` returned; a method can copy the structure of the run's model."""
 
     def classification(self, outputs: StepOutputs, labels: Tensor, loss: Classification | None = None) -> Tensor:
         """Compute a classification loss with labels (B,), with temporal consistency where it is on.

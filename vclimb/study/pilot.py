@@ -13,7 +13,8 @@ from vclimb.settings import Table, flat, merged
 from vclimb.study.axes import nested_setting
 from vclimb.study.naming import size_label
 from vclimb.training.config import RunConfig, make_config
-from vclimb.training.plan import PlannedMemory, RunPlan, RunPlanner
+from vclimb.training.expected_memory import PlannedMemory
+from vclimb.training.plan import RunPlan, RunPlanner
 from vclimb.training.scenarios import MatchedScenarios
 
 PILOT_TASKS = 2

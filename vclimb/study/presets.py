@@ -20,7 +20,7 @@ PRESETS: dict[str, Table] = {
         "axes": {"memory.frames": _FRAMES, "seed": [0, 1]},
         "constraints": {"equal": ["bytes", "videos"], "budgets": ["2%", "5%", "10%"]},
     },
-    # What is kept, at equal bytes: statistics of a frozen network, single frames, several, and tiny videos. Statistics
+    # What is kept, at equal bytes: statistics or features of a frozen network, frames, and tiny videos. Statistics
     # take the same bytes at every budget, so they are run once, and the largest budget must hold them.
     "kinds-of-memory": {
         "name": "kinds-of-memory",
@@ -29,6 +29,7 @@ PRESETS: dict[str, Table] = {
             {"method": {"name": "analytic", "head": "nearest-mean"}},
             {"method": {"name": "analytic", "head": "ridge"}},
             {"method": {"name": "analytic", "head": "ridge", "projection": "auto"}},
+            {"method": "features", "memory.codec": "features:fp16"},
             {"method": "naive", "memory.frames": 1},
             {"method": "naive", "memory.frames": 8},
             {"method": "naive", "memory.frames": 8, "memory.codec": "h264:24"},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.sample import least_memory_bytes
-from vclimb.memory.settings import MemorySettings
+from vclimb.memory.settings import AUTO, MemorySettings
 from vclimb.model.registry import NETWORKS
 from vclimb.model.settings import ModelConfig
 from vclimb.model.weights_file import check_weights
@@ -17,7 +17,7 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import size_text
 from vclimb.scenario import TaskSequence
 from vclimb.settings import Table, from_table
-from vclimb.training.config import MemoryConfig, RunConfig
+from vclimb.training.config import MemoryConfig, RunConfig, make_config
 
 if TYPE_CHECKING:
     from vclimb.methods.method import Method
@@ -36,8 +36,21 @@ def check_first(table: Table) -> None:
     check_weights(from_table(ModelConfig, table.get("model", {}), "model").weights)
     memory = from_table(MemoryConfig, table.get("memory", {}), "memory")
     if "data" in table and memory.budget != "none":
-        dataset = StoredDataset.open(table["data"])
-        check_memory(memory.settings("random", 0).fitting(dataset.settings.codec), dataset)
+        dataset, settings = StoredDataset.open(table["data"]), memory.settings("random", 0)
+        if settings.keeps_features:  # their bytes depend on the network
+            return
+        try:
+            check_memory(settings.fitting(dataset.settings.codec), dataset)
+        except SettingsError:
+            if settings.codec != AUTO or not _replays_features(table):
+                raise
+
+
+def _replays_features(table: Table) -> bool:
+    """Tell whether a run's method replays features, for which `auto` stands for another codec. Loads torch for it."""
+    from vclimb.methods.registry import parse_method
+
+    return "method" in table and parse_method(make_config(table).method)[0].replays_features  # the default doesn't
 
 
 def check_memory(settings: MemorySettings, dataset: StoredDataset) -> None:
@@ -62,6 +75,7 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
     """Refuse settings that don't fit together, where `world_size` processes share a batch, by a SettingsError."""
     from vclimb.methods.method import TaskInfo  # loads torch, which the method has loaded
     from vclimb.training.ledger import check_kept, kept_bytes
+    from vclimb.training.memory_settings import check_features
 
     if config.training.batch_size % world_size:
         raise SettingsError(
@@ -88,6 +102,7 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
                 f"method {method.name} keeps no exemplars, and memory.budget is {config.memory.budget!r}; leave it "
                 "out, or take a method that replays (`vclimb train --help` describes them)"
             )
+    check_features(config, method)
     check_kept(method, budget, classes_per_task, config.model, config.training.frozen)
     tasks = [TaskInfo(number, classes_per_task) for number in range(len(classes_per_task))]
     trained = [task.number for task in tasks if method.trains(task)]

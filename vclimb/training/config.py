@@ -84,7 +84,8 @@ class MemoryConfig(Settings):
         frame_choice: Rule that chooses the frames of a video.
         video_choice: Rule that chooses the videos of a class; `auto`: the method's (iCaRL and BiC: herding), else
             random.
-        codec: Encoding of exemplars; `auto`: one that fits the data set, `copy` for JPEG and `h264:24` for H.264.
+        codec: Encoding of exemplars; `auto`: one that fits the data set, `copy` for JPEG and `h264:24` for H.264, or
+            `features:fp16` for a method that replays features.
         rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
             in bytes.
         cache: Limit of disk space for exemplars that are decoded ahead, where the codec is slow to decode.

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
+from vclimb.memory.kept_features import holds_features, read_features
+from vclimb.memory.store.reader import MemoryStore
 from vclimb.methods.method import LINEAR
-from vclimb.methods.prototypes import NearestMean
+from vclimb.methods.prototypes import ClassMeans, NearestMean
 from vclimb.metrics import PredictionCounts
 from vclimb.training.predictor import NEAREST_MEAN
 from vclimb.training.run_context import RunContext
@@ -17,13 +20,22 @@ from vclimb.training.training_data import exemplar_items
 def evaluate(run: RunContext, task: int) -> dict[str, PredictionCounts]:
     """Count predictions on all tasks so far, by the method's classifiers and the nearest mean of exemplars."""
     model, store = run.learner.model, run.stored_memory()
-    nearest: NearestMean | None = None
-    if store is not None:
-        with exemplar_items(store, run.data.cache_bytes) as exemplars:
-            on_clips = run.progress("exemplars", len(exemplars.items))
-            nearest = run.predictor.class_means(model, exemplars, model.n_classes, on_clips)
+    nearest = None if store is None else _nearest_mean(run, store)
     items = run.data.evaluation_items(range(task + 1))
     return run.predictor.counts(model, items, run.method.classifiers(), nearest, run.progress("evaluation", len(items)))
+
+
+def _nearest_mean(run: RunContext, store: MemoryStore) -> NearestMean:
+    """Make the classifier by the nearest mean of the exemplars, on every rank."""
+    model = run.learner.model
+    if holds_features(store):
+        kept = read_features(store)
+        means = ClassMeans(model.n_classes, model.n_features, run.processes.device)
+        means.update(torch.from_numpy(kept.features), torch.from_numpy(kept.labels))
+        return means.classifier()
+    with exemplar_items(store, run.data.cache_bytes) as exemplars:
+        on_clips = run.progress("exemplars", len(exemplars.items))
+        return run.predictor.class_means(model, exemplars, model.n_classes, on_clips)
 
 
 def selection_score(run: RunContext, task: int) -> tuple[float, str, bool]:

@@ -55,6 +55,11 @@ def check_kept(
             )
 
 
+def n_features(model: ModelConfig, frozen: str) -> int:
+    """Length of the feature that a network computes of a clip."""
+    return _network_size(model, frozen).n_features
+
+
 @cache
 def _network_size(config: ModelConfig, frozen: str) -> NetworkSize:
     return NetworkSize(lambda: _network(config, frozen))

@@ -7,49 +7,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vclimb.memory.choice.frames import parse_frame_choice
-from vclimb.memory.sample import (
-    ARRAY_BYTES,
-    CLASS_BYTES,
-    CLASS_INDEX_BYTES,
-    EXEMPLAR_BYTES,
-    ROOT_BYTES,
-    bytes_per_frame,
-    spread_sample,
-)
-from vclimb.memory.settings import MemorySettings
-from vclimb.memory.store.index_nodes import EXEMPLARS, INDEX
-from vclimb.memory.store.stored_class import LOGITS
+from vclimb.memory.feature_codec import parse_feature_codec
+from vclimb.memory.sample import bytes_per_frame, spread_sample
+from vclimb.memory.store.stored_class import FEATURES, LOGITS
 from vclimb.methods.method import Method, TaskInfo
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.scenario import MatchedScenario, MatchedTask
+from vclimb.scenario import MatchedScenario
 from vclimb.settings import Table
 from vclimb.training.checks import check_settings
 from vclimb.training.config import RunConfig
+from vclimb.training.expected_memory import LOGIT_BYTES, ExemplarRows, ExpectedMemory, PlannedMemory, planned_memory
 from vclimb.training.ledger import KeptBytes, kept_bytes
+from vclimb.training.memory_settings import feature_bytes, memory_settings
 from vclimb.training.run import make_method
 from vclimb.training.scenarios import MatchedScenarios
 from vclimb.training.warnings import run_warnings
 
 _SAMPLE_VIDEOS = 12
-_LOGIT_BYTES = 2  # 16-bit floats
-
-
-@dataclass(frozen=True)
-class PlannedMemory:
-    """Expected memory after a task.
-
-    Attributes:
-        videos: Number of exemplars.
-        frames: Number of frames of the exemplars.
-        bytes: Estimate of the bytes on disk: the sum of `parts`.
-        parts: Part -> bytes: exact for what the method keeps besides exemplars and their logits.
-    """
-
-    videos: int
-    frames: int
-    bytes: int
-    parts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -96,7 +71,7 @@ class RunPlan:
         steps: Number of training steps of all tasks.
         training_clips: Number of training clips of all tasks.
         codec: Encoding of exemplars; None for a method without memory.
-        bytes_per_frame: Bytes of an exemplar's frame, measured on a sample; None for a method without memory.
+        bytes_per_frame: Bytes of an exemplar's frame, measured on a sample; None for a method that keeps no frames.
         bytes_from: Sentence that says how bytes were estimated; empty for a method without memory.
         warnings: Reasons why the settings may train badly.
         settings: All settings of the run.
@@ -187,9 +162,13 @@ class RunPlanner:
             settings=config.to_table(),
         )
 
-    def _empty_memory(self, config: RunConfig, method: Method[Any], matched: MatchedScenario) -> _ExpectedMemory:
-        settings = config.memory.settings(method.video_choice, config.seed, method.differences.memory_remainder)
-        settings = settings.fitting(self._scenarios.dataset.settings.codec)
+    def _empty_memory(self, config: RunConfig, method: Method[Any], matched: MatchedScenario) -> ExpectedMemory:
+        settings = memory_settings(config, method, self._scenarios.dataset.settings.codec)
+        if settings.keeps_features:
+            n_bytes = feature_bytes(config, settings)
+            origin = f"expected bytes: {n_bytes:,} for the feature of a video, as {settings.encoding}"
+            scales = int(parse_feature_codec(settings.codec).has_scale)
+            return ExpectedMemory(settings, None, ExemplarRows(FEATURES, fixed=n_bytes, beside=scales), origin)
         sample = spread_sample(matched.tasks[0].train, _SAMPLE_VIDEOS)
         key = (config.scenario, settings.codec, settings.frame_choice, settings.frames, settings.seed)
         if key not in self._frame_bytes:
@@ -197,7 +176,8 @@ class RunPlanner:
             codec = parse_codec(settings.codec)
             self._frame_bytes[key] = bytes_per_frame(self._scenarios.dataset, sample, codec, choice)
         origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
-        return _ExpectedMemory(settings, self._frame_bytes[key], method.keeps_logits, origin)
+        rows = ExemplarRows(LOGITS, per_class=LOGIT_BYTES) if method.keeps_logits else None
+        return ExpectedMemory(settings, self._frame_bytes[key], rows, origin)
 
 
 def steps_of_epoch(config: RunConfig, n_items: int) -> int:
@@ -207,67 +187,4 @@ def steps_of_epoch(config: RunConfig, n_items: int) -> int:
 
 
 def _without_exemplars(kept: KeptBytes) -> PlannedMemory | None:
-    return _planned(0, 0, 0, kept) if kept else None
-
-
-def _planned(videos: int, frames: int, exemplar_bytes: int, kept: KeptBytes) -> PlannedMemory:
-    parts = {EXEMPLARS: exemplar_bytes, **kept, INDEX: ROOT_BYTES + kept.get(INDEX, 0)}
-    return PlannedMemory(videos, frames, sum(parts.values()), parts)
-
-
-class _ExpectedMemory:
-    """What a replay memory is expected to hold after each task. `origin` describes how frames were measured."""
-
-    def __init__(self, settings: MemorySettings, bytes_per_frame: float, keeps_logits: bool, origin: str) -> None:
-        self._settings = settings
-        self._choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
-        self._kept: list[list[int]] = []  # for each class, the number of frames of each exemplar
-        self._logits: list[int] = []  # for each class, the bytes of an exemplar's logits
-        self._keeps_logits = keeps_logits
-        self._class_bytes = CLASS_BYTES + ARRAY_BYTES * keeps_logits
-        self.codec = settings.codec
-        self.bytes_per_frame = bytes_per_frame
-        self.origin = origin
-
-    @property
-    def n_exemplars(self) -> int:
-        return sum(map(len, self._kept))
-
-    def after(self, task: MatchedTask, kept: KeptBytes) -> PlannedMemory:
-        """Add the classes of a task, and shrink all classes to what the budget leaves beside what the method keeps."""
-        chosen: dict[str, list[int]] = {name: [] for name in task.classes}
-        for instance in task.train:
-            chosen[instance.label].append(self._choice.n_chosen(instance.end_frame - instance.start_frame))
-        self._kept += chosen.values()
-        row_bytes = _LOGIT_BYTES * len(self._kept) * self._keeps_logits
-        self._logits += [row_bytes] * len(chosen)
-        counts = self._counts(ROOT_BYTES + sum(kept.values()))
-        self._kept = [frames[:count] for frames, count in zip(self._kept, counts, strict=True)]
-        n_frames = sum(map(sum, self._kept))
-        n_classes = sum(count > 0 for count in counts)
-        n_bytes = n_classes * (CLASS_BYTES - CLASS_INDEX_BYTES)
-        n_bytes += sum(counts) * EXEMPLAR_BYTES + int(n_frames * self.bytes_per_frame)
-        index = kept.get(INDEX, 0) + n_classes * CLASS_INDEX_BYTES
-        logits = {}
-        if self._keeps_logits:  # half of an array's metadata lies in the index, the other half beside the array
-            index += n_classes * (ARRAY_BYTES // 2)
-            rows = sum(count * size for count, size in zip(counts, self._logits, strict=True))
-            logits = {LOGITS: rows + n_classes * (ARRAY_BYTES // 2)}
-        return _planned(sum(counts), n_frames, n_bytes, {**kept, **logits, INDEX: index})
-
-    def _counts(self, other_bytes: int) -> list[int]:
-        """Compute the number of exemplars of each class that the budget is expected to hold beside other bytes."""
-        budget, rebalance, remainder = self._settings.budget, self._settings.rebalances, self._settings.remainder
-        if budget.kind in ("none", "all"):
-            return [0 if budget.kind == "none" else len(frames) for frames in self._kept]
-        if budget.kind == "bytes":
-            costs = [
-                [int(n * self.bytes_per_frame) + EXEMPLAR_BYTES + size for n in frames]
-                for frames, size in zip(self._kept, self._logits, strict=True)
-            ]
-            class_bytes = [self._class_bytes] * len(costs)
-            return budget.kept(
-                costs, root_bytes=other_bytes, class_bytes=class_bytes, rebalance=rebalance, remainder=remainder
-            )
-        costs = [[budget.cost(n, 1) for n in frames] for frames in self._kept]
-        return budget.kept(costs, multiple=self._settings.share_multiple, rebalance=rebalance, remainder=remainder)
+    return planned_memory(0, 0, 0, kept) if kept else None

@@ -25,6 +25,7 @@ from vclimb.training.checkpoint import checkpoints
 from vclimb.training.config import RunConfig
 from vclimb.training.gpu import cudnn_search, gpu_starting
 from vclimb.training.learner import Learner
+from vclimb.training.memory_settings import memory_settings
 from vclimb.training.predictor import Predictor
 from vclimb.training.processes import Processes, distributed
 from vclimb.training.run_context import RunContext
@@ -142,8 +143,7 @@ def make_context(
         autocast=learner.autocast if differences.inference_precision == "as-training" else None,
         codec=data.codec,
     )
-    memory_settings = config.memory.settings(method.video_choice, config.seed, method.differences.memory_remainder)
-    memory = ReplayMemory(folder.memory, memory_settings.fitting(data.codec) if method.replays else memory_settings)
+    memory = ReplayMemory(folder.memory, memory_settings(config, method, data.codec))
     predictor = Predictor(inference, processes)
     return RunContext(config, data, processes, RunLog(), stop, method, learner, predictor, memory, start)
 

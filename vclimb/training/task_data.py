@@ -103,5 +103,11 @@ class RunTaskData:
             run.log.event("warning", text=f"left out: {self.names[item]!r} has frames that can't be read")
         return Outputs(np.asarray(items)[outputs.items], outputs.labels, outputs.features, outputs.logits)
 
+    def kept_features(self) -> tuple[Tensor, Tensor]:
+        kept = self._items.kept
+        if kept is None:
+            return torch.empty(0, self._run.learner.model.n_features), torch.empty(0, dtype=torch.int64)
+        return torch.from_numpy(kept.features), torch.from_numpy(kept.labels)
+
     def sum_over_processes(self, tensor: Tensor) -> Tensor:
         return self._run.processes.sum(tensor)

@@ -112,16 +112,15 @@ class Trainer:
         memory = run.stored_memory() if (number or first) and state.phase == TRAIN else None
         items = run.data.training_items(number, memory, run.method.all_data)
         if state.phase == TRAIN:
-            if (
-                items.labels[items.is_replay] >= (state.info.n_classes if first else state.info.n_old)
-            ).any():  # the newest checkpoint can't be read
+            n_known = state.info.n_classes if first else state.info.n_old
+            if (items.replayed_labels >= n_known).any():  # the newest checkpoint can't be read
                 items.close()
                 raise CheckpointError(
                     f"the memory in {self._folder.path} holds classes of task {number + 1} already, and the checkpoint "
                     "that can be read is from before that task's end: going on would train the task on its own "
                     "exemplars; restore the newest checkpoint from a copy, or begin the run anew in another folder"
                 )
-            state.replayed = int(items.is_replay.sum())
+            state.replayed = len(items.replayed_labels)
         return items
 
     def _train(self, state: TaskState, items: TrainingItems) -> None:

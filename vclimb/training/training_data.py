@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclimb.memory.decoded import DecodedExemplars, DecodingCost
+from vclimb.memory.kept_features import KeptFeatures, holds_features, read_features
 from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.replay import ClassInstances
 from vclimb.memory.store.reader import MemoryStore
@@ -36,6 +37,7 @@ class TrainingItems:
         groups: Group of each new instance, shared by videos cut from one recording; None: unknown.
         decoding: Cost of decoding exemplars ahead; None where their codec does not need it.
         logits: Logits that the memory keeps beside the exemplars; None: there are none.
+        kept: Features of exemplars, where the memory keeps these in place of frames; they are no items.
     """
 
     provider: ClipProvider
@@ -45,11 +47,17 @@ class TrainingItems:
     groups: list[str | None]
     decoding: DecodingCost | None = None
     logits: StoredLogits | None = None
+    kept: KeptFeatures | None = None
     _open: ExitStack = field(default_factory=ExitStack)
 
     @property
     def labels(self) -> Indices:
         return self.provider.items.labels
+
+    @property
+    def replayed_labels(self) -> Indices:
+        """Label ids of all exemplars, those whose features are kept included."""
+        return self.labels[self.is_replay] if self.kept is None else self.kept.labels
 
     def __len__(self) -> int:
         return len(self.names)
@@ -139,7 +147,9 @@ class RunData:
             groups=[self.dataset.by_key[instance.key].group for instance in instances],
         )
         names = items.instance_names()
-        if memory is not None and len(memory):
+        if memory is not None and holds_features(memory):
+            items.kept = read_features(memory)
+        elif memory is not None and len(memory):
             exemplars = items._open.enter_context(exemplar_items(memory, self.cache_bytes))
             items.decoding = exemplars.cost if isinstance(exemplars, DecodedExemplars) else None
             items.provider = ConcatProvider([new, exemplars])

@@ -7,6 +7,7 @@ from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.scenario import TaskSequence
 from vclimb.training.config import RunConfig
+from vclimb.training.memory_settings import memory_settings
 
 
 def run_warnings(config: RunConfig, method: Method, dataset: StoredDataset, scenario: TaskSequence) -> tuple[str, ...]:
@@ -42,9 +43,9 @@ def _blur_warning(config: RunConfig, method: Method, dataset: StoredDataset) -> 
     Small exemplars are enlarged and look blurred, while new clips are sharp. In training, sharpness then tells old
     classes from new ones, but all test videos are sharp (docs/study-jhmdb21.md: old tasks fell to 0 to 7 %).
     """
-    if not method.replays:
+    if not method.replays or method.replays_features:
         return None
-    settings = config.memory.settings(method.video_choice, config.seed).fitting(dataset.settings.codec)
+    settings = memory_settings(config, method, dataset.settings.codec)
     side = parse_codec(settings.codec).short_side
     if side is None or side >= config.model.size:
         return None

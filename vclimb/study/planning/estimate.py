@@ -15,7 +15,8 @@ from vclimb.study.naming import SEED, duration, head, parts_label, size_label, v
 from vclimb.study.running.preflight import check_limit
 from vclimb.study.running.sharing import runs_that_take
 from vclimb.training.config import RunConfig
-from vclimb.training.plan import PlannedMemory, RunPlan, RunPlanner
+from vclimb.training.expected_memory import PlannedMemory
+from vclimb.training.plan import RunPlan, RunPlanner
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.scenarios import MatchedScenarios
 

@@ -16,6 +16,7 @@ from vclimb.study.constraints import DataTotals, TotalsOf
 from vclimb.training.checks import check_settings
 from vclimb.training.config import ScenarioConfig
 from vclimb.training.ledger import check_kept
+from vclimb.training.memory_settings import memory_settings
 from vclimb.training.run import make_method
 from vclimb.training.scenarios import MatchedScenarios
 from vclimb.training.warnings import run_warnings
@@ -77,12 +78,12 @@ def preflight(cells: Sequence[Cell], scenarios: MatchedScenarios) -> list[str]:
             scenario = scenarios.get(config.scenario).scenario
             check_settings(config, method, scenario, 1)
             check_limit(cell, scenarios)
-            if method.replays and config.memory.codec not in codecs:
+            settings = memory_settings(config, method, dataset.settings.codec)
+            if method.replays and not method.replays_features and settings.codec not in codecs:
                 # `copy` can't take the frames of every data set.
-                settings = config.memory.settings(method.video_choice, config.seed).fitting(dataset.settings.codec)
                 provider = InstanceProvider(dataset, dataset.instances[:1])
                 parse_codec(settings.codec).encode(source_frames(provider, 0, provider.items.n_frames[:1] // 2))
-                codecs.add(config.memory.codec)
+                codecs.add(settings.codec)
             warnings |= dict.fromkeys(run_warnings(config, method, dataset, scenario))
         except VclimbError as error:
             raise type(error)(f"cell {cell.run_id} ({config.method['name']}): {error}") from None

@@ -1,0 +1,73 @@
+"""Settings of a run's memory, with the codec that fits its method and its data set."""
+
+from __future__ import annotations
+
+from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.memory.feature_codec import parse_feature_codec
+from vclimb.memory.sample import ARRAY_BYTES, CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES
+from vclimb.memory.settings import AUTO, MemorySettings
+from vclimb.methods.method import Method
+from vclimb.pipeline.errors import SettingsError
+from vclimb.pipeline.sizes import size_text
+from vclimb.training.config import RunConfig
+from vclimb.training.ledger import n_features
+
+AUTO_FEATURES = "features:fp16"
+"""Codec that `auto` stands for where a method replays features."""
+
+
+def memory_settings(config: RunConfig, method: Method, stored_codec: str) -> MemorySettings:
+    """Make the settings of a run's memory, with a codec in place of `auto`.
+
+    Args:
+        stored_codec: Codec of the data set.
+
+    Raises:
+        SettingsError: the codec doesn't fit the method, or can't take the data set's frames.
+    """
+    settings = config.memory.settings(method.video_choice, config.seed, method.differences.memory_remainder)
+    if not method.replays:
+        return settings
+    if method.replays_features:
+        return _of_features(settings, method)
+    if settings.keeps_features:
+        raise SettingsError(
+            f"memory.codec {settings.codec} keeps features in place of frames, and method {method.name} replays "
+            "frames; take a codec of frames, such as jpeg:75, or method features"
+        )
+    return settings.fitting(stored_codec)
+
+
+def check_features(config: RunConfig, method: Method) -> None:
+    """Refuse a memory that can't keep the features which a method replays, by a SettingsError."""
+    budget = MemoryBudget.parse(config.memory.budget)
+    if not method.replays_features:
+        return
+    settings = _of_features(config.memory.settings(method.video_choice, config.seed), method)
+    least = ROOT_BYTES + feature_class_bytes(settings) + EXEMPLAR_BYTES + feature_bytes(config, settings)
+    if budget.kind == "bytes" and least > budget.amount:
+        raise SettingsError(
+            f"budget {budget} is {budget.amount:,} bytes, and a memory of one video takes about {least:,} (a feature "
+            f"as {settings.encoding}); allow more, such as {size_text(-(-100 * least // 10**6) * 10**6)}"
+        )
+
+
+def feature_bytes(config: RunConfig, settings: MemorySettings) -> int:
+    """Count the bytes that a video's feature takes in the files of a memory."""
+    return parse_feature_codec(settings.codec).n_bytes(n_features(config.model, config.training.frozen))
+
+
+def feature_class_bytes(settings: MemorySettings) -> int:
+    """Estimate the bytes of a class in a memory of features, besides its exemplars."""
+    return CLASS_BYTES + ARRAY_BYTES * parse_feature_codec(settings.codec).has_scale
+
+
+def _of_features(settings: MemorySettings, method: Method) -> MemorySettings:
+    if settings.codec == AUTO:
+        return settings.replaced(codec=AUTO_FEATURES)
+    if not settings.keeps_features:
+        raise SettingsError(
+            f"method {method.name} replays features, and memory.codec {settings.codec} keeps frames; allowed: "
+            f"features:fp32, {AUTO_FEATURES} (auto), features:int8"
+        )
+    return settings
