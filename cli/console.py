@@ -68,7 +68,7 @@ def explain_errors(work: Callable[[], Result], how_to_go_on: str | Callable[[], 
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except vclimb.VclimbError as error:
         err.print(f"[bold red]error:[/] {plain(str(error))}")
-        raise typer.Exit(EXIT_FAILED) from None
+        raise typer.Exit(error.exit_status) from None
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(EXIT_FAILED) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,13 @@ app = typer.Typer(
     no_args_is_help=True,
     help="What does each byte of memory buy? Run many settings, and read one report.",
 )
+
+
+def _check_jobs(text: str | None) -> str | None:
+    """Refuse another text than `auto` and numbers from 1."""
+    if text is not None and text != "auto" and not (text.isdecimal() and int(text) >= 1):
+        raise typer.BadParameter(f"{text!r} is not allowed; write a number from 1, or auto")
+    return text
 
 
 @app.command("run")
@@ -45,7 +52,13 @@ def run(
         str | None, typer.Option(help="What budgets count, the same in all cells: bytes, videos, frames, or several.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time, also on one GPU. Default: one for each GPU.")
+        str | None,
+        typer.Option(
+            callback=_check_jobs,
+            metavar="N|auto",
+            help="Runs at a time, also on one GPU; auto: as many as memory, idle time and cores allow, measured while "
+            "runs train. Default: one for each GPU.",
+        ),
     ] = None,
     jobs_per_gpu: Annotated[
         int | None, typer.Option(min=1, help="Runs that share a GPU, in place of --jobs. Default: 1.")
@@ -90,12 +103,13 @@ def run(
 
     def work() -> vclimb.Estimate | vclimb.StudyResult:
         use_ray_address(ray_address)
+        n_jobs: int | Literal["auto"] | None = "auto" if jobs == "auto" else None if jobs is None else int(jobs)
         definition = vclimb.Study(study, axes=axis, settings=set_, budgets=budgets, equal=equal)
         if dry_run:
             return definition.estimate(
                 data,
                 target,
-                jobs=jobs,
+                jobs=n_jobs,
                 gpus=gpus,
                 rate=rate,
                 retry_failed=retry_failed,
@@ -105,7 +119,7 @@ def run(
         return definition.run(
             data,
             target,
-            jobs=jobs,
+            jobs=n_jobs,
             jobs_per_gpu=jobs_per_gpu,
             gpus=gpus,
             retry_failed=retry_failed,

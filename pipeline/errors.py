@@ -7,6 +7,7 @@ says the bad value, the allowed ones, and what to do.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 _MAX_SHOWN = 2000  # characters of a message
 
@@ -16,7 +17,12 @@ class VclimbError(Exception):
 
     The text is one line of bounded length, whatever files of others, or libraries, put into it: line breaks become
     spaces, and the middle of a longer text is left out.
+
+    Attributes:
+        exit_status: Exit status of a command that ends by the error.
     """
+
+    exit_status: ClassVar[int] = 1
 
     def __str__(self) -> str:
         return _one_line(super().__str__())
@@ -42,6 +48,12 @@ class TargetError(VclimbError, OSError):
 
 class TargetBusyError(TargetError):
     """Another run is writing to the same folder."""
+
+
+class GpuMemoryError(VclimbError, MemoryError):
+    """A run doesn't fit into the memory of its GPU, or into what other processes leave of it."""
+
+    exit_status = 3
 
 
 class FfmpegMissingError(VclimbError, FileNotFoundError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from training_cases import TINY_BACKBONE
+from training_cases import TINY_BACKBONE, events_of
 
 import vclimb
 from vclimb.pipeline.errors import SettingsError
@@ -45,7 +45,11 @@ def test_executor_of_another_package_completes_a_study(
     study = vclimb.Study(STUDY)
     result = study.run(synth_shards, tmp_path / "study", executor="serial_runs:SerialExecutor", progress=False)
     assert (result.is_complete, len(result.ran), result.complete) == (True, 1, ())
-    again = study.run(synth_shards, tmp_path / "study", progress=False)
+    (run_id,) = result.ran
+    trained = [event for event in events_of(tmp_path / "study/runs" / run_id) if event["event"] == "trained"]
+    assert [event["clips"] for event in trained] == [4, 4]  # of two steps of a task, the first isn't counted
+    again = study.run(synth_shards, tmp_path / "study", jobs="auto", progress=False)
+    assert "1 at a time: " in (tmp_path / "study/jobs.txt").read_text("utf-8")
     assert (again.is_complete, again.ran, set(again.complete)) == (True, (), set(result.ran))
     assert set(vclimb.StudyResult.load(tmp_path / "study").complete) == set(result.ran)
 

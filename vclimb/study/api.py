@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
@@ -23,7 +24,7 @@ from vclimb.study.parts import Part
 from vclimb.study.planning.estimate import Estimate, estimate
 from vclimb.study.result import StudyResult
 from vclimb.study.running.executor import EXECUTORS, RunExecutor
-from vclimb.study.running.places import Places
+from vclimb.study.running.places import AutoJobs, Places
 from vclimb.study.running.preflight import dataset_digest, preflight, scenario_totals
 from vclimb.study.running.run import run_cells
 from vclimb.study.running.sharing import shared_beginnings
@@ -93,7 +94,7 @@ class Study:
         data: str | Path | StoredDataset,
         out: str | Path,
         *,
-        jobs: int | None = None,
+        jobs: int | Literal["auto"] | None = None,
         jobs_per_gpu: int | None = None,
         gpus: str | Sequence[int | str] = "auto",
         retry_failed: bool = False,
@@ -111,7 +112,8 @@ class Study:
             data: Prepared data set: a path, a URL, or an open data set.
             out: Folder of the study; made if it isn't there.
             jobs: Number of runs at a time, also on one GPU; None: `jobs_per_gpu` for each GPU. With Ray: those of all
-                nodes.
+                nodes. `auto`, on this machine: found from memory, idle time and clips/s of each GPU while runs train,
+                and from the cores.
             jobs_per_gpu: Number of runs that share a GPU, in place of `jobs`; None: 1.
             gpus: GPUs to spread runs over, such as `[0, 1]` or `"0,1"`, counted among the visible ones; `auto`: all.
             retry_failed: Whether to try runs again that failed before.
@@ -137,7 +139,7 @@ class Study:
         all_cells = self._cells(scenarios)
         cells = all_cells if part is None else part.of(all_cells)
         if isinstance(executor, str):
-            executor = EXECUTORS.find(executor).for_study(jobs, gpus, jobs_per_gpu)
+            executor = EXECUTORS.find(executor).for_study(_jobs(jobs, cells, limit), gpus, jobs_per_gpu)
         digest = dataset_digest(dataset)
         folder.check_data(dataset.name, digest)
         for warning in preflight(cells, scenarios):
@@ -161,7 +163,7 @@ class Study:
         data: str | Path | StoredDataset,
         out: str | Path,
         *,
-        jobs: int | None = None,
+        jobs: int | Literal["auto"] | None = None,
         gpus: str | Sequence[int | str] = "auto",
         rate: float | None = None,
         retry_failed: bool = False,
@@ -171,7 +173,7 @@ class Study:
     ) -> Estimate:
         """Estimate the time and the memories of the runs that are not complete yet. Nothing is trained or written.
 
-        Arguments that `run` takes too mean the same.
+        Arguments that `run` takes too mean the same. With `jobs` auto, one run on each GPU is counted.
 
         Args:
             rate: Training clips a second of one run, as `vclimb.bench` measures; None: measured on complete runs of
@@ -188,15 +190,25 @@ class Study:
         scenarios = MatchedScenarios(dataset)
         all_cells = self._cells(scenarios)
         cells = all_cells if part is None else part.of(all_cells)
-        places = Places.find(jobs, gpus)
+        places = Places.find(_jobs(jobs, cells), gpus)
+        n_jobs = max(1, len(places.gpus)) if jobs == "auto" and places.gpus else places.jobs
         shared = shared_beginnings(all_cells, places) if beginnings else {}
-        return estimate(cells, scenarios, folder, places.jobs, rate, retry_failed, progress, shared)
+        return estimate(cells, scenarios, folder, n_jobs, rate, retry_failed, progress, shared)
 
     def _cells(self, scenarios: MatchedScenarios) -> list[Cell]:
         place = str(scenarios.dataset.storage)
         return self.definition.expand(
             os.path.abspath(place) if os.path.exists(place) else place, scenario_totals(scenarios)
         )
+
+
+def _jobs(jobs: int | Literal["auto"] | None, cells: Sequence[Cell], limit: int | None = None) -> int | AutoJobs | None:
+    if not isinstance(jobs, str):
+        return jobs
+    if jobs != "auto":
+        raise SettingsError(f"jobs {jobs!r} is not understood; allowed: a number from 1, or auto")
+    found = AutoJobs.of([cell.config for cell in cells])
+    return found if limit is None else replace(found, runs=min(found.runs, limit))
 
 
 def _limited(cells: list[Cell], folder: StudyFolder, limit: int | None, retry_failed: bool) -> list[Cell]:

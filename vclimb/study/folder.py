@@ -8,6 +8,7 @@ studies/NAME/
   configs/ID.toml  settings that a run was started with
   beginnings/      trainings of the first task that runs share
   logs/ID.txt      stderr of a run
+  jobs.txt         decisions on the number of runs at a time, a line each, with `jobs` auto
   failures/ID.json reason why a run failed
   locks/           empty files, locked by the processes that compute the study
 """
@@ -42,7 +43,7 @@ from vclimb.training.run_metrics import RunMetrics
 
 STUDY, CELLS, DATA, RUNS = "study.toml", "cells.json", "data.json", "runs"
 CONFIGS, LOGS, FAILURES, LOCKS = "configs", "logs", "failures", "locks"
-BEGINNINGS = "beginnings"
+BEGINNINGS, JOBS = "beginnings", "jobs.txt"
 
 _TAIL_BYTES = 64 * 2**10
 
@@ -196,6 +197,11 @@ class StudyFolder:
     def forget_failure(self, run_id: str) -> None:
         """Remove the record of a failure, as the run is complete now."""
         self._failure(run_id).unlink(missing_ok=True)
+
+    def note(self, line: str) -> None:
+        """Write down a decision on the number of runs at a time."""
+        with writable(self.path), (self.path / JOBS).open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def tail(self, run_id: str, lines: int = 20) -> str:
         """Read the last lines of a run's stderr."""

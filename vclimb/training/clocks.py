@@ -27,6 +27,37 @@ class PhaseClock:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
+class RateClock:
+    """Clips trained since the last report, and the wall time that they took. A task's first step isn't counted."""
+
+    def __init__(self) -> None:
+        self.clips = 0
+        self.seconds = 0.0
+        self._mark: float | None = None
+
+    def step(self, clips: int) -> None:
+        """Count a step that has ended."""
+        now = time.perf_counter()
+        if self._mark is not None:
+            self.clips += clips
+            self.seconds += now - self._mark
+        self._mark = now
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time of a block, such as of a checkpoint."""
+        begin = time.perf_counter()
+        yield
+        if self._mark is not None:
+            self._mark += time.perf_counter() - begin
+
+    def report(self) -> tuple[int, float]:
+        """Return clips and seconds, and begin anew."""
+        clips, seconds = self.clips, self.seconds
+        self.clips, self.seconds = 0, 0.0
+        return clips, seconds
+
+
 class IdleClock:
     """Share of the training time in which the process waits for clips, and the GPU for work.
 

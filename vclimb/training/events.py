@@ -101,6 +101,17 @@ class Started(_Values):
     seconds: Phases
 
 
+class Trained(_Values):
+    """`trained`: clips that were trained since the last such event of the task, and the wall time without checkpoints.
+
+    Written every ten seconds, and at the end of a task's training. The task's first step isn't counted.
+    """
+
+    task: Count
+    clips: Count
+    seconds: Seconds
+
+
 class EpochEnds(_Values):
     """`epoch`: an epoch has ended.
 
@@ -177,6 +188,7 @@ _KINDS: Mapping[str, type[Any]] = {
     "beginning": BeginningUsed,
     "first_step": FirstStep,
     "started": Started,
+    "trained": Trained,
     "epoch": EpochEnds,
     "measured": EpochMeasured,
     "evaluated": TaskEvaluated,

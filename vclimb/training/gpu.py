@@ -8,6 +8,11 @@ from contextlib import contextmanager, suppress
 
 import torch
 
+from vclimb.pipeline.errors import GpuMemoryError
+
+# What PyTorch, CUDA, cuBLAS and cuDNN say where memory is lacking.
+_MEMORY_IS_LACKING = ("out of memory", "ALLOC_FAILED")
+
 
 @contextmanager
 def gpu_starting(device: torch.device) -> Iterator[None]:
@@ -31,6 +36,24 @@ def _use(device: torch.device) -> None:
         pixels, kernel = torch.zeros(1, 8, 8, 8, device=device), torch.zeros(8, 8, 3, 3, device=device)
         torch.nn.functional.conv2d(pixels, kernel)
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def memory_explained(device: torch.device) -> Iterator[None]:
+    """Turn errors for lack of GPU memory into a GpuMemoryError."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; libraries of the GPU raise others
+        text = str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and (
+            device.type != "cuda" or not any(words in text for words in _MEMORY_IS_LACKING)
+        ):
+            raise
+        tried = next((part for part in text.split(". ") if part.startswith("Tried")), "an allocation failed")
+        raise GpuMemoryError(
+            f"the run doesn't fit into the memory of {device} ({tried}); take a smaller training.batch_size, or fewer "
+            "runs a GPU (--jobs-per-gpu, --jobs)"
+        ) from None
 
 
 @contextmanager

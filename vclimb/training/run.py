@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-import torch
-
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.replay import ReplayMemory
 from vclimb.methods.method import Method
@@ -15,7 +13,6 @@ from vclimb.methods.registry import parse_method
 from vclimb.model.inference import InferenceSettings
 from vclimb.pipeline.dataset.cache_settings import CacheSettings
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.stream.workers import kept_workers
 from vclimb.pipeline.system.paths import local_path
@@ -23,7 +20,7 @@ from vclimb.scenario import match
 from vclimb.training.beginnings import Beginnings
 from vclimb.training.checkpoint import checkpoints
 from vclimb.training.config import RunConfig
-from vclimb.training.gpu import cudnn_search, gpu_starting
+from vclimb.training.gpu import cudnn_search, gpu_starting, memory_explained
 from vclimb.training.learner import Learner
 from vclimb.training.memory_settings import memory_settings
 from vclimb.training.predictor import Predictor
@@ -57,6 +54,7 @@ def train(
     dataset = cached_data(config)
     stop = StopRequest()
     with distributed(config.compute.device) as processes, ExitStack() as stack:
+        stack.enter_context(memory_explained(processes.device))
         stack.enter_context(cudnn_search(config.compute.cudnn_search))
         with gpu_starting(processes.device):
             context = make_context(config, folder, dataset, processes, stop, start)
@@ -85,14 +83,7 @@ def train(
             context.log.event("warning", text=warning)
         start.end("folder")
         stack.enter_context(kept_workers())  # a task has four streams and more, each a short pass over clips
-        try:
-            return trainer.train()
-        except torch.OutOfMemoryError as error:
-            tried = next((part for part in str(error).split(". ") if part.startswith("Tried")), "an allocation failed")
-            raise VclimbError(
-                f"the run doesn't fit into the memory of {processes.device} ({tried}); take a smaller "
-                "training.batch_size, or fewer runs a GPU (--jobs-per-gpu, --jobs)"
-            ) from None
+        return trainer.train()
 
 
 def cached_data(config: RunConfig) -> StoredDataset:

@@ -16,13 +16,14 @@ from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ChosenItems
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.stream.clip_stream import ClipStream
-from vclimb.training.clocks import IdleClock
+from vclimb.training.clocks import IdleClock, RateClock
 from vclimb.training.evaluation import selection_score
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.second_view import DOWN_SAMPLED, SecondView
 from vclimb.training.training_clips import CLIP, training_stream, training_view
 from vclimb.training.training_data import TrainingItems
 
+_REPORT_SECONDS = 10.0
 # Ranks agree on checkpoints and stops after so many steps, since asking costs a broadcast.
 _STEPS_BETWEEN_BROADCASTS = 16
 
@@ -46,6 +47,7 @@ class TaskTraining:
         self._views = (clip,) if self._second.view is None else (clip, self._second.view)
         self._n_epochs = run.config.training.epochs_of(state.info.number)
         self._saved_at = time.monotonic()
+        self._rate = RateClock()
 
     def train(self, checkpoint: dict[str, Any] | None) -> None:
         """Train the epochs that are left; a checkpoint is the learner's state within the task's training."""
@@ -67,8 +69,10 @@ class TaskTraining:
                 idle.end_epoch(seconds)
                 state.clock.add("train", seconds)
                 self._log_epoch(epoch, losses, seconds)
-                self._select(epoch)
-                self._pause(stream, at_end=True)
+                with self._rate.paused():
+                    self._select(epoch)
+                    self._pause(stream, at_end=True)
+            self._report_rate()
             state.skipped += stream.skipped
         run.learner.end_task()
         if state.best is not None:
@@ -110,11 +114,20 @@ class TaskTraining:
                 totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * len(batch.keys)
             seen += len(batch.keys)
             self._state.steps += 1
+            self._rate.step(min(size, n_items - plan.position * size))
+            if self._rate.seconds >= _REPORT_SECONDS:
+                self._report_rate()
             run.log.advance("training", plan.epoch * n_batches + plan.position + 1, self._n_epochs * n_batches)
             if plan.position + 1 < n_batches:  # at the end of an epoch, selection comes before the checkpoint
-                self._pause(stream)
+                with self._rate.paused():
+                    self._pause(stream)
             waiting = time.perf_counter()
         return self._means(totals, seen)
+
+    def _report_rate(self) -> None:
+        clips, seconds = self._rate.report()
+        if clips:
+            self._run.log.event("trained", task=self._state.info.number, clips=clips, seconds=seconds)
 
     def _report_graph(self, replayed: bool, reason: str) -> None:
         self._run.log.event("step_graph", task=self._state.info.number, replayed=replayed, reason=reason)

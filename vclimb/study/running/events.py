@@ -32,20 +32,24 @@ class EventTail:
 
     def share_done(self) -> float:
         """Read new events, and return the share of the run that is done, from 0 to 1. It never falls."""
+        for line in self.lines():
+            self._share = max(self._share, _share(line))
+        return self._share
+
+    def lines(self) -> list[bytes]:
+        """Read the lines that were written since the last call."""
         try:
             if not self._path.is_file():
-                return self._share
+                return []
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 new = file.read(_MAX_READ)
         except OSError:
-            return self._share
+            return []
         self._offset += len(new)
         *lines, rest = (self._rest + new).split(b"\n")
         self._rest = rest if len(rest) < _MAX_READ else b""  # no event that tells is as long
-        for line in lines:
-            self._share = max(self._share, _share(line))
-        return self._share
+        return lines
 
 
 class _Progress(BaseModel):
@@ -82,6 +86,58 @@ def _share(line: bytes) -> float:
         return _EVENT.validate_json(line).share
     except ValidationError:
         return 0.0
+
+
+class Trained(BaseModel):
+    """Clips that a run has trained, and the seconds that they took, up to a time in seconds since 1970."""
+
+    model_config = ConfigDict(strict=True)
+
+    event: Literal["trained"]
+    time: float = Field(ge=0, le=1e12)
+    clips: int = Field(ge=1, lt=2**63)
+    seconds: float = Field(gt=0, le=1e12)
+
+
+class _Started(BaseModel):
+    """Event that ends the first step of a run's process."""
+
+    event: Literal["started"]
+    time: float
+
+
+_RATE = TypeAdapter[Trained | _Started](Trained | _Started)
+
+
+class RateTail:
+    """Follows how fast a run trains.
+
+    Args:
+        since: Time before which events are those of an earlier process, in seconds since 1970.
+
+    Attributes:
+        has_started: Whether the run has trained a step.
+    """
+
+    def __init__(self, tail: EventTail, since: float) -> None:
+        self._tail, self._since = tail, since
+        self.has_started = False
+
+    def new(self) -> list[Trained]:
+        """Read what was trained since the last call."""
+        found = []
+        for line in self._tail.lines():
+            try:
+                event = _RATE.validate_json(line)
+            except ValidationError:
+                continue
+            if event.time < self._since - 1:
+                continue
+            if isinstance(event, Trained):
+                found.append(event)
+            else:
+                self.has_started = True
+        return found
 
 
 class TimeLeft:

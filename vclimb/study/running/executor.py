@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from vclimb.pipeline.system.plugins import Registry
 from vclimb.study.folder import StudyFolder
-from vclimb.study.running.places import Places
+from vclimb.study.running.places import AutoJobs, Places, fixed_jobs
 from vclimb.training.beginning_names import has_beginning
 
 
@@ -71,7 +71,7 @@ class RunJob:
         """Make the command that computes the run. A run that was begun goes on from its checkpoint.
 
         Exit status 0 means that the run is complete, 130 or 143 that it was stopped at a checkpoint by SIGINT or
-        SIGTERM.
+        SIGTERM, and 3 that it found too little memory on its GPU.
 
         Args:
             gpu: GPU of the run, as CUDA_VISIBLE_DEVICES names it; None: those that the process sees.
@@ -90,6 +90,8 @@ class RunJob:
             **threads,
         }
         if gpu is not None:
+            if "CUDA_VISIBLE_DEVICES" not in os.environ:
+                environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the numbers are those of nvidia-smi
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         return RunCommand(arguments, environment, folder.log(self.run_id))
 
@@ -100,16 +102,25 @@ class RunExecutor(ABC):
     Args:
         jobs: Number of runs at a time.
         gpus: GPUs to share out among them, as CUDA_VISIBLE_DEVICES names them; empty: those that a run sees.
+
+    Attributes:
+        note: Function that is told what the executor decides, as a line for the user.
     """
+
+    note: Callable[[str], None] = staticmethod(lambda _line: None)
 
     def __init__(self, jobs: int = 1, gpus: Sequence[str] = ()) -> None:
         self.jobs = jobs
         self.gpus = tuple(gpus)
 
     @classmethod
-    def for_study(cls, jobs: int | None, gpus: str | Sequence[int | str], jobs_per_gpu: int | None) -> Self:
-        """Make the executor for a study; the arguments are those of `vclimb.Study.run`."""
-        places = Places.find(jobs, gpus, jobs_per_gpu)
+    def for_study(cls, jobs: int | AutoJobs | None, gpus: str | Sequence[int | str], jobs_per_gpu: int | None) -> Self:
+        """Make the executor for a study; the arguments are those of `vclimb.Study.run`.
+
+        Raises:
+            SettingsError: An argument isn't allowed, or the executor can't find the number of runs.
+        """
+        places = Places.find(fixed_jobs(jobs), gpus, jobs_per_gpu)
         return cls(places.jobs, places.gpus)
 
     @property

@@ -14,6 +14,53 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.cores import available_cores
 from vclimb.training.config import RunConfig
 
+_MOST_PER_GPU = 4
+"""Number of runs for which the cores of a GPU are shared out at least, where settings don't say how many they take."""
+
+
+@dataclass(frozen=True)
+class AutoJobs:
+    """Number of runs at a time that is to be found.
+
+    Attributes:
+        runs: Number of runs of the study.
+        workers: Largest number of decoding processes that the settings of a run ask for; None: one asks for none.
+        on_cpu: Whether the settings of all runs leave GPUs alone.
+    """
+
+    runs: int
+    workers: int | None = None
+    on_cpu: bool = False
+
+    @classmethod
+    def of(cls, configs: Sequence[RunConfig]) -> Self:
+        """Describe runs with some settings."""
+        workers = [config.compute.workers for config in configs]
+        known = [number for number in workers if number is not None]
+        return cls(
+            runs=len(configs),
+            workers=max(known) if known and len(known) == len(workers) else None,
+            on_cpu=all(config.compute.device == "cpu" for config in configs),
+        )
+
+    def most(self, n_gpus: int, cores: int) -> int:
+        """Largest number of runs at a time that the cores and the number of runs allow, at least one on each GPU."""
+        if not n_gpus or self.on_cpu:
+            return max(1, min(self.runs, cores // (1 + (1 if self.workers is None else self.workers))))
+        cores_of_gpu = cores // n_gpus
+        by_cores = min(_MOST_PER_GPU, cores_of_gpu) if self.workers is None else cores_of_gpu // max(1, self.workers)
+        return n_gpus * max(1, min(by_cores, -(-self.runs // n_gpus)))
+
+    def __str__(self) -> str:
+        return "auto"
+
+
+def fixed_jobs(jobs: int | AutoJobs | None) -> int | None:
+    """Refuse to find the number of runs, for executors that don't."""
+    if isinstance(jobs, AutoJobs):
+        raise SettingsError("jobs auto is not possible with this executor; allowed: a number, or executor local")
+    return jobs
+
 
 @dataclass(frozen=True)
 class Places:
@@ -31,15 +78,22 @@ class Places:
 
     @classmethod
     def find(
-        cls, jobs: int | None = None, gpus: str | Sequence[int | str] = "auto", jobs_per_gpu: int | None = None
+        cls,
+        jobs: int | AutoJobs | None = None,
+        gpus: str | Sequence[int | str] = "auto",
+        jobs_per_gpu: int | None = None,
     ) -> Self:
         """Find the places: `jobs` of them, or `jobs_per_gpu` for each of the GPUs that `find_gpus` finds, or one.
+
+        Where the number is to be found, these are as many as there may be.
 
         Raises:
             SettingsError: A GPU isn't visible, a number is below 1, or both numbers are given.
         """
         check_jobs(jobs, jobs_per_gpu)
         visible = find_gpus(gpus)
+        if isinstance(jobs, AutoJobs):
+            return cls(jobs.most(len(visible), available_cores()), visible)
         return cls(jobs or max(1, len(visible) * (jobs_per_gpu or 1)), visible)
 
     @property
@@ -57,10 +111,10 @@ class Places:
         return config.replaced(compute=compute)
 
 
-def check_jobs(jobs: int | None, jobs_per_gpu: int | None) -> None:
+def check_jobs(jobs: int | AutoJobs | None, jobs_per_gpu: int | None) -> None:
     """Refuse numbers of runs below 1, and two that may contradict each other."""
     for name, number in (("jobs", jobs), ("jobs_per_gpu", jobs_per_gpu)):
-        if number is not None and number < 1:
+        if isinstance(number, int) and number < 1:
             raise SettingsError(f"{name} {number} is out of range; allowed: 1 or more")
     if jobs is not None and jobs_per_gpu is not None:
         raise SettingsError(f"jobs {jobs} and jobs_per_gpu {jobs_per_gpu} are both given; leave one of them out")

@@ -58,6 +58,10 @@ class StudyProgress:
             self._thread.join()
         self._bar.stop()
 
+    def says(self, line: str) -> None:
+        """Say what an executor has decided."""
+        self._print(escape(line))
+
     def waits(self, run_id: str) -> None:
         """Say that a process of an earlier study still computes a run."""
         self._print(f"[yellow]waiting[/] for {self._name(run_id)}: a process of an earlier study has not ended yet")

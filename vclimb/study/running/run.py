@@ -53,6 +53,12 @@ def run_cells(
     jobs = [RunJob(cell.run_id, folder, places.cores, (shared or {}).get(cell.run_id)) for cell in todo]
     ran, unfinished, failed = [], [], {}
     with StudyProgress(cells, list(settings), folder, progress) as shown, closing(executor.run(jobs)) as ends:
+
+        def note(line: str) -> None:
+            folder.note(line)
+            shown.says(line)
+
+        executor.note = note
         for job in jobs:
             if job.is_running:
                 shown.waits(job.run_id)

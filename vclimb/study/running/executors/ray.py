@@ -13,7 +13,7 @@ from typing import Self
 
 from vclimb.pipeline.system.ray_cluster import LOST_NODES, RayTasks, connect
 from vclimb.study.running.executor import RunCommand, RunExecutor, RunJob
-from vclimb.study.running.places import Places, check_jobs
+from vclimb.study.running.places import AutoJobs, Places, check_jobs, fixed_jobs
 from vclimb.study.running.run_process import RunProcess, started, stop_processes
 
 _LOOK_SECONDS = 0.5
@@ -59,9 +59,9 @@ class RayRunExecutor(RunExecutor):
         self._cores = max(1, int(cores))
 
     @classmethod
-    def for_study(cls, jobs: int | None, gpus: str | Sequence[int | str], jobs_per_gpu: int | None) -> Self:
+    def for_study(cls, jobs: int | AutoJobs | None, gpus: str | Sequence[int | str], jobs_per_gpu: int | None) -> Self:
         check_jobs(jobs, jobs_per_gpu)
-        return cls(jobs, jobs_per_gpu=jobs_per_gpu or 1)
+        return cls(fixed_jobs(jobs), jobs_per_gpu=jobs_per_gpu or 1)
 
     @property
     def places(self) -> Places:
