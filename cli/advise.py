@@ -45,7 +45,7 @@ def command(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
-    """Say what to keep on a data set: statistics of a frozen network, frames, or tiny videos.
+    """Say what to keep on a data set: statistics or features of a frozen network, or frames.
 
     A pilot compares them on the first two tasks, with few epochs and the classes' share of the budget. Kinds within one
     standard error of the best count as equal, and the cheapest of these is advised. It prints the command
@@ -90,7 +90,7 @@ def _print(advice: vclimb.Advice) -> None:
         )
     out.print(table)
     for name, reason in advice.pilot.left_out.items():
-        out.print(f"left out: {plain(name)}, which {plain(reason)}")
+        out.print(f"left out: {plain(name)}: {plain(reason)}")
     out.print(f"[dim]Acc: of the pilot, in percent: {plain(advice.scope)}. Videos and bytes: of all classes.[/]")
     out.print(f"[bold]{plain(advice.sentences)}[/]")
     out.print(f"train with it: {plain(advice.command_text)}")

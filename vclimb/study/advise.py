@@ -111,7 +111,7 @@ class Advice:
             "standard_error": measured.error,
             "as_good_as_the_best": kind.name in self.ranking.as_good,
             "codec": kind.codec,
-            "frames": kind.config.memory.frames if keeps_videos else None,
+            "frames": kind.frames,
             "videos_per_class": kind.memory.videos / self.pilot.n_classes if keeps_videos else None,
             "bytes": kind.memory.bytes,
         }
@@ -133,7 +133,7 @@ def advise(
     retry_failed: bool = False,
     progress: bool | None = None,
 ) -> Advice:
-    """Compare kinds of memory in a pilot, and say which one to keep: statistics of a frozen network, frames, or videos.
+    """Compare statistics and features of a frozen network, frames and tiny videos in a pilot, and say what to keep.
 
     The pilot is a study of the first two tasks with few epochs; its classes have their share of the budget. Complete
     runs are never run again. The kind to keep is the cheapest within one standard error of the most accurate.

@@ -21,11 +21,13 @@ PILOT_TASKS = 2
 LEAST_CLASSES = 4
 _MOST_TASKS = 10
 
-# Statistics that are kept, and then exemplars, the simplest first. The budget chooses the size of a random projection.
+# Kinds of memory on a frozen network, and then with a method that trains it, the simplest first. The budget chooses the
+# size of a random projection.
 _STATISTICS: tuple[Table, ...] = (
     {"method": {"name": "analytic", "head": "nearest-mean"}},
     {"method": {"name": "analytic", "head": "ridge", "projection": "auto"}},
 )
+_FEATURES: Table = {"method": {"name": "features"}, "memory.codec": "features:fp16"}
 _EXEMPLARS: tuple[Table, ...] = (
     {"memory.frames": 1},
     {"memory.frames": 4},
@@ -54,6 +56,11 @@ class Kind:
     config: RunConfig
     memory: PlannedMemory
     codec: str | None
+
+    @property
+    def frames(self) -> int | str | None:
+        """Number of frames kept of a video, or `all`; None where no frames are kept."""
+        return self.config.memory.frames if self.memory.frames else None
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ class Pilot:
         planner, kinds, left_out, steps = RunPlanner(scenarios), dict[str, Kind](), dict[str, str](), [0]
         # Statistics of few classes may take almost the bytes of those of many, so that they keep the whole budget.
         cells = [({**kind, "consistency.weight": 0.0}, budget) for kind in _STATISTICS]
+        cells.append(({**_FEATURES, "consistency.weight": 0.0}, share))
         cells += [({"method": method, **kind}, share) for kind in _EXEMPLARS]
         for settings, amount in cells:
             kind, _ = _planned(planner, merged(base, location), settings, budget)
@@ -128,8 +136,8 @@ class Pilot:
                 kinds.setdefault(kind.name, replace(kind, cell=small.cell))
                 steps.append(small_plan.steps)
         if all(kind.codec is None for kind in kinds.values()):
-            reasons = "; ".join(f"{name} {reason}" for name, reason in left_out.items())
-            raise SettingsError(f"budget {budget} is too small for an exemplar of each class: {reasons}; allow more")
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise SettingsError(f"budget {budget} is too small for an exemplar of each class ({reasons}); allow more")
         table = {
             "name": "advise",
             "base": pilot,
@@ -198,6 +206,8 @@ def _planned(planner: RunPlanner, table: Table, settings: Table, budget: MemoryB
 def _name(config: RunConfig, codec: str | None) -> str:
     if codec is None:
         return f"{_HEADS[config.method['head']]} on the frozen network"
+    if codec.startswith("features"):
+        return f"a feature of each video on the frozen network ({codec})"
     frames = config.memory.frames
     if codec.startswith("h264"):
         return f"tiny videos of {frames} frames ({codec})" if frames != 1 else f"1 frame a video ({codec})"
@@ -207,9 +217,9 @@ def _name(config: RunConfig, codec: str | None) -> str:
 def _refusal(kind: Kind, n_classes: int, budget: MemoryBudget) -> str:
     """Say why a kind of memory doesn't fit a budget; empty where it does."""
     if kind.codec is None and kind.memory.bytes > budget.amount:
-        return f"takes {size_label(kind.memory.bytes)}"
+        return f"{size_label(kind.memory.bytes)}, above the budget"
     if kind.codec is not None and kind.memory.videos < n_classes:
-        return f"would have {kind.memory.videos} videos of {n_classes} classes in {size_label(budget.amount)}"
+        return f"room for {kind.memory.videos} videos of {n_classes} classes in {size_label(budget.amount)}"
     return ""
 
 
