@@ -71,7 +71,7 @@ class LocalRunExecutor(RunExecutor):
         try:
             while waiting or again or any(slot.job for slot in slots):
                 for slot in slots:
-                    if slot.job is None and (job := _next(waiting, again, slot, slots, growths)):
+                    if slot.job is None and (job := _taken(waiting, again, slot, slots, growths)):
                         _start(slot, job, slots)
                 time.sleep(_LOOK_SECONDS)
                 if waiting:
@@ -105,10 +105,16 @@ class LocalRunExecutor(RunExecutor):
         return {gpu: Growth(gpu, limit, partial(self._watch.reading, gpu), self.note, self._pace) for gpu in self.gpus}
 
 
-def _next(
+def _next(waiting: Sequence[RunJob], slots: Sequence[_Slot]) -> RunJob | None:
+    """Choose the job that is started next; None where all have to wait."""
+    running = [slot.job for slot in slots if slot.job]
+    return next((job for job in waiting if not job.is_running and not job.waits_for(running)), None)
+
+
+def _taken(
     waiting: list[RunJob], again: list[RunJob], slot: _Slot, slots: Sequence[_Slot], growths: dict[str, Growth]
 ) -> RunJob | None:
-    """Take the job that a slot starts next; None where all have to wait.
+    """Take the job that a slot starts next; None where it has to stay free.
 
     Args:
         again: Jobs that have to be alone on a GPU.
@@ -116,10 +122,9 @@ def _next(
     n_running = _n_running(slot.gpu, slots)
     if slot.gpu in growths and n_running >= growths[slot.gpu].runs:
         return None
-    running = [other.job for other in slots if other.job]
-    for number, job in enumerate(waiting):
-        if not job.is_running and not job.waits_for(running):
-            return waiting.pop(number)
+    if job := _next(waiting, slots):
+        waiting.remove(job)
+        return job
     if again and not waiting and not n_running:
         for other in slots:
             if other.gpu == slot.gpu:
