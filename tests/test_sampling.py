@@ -292,6 +292,7 @@ def test_the_dice_are_the_same_on_every_machine() -> None:
         "OWN_DRAWS": 7,
         "COLOURS": 8,
         "SHARD_ORDER": 9,
+        "REPLAY_ORDER": 10,
     }
 
 

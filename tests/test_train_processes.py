@@ -71,7 +71,7 @@ def assert_agree(one: Path, two: Path) -> None:
         ("bic", RELEASED_STEPS),
         ("joint", ()),
         ("gdumb", ()),
-        ("der++", ()),
+        ("der++", ("memory.share=0.5",)),
         ("icarl", ("protocol=released",)),
         ("analytic", ("method.head=discriminant",)),
         ("features", ("memory.budget=12v",)),

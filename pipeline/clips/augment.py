@@ -1,5 +1,7 @@
 """Augmentation of clips: crop boxes and flips, as pure functions of (seed, epoch, item).
 
+An epoch is one for all items, or an array (B,) with one for each.
+
 Multi-scale crop follows temporal segment networks (Wang et al., ECCV 2016, section 3.2, corner cropping and scale
 jittering): width and height are random multiples of the short side, at most one scale apart, at one of 13 fixed places.
 """
@@ -12,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vclimb.pipeline.clips.dice import Purpose, below, uniform
+from vclimb.pipeline.clips.dice import Integers, Purpose, below, uniform
 from vclimb.pipeline.errors import SettingsError
 
 Colours = Literal["none", "colour", "strong"]
@@ -63,7 +65,7 @@ class Augmentation:
         """Make a centre crop without flip, at the benchmark's ratio of 224 to 256."""
         return cls(size=size, crop="centre", resize_to=round(size * 256 / 224), flip=False)
 
-    def boxes(self, seed: int, epoch: int, items: Boxes, widths: Boxes, heights: Boxes) -> Boxes:
+    def boxes(self, seed: int, epoch: Integers, items: Boxes, widths: Boxes, heights: Boxes) -> Boxes:
         """Choose crop boxes (B, 4) for items (B,) whose frames have widths (B,) and heights (B,) in pixels."""
         short = np.minimum(widths, heights)
         if self.crop == "multiscale":
@@ -80,7 +82,7 @@ class Augmentation:
                 left, top = (widths - crop_width) // 2, (heights - crop_height) // 2
         return np.stack([left, top, crop_width, crop_height], axis=1).astype(np.int64)
 
-    def _scaled_sides(self, seed: int, epoch: int, items: Boxes, short: Boxes) -> tuple[Boxes, Boxes]:
+    def _scaled_sides(self, seed: int, epoch: Integers, items: Boxes, short: Boxes) -> tuple[Boxes, Boxes]:
         n_scales = len(self.scales)
         pairs = np.array([(i, j) for i in range(n_scales) for j in range(n_scales) if abs(i - j) <= 1])
         chosen = pairs[below(len(pairs), seed, epoch, Purpose.CROP_SCALE, items)]
@@ -88,7 +90,7 @@ class Augmentation:
         rows = np.arange(len(short))
         return sides[rows, chosen[:, 0]], sides[rows, chosen[:, 1]]
 
-    def flips(self, seed: int, epoch: int, items: Boxes) -> npt.NDArray[np.bool_]:
+    def flips(self, seed: int, epoch: Integers, items: Boxes) -> npt.NDArray[np.bool_]:
         """Choose which of the items (B,) are mirrored: (B,) bool."""
         if not self.flip:
             return np.zeros(len(items), np.bool_)

@@ -32,6 +32,7 @@ class Purpose(enum.IntEnum):
     OWN_DRAWS = 7
     COLOURS = 8
     SHARD_ORDER = 9
+    REPLAY_ORDER = 10
 
 
 def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

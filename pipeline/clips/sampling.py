@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.clips.dice import Purpose, bits, uniform
+from vclimb.pipeline.clips.dice import Integers, Purpose, bits, uniform
 from vclimb.pipeline.errors import SettingsError
 
 
@@ -104,8 +104,8 @@ class View:
             if value is not None and value < 1:
                 raise SettingsError(f"{name} {value} is out of range; allowed: 1 or more")
 
-    def frames(self, seed: int, epoch: int, items: Indices, n_frames: Indices) -> Indices:
-        """Choose the frame numbers of clips: (B, T) for items (B,) with n_frames (B,)."""
+    def frames(self, seed: int, epoch: Integers, items: Indices, n_frames: Indices) -> Indices:
+        """Choose the frame numbers of clips: (B, T) for items (B,) with n_frames (B,), in one epoch or epochs (B,)."""
         choose_from = np.asarray(n_frames, np.int64)
         if self.seen_frames is not None:
             seen = self._seen(choose_from, self.seen_frames)
@@ -118,7 +118,7 @@ class View:
             return np.minimum(np.arange(count), n_frames[..., None] - 1)
         return segment_centres(n_frames, count)
 
-    def _positions(self, seed: int, epoch: int, items: Indices, n_frames: Indices) -> Indices:
+    def _positions(self, seed: int, epoch: Integers, items: Indices, n_frames: Indices) -> Indices:
         items = np.asarray(items, np.int64)
         if self.sampling == "dense":
             middle = np.full(items.shape, 0.5)
@@ -126,7 +126,8 @@ class View:
             return dense_window(n_frames, self.n_frames, self.stride, draws)
         if not self.random:
             return segment_centres(n_frames, self.n_frames)
-        draws = uniform(seed, epoch, Purpose.FRAMES, items[:, None], np.arange(self.n_frames))
+        epochs = np.asarray(epoch)[..., None]
+        draws = uniform(seed, epochs, Purpose.FRAMES, items[:, None], np.arange(self.n_frames))
         choose = random_in_whole_segments if self.sampling == "whole-segments" else random_in_segments
         return choose(n_frames, self.n_frames, draws)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.augment import Augmentation, Boxes
 from vclimb.pipeline.clips.dice import Purpose, bits
+from vclimb.pipeline.clips.mixing import Mixing
 from vclimb.pipeline.clips.provider import Items
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.errors import SettingsError
@@ -27,6 +28,7 @@ class StreamSettings:
         shuffle: Whether each epoch has a new order, rather than the provider's.
         shard_group: Number of shards whose items are shuffled together, group by group; 0: all items are shuffled
             together.
+        mixing: How the clips of each batch are shared by new and replayed items; None: an epoch passes once over all.
         drop_last: Whether to drop the items that don't fill a batch on every rank.
         rank: Rank of this process, from 0.
         world_size: Number of processes that share an epoch.
@@ -42,6 +44,7 @@ class StreamSettings:
     seed: int = 0
     shuffle: bool = True
     shard_group: int = 0
+    mixing: Mixing | None = None
     drop_last: bool = False
     rank: int = 0
     world_size: int = 1
@@ -56,6 +59,11 @@ class StreamSettings:
             raise SettingsError(f"a group of {self.shard_group} shards is out of range; allowed: 0 or more")
         if not 0 <= self.rank < self.world_size:
             raise SettingsError(f"rank {self.rank} is out of range; allowed: 0 to {self.world_size - 1}")
+        if self.mixing is not None and self.mixing.batch_size != self.batch_size * self.world_size:
+            raise SettingsError(
+                f"{self.mixing.batch_size} clips of a batch are shared by new and replayed items, and "
+                f"{self.world_size} processes take {self.batch_size} each; they must be the same number"
+            )
         if self.on_bad_frame not in ("raise", "skip"):
             raise SettingsError(f"on_bad_frame {self.on_bad_frame!r} is not known; allowed: raise, skip")
         if self.across_epochs and self.close_after_epoch:
@@ -72,6 +80,8 @@ class BatchPlan:
 
     Attributes:
         items: (B,) numbers of the provider's items.
+        rounds: (B,) epochs that the draws of the clips are those of: the batch's own, but where items are replayed more
+            or less often than once an epoch, the number of times that an item was shown before.
         frames: View name -> (B, T) frame numbers within the item.
         crops: Names of the views of each crop, G tuples.
         boxes: (B, G, 4) left, top, width and height of the crops in pixels.
@@ -81,6 +91,7 @@ class BatchPlan:
     epoch: int
     position: int
     items: Indices
+    rounds: Indices
     frames: dict[str, Indices]
     crops: tuple[tuple[str, ...], ...]
     boxes: Boxes
@@ -90,6 +101,7 @@ class BatchPlan:
         return replace(
             self,
             items=self.items[start:stop],
+            rounds=self.rounds[start:stop],
             frames={name: numbers[start:stop] for name, numbers in self.frames.items()},
             boxes=self.boxes[start:stop],
             flips=self.flips[start:stop],
@@ -100,6 +112,7 @@ class BatchPlan:
         return replace(
             plans[0],
             items=np.concatenate([plan.items for plan in plans]),
+            rounds=np.concatenate([plan.rounds for plan in plans]),
             frames={name: np.concatenate([plan.frames[name] for plan in plans]) for name in plans[0].frames},
             boxes=np.concatenate([plan.boxes for plan in plans]),
             flips=np.concatenate([plan.flips for plan in plans]),
@@ -110,8 +123,15 @@ class BatchPlan:
         return np.unique(np.concatenate([frames[slot] for frames in self.frames.values()]))
 
 
-def plan_items(items: Items, settings: StreamSettings, epoch: int, position: int, chosen: Indices) -> BatchPlan:
-    """Plan a batch of chosen items (B,): a pure function of the arguments."""
+def plan_items(
+    items: Items, settings: StreamSettings, epoch: int, position: int, chosen: Indices, rounds: Indices | None = None
+) -> BatchPlan:
+    """Plan a batch of chosen items (B,): a pure function of the arguments.
+
+    Args:
+        rounds: (B,) epochs that the clips' draws are those of; None: `epoch`.
+    """
+    rounds = np.full(len(chosen), epoch) if rounds is None else rounds
     crop, widths, heights = settings.augmentation, items.widths[chosen], items.heights[chosen]
     seeds = [
         int(bits(settings.seed, Purpose.OWN_DRAWS, number)) if view.own_draws else settings.seed
@@ -125,8 +145,11 @@ def plan_items(items: Items, settings: StreamSettings, epoch: int, position: int
         epoch=epoch,
         position=position,
         items=chosen,
-        frames={v.name: v.frames(seed, epoch, chosen, n_frames) for seed, v in zip(seeds, settings.views, strict=True)},
+        rounds=rounds,
+        frames={
+            v.name: v.frames(seed, rounds, chosen, n_frames) for seed, v in zip(seeds, settings.views, strict=True)
+        },
         crops=tuple(map(tuple, crops.values())),
-        boxes=np.stack([crop.boxes(seed, epoch, chosen, widths, heights) for seed in crops], 1),
-        flips=np.stack([crop.flips(seed, epoch, chosen) for seed in crops], 1),
+        boxes=np.stack([crop.boxes(seed, rounds, chosen, widths, heights) for seed in crops], 1),
+        flips=np.stack([crop.flips(seed, rounds, chosen) for seed in crops], 1),
     )

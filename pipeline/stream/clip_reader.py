@@ -109,8 +109,9 @@ class ClipReader:
 
     def _with_replacement(self, plan: BatchPlan, slot: int, attempt: int) -> BatchPlan:
         facts, seed = self.provider.items, self.settings.seed
-        other = below(len(facts), seed, plan.epoch, Purpose.REPLACEMENT, int(plan.items[slot]), attempt)
-        single = plan_items(facts, self.settings, plan.epoch, plan.position, other.reshape(1))
+        rounds = plan.rounds[slot : slot + 1]
+        other = below(len(facts), seed, rounds, Purpose.REPLACEMENT, int(plan.items[slot]), attempt)
+        single = plan_items(facts, self.settings, plan.epoch, plan.position, other, rounds)
         return BatchPlan.joined([plan.part(0, slot), single, plan.part(slot + 1, len(plan.items))])
 
 

@@ -59,10 +59,10 @@ class ClipStream(abc.ABC):
         self.skipped = 0
         self._epoch = 0
         self._position = 0
-        self._batches = self._deal(0)
+        self._n_batches = len(self._deal())
         self._decoding: Generator[ClipBatch, None, None] | None = None
         self._iterators = 0
-        if not self._batches:
+        if not self._n_batches:
             raise SettingsError(
                 f"{len(provider.items)} clips don't fill one batch of {settings.batch_size} on each of "
                 f"{settings.world_size} processes; take a smaller batch or more clips"
@@ -82,7 +82,12 @@ class ClipStream(abc.ABC):
 
     def __len__(self) -> int:
         """Number of batches in an epoch, the same on every rank."""
-        return len(self._batches)
+        return self._n_batches
+
+    @property
+    def n_clips(self) -> int:
+        """Number of clips in an epoch, on all ranks together; where the last ones are dropped, with these."""
+        return len(self.provider.items) if self.settings.mixing is None else self.settings.mixing.n_clips
 
     def __iter__(self) -> Generator[ClipBatch, None, None]:
         """Yield the remaining batches of the current epoch, and make the next epoch the current one.
@@ -96,7 +101,7 @@ class ClipStream(abc.ABC):
         iterator, epoch, decoding = self._iterators, self._epoch, self._decoding
         try:
             while iterator == self._iterators and epoch == self._epoch and (batch := next(decoding, None)) is not None:
-                if batch.plan.position + 1 == len(self._batches):
+                if batch.plan.position + 1 == self._n_batches:
                     self._set(epoch + 1, 0)
                 else:
                     self._position = batch.plan.position + 1
@@ -117,12 +122,10 @@ class ClipStream(abc.ABC):
         Raises:
             SettingsError: The state lies outside an epoch.
         """
-        if state["epoch"] < 0 or not 0 <= state["position"] <= len(self._batches):
-            raise SettingsError(
-                f"stream state {dict(state)} is out of range; an epoch has {len(self._batches)} batches"
-            )
+        if state["epoch"] < 0 or not 0 <= state["position"] <= self._n_batches:
+            raise SettingsError(f"stream state {dict(state)} is out of range; an epoch has {self._n_batches} batches")
         self._leave()
-        if state["position"] == len(self._batches):
+        if state["position"] == self._n_batches:
             self._set(state["epoch"] + 1, 0)
         else:
             self._set(state["epoch"], state["position"])
@@ -135,27 +138,30 @@ class ClipStream(abc.ABC):
             self._decoding = None
 
     def _set(self, epoch: int, position: int) -> None:
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._batches = self._deal(epoch)
-        self._position = position
+        self._epoch, self._position = epoch, position
 
-    def _deal(self, epoch: int) -> list[Indices]:
-        settings = self.settings
-        order = self._order(epoch)
-        return rank_share(order, settings.rank, settings.world_size, settings.batch_size, settings.drop_last)
+    def _deal(self) -> list[Indices]:
+        """Deal out the places of an epoch's order: those of each batch of this rank, the same in every epoch."""
+        settings, places = self.settings, np.arange(self.n_clips)
+        return rank_share(places, settings.rank, settings.world_size, settings.batch_size, settings.drop_last)
 
-    def _order(self, epoch: int) -> Indices:
-        settings, items = self.settings, self.provider.items
+    def _order(self, epoch: int) -> tuple[Indices, Indices]:
+        """Order the clips of an epoch: their items, and the epochs that their draws are those of."""
+        settings, mixing, items = self.settings, self.settings.mixing, self.provider.items
+        n_new = len(items) if mixing is None else mixing.n_new
         if settings.shuffle and settings.shard_group:
-            return grouped_order(items.shards, settings.seed, epoch, settings.shard_group)
-        return epoch_order(len(items), settings.seed, epoch, settings.shuffle)
+            order = grouped_order(items.shards[:n_new], settings.seed, epoch, settings.shard_group)
+        else:
+            order = epoch_order(n_new, settings.seed, epoch, settings.shuffle)
+        if mixing is None:
+            return order, np.full(n_new, epoch)
+        return mixing.order(order, len(items), settings.seed, epoch)
 
     def plans(self, epoch: int, start: int) -> Iterator[BatchPlan]:
         """Plan the batches of an epoch from a position, and of all later epochs where the stream runs across epochs."""
         while True:
-            batches = self._deal(epoch)
-            shards, first_batches = self._shards_of(epoch)
+            batches, (items, rounds) = self._deal(), self._order(epoch)
+            shards, first_batches = self._shards_of(items)
             n_ahead = self.settings.shard_group or _SHARDS_AHEAD
             fetched = max(0, int(np.searchsorted(first_batches, start)) - n_ahead)
             for first in range(start, len(batches), _PLANNED_BATCHES):
@@ -163,7 +169,8 @@ class ClipStream(abc.ABC):
                 wanted = int(np.searchsorted(first_batches, first + len(chosen))) + n_ahead
                 self.provider.fetch_ahead(shards[fetched:wanted].tolist())
                 fetched = max(fetched, wanted)
-                together = plan_items(self.provider.items, self.settings, epoch, first, np.concatenate(chosen))
+                places = np.concatenate(chosen)
+                together = plan_items(self.provider.items, self.settings, epoch, first, items[places], rounds[places])
                 bounds = np.cumsum([0, *map(len, chosen)]).tolist()
                 for position, (begin, end) in enumerate(pairwise(bounds), first):
                     yield replace(together.part(begin, end), position=position)
@@ -171,9 +178,9 @@ class ClipStream(abc.ABC):
                 return
             epoch, start = epoch + 1, 0
 
-    def _shards_of(self, epoch: int) -> tuple[Indices, Indices]:
-        """List the shards of an epoch in the order of their use, and the number of the batch that needs each first."""
-        shards, places = first_uses(self.provider.items.shards[self._order(epoch)])
+    def _shards_of(self, items: Indices) -> tuple[Indices, Indices]:
+        """List the shards of items in the order of their use, and the number of the batch that needs each first."""
+        shards, places = first_uses(self.provider.items.shards[items])
         return shards, places // (self.settings.batch_size * self.settings.world_size)
 
     def count_skipped(self, skipped: Sequence[str]) -> None:

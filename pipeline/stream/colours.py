@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vclimb.pipeline.clips.augment import Colours
-from vclimb.pipeline.clips.dice import Purpose, uniform
+from vclimb.pipeline.clips.dice import Integers, Purpose, uniform
 from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.pipeline.stream.clip_batch import ClipBatch
 
@@ -36,13 +36,13 @@ def changed_colours(batch: ClipBatch, settings: StreamSettings) -> ClipBatch:
     kind = settings.augmentation.colours
     if kind == "none" or not len(batch.keys):
         return batch
-    draws = clip_draws(settings.seed, batch.plan.epoch, batch.plan.items)
+    draws = clip_draws(settings.seed, batch.plan.rounds, batch.plan.items)
     return replace(batch, views={name: change_clips(clips, draws, kind) for name, clips in batch.views.items()})
 
 
-def clip_draws(seed: int, epoch: int, items: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Draw the numbers (B, 11) in [0, 1) that the changes of items (B,) are computed from."""
-    return uniform(seed, epoch, Purpose.COLOURS, items[:, None], np.arange(_N_DRAWS)[None])
+def clip_draws(seed: int, epoch: Integers, items: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Draw the numbers (B, 11) in [0, 1) that the changes of items (B,) in an epoch, or epochs (B,), are made from."""
+    return uniform(seed, np.asarray(epoch)[..., None], Purpose.COLOURS, items[:, None], np.arange(_N_DRAWS)[None])
 
 
 def change_clips(clips: Tensor, draws: npt.NDArray[np.float64], kind: Colours) -> Tensor:

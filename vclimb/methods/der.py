@@ -42,8 +42,8 @@ class DERPlusPlus(Method[DERConfig]):
 
     The paper draws two independent batches of exemplars, one for each term, adds the means over these and over a batch
     of new clips, and stores the logits of an augmented view during training. Here each exemplar of a batch takes part
-    in both terms, and where half of a batch are exemplars, the loss is half of the paper's sum, a factor that the
-    learning rate takes up. Videos are drawn at random, class by class, rather than by a reservoir.
+    in both terms, and where half of a batch are exemplars (`memory.share = 0.5`), the loss is half of the paper's sum,
+    a factor that the learning rate takes up. Videos are drawn at random, class by class, rather than by a reservoir.
     """
 
     name = "der++"

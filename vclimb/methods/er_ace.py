@@ -40,9 +40,9 @@ class ERACE(Method[ERACEConfig]):
     So new clips push no old class's output down: their gradient on its weights is exactly 0.
 
     The paper adds the means of a batch of new clips and of an equally large batch of exemplars. Where half of a batch
-    are exemplars, the loss here is half of that sum, a factor that the learning rate takes up. The authors' code also
-    sets the logits of classes that were never seen to -1e9; here the head has no outputs for these. Nothing is kept
-    between tasks besides exemplars.
+    are exemplars (`memory.share = 0.5`), the loss here is half of that sum, a factor that the learning rate takes up.
+    The authors' code also sets the logits of classes that were never seen to -1e9; here the head has no outputs for
+    these. Nothing is kept between tasks besides exemplars.
     """
 
     name = "er-ace"

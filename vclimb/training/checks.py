@@ -11,6 +11,7 @@ from vclimb.memory.settings import AUTO, MemorySettings
 from vclimb.model.registry import NETWORKS
 from vclimb.model.settings import ModelConfig
 from vclimb.model.weights_file import check_weights
+from vclimb.pipeline.clips.mixing import replayed_of
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
@@ -91,6 +92,7 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
             f"method {method.name} chooses exemplars before the network is trained, and memory.video_choice "
             f"{config.memory.video_choice} needs its features; take random"
         )
+    _check_share(config, method)
     classes_per_task = tuple(len(task.classes) for task in scenario)
     budget = MemoryBudget.parse(config.memory.budget)
     if not method.replays and config.memory.budget != "none":
@@ -124,4 +126,19 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
         raise SettingsError(
             "training.select best needs a validation split beside the one that is reported, and scenario "
             f"{scenario.name!r} has none; take last, or best-reported to do as the released code does"
+        )
+
+
+def _check_share(config: RunConfig, method: Method) -> None:
+    """Refuse a share of exemplars in a batch where there is nothing to share, by a SettingsError."""
+    share, size = config.memory.share, config.training.batch_size
+    if share is None:
+        return
+    if not method.replays or method.replays_features or method.memory_first:
+        trains_on = "exemplars alone" if method.memory_first else "no clips of exemplars"
+        raise SettingsError(f"memory.share is {share:g}, and method {method.name} trains on {trains_on}; leave it out")
+    if not 0 < replayed_of(share, size) < size:
+        raise SettingsError(
+            f"memory.share {share:g} of training.batch_size {size} is {replayed_of(share, size)} clips, and a batch "
+            f"needs both exemplars and new clips; allowed here: {1 / size:.2g} to {1 - 1 / size:.2g}"
         )

@@ -88,6 +88,8 @@ class MemoryConfig(Settings):
             `features:fp16` for a method that replays features.
         rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
             in bytes.
+        share: Part of every whole batch that is exemplars: an epoch passes once over the new clips then, and over the
+            exemplars as often as it takes. None: an epoch passes once over all.
         cache: Limit of disk space for exemplars that are decoded ahead, where the codec is slow to decode.
     """
 
@@ -97,6 +99,7 @@ class MemoryConfig(Settings):
     video_choice: str = "auto"
     codec: str = AUTO
     rebalance: bool | None = None
+    share: float | None = Field(default=None, gt=0, lt=1)
     cache: str = "8GB"
 
     @model_validator(mode="after")

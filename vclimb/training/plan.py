@@ -11,6 +11,7 @@ from vclimb.memory.feature_codec import parse_feature_codec
 from vclimb.memory.sample import bytes_per_frame, spread_sample
 from vclimb.memory.store.stored_class import FEATURES, LOGITS
 from vclimb.methods.method import Method, TaskInfo
+from vclimb.pipeline.clips.mixing import Mixing, replayed_of
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.scenario import MatchedScenario
@@ -129,10 +130,8 @@ class RunPlanner:
             after = memory.after(task, kept) if memory is not None else _without_exemplars(kept)
             n_replayed = memory.n_exemplars if memory is not None and method.memory_first else n_before
             trains = method.trains(TaskInfo(number, classes_per_task))
-            n_items, n_epochs = (
-                n_replayed + (0 if method.memory_first else n_instances),
-                config.training.epochs_of(number) if trains else 0,
-            )
+            n_items = clips_of_epoch(config, 0 if method.memory_first else n_instances, n_replayed)
+            n_epochs = config.training.epochs_of(number) if trains else 0
             n_batches = steps_of_epoch(config, n_items)
             tasks.append(
                 PlannedTask(
@@ -178,6 +177,14 @@ class RunPlanner:
         origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
         rows = ExemplarRows(LOGITS, per_class=LOGIT_BYTES) if method.keeps_logits else None
         return ExpectedMemory(settings, self._frame_bytes[key], rows, origin)
+
+
+def clips_of_epoch(config: RunConfig, n_new: int, n_replayed: int) -> int:
+    """Number of clips of an epoch over new items and replayed ones."""
+    share, batch_size = config.memory.share, config.training.batch_size
+    if share is None or not n_new or not n_replayed:
+        return n_new + n_replayed
+    return Mixing(n_new, batch_size, replayed_of(share, batch_size)).n_clips
 
 
 def steps_of_epoch(config: RunConfig, n_items: int) -> int:

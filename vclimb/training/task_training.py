@@ -20,7 +20,7 @@ from vclimb.training.clocks import IdleClock, RateClock
 from vclimb.training.evaluation import selection_score
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.second_view import DOWN_SAMPLED, SecondView
-from vclimb.training.training_clips import CLIP, training_stream, training_view
+from vclimb.training.training_clips import CLIP, make_mixing, training_stream, training_view
 from vclimb.training.training_data import TrainingItems
 
 _REPORT_SECONDS = 10.0
@@ -40,8 +40,11 @@ class TaskTraining:
         save: Callable[[ClipStream], None],
     ) -> None:
         self._run, self._state, self._save, self._logits = run, state, save, items.logits
+        if chosen is not None:  # new items first
+            chosen = chosen[np.argsort(items.is_replay[chosen], kind="stable")]
         self._chosen = np.arange(len(items)) if chosen is None else chosen
         self._provider = items.provider if chosen is None else ChosenItems(items.provider, chosen)
+        self._mixing = make_mixing(run, items.is_replay[self._chosen])
         clip = training_view(run)
         self._second = SecondView(run, items, clip)
         self._views = (clip,) if self._second.view is None else (clip, self._second.view)
@@ -53,7 +56,8 @@ class TaskTraining:
         """Train the epochs that are left; a checkpoint is the learner's state within the task's training."""
         run, state = self._run, self._state
         idle = state.idle = IdleClock(run.processes.device)
-        settings = replace(training_stream(run, self._views, run.seed(state.info.number)), across_epochs=True)
+        settings = training_stream(run, self._views, run.seed(state.info.number))
+        settings = replace(settings, mixing=self._mixing, across_epochs=True)
         stream, choice = run.open_stream(self._provider, settings)
         run.log.event("decoder", task=state.info.number, decoder=choice.decoder, reason=choice.reason)
         with stream:
@@ -81,7 +85,7 @@ class TaskTraining:
     def _epoch(self, stream: ClipStream, idle: IdleClock) -> dict[str, float]:
         """Train the rest of an epoch, and return the mean of each term of the loss."""
         run, size = self._run, self._run.config.training.batch_size
-        n_batches, n_items = len(stream), len(self._provider.items)
+        n_batches, n_clips = len(stream), stream.n_clips
         totals: dict[str, Tensor] = {}
         seen = 0
         if run.start.is_running:
@@ -100,12 +104,13 @@ class TaskTraining:
             items = torch.from_numpy(shown).to(device, non_blocking=True)
             stored = None if self._logits is None else torch.from_numpy(self._logits.of(shown))
             logits = None if stored is None else stored.to(device, non_blocking=True)
+            n_global = min(size, n_clips - plan.position * size)
             with idle.step():
                 terms = run.learner.step(
                     run.method,
                     StepBatch(batch.views[CLIP], batch.labels, items, logits),
                     None if down is None else self._second.shown(down, shown),
-                    n_global=min(size, n_items - plan.position * size),
+                    n_global=n_global,
                     progress=(plan.epoch + plan.position / n_batches) / self._n_epochs,
                 )
             if run.start.is_running:
@@ -114,7 +119,7 @@ class TaskTraining:
                 totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * len(batch.keys)
             seen += len(batch.keys)
             self._state.steps += 1
-            self._rate.step(min(size, n_items - plan.position * size))
+            self._rate.step(n_global)
             if self._rate.seconds >= _REPORT_SECONDS:
                 self._report_rate()
             run.log.advance("training", plan.epoch * n_batches + plan.position + 1, self._n_epochs * n_batches)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from vclimb.pipeline.arrays import Flags
 from vclimb.pipeline.clips.augment import Augmentation
+from vclimb.pipeline.clips.mixing import Mixing, replayed_of
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.training.run_context import RunContext
@@ -30,3 +32,15 @@ def training_stream(run: RunContext, views: tuple[View, ...], seed: int) -> Stre
         world_size=run.processes.world_size,
         on_bad_frame="skip",
     )
+
+
+def make_mixing(run: RunContext, is_replay: Flags) -> Mixing | None:
+    """Make the parts of a task's batches from `memory.share`; None: an epoch passes once over all items.
+
+    Args:
+        is_replay: (n,) whether an item that is trained on is an exemplar; new ones come first.
+    """
+    if is_replay.all() or not is_replay.any() or (share := run.config.memory.share) is None:
+        return None
+    batch_size = run.config.training.batch_size
+    return Mixing(int((~is_replay).sum()), batch_size, replayed_of(share, batch_size))
