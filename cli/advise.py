@@ -8,6 +8,7 @@ import typer
 
 import vclimb
 from vclimb.cli.console import explain_errors, new_table, out, plain, print_result, print_warnings_as_lines
+from vclimb.cli.jobs_option import Jobs, number_of_jobs
 
 
 def command(
@@ -36,9 +37,7 @@ def command(
     device: Annotated[
         str | None, typer.Option(help="Device of the networks: auto, cpu or cuda. Default: auto.")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time, also on one GPU. Default: one for each GPU.")
-    ] = None,
+    jobs: Jobs = None,
     gpus: Annotated[
         str, typer.Option(help="GPUs to spread runs over, e.g. 0,1, counted among the visible ones; auto: all.")
     ] = "auto",
@@ -63,7 +62,7 @@ def command(
             config=config,
             settings=set_,
             device=device,
-            jobs=jobs,
+            jobs=number_of_jobs(jobs),
             gpus=gpus,
             retry_failed=retry_failed,
             progress=not as_json,

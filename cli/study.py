@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 import vclimb
 from vclimb.cli import advise
 from vclimb.cli.console import EXIT_FAILED, explain_errors, print_json, print_result, print_warnings_as_lines
+from vclimb.cli.jobs_option import Jobs, number_of_jobs
 from vclimb.cli.ray_option import RayAddress, use_ray_address
 from vclimb.cli.study_table import print_capacities, print_estimate, print_method_bytes, print_report, print_summary
 
@@ -17,13 +18,6 @@ app = typer.Typer(
     no_args_is_help=True,
     help="What does each byte of memory buy? Run many settings, and read one report.",
 )
-
-
-def _check_jobs(text: str | None) -> str | None:
-    """Refuse another text than `auto` and numbers from 1."""
-    if text is not None and text != "auto" and not (text.isdecimal() and int(text) >= 1):
-        raise typer.BadParameter(f"{text!r} is not allowed; write a number from 1, or auto")
-    return text
 
 
 @app.command("run")
@@ -51,15 +45,7 @@ def run(
     equal: Annotated[
         str | None, typer.Option(help="What budgets count, the same in all cells: bytes, videos, frames, or several.")
     ] = None,
-    jobs: Annotated[
-        str | None,
-        typer.Option(
-            callback=_check_jobs,
-            metavar="N|auto",
-            help="Runs at a time, also on one GPU; auto: as many as memory, idle time and cores allow, measured while "
-            "runs train. Default: one for each GPU.",
-        ),
-    ] = None,
+    jobs: Jobs = None,
     jobs_per_gpu: Annotated[
         int | None, typer.Option(min=1, help="Runs that share a GPU, in place of --jobs. Default: 1.")
     ] = None,
@@ -103,7 +89,7 @@ def run(
 
     def work() -> vclimb.Estimate | vclimb.StudyResult:
         use_ray_address(ray_address)
-        n_jobs: int | Literal["auto"] | None = "auto" if jobs == "auto" else None if jobs is None else int(jobs)
+        n_jobs = number_of_jobs(jobs)
         definition = vclimb.Study(study, axes=axis, settings=set_, budgets=budgets, equal=equal)
         if dry_run:
             return definition.estimate(

@@ -40,7 +40,20 @@ TAKE_A_URL = ("prepare target", "prepare source")
 # Texts that are neither a file nor a folder. What isn't listed here is tried as a path.
 NO_PATHS = {
     *("layout", "columns", "codec", "codecs", "fps", "shard_size", "executor", "network", "backbone", "decoder"),
-    *("device", "gpus", "split", "method", "budget", "budgets", "equal", "frames", "frame_choice", "videos", "preset"),
+    *(
+        "device",
+        "jobs",
+        "gpus",
+        "split",
+        "method",
+        "budget",
+        "budgets",
+        "equal",
+        "frames",
+        "frame_choice",
+        "videos",
+        "preset",
+    ),
     *("settings", "set_", "axis", "weights", "told_apart_by", "ray_address"),
 }
 

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -128,7 +128,7 @@ def advise(
     config: str | Path | None = None,
     settings: MoreSettings | None = None,
     device: str | None = None,
-    jobs: int | None = None,
+    jobs: int | Literal["auto"] | None = None,
     gpus: str | Sequence[int | str] = "auto",
     retry_failed: bool = False,
     progress: bool | None = None,
