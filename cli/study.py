@@ -152,7 +152,7 @@ def plan(
     budget: Annotated[str, typer.Option(help="E.g. 64MB (on disk), 2020v (videos), 16160f (frames).")],
     data: Annotated[str, typer.Option(help="A prepared data set, e.g. shards/NAME.")],
     codecs: Annotated[
-        str | None, typer.Option(help="Codecs to compare, e.g. copy,jpeg:75@128. Default: eight.")
+        str | None, typer.Option(help="Codecs to compare, e.g. copy,jpeg:75@128,features:fp16. Default: eight.")
     ] = None,
     frames: Annotated[str, typer.Option(help="Numbers of frames of a video to compare.")] = "1,2,4,8,16,all",
     rebalance: Annotated[
@@ -184,7 +184,9 @@ def plan(
 
     def work() -> tuple[list[vclimb.Capacity], list[vclimb.MethodBytes]]:
         kept = vclimb.method_bytes(data, budget, methods=methods, settings=set_)
-        choices = vclimb.capacities(data, budget, codecs=codecs, frames=frames, sample=sample, rebalance=rebalance)
+        choices = vclimb.capacities(
+            data, budget, codecs=codecs, frames=frames, settings=set_, sample=sample, rebalance=rebalance
+        )
         return choices, kept
 
     choices, kept = explain_errors(work, "Nothing was changed.")

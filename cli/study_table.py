@@ -62,15 +62,16 @@ def print_capacities(budget: str, choices: Sequence[vclimb.Capacity]) -> None:
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("codec", no_wrap=True)
     table.add_column("bytes a\nframe", justify="right", no_wrap=True)
-    for count in dict.fromkeys(choice.frames for choice in choices):
-        table.add_column(f"K {count}", justify="right")
+    counts = [*dict.fromkeys(choice.frames for choice in choices)]
+    for count in counts:
+        table.add_column(f"K {count}" if count else "a feature,\nno frame", justify="right")
     for codec in dict.fromkeys(choice.codec for choice in choices):
-        row = [choice for choice in choices if choice.codec == codec]
-        low, high = min(choice.bytes_per_frame for choice in row), max(choice.bytes_per_frame for choice in row)
+        row = {choice.frames: choice for choice in choices if choice.codec == codec}
+        sizes = [choice.bytes_per_frame for choice in row.values()]
+        low, high = min(sizes), max(sizes)
         size = f"{low:,.0f}" if high < 1.02 * low else f"{low:,.0f}-{high:,.0f}"
-        table.add_row(
-            plain(codec), size, *(f"[bold]{choice.videos:,}[/] v\n{choice.kept_frames:,} f" for choice in row)
-        )
+        held = [f"[bold]{row[n].videos:,}[/] v\n{row[n].kept_frames:,} f" if n in row else "-" for n in counts]
+        table.add_row(plain(codec), size, *held)
     out.print(f"what {plain(budget)} holds: videos (v) and frames (f), by codec and frames of a video")
     out.print(table)
     out.print(

@@ -21,6 +21,8 @@ from vclimb.memory.store.reader import MemoryStore
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.methods.softmax_head import softmax_head
 from vclimb.pipeline.errors import SettingsError, VclimbError
+from vclimb.study.definition import StudyDefinition
+from vclimb.study.naming import label, varied
 from vclimb.training.config import RunConfig
 from vclimb.training.learner import Learner
 from vclimb.training.plan import plan_run
@@ -63,7 +65,14 @@ def test_a_run_keeps_features_alone_and_trains_the_head_alone(
     planned = plan.tasks[-1].memory
     assert planned is not None
     assert (planned.videos, planned.frames) == (12, 0)
-    assert dict(planned.parts) == pytest.approx(metrics.memory.parts, rel=0.15)
+    model = {"model.backbone": config.model.backbone}
+    held, of_frames = vclimb.capacities(
+        synth_shards, "12v", codecs="features,copy", frames="1", settings=model, sample=1
+    )
+    assert (held.codec, held.frames, held.videos, held.kept_frames) == ("features:fp16", 0, 12, 0)
+    assert (of_frames.codec, of_frames.frames) == ("copy", 1)
+    for parts in (planned.parts, held.parts):
+        assert dict(parts) == pytest.approx(metrics.memory.parts, rel=0.15)
     assert vclimb.Memory.open(run).verify(progress=False) == ()
     initial = Learner(config, Processes(0, 1, torch.device("cpu")), 2).model.backbone.state_dict()
     trained = final_network(run)
@@ -111,7 +120,7 @@ def test_a_memory_of_all_features_gives_the_head_of_all_classes_at_once(synth_sh
     assert confusions[0] == confusions[1]
     kept = read_features(MemoryStore.open(tmp_path / "3/memory.zarr"))
     scores = torch.from_numpy(kept.features) @ heads[1]["head.weight"].T + heads[1]["head.bias"]
-    assert (scores.argmax(1) == torch.from_numpy(kept.labels)).float().mean() >= 0.9  # chance is 0.17
+    assert (scores.argmax(1) == torch.from_numpy(kept.labels)).float().mean() >= 0.5  # fitted to these; chance is 0.17
 
 
 @pytest.mark.parametrize(
@@ -140,7 +149,8 @@ def test_the_head_is_that_of_logistic_regression() -> None:
     """Classes of other numbers of samples, one without any, and features of another scale and centre."""
     draws = np.random.default_rng(0)
     labels = np.repeat([0, 1, 3], [30, 8, 15])
-    features = draws.normal(size=(4, 12))[labels] + draws.normal(size=(53, 12))
+    centres = draws.normal(size=(4, 12))
+    features = centres[labels] + draws.normal(size=(53, 12))
     head = softmax_head(torch.from_numpy(features), torch.from_numpy(labels), 4, 0.01, 500)
     assert head.bias.isinf().tolist() == [False, False, True, False]
     weights = 1 / (3 * np.bincount(labels)[labels])
@@ -152,6 +162,9 @@ def test_the_head_is_that_of_logistic_regression() -> None:
     scores = head.scores(torch.from_numpy(features))[:, [0, 1, 3]].numpy()
     centred = [values - values.mean(1, keepdims=True) for values in (scores, expected)]
     np.testing.assert_allclose(*centred, atol=1e-4)
+
+    others = torch.from_numpy(centres[labels] + draws.normal(size=(53, 12)))  # that it was not fitted to
+    assert (head.scores(others).argmax(1).numpy() == labels).mean() >= 0.8  # the largest class is 0.57 of them
 
     order = draws.permutation(53)
     moved = softmax_head(torch.from_numpy(7 * features[order] - 3), torch.from_numpy(labels[order]), 4, 0.01, 500)
@@ -215,5 +228,20 @@ def test_a_budget_too_small_for_frames_holds_features(synth_shards: Path, tmp_pa
     planned = vclimb.plan(synth_shards, method="features", **small).tasks[0].memory
     assert planned is not None
     assert planned.videos == 1
+    with pytest.raises(SettingsError, match="budget 9f counts frames, and codec features keeps none"):
+        vclimb.capacities(synth_shards, "9f", codecs="features")
     with pytest.raises(SettingsError, match="keeps features in place of frames, and frames are needed here"):
         vclimb.pack(synth_shards, tmp_path / "memory.zarr", budget="9v", codec="features:fp16")
+
+
+def test_settings_of_frames_set_no_cells_of_features_apart() -> None:
+    """Whatever K is, a cell that keeps features is run once, and is not named by K."""
+    table: dict[str, Any] = {
+        "base": {"scenario": {"tasks": 2}, "memory": {"budget": "9v"}},
+        "cells": [{"method": "features"}, {"method": "features", "memory": {"codec": "features"}}, {}],
+        "axes": {"frames": [1, 2]},
+    }
+    cells = StudyDefinition.parse(table).expand("shards/x")
+    names = varied([cell.settings for cell in cells])
+    said = [label(cell.settings, names) for cell in cells]
+    assert said == ["features, features:fp16", "naive, K 1, codec auto", "naive, K 2, codec auto"]

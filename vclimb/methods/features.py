@@ -21,11 +21,12 @@ class FeaturesConfig(MethodConfig):
     """Settings of the head.
 
     Attributes:
-        weight_decay: Weight of the penalty on the head's weights, for features of mean squared length 1.
+        weight_decay: Weight of the penalty on the head's weights, for features of mean squared length 1. The default is
+            the best of seven on training videos of J-HMDB-21, of which the sources of a fifth were left out in turn.
         steps: Limit of the iterations by which the head is fitted.
     """
 
-    weight_decay: float = Field(default=0.001, gt=0, le=1e9)
+    weight_decay: float = Field(default=0.01, gt=0, le=1e9)
     steps: int = Field(default=500, ge=1, le=100_000)
 
 

@@ -10,10 +10,14 @@ from functools import cached_property
 from typing import Any
 
 from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.memory.feature_codec import keeps_features, parse_feature_codec
+from vclimb.memory.settings import AUTO
 from vclimb.methods.registry import parse_method
 from vclimb.pipeline.errors import SettingsError
 from vclimb.settings import Table, changes_no_result, flat
+from vclimb.study.naming import meaningful
 from vclimb.training.config import MemoryConfig, RunConfig, make_config
+from vclimb.training.memory_settings import AUTO_FEATURES
 from vclimb.training.run_folder import FILES, file_digest
 
 _ID_DIGITS = 12
@@ -37,7 +41,7 @@ class Cell:
     @cached_property
     def settings(self) -> Mapping[str, Any]:
         """Settings by their dotted names."""
-        return flat(self.config.to_table())
+        return meaningful(flat(self.config.to_table()))
 
     @classmethod
     def of(cls, table: Table) -> Cell:
@@ -65,7 +69,20 @@ class Cell:
                 f"method {config.method['name']} replays, and memory.budget is none; give the study budgets, such as "
                 '[axes] budget = ["1MB", "2MB"]'
             )
+        elif method.replays_features:
+            config = config.replaced(memory=_of_features(config.memory))
         return cls(run_id(config), config, limit)
+
+
+def _of_features(memory: MemoryConfig) -> MemoryConfig:
+    """Give a codec of features its full name, and the settings that matter to frames alone their defaults."""
+    codec = AUTO_FEATURES if memory.codec == AUTO else memory.codec
+    if keeps_features(codec):
+        codec = str(parse_feature_codec(codec))
+    of_frames = MemoryConfig()
+    return memory.replaced(
+        codec=codec, frames=of_frames.frames, frame_choice=of_frames.frame_choice, cache=of_frames.cache
+    )
 
 
 def run_id(config: RunConfig) -> str:

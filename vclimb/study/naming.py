@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vclimb.memory.feature_codec import keeps_features
 from vclimb.settings import changes_no_result
 
-SEED, BUDGET = "seed", "memory.budget"
+SEED, BUDGET, FRAMES = "seed", "memory.budget", "memory.frames"
 _TITLES = {
     "method.name": "method",
     "memory.frames": "frames per video",
@@ -37,6 +38,13 @@ def shortened(text: str, length: int) -> str:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     return f"{text[:length]}... ({len(text):,} characters, {digest})"
+
+
+def meaningful(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the number of frames from the settings of a run that keeps features in their place."""
+    if not keeps_features(str(settings.get("memory.codec"))):
+        return settings
+    return {name: value for name, value in settings.items() if name != FRAMES}
 
 
 def title(setting: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.choice.frames import FrameCount, parse_frame_choice, parse_frame_count
+from vclimb.memory.feature_codec import keeps_features, parse_feature_codec
 from vclimb.memory.sample import (
+    ARRAY_BYTES,
+    ARRAY_FILE_BYTES,
     CLASS_BYTES,
     CLASS_INDEX_BYTES,
     EXEMPLAR_BYTES,
@@ -18,11 +22,14 @@ from vclimb.memory.sample import (
     spread_sample,
 )
 from vclimb.memory.store.index_nodes import EXEMPLARS, INDEX
+from vclimb.memory.store.stored_class import FEATURES
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.progress import progress_bar
-from vclimb.study.axes import parse_list
+from vclimb.study.axes import parse_list, parse_settings
+from vclimb.training.config import RunConfig, make_config
+from vclimb.training.ledger import n_features
 
 CODECS = ("copy", "jpeg:75", "jpeg:50", "jpeg:75@128", "webp:75", "webp:75@128", "h264:28", "h264:28@128")
 FRAMES: tuple[FrameCount, ...] = (1, 2, 4, 8, 16, "all")
@@ -34,12 +41,13 @@ class Capacity:
 
     Attributes:
         codec: Encoding of exemplars.
-        frames: Number of frames kept of each video, K, or `all`.
-        bytes_per_frame: Mean size of an encoded frame in the memory's files, measured on the sample.
+        frames: Number of frames kept of each video, K, or `all`; 0 for a codec of features.
+        bytes_per_frame: Mean size of an encoded frame in the memory's files, measured on the sample; of a codec of
+            features, the size of the feature that is kept of a video in place of frames.
         videos: Number of videos that the budget holds.
         kept_frames: Number of frames of these videos together.
         bytes: Size of the memory that holds them: the sum of `parts`.
-        parts: Part -> bytes: `exemplars`, and the `index` that says what the memory holds.
+        parts: Part -> bytes: `exemplars`, `features` of those, and the `index` that says what the memory holds.
         videos_in_data: Number of videos in the training data.
     """
 
@@ -63,6 +71,7 @@ def capacities(
     *,
     codecs: str | Sequence[str] | None = None,
     frames: str | Sequence[FrameCount] | None = None,
+    settings: Mapping[str, Any] | Sequence[str] | None = None,
     sample: int = 12,
     rebalance: bool | None = None,
     progress: bool | None = None,
@@ -74,8 +83,11 @@ def capacities(
     Args:
         data: Prepared data set, whose training part is what may be kept: a path, a URL, or an open data set.
         budget: `64MB` (bytes on disk), `2020v` (videos) or `16160f` (frames).
-        codecs: Codecs to compare, such as `["copy", "jpeg:75@128"]` or `"copy,jpeg:75@128"`; None: `CODECS`.
+        codecs: Codecs to compare, such as `["copy", "jpeg:75@128", "features:fp16"]` or `"copy,jpeg:75@128"`; None:
+            `CODECS`.
         frames: Numbers of frames of a video to compare, such as `[1, 8, "all"]` or `"1,8,all"`; None: `FRAMES`.
+        settings: Settings of a run that the size of features depends on, such as `{"model.backbone":
+            "resnet18.tv_in1k"}`.
         sample: Number of videos, spread over the classes, that are encoded to measure the bytes of a frame.
         rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
             in bytes.
@@ -97,10 +109,15 @@ def capacities(
     if not candidates:
         raise SettingsError(f"data set {dataset.name} has no instances to keep")
     sampled = spread_sample(candidates, sample)
+    given = {"data": str(dataset.storage)}, parse_settings(settings)
     capacities = []
     with progress_bar("choices", progress) as bar:
         task = bar.add_task("encoding a sample", total=len(names) * len(counts), note="")
         for codec in names:
+            if keeps_features(codec):
+                capacities.append(_of_features(candidates, limit, codec, make_config(*given), rebalances))
+                bar.advance(task, len(counts))
+                continue
             for count in counts:
                 measured = bytes_per_frame(dataset, sampled, parse_codec(codec), parse_frame_choice("uniform", count))
                 capacities.append(_capacity(candidates, limit, codec, count, measured, rebalances))
@@ -116,6 +133,7 @@ def _capacity(
     frame_bytes: float,
     rebalance: bool,
 ) -> Capacity:
+    """Count what a budget holds where frames are kept."""
     choice = parse_frame_choice("uniform", count)
     lengths_by_class: dict[str, list[int]] = {}
     for instance in candidates:
@@ -142,3 +160,26 @@ def _capacity(
         parts=parts,
         videos_in_data=len(candidates),
     )
+
+
+def _of_features(
+    candidates: Sequence[StoredInstance], budget: MemoryBudget, name: str, config: RunConfig, rebalance: bool
+) -> Capacity:
+    """Count what a budget holds where a feature of each video is kept, by the network of a run's settings."""
+    codec = parse_feature_codec(name)
+    if budget.kind == "frames":
+        raise SettingsError(f"budget {budget} counts frames, and codec {name} keeps none; write it in videos or bytes")
+    feature_bytes = codec.n_bytes(n_features(config.model, config.training.frozen))
+    n_videos = Counter(instance.label for instance in candidates).values()
+    costs = [[budget.cost(0, feature_bytes + EXEMPLAR_BYTES)] * n for n in n_videos]
+    class_bytes = CLASS_BYTES + ARRAY_BYTES * codec.has_scale
+    kept = budget.kept(costs, root_bytes=ROOT_BYTES, class_bytes=[class_bytes] * len(costs), rebalance=rebalance)
+    videos, n_classes = sum(kept), sum(n > 0 for n in kept)
+    of_arrays = ARRAY_FILE_BYTES + (ARRAY_BYTES // 2) * codec.has_scale  # the other half lies in the index
+    index = CLASS_INDEX_BYTES + (ARRAY_BYTES // 2) * codec.has_scale
+    parts = {
+        EXEMPLARS: videos * EXEMPLAR_BYTES + n_classes * (CLASS_BYTES - CLASS_INDEX_BYTES - ARRAY_FILE_BYTES),
+        FEATURES: videos * feature_bytes + n_classes * of_arrays,
+        INDEX: ROOT_BYTES + n_classes * index,
+    }
+    return Capacity(str(codec), 0, feature_bytes, videos, 0, sum(parts.values()), parts, len(candidates))

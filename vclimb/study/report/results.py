@@ -20,6 +20,7 @@ from vclimb.pipeline.errors import DatasetError, SettingsError
 from vclimb.pipeline.system.validation import first_problem
 from vclimb.settings import changes_no_result, flat, read_table, read_toml
 from vclimb.study.folder import RUNS, STUDY, StudyFolder
+from vclimb.study.naming import meaningful
 from vclimb.study.stored import SETTINGS_OF_RUN, Failure, StudyError, encodable
 from vclimb.training.run_folder import CONFIG, METRICS
 from vclimb.training.run_metrics import RunMetrics
@@ -208,8 +209,8 @@ def _read_run(path: Path) -> RunResult:
         metrics = RunMetrics.load(path / METRICS)
         written = os.stat(path / METRICS).st_mtime
     except FileNotFoundError:
-        return RunResult(path, toml, settings, None)
-    return RunResult(path, toml, settings | {"dataset": metrics.dataset}, metrics, written)
+        return RunResult(path, toml, meaningful(settings), None)
+    return RunResult(path, toml, {**meaningful(settings), "dataset": metrics.dataset}, metrics, written)
 
 
 def _check_number_of_settings(path: Path, runs: Sequence[RunResult]) -> None:
