@@ -197,6 +197,17 @@ def test_a_run_with_automatic_projection_stays_within_its_budget_and_resumes(
     assert Cell.of(config.to_table()).config.memory.budget == "8kB"  # a study runs it with each budget
 
 
+def test_budgets_share_no_first_task_whose_projection_they_size(synth_shards: Path, tmp_path: Path) -> None:
+    configs = [config_of(synth_shards, "method.projection=auto", f"memory.budget={size}kB") for size in (7, 9)]
+    sizes = []
+    for number, config in enumerate(configs):
+        out = tmp_path / str(number)
+        metrics = train(config, out, beginnings=tmp_path / "beginnings")
+        assert comparable(metrics) == comparable(train(config, tmp_path / f"alone{number}"))
+        sizes.append(Memory.open(out / "memory.zarr").array("statistics/class_sums").shape[1])
+    assert sizes[0] < sizes[1]
+
+
 def test_damaged_video_is_left_out_and_named(synth_shards: Path, tmp_path: Path) -> None:
     dataset = StoredDataset.open(synth_shards)
     key = next(instance.key for instance in dataset.instances if instance.split == "train")

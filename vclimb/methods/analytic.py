@@ -69,6 +69,7 @@ class Analytic(Method[AnalyticConfig]):
     name = "analytic"
     summary = "Heads in closed form on a frozen network: statistics of features in place of exemplars."
     Config = AnalyticConfig
+    memory_settings = frozenset({"budget"})  # gives an automatic projection its size
 
     _statistics: dict[str, Tensor] | None = None
     _seed = 0

@@ -171,7 +171,7 @@ class Method(Generic[ConfigT_co]):
         memory_settings: Settings of the memory that the first task's training depends on; runs share it across others.
         classifier: Classifier whose accuracy is reported: one of `classifiers`, or with a memory `nearest_mean`.
         not_replayable: Reason why a CUDA graph, which runs no Python, can't replay a step; None: it can.
-        budget_bytes: Budget in bytes, which covers what the method keeps; None: another budget, or none.
+        budget_bytes: Budget in bytes, for methods with `budget` in `memory_settings`; None: another budget, or none.
     """
 
     name: ClassVar[str]

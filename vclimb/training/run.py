@@ -99,8 +99,9 @@ def make_method(config: RunConfig) -> Method:
     kind, method_config = parse_method(config.method)
     method = kind(method_config, config.resolved_differences, config.consistency.weight)
     method.label_smoothing = config.training.label_smoothing
-    budget = MemoryBudget.parse(config.memory.budget)
-    method.budget_bytes = budget.amount if budget.kind == "bytes" else None
+    if "budget" in kind.memory_settings:  # others may share the first task's training across budgets
+        budget = MemoryBudget.parse(config.memory.budget)
+        method.budget_bytes = budget.amount if budget.kind == "bytes" else None
     return method
 
 
