@@ -15,7 +15,8 @@ def print_memory(memory: vclimb.Memory) -> None:
     usage = memory.usage
     _print_heading(memory)
     grid = new_grid(style="dim")
-    grid.add_row("payload", f"{usage.payload_bytes:,} bytes of encoded frames")
+    if usage.frames:
+        grid.add_row("payload", f"{usage.payload_bytes:,} bytes of encoded frames")
     grid.add_row("on disk", f"{memory.bytes_on_disk:,} bytes in {usage.n_files:,} files, which is what budgets count")
     if len(usage.part_bytes) > 2:
         grid.add_row("parts", parts_text(usage.part_bytes))
@@ -123,7 +124,8 @@ def _class_table(memory: vclimb.Memory) -> Table:
     for name in ("exemplars", "frames", "bytes", "bytes a frame", "codec"):
         table.add_column(name, justify="left" if name == "codec" else "right", no_wrap=True)
     for usage in memory.usage.classes:
-        sizes = (f"{usage.frames:,}", f"{usage.files.apparent:,}", f"{usage.bytes_per_frame:,.0f}")
+        per_frame = f"{usage.bytes_per_frame:,.0f}" if usage.frames else "-"
+        sizes = (f"{usage.frames:,}", f"{usage.files.apparent:,}", per_frame)
         table.add_row(
             plain(usage.name),
             f"{usage.videos:,}",

@@ -41,12 +41,11 @@ def print_run(folder: Path, metrics: vclimb.RunMetrics) -> None:
     out.print(grid)
     _print_matrix(metrics)
     if (memory := metrics.memory) is not None:
-        videos = (
-            f"{memory.videos:,} videos, {memory.frames:,} of their {memory.source_frames:,} frames "
-            f"as {plain(str(metrics.codec))}, "
-        )
-        per_frame = f" ({memory.bytes_per_frame or 0:,.0f} a frame)" if metrics.codec is not None else ""
-        out.print(f"memory: {videos if per_frame else ''}{memory.bytes_on_disk:,} bytes on disk{per_frame}")
+        frames = f", {memory.frames:,} of their {memory.source_frames:,} frames" if memory.frames else ""
+        videos = f"{memory.videos:,} videos{frames} as {plain(str(metrics.codec))}, "
+        per_frame = f" ({memory.bytes_per_frame or 0:,.0f} a frame)" if memory.frames else ""
+        has_videos = metrics.codec is not None
+        out.print(f"memory: {videos if has_videos else ''}{memory.bytes_on_disk:,} bytes on disk{per_frame}")
         if len(memory.parts) > 2:
             out.print(f"bytes of its parts: {parts_text(memory.parts)}")
     parts = [f"{brief(name)} {value:.1f}" for name, value in sorted(metrics.seconds.items(), key=lambda kv: -kv[1])]

@@ -13,8 +13,10 @@ import torch
 from memory_store_cases import new_class, update
 from sklearn.linear_model import LogisticRegression
 from training_cases import comparable, final_network, tiny_config
+from typer.testing import CliRunner
 
 import vclimb
+from vclimb.cli.main import app
 from vclimb.memory.kept_features import read_features
 from vclimb.memory.store.errors import MemoryEmptyError
 from vclimb.memory.store.reader import MemoryStore
@@ -74,6 +76,8 @@ def test_a_run_keeps_features_alone_and_trains_the_head_alone(
     for parts in (planned.parts, held.parts):
         assert dict(parts) == pytest.approx(metrics.memory.parts, rel=0.15)
     assert vclimb.Memory.open(run).verify(progress=False) == ()
+    shown = CliRunner(env={"COLUMNS": "160", "NO_COLOR": "1"}).invoke(app, ["show", str(run)]).output
+    assert f"memory: 12 videos as features:fp16, {metrics.memory.bytes_on_disk:,} bytes on disk\n" in shown
     initial = Learner(config, Processes(0, 1, torch.device("cpu")), 2).model.backbone.state_dict()
     trained = final_network(run)
     assert all(torch.equal(trained[f"backbone.{name}"], value) for name, value in initial.items())
