@@ -46,9 +46,9 @@ def command(
 ) -> None:
     """Say what to keep on a data set: statistics or features of a frozen network, or frames.
 
-    A pilot compares them on the first two tasks, with few epochs and the classes' share of the budget. Kinds within one
-    standard error of the best count as equal, and the cheapest of these is advised. It prints the command
-    that trains with it. A pilot that was stopped goes on by the same command.
+    A pilot compares them on the first two tasks, with few epochs and the classes' share of the budget. It prints the
+    command that trains with the most accurate kind, and which kinds are within one standard error of it. A pilot that
+    was stopped goes on by the same command.
     """
     print_warnings_as_lines()
     advice = explain_errors(
@@ -76,7 +76,7 @@ def _print(advice: vclimb.Advice) -> None:
     table = new_table("kind of memory", "Acc", "seeds +-", "test clips +-", "", "videos a class", "bytes")
     table.columns[0].justify = table.columns[4].justify = "left"
     for row in advice.rows():
-        is_chosen = row["kind"] == advice.ranking.chosen.name
+        is_chosen = row["kind"] == advice.ranking.best.name
         videos = row["videos_per_class"]
         table.add_row(
             f"[bold]{plain(row['kind'])}[/]" if is_chosen else plain(row["kind"]),

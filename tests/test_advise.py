@@ -45,42 +45,38 @@ def test_standard_errors_are_those_of_the_formulas() -> None:
 
 CHOICES = {
     "clear": ([kind("means", 0.5), kind("frames", 0.7, error=0.1)], {"frames"}, "frames", "20.0 points above means"),
-    "tie goes to the cheaper one": (
+    "the cheapest within noise is named": (
         [kind("means", 0.62, size=10), kind("frames", 0.7, error=0.1)],
         {"means", "frames"},
-        "means",
-        "All kinds are within noise of one another (one standard error is 10.0 points); it is 8.0 points behind frames",
-    ),
-    "cheaper, though listed later": (
-        [kind("frames", 0.7, error=0.1), kind("means", 0.65, size=10)],
-        {"means", "frames"},
-        "means",
-        "the cheapest of these",
+        "frames",
+        "the most accurate; all others are within noise of it (one standard error is 10.0 points). The cheapest of "
+        "these is means: 8.0 points behind, with 10 B.",
     ),
     "sizes within a tenth of the budget are equal": (
         [kind("K 1", 0.65, size=99), kind("K 4", 0.7, error=0.1, size=92), kind("K 8", 0.3, size=92)],
         {"K 1", "K 4"},
-        "K 1",
-        "2 kinds are within noise of the best",
+        "K 4",
+        "1 other(s) are within noise of it (one standard error is 10.0 points). The cheapest of these is K 1",
     ),
     "the best is the cheapest": (
         [kind("means", 0.7, error=0.1, size=10), kind("frames", 0.65)],
         {"means", "frames"},
         "means",
-        "the cheapest and the most accurate",
+        "and none is cheaper",
     ),
+    "equally accurate": ([kind("frames", 0.7), kind("means", 0.7, size=10)], {"means", "frames"}, "means", "none is"),
     "alone": ([kind("frames", 0.7)], {"frames"}, "frames", "nothing else fits the budget"),
 }
 
 
 @pytest.mark.parametrize(("kinds", "as_good", "chosen", "words"), CHOICES.values(), ids=CHOICES.keys())
-def test_the_cheapest_within_a_standard_error_is_chosen(
+def test_the_most_accurate_is_advised_and_the_cheapest_within_noise_is_named(
     kinds: list[Measured], as_good: set[str], chosen: str, words: str
 ) -> None:
     ranking = rank(kinds, 100)
     assert [measured.mean for measured in ranking.ordered] == sorted((k.mean for k in kinds), reverse=True)
     assert ranking.as_good == as_good
-    assert ranking.chosen.name == chosen
+    assert ranking.best.name == chosen
     assert ranking.sentences().startswith(f"Keep {chosen}")
     assert words in ranking.sentences()
 
@@ -142,7 +138,7 @@ def test_a_pilot_advises_a_command_that_works(synth_shards: Path, tmp_path: Path
     plan = json.loads(run(*words[1:], "--dry-run", "--json").stdout)
     assert plan["scenario"]["n_classes"] == 6
     assert plan["settings"]["training"]["epochs"] == 7
-    assert plan["tasks"][-1]["memory"]["bytes"] == rows[advice.ranking.chosen.name]["bytes"]
+    assert plan["tasks"][-1]["memory"]["bytes"] == rows[advice.ranking.best.name]["bytes"]
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from vclimb.study.naming import size_label
+
 _STEPS_OF_BUDGET = 10
 
 
@@ -49,35 +51,33 @@ class Ranking:
     Attributes:
         ordered: Kinds, the most accurate first.
         as_good: Names of the kinds within one standard error of the most accurate one, which is among them.
-        chosen: Kind to keep: the cheapest of those, and of equally cheap ones the simplest.
+        cheapest: The cheapest of those, and of equally cheap ones the simplest.
     """
 
     ordered: tuple[Measured, ...]
     as_good: frozenset[str]
-    chosen: Measured
+    cheapest: Measured
 
     @property
     def best(self) -> Measured:
-        """Most accurate kind."""
+        """Kind to keep: the most accurate one, and of equally accurate ones the cheapest, which is the best guess."""
         return self.ordered[0]
 
     def sentences(self) -> str:
         """Say what to keep, and how sure that is."""
-        chosen, best = self.chosen, self.best
-        margin = f"{100 * best.error:.1f} points"
+        best, cheapest = self.best, self.cheapest
+        margin = f"one standard error is {100 * best.error:.1f} points"
+        if len(self.ordered) == 1:
+            return f"Keep {best.name}: nothing else fits the budget."
         if len(self.as_good) == 1:
-            if len(self.ordered) == 1:
-                return f"Keep {chosen.name}: nothing else fits the budget."
             ahead = f"{100 * (best.mean - self.ordered[1].mean):.1f} points above {self.ordered[1].name}"
-            return f"Keep {chosen.name}: {ahead}, the next, and one standard error is {margin}."
-        if len(self.as_good) == len(self.ordered):
-            tied = f"All kinds are within noise of one another (one standard error is {margin})"
-        else:
-            tied = f"{len(self.as_good)} kinds are within noise of the best (one standard error is {margin})"
-        if chosen is best:
-            return f"Keep {chosen.name}. {tied}, and of these it is the cheapest and the most accurate."
-        behind = f"{100 * (best.mean - chosen.mean):.1f} points behind {best.name}"
-        return f"Keep {chosen.name}. {tied}; it is {behind}, and the cheapest of these."
+            return f"Keep {best.name}: {ahead}, the next; {margin}."
+        others = "all others are" if len(self.as_good) == len(self.ordered) else f"{len(self.as_good) - 1} other(s) are"
+        tied = f"Keep {best.name}, the most accurate; {others} within noise of it ({margin})"
+        if cheapest is best:
+            return f"{tied}, and none is cheaper."
+        behind = f"{100 * (best.mean - cheapest.mean):.1f} points behind"
+        return f"{tied}. The cheapest of these is {cheapest.name}: {behind}, with {size_label(cheapest.bytes)}."
 
 
 def binomial_error(accuracies: Sequence[float], counts: Sequence[int]) -> float:
@@ -97,17 +97,19 @@ def binomial_error(accuracies: Sequence[float], counts: Sequence[int]) -> float:
 
 
 def rank(kinds: Sequence[Measured], budget: int) -> Ranking:
-    """Order kinds by accuracy, and choose the cheapest within one standard error of the most accurate.
+    """Order kinds by accuracy, and find the cheapest within one standard error of the most accurate.
 
-    This is the rule of one standard error (Breiman et al., Classification and Regression Trees, 1984). Sizes count in
-    tenths of the budget, since memories of exemplars never fill it exactly.
+    The most accurate kind is advised: the cheapest as good one (the rule of one standard error, Breiman et al.,
+    Classification and Regression Trees, 1984) was up to 21 points below the best in whole runs (docs/study-bytes.md).
+    Sizes count in tenths of the budget, since memories of exemplars never fill it exactly.
 
     Args:
         kinds: Measured kinds, the simplest first.
         budget: Budget in bytes of all classes.
     """
-    ordered = sorted(kinds, key=lambda kind: -kind.mean)
+    costs = {kind.name: math.ceil(_STEPS_OF_BUDGET * kind.bytes / budget) for kind in kinds}
+    ordered = sorted(kinds, key=lambda kind: (-kind.mean, costs[kind.name]))
     best = ordered[0]
     as_good = [kind for kind in kinds if best.mean - kind.mean <= best.error]
-    chosen = min(as_good, key=lambda kind: math.ceil(_STEPS_OF_BUDGET * kind.bytes / budget))  # the first of equal ones
-    return Ranking(tuple(ordered), frozenset(kind.name for kind in as_good), chosen)
+    cheapest = min(as_good, key=lambda kind: costs[kind.name])  # the first of equal ones
+    return Ranking(tuple(ordered), frozenset(kind.name for kind in as_good), cheapest)

@@ -87,7 +87,7 @@ class Advice:
         """Convert to plain values."""
         return {
             "advice": self.sentences,
-            "keep": self.ranking.chosen.name,
+            "keep": self.ranking.best.name,
             "kinds": self.rows(),
             "left_out": self.pilot.left_out,
             "budget_bytes": self.pilot.budget,
@@ -185,7 +185,7 @@ def advise(
         )
     measured, n_test = _measure(study.cells(dataset), pilot.kinds, folder)
     ranking = rank(measured, pilot.budget)
-    chosen = next(kind for kind in pilot.kinds if kind.name == ranking.chosen.name)
+    chosen = next(kind for kind in pilot.kinds if kind.name == ranking.best.name)
     place = str(dataset.storage) if isinstance(data, StoredDataset) else str(data)
     return Advice(folder.path, pilot, ranking, n_test, _command(chosen, place, dataset.name))
 
