@@ -18,12 +18,17 @@ def print_estimate(estimate: vclimb.Estimate) -> None:
     """Print the cells, what their memories will hold, and their time."""
     rows = estimate.to_table()
     table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0))
-    for name in rows[0]:
-        is_number = name in _NUMBERS
-        no_wrap = is_number or name in ("run", "state")
-        table.add_column(plain(name), justify="right" if is_number else "left", no_wrap=no_wrap)
+    shown = [name for name in rows[0] if name in _NUMBERS]
+    table.add_column("run", no_wrap=True)
+    table.add_column("settings")  # in one column, since many narrow ones can't be read on a narrow terminal
+    for name in shown:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    others = {"run", "state", "bytes by part", *_NUMBERS}
     for row in rows[:_SHOWN_CELLS]:
-        table.add_row(*map(plain, row.values()))
+        settings = [f"{name} {value}" for name, value in row.items() if name not in others and str(value) != "-"]
+        cells = (row["run"], ", ".join(settings), *(row[name] for name in shown), row["state"])
+        table.add_row(*(plain(str(cell)) for cell in cells))
     out.print(table)
     _print_more(len(rows) - _SHOWN_CELLS, "runs")
     out.print(
