@@ -21,7 +21,7 @@ def command(
         int | None,
         typer.Option(min=2, help="Number of tasks of all classes. Default: 10, or so many that each has two classes."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs of each task of the pilot.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs of each task of the pilot.")] = 10,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 2,
     set_: Annotated[
         list[str] | None,

@@ -113,6 +113,20 @@ def test_alignment_makes_lengths_equal_and_keeps_the_order_within_old_and_new(
     torch.testing.assert_close(head.weight.detach(), aligned)
 
 
+def test_alignment_that_favours_new_classes_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    head = torch.nn.Linear(4, 3)
+    torch.nn.init.constant_(head.weight, 1.0)
+    align_weights(head, 2)
+    assert not caplog.records
+    with torch.no_grad():
+        head.weight[2] *= 0.25
+    align_weights(head, 2)
+    (record,) = caplog.records
+    assert "makes the head's new rows 4.0 times as long, in favour of the new classes" in record.getMessage()
+    align_weights(head, 2)
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "aligns"), [("wa", {}, True), ("naive", {"align": True}, True), ("naive", {}, False)]
 )

@@ -5,8 +5,12 @@ Source: WA: Zhao et al., "Maintaining discrimination and fairness in class incre
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import nn
+
+log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -20,4 +24,14 @@ def align_weights(head: nn.Linear, n_old: int) -> None:
     if not n_old:
         return
     lengths = head.weight.double().norm(dim=1)
-    head.weight[n_old:] *= lengths[:n_old].mean() / lengths[n_old:].mean().clamp_min(torch.finfo(torch.double).tiny)
+    old, new = lengths[:n_old].mean(), lengths[n_old:].mean()
+    factor = float(old / new.clamp_min(torch.finfo(torch.double).tiny))
+    if factor > 1.05:  # aligned again, it is 1 but for rounding
+        log.warning(
+            "alignment makes the head's new rows %.1f times as long, in favour of the new classes: they are shorter "
+            "(%.2g) than the old ones (%.2g), as after short training of a head that begins near 0",
+            factor,
+            float(new),
+            float(old),
+        )
+    head.weight[n_old:] *= factor

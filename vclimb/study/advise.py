@@ -123,7 +123,7 @@ def advise(
     out: str | Path,
     *,
     tasks: int | None = None,
-    epochs: int = 4,
+    epochs: int = 10,
     seeds: int = 2,
     config: str | Path | None = None,
     settings: MoreSettings | None = None,
