@@ -73,24 +73,26 @@ def command(
 
 
 def _print(advice: vclimb.Advice) -> None:
-    table = new_table("kind of memory", "Acc", "seeds +-", "test clips +-", "", "videos a class", "bytes")
-    table.columns[0].justify = table.columns[4].justify = "left"
+    table = new_table("kind of memory", "Acc", "error", "noise", "videos\na class", "bytes")
+    table.columns[0].justify = "left"
     for row in advice.rows():
         is_chosen = row["kind"] == advice.ranking.best.name
         videos = row["videos_per_class"]
         table.add_row(
             f"[bold]{plain(row['kind'])}[/]" if is_chosen else plain(row["kind"]),
             f"{100 * row['accuracy']:.1f}",
-            f"{100 * row['seeds_deviation']:.1f}",
-            f"{100 * row['test_error']:.1f}",
-            "within noise of the best" if row["as_good_as_the_best"] and len(advice.ranking.as_good) > 1 else "",
+            f"{100 * row['standard_error']:.1f}",
+            "within" if row["as_good_as_the_best"] and not is_chosen else "",
             "-" if videos is None else f"{videos:,.1f}",
             f"{row['bytes']:,}",
         )
     out.print(table)
     for name, reason in advice.pilot.left_out.items():
         out.print(f"left out: {plain(name)}: {plain(reason)}")
-    out.print(f"[dim]Acc: of the pilot, in percent: {plain(advice.scope)}. Videos and bytes: of all classes.[/]")
+    out.print(
+        f"[dim]Acc and its standard error: of the pilot, in percent: {plain(advice.scope)}. Within noise: less than "
+        "one standard error below the best. Videos and bytes: of all classes.[/]"
+    )
     out.print(f"[bold]{plain(advice.sentences)}[/]")
     out.print(f"train with it: {plain(advice.command_text)}")
     out.print(f"[dim]runs of the pilot: {plain(str(advice.folder))}[/]")

@@ -49,14 +49,14 @@ CHOICES = {
         [kind("means", 0.62, size=10), kind("frames", 0.7, error=0.1)],
         {"means", "frames"},
         "frames",
-        "the most accurate; all others are within noise of it (one standard error is 10.0 points). The cheapest of "
+        "the most accurate; 1 other is within noise of it (one standard error is 10.0 points). The cheapest of "
         "these is means: 8.0 points behind, with 10 B.",
     ),
     "sizes within a tenth of the budget are equal": (
         [kind("K 1", 0.65, size=99), kind("K 4", 0.7, error=0.1, size=92), kind("K 8", 0.3, size=92)],
         {"K 1", "K 4"},
         "K 4",
-        "1 other(s) are within noise of it (one standard error is 10.0 points). The cheapest of these is K 1",
+        "1 other is within noise of it (one standard error is 10.0 points). The cheapest of these is K 1",
     ),
     "the best is the cheapest": (
         [kind("means", 0.7, error=0.1, size=10), kind("frames", 0.65)],

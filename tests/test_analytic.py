@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from stream_cases import damage_all_frames
-from training_cases import STATELESS_BACKBONE, comparable, events_of, final_network, tiny_config
+from training_cases import STATELESS_BACKBONE, comparable, events_of, final_network, tiny_config, train_with_a_stop
 
 from vclimb import Memory
 from vclimb.memory.sample import ROOT_BYTES
@@ -122,20 +120,7 @@ def test_run_resumes_exactly(
 ) -> None:
     """Stop a run after the second task's statistics are known, before or after its evaluation."""
     config = config_of(synth_shards, "method.projection=16")
-    kind, name = moment
-    inner, calls = getattr(kind, name), itertools.count(1)
-
-    def stopping(*arguments: Any) -> Any:
-        result = inner(*arguments)
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        return result
-
-    with monkeypatch.context() as patch:
-        patch.setattr(kind, name, stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "run")
-    resumed = train(config, tmp_path / "run", resume=True)
+    resumed = train_with_a_stop(config, tmp_path / "run", moment, monkeypatch)
     assert comparable(resumed) == comparable(train(config, tmp_path / "undisturbed"))
 
 

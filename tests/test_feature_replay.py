@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import torch
 from memory_store_cases import new_class, update
 from sklearn.linear_model import LogisticRegression
-from training_cases import comparable, final_network, tiny_config
+from training_cases import comparable, final_network, tiny_config, train_with_a_stop
 from typer.testing import CliRunner
 
 import vclimb
@@ -92,20 +91,7 @@ def test_run_resumes_exactly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stop a run in the second task, after the memory has its features, before or after its evaluation."""
-    kind, name = moment
-    inner, calls = getattr(kind, name), itertools.count(1)
-
-    def stopping(*arguments: Any) -> Any:
-        result = inner(*arguments)
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        return result
-
-    with monkeypatch.context() as patch:
-        patch.setattr(kind, name, stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train(config_of(synth_shards), tmp_path / "run")
-    resumed = train(config_of(synth_shards), tmp_path / "run", resume=True)
+    resumed = train_with_a_stop(config_of(synth_shards), tmp_path / "run", moment, monkeypatch)
     metrics, run = whole
     assert comparable(resumed) == comparable(metrics)
     first, second = final_network(run), final_network(tmp_path / "run")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import vclimb
 from vclimb.settings import parse_assignment
 from vclimb.training.checkpoint import checkpoints, load_checkpoint
 from vclimb.training.config import RunConfig, make_config
+from vclimb.training.run import train
 from vclimb.training.run_metrics import RunMetrics
 
 TINY_BACKBONE = "test_resnet.r160_in1k"
@@ -40,6 +44,26 @@ def tiny_config(shards: Path, method: str = "naive", *assignments: str) -> RunCo
     if method in REPLAYING:
         table["memory"] = {"budget": "12v", "frames": 2}
     return make_config(TINY_TABLE, table, *map(parse_assignment, assignments))
+
+
+def train_with_a_stop(
+    config: RunConfig, out: Path, moment: tuple[type, str], monkeypatch: pytest.MonkeyPatch
+) -> RunMetrics:
+    """Train, stopped when a method of a class has returned for the second time, and resume."""
+    kind, name = moment
+    inner, calls = getattr(kind, name), itertools.count(1)
+
+    def stopping(*arguments: Any) -> Any:
+        result = inner(*arguments)
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, name, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, out)
+    return train(config, out, resume=True)
 
 
 def write_config(config: RunConfig, folder: Path) -> Path:

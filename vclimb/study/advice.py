@@ -72,7 +72,10 @@ class Ranking:
         if len(self.as_good) == 1:
             ahead = f"{100 * (best.mean - self.ordered[1].mean):.1f} points above {self.ordered[1].name}"
             return f"Keep {best.name}: {ahead}, the next; {margin}."
-        others = "all others are" if len(self.as_good) == len(self.ordered) else f"{len(self.as_good) - 1} other(s) are"
+        n_others = len(self.as_good) - 1
+        others = "1 other is" if n_others == 1 else f"{n_others} others are"
+        if len(self.as_good) == len(self.ordered) > 2:
+            others = "all others are"
         tied = f"Keep {best.name}, the most accurate; {others} within noise of it ({margin})"
         if cheapest is best:
             return f"{tied}, and none is cheaper."
