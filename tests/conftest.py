@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -36,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell does for background processes
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes share the cores; read when torch is loaded
+    os.environ.pop("COLUMNS", None)
+    importlib.import_module("vclimb.cli.console")  # its consoles keep a width that COLUMNS has when they are made
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = f"{os.getpid()}-{time.time_ns()}"
 
