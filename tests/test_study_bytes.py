@@ -115,6 +115,15 @@ def test_methods_without_exemplars_are_points_at_their_bytes(report: Report) -> 
     assert "the smallest memory of exemplars that is more accurate: naive, K 1, codec auto, 985 kB" in words
 
 
+def test_statistics_whose_size_a_budget_sets_are_a_curve(tmp_path: Path) -> None:
+    head = {"name": "analytic", "head": "ridge", "projection": "auto"}
+    table = {"cells": [{"method": head}], "constraints": {"equal": "bytes", "budgets": ["1MB", "4MB"]}}
+    layout = write_report(made_study(tmp_path / "study", {**KINDS, **table}).path).layout
+    assert [layout.name(group) for group in layout.groups] == ["1MB", "4MB"]
+    assert (layout.fixed, layout.references) == ((), ())
+    assert [[group.budget for group in groups] for groups in layout.kinds.values()] == [["1MB", "4MB"]]
+
+
 def test_parts_add_up_to_the_bytes_in_charts_tables_and_json(report: Report) -> None:
     layout = report.layout
     for group in layout.keeping:

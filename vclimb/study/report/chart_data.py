@@ -143,10 +143,10 @@ def log_domain(values: Iterable[float]) -> tuple[float, float]:
 
 def _row(layout: ReportLayout, group: Group) -> Row:
     memory = ""
-    if group.has_memory:
+    if group.keeps_exemplars:
         videos = group.spread(lambda run: run.memory("videos")).mean
         memory = f"{size_label(group.bytes.mean)}, {videos:,.0f} videos, {group.frames.mean:,.0f} frames"
-    elif group.is_fixed:
+    elif group.parts:
         memory = f"{size_label(group.bytes.mean)}: {parts_label(group.parts)}"
     return {
         "cell": printable(layout.name(group)),

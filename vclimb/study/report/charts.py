@@ -185,7 +185,7 @@ def over_tasks(
 
 def _mark(layout: ReportLayout, group: Group) -> tuple[str, str]:
     """Choose colour and marker of a group that is drawn task by task."""
-    if not group.has_memory:
+    if not group.has_budget:
         number = layout.without_exemplars.index(group)
         return FAINT, MARKERS[(5 + number) % len(MARKERS)]
     series = layout.series_of(group)

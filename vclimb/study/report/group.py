@@ -73,14 +73,19 @@ class Group:
         return shortened(", ".join(run.run_id for run in self.runs), 300)
 
     @property
-    def has_memory(self) -> bool:
+    def keeps_exemplars(self) -> bool:
         """Whether the method keeps exemplars."""
         return self.runs[0].has_memory
 
     @property
+    def has_budget(self) -> bool:
+        """Whether what is kept follows from a budget: exemplars, or statistics whose size the budget sets."""
+        return self.keeps_exemplars or (self.bytes.n > 0 and self.settings.get(BUDGET, "none") != "none")
+
+    @property
     def is_fixed(self) -> bool:
         """Whether the method keeps something, but no exemplars, so that its bytes don't depend on a budget."""
-        return not self.has_memory and self.bytes.n > 0
+        return not self.has_budget and self.bytes.n > 0
 
     @cached_property
     def acc(self) -> Spread:

@@ -62,7 +62,7 @@ class ReportLayout:
         for run in newest(runs):
             runs_of.setdefault(run.key, []).append(run)
         groups = [Group(tuple(sorted(seeds, key=lambda run: run.seed))) for seeds in runs_of.values()]
-        replaying = [group for group in groups if group.has_memory]
+        replaying = [group for group in groups if group.has_budget]
         names = varied([group.settings for group in replaying])[:MAX_NAMES]
         series = _series(names, replaying)
         orders = {name: _places(_ordered_values(name, replaying)) for name in names}
@@ -70,7 +70,7 @@ class ReportLayout:
         return cls(
             groups=tuple(replaying),
             fixed=tuple(group for group in groups if group.is_fixed),
-            references=tuple(group for group in groups if not (group.has_memory or group.is_fixed)),
+            references=tuple(group for group in groups if not (group.has_budget or group.is_fixed)),
             names=tuple(varied([group.settings for group in groups])[:MAX_NAMES]),
             series=series,
             panels=tuple(name for name in names if name not in (series, BUDGET)),
@@ -135,7 +135,10 @@ class ReportLayout:
 
     def names_of(self, group: Group) -> list[str]:
         """Select the settings that describe a group: none of a memory where its method keeps none."""
-        return [name for name in self.names if group.has_memory or not name.startswith("memory.")]
+        ignored = set() if group.keeps_exemplars else {name for name in self.names if name.startswith("memory.")}
+        if group.has_budget:
+            ignored.discard(BUDGET)
+        return [name for name in self.names if name not in ignored]
 
     @cached_property
     def by_budget(self) -> dict[str, list[Group]]:
