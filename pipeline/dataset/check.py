@@ -21,6 +21,7 @@ import simplejpeg
 from vclimb.pipeline.codecs.encoded import MAX_PIXELS
 from vclimb.pipeline.errors import VideoError
 from vclimb.pipeline.system.open_files import OpenFile, open_regular
+from vclimb.pipeline.system.pyav import ANY_TAGS
 
 FrameRanges = npt.NDArray[np.int64]
 """(n_frames, 2): byte offset and size of each frame."""
@@ -114,7 +115,7 @@ def bad_h264_frames(video: str | FileSlice, ranges: FrameRanges, width: int, hei
     number = 0
     try:
         # Other formats than the one that is stored may name other files, which would be opened.
-        with av.open(video, "r", format="mp4", metadata_errors="replace") as container:
+        with av.open(video, "r", format="mp4", **ANY_TAGS) as container:
             stream = container.streams.video[0]
             if stream.codec_context is None or stream.codec_context.name != "h264":
                 yield number, "is not H.264"

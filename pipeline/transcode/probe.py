@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
@@ -19,6 +18,7 @@ import av.error
 from vclimb.pipeline.codecs.encoded import MAX_PIXELS
 from vclimb.pipeline.dataset.fields import Count, PositiveRate, Seconds, Size
 from vclimb.pipeline.errors import VideoError
+from vclimb.pipeline.system.pyav import ANY_TAGS
 from vclimb.pipeline.transcode.timeline import Packets, timeline
 
 # Containers only: no playlist (hls, dash, concat, asx), no image pattern, no text renderer, no device.
@@ -26,8 +26,6 @@ DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,gif,"
     "mxf,nut,dv,rm,mjpeg,wtv,y4m,yuv4mpegpipe"
 )
-# Tags in no known encoding are no errors; from PyAV 19 on they never are.
-_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def probe_video(path: Path) -> Probe:
     status = open_regular_file(path)
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_pixels": str(MAX_PIXELS)}
     try:
-        with av.open(f"file:{path}", options=options, **_METADATA) as container:
+        with av.open(f"file:{path}", options=options, **ANY_TAGS) as container:
             return _probe_container(container, status)
     except MemoryError:  # FFmpegError has one too
         raise
