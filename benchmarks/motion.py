@@ -16,12 +16,11 @@ import contextlib
 import json
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from results import Cell, Runs, complete_runs
+from results import Cell, add_run_options, complete_runs, make_runs
 
 import vclimb
 
@@ -100,21 +99,15 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--tiny", action="store_true", help="a tiny network at 48 px, for a CPU")
-    parser.add_argument("--jobs", type=int, default=2, help="number of runs side by side")
-    parser.add_argument("--cards", type=int, default=1, help="number of GPUs")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes of a run")
-    parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="time limit in seconds")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
+    add_run_options(parser, jobs=2)
     parser.add_argument("--table", action="store_true", help="only tabulate the existing runs")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     options = parser.parse_args()
     missing: list[str] = []
     if not options.table:
         options.data = options.data or draw_videos(options)
-        runs = Runs(options, time.monotonic() + options.limit_seconds)
         with contextlib.redirect_stdout(sys.stderr):
-            runs.all(cells_of(options))
-        missing = runs.failed
+            missing = make_runs(options, cells_of(options))
     rows = rows_of(options.out)
     print(json.dumps(rows)) if options.json else print_table(rows)
     for text in missing:

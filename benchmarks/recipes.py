@@ -15,13 +15,12 @@ import contextlib
 import json
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from results import Cell, Runs, complete_runs
+from results import Cell, add_run_options, complete_runs, make_runs
 
 ORDER = 100  # seed of the order of classes; reported runs have 0, 1 and 2
 HEADS = {"ridge": "ridge", "ncm": "nearest-mean"}
@@ -188,11 +187,7 @@ def main() -> int:
     parser.add_argument("--weights", default="pretrained", help="weights of the backbone: a file, or pretrained")
     parser.add_argument("--only", nargs="+", default=RECIPES, choices=RECIPES, metavar="NAME", help="recipes to run")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--jobs", type=int, default=4, help="number of runs side by side")
-    parser.add_argument("--cards", type=int, default=1, help="number of GPUs")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes of a run")
-    parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="time limit in seconds")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
+    add_run_options(parser)
     parser.add_argument("--table", action="store_true", help="only tabulate and draw the existing runs")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON, with the curves")
     options = parser.parse_args()
@@ -200,10 +195,8 @@ def main() -> int:
     if not options.table:
         if options.data is None:
             parser.error("name a prepared data set, such as shards/jhmdb21")
-        runs = Runs(options, time.monotonic() + options.limit_seconds)
         with contextlib.redirect_stdout(sys.stderr):
-            runs.all(cells_of(options.only, options.seeds))
-        missing = runs.failed
+            missing = make_runs(options, cells_of(options.only, options.seeds))
     rows = rows_of(options.out, options.only)
     draw_curves(rows, options.out / "curves.png")
     if options.json:

@@ -14,11 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from results import Cell, Runs
+from results import Cell, add_run_options, make_runs
 
 from vclimb.protocol import PAPER, RELEASED
 
@@ -158,19 +157,13 @@ def main() -> None:
     parser.add_argument("--protocols", nargs="+", default=["released"], choices=["paper", "released"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--differences", action="store_true", help="switch each difference to the papers' way")
-    parser.add_argument("--jobs", type=int, default=4, help="number of runs side by side")
-    parser.add_argument("--cards", type=int, default=1, help="number of GPUs")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes of a run")
-    parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="time limit in seconds")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
+    add_run_options(parser)
     parser.add_argument("--table", action="store_true", help="only print the tables")
     options = parser.parse_args()
     if not options.table:
         if options.data is None or options.scenario is None:
             parser.error("name a prepared data set and a scenario")
-        runs = Runs(options, time.monotonic() + options.limit_seconds)
-        runs.all(cells(options))
-        for text in runs.failed:
+        for text in make_runs(options, cells(options)):
             print(f"missing: {text}")
     print_comparison(options.out, read_reference(options.reference), options)
     print()

@@ -245,6 +245,22 @@ def print_gaps(out: Path) -> None:
         print(f"{path.parent.name}: {total:.1f} s, {sum(gaps):.1f} s ({100 * sum(gaps) / total:.1f} %) between tasks")
 
 
+def add_run_options(parser: argparse.ArgumentParser, jobs: int = 4) -> None:
+    """Add the options by which `Runs` shares a machine, and any other setting; `jobs` is the default of the first."""
+    parser.add_argument("--jobs", type=int, default=jobs, help="number of runs side by side")
+    parser.add_argument("--cards", type=int, default=1, help="number of GPUs")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of a run")
+    parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="time limit in seconds")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
+
+
+def make_runs(options: argparse.Namespace, cells: Sequence[Cell]) -> list[str]:
+    """Make runs within the time limit, and return the names of those that are missing, with the reasons."""
+    runs = Runs(options, time.monotonic() + options.limit_seconds)
+    runs.all(cells)
+    return runs.failed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, help="prepared data set")
@@ -262,11 +278,7 @@ def main() -> None:
     parser.add_argument("--ewc", type=float, default=3e5, help="strength of EWC")
     parser.add_argument("--mas", type=float, default=3.0, help="strength of MAS")
     parser.add_argument("--adagrad", type=float, default=1e-3, help="learning rate of EWC's and MAS' Adagrad; 0: SGD")
-    parser.add_argument("--jobs", type=int, default=4, help="number of runs side by side")
-    parser.add_argument("--cards", type=int, default=1, help="number of GPUs")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes of a run")
-    parser.add_argument("--limit-seconds", type=float, default=float("inf"), help="time limit in seconds")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
+    add_run_options(parser)
     parser.add_argument(
         "--tune", action="store_true", help="tune learning rates and strengths, on another order of classes"
     )
@@ -275,9 +287,7 @@ def main() -> None:
     if not options.table:
         if options.data is None:
             parser.error("name a prepared data set, such as shards/jhmdb21")
-        runs = Runs(options, time.monotonic() + options.limit_seconds)
-        runs.all(tuning_cells(options) if options.tune else table_cells(options))
-        for text in runs.failed:
+        for text in make_runs(options, tuning_cells(options) if options.tune else table_cells(options)):
             print(f"missing: {text}")
     print_table(options.out)
     print_gaps(options.out)
