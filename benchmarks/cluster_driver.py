@@ -62,10 +62,9 @@ class Steps:
 def made_up_table(n_videos: int) -> SourceTable:
     """The table of a folder of videos, as the layout `folder` builds it from a listing."""
     paths = [f"class{i % CLASSES:03d}/video_{i:09d}_000010.mp4" for i in range(n_videos)]
-    keys = keys_of_paths(paths)
     builder = TableBuilder("folder", Path("/nowhere"))
-    for path in paths:
-        builder.add(path, keys[path], Instance(path.partition("/")[0]))
+    for path, key in zip(paths, keys_of_paths(paths), strict=True):
+        builder.add(path, key, Instance(path.partition("/")[0]))
     return builder.build()
 
 

@@ -20,7 +20,7 @@ from video_cases import run_ffmpeg_tool as _run_ffmpeg_tool
 
 from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings
 from vclimb.pipeline.sources.keys import keys_of_paths
-from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideo, by_class_and_key
+from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideo, SourceVideos
 from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.executors.local import LocalExecutor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg, find_ffmpeg
@@ -73,9 +73,11 @@ def table_of(folder: Path) -> SourceTable:
         names = [name for name in files if not name.startswith(".")]
         names += [name for name in folders if os.path.splitext(name)[1]]
         paths += [os.path.relpath(os.path.join(place, name), folder) for name in names]
-    keys = keys_of_paths(paths)
-    videos = [SourceVideo(path, keys[path], (Instance(Path(path).parent.name or "all"),)) for path in paths]
-    return SourceTable("test", folder.absolute(), tuple(sorted(videos, key=by_class_and_key)))
+    videos = [
+        SourceVideo(path, key, (Instance(Path(path).parent.name or "all"),))
+        for path, key in zip(paths, keys_of_paths(paths), strict=True)
+    ]
+    return SourceTable("test", folder.absolute(), SourceVideos.of(videos).in_order())
 
 
 def prepare_videos(

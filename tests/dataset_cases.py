@@ -22,7 +22,7 @@ from video_cases import make_video
 
 from vclimb.pipeline.dataset.settings import CODECS, EncodeSettings
 from vclimb.pipeline.sources import read_source
-from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideos
 from vclimb.pipeline.transcode.executors.executor import Executor, MapExecutor
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun
@@ -70,7 +70,8 @@ def make_source(folder: Path, classes: int, videos_per_class: int, frames: int =
 def with_instances(source: Path, by_path: dict[str, tuple[Instance, ...]]) -> SourceTable:
     """A folder's table in which some videos have other instances."""
     table = read_source(source)
-    return replace(table, videos=tuple(replace(v, instances=by_path.get(v.path, v.instances)) for v in table.videos))
+    videos = [replace(v, instances=by_path.get(v.path, v.instances)) for v in table.videos]
+    return replace(table, videos=SourceVideos.of(videos))
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 
 from vclimb.pipeline.errors import SourceError
 from vclimb.pipeline.sources import read_source
-from vclimb.pipeline.sources.table import SourceTable, SourceVideo, by_class_and_key
+from vclimb.pipeline.sources.table import SourceTable, SourceVideo
 from vclimb.pipeline.sources.tree import has_video_suffix
 
 SHARED = Path(__file__).parents[1] / "../shared"
@@ -36,6 +36,10 @@ def write(file: Path, content: str) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(content)
     return file
+
+
+def by_class_and_key(video: SourceVideo) -> tuple[str, str]:
+    return (min((i.label for i in video.instances), default=""), video.key)
 
 
 def by_path(table: SourceTable) -> dict[str, SourceVideo]:

@@ -30,7 +30,7 @@ from vclimb.pipeline.dataset.contact_sheet import (
 )
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.sources import read_source
-from vclimb.pipeline.sources.table import Instance
+from vclimb.pipeline.sources.table import Instance, SourceVideos
 
 AWKWARD_LABELS = [
     "[red]alarm", "[bold", "it's \"quoted\"", "back\\slash\\", "\\[b]\\\\", ":dog: \N{DOG FACE}", "über 走る", "a  b"
@@ -60,7 +60,7 @@ def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         else video
         for video in table.videos
     ]
-    prepare_table(replace(table, videos=tuple(videos)), out)
+    prepare_table(replace(table, videos=SourceVideos.of(videos)), out)
     return out
 
 

@@ -22,6 +22,7 @@ from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.sources.table import SourceVideos
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def in_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     videos = [
         replace(video, group="early" if video.path.endswith(("0.mp4", "1.mp4")) else "late") for video in table.videos
     ]
-    prepare_table(replace(table, videos=tuple(videos)), folder / "splits")
+    prepare_table(replace(table, videos=SourceVideos.of(videos)), folder / "splits")
     return folder / "splits"
 
 
@@ -145,7 +146,7 @@ def test_instance_in_two_splits_is_taken_once(in_splits: Path, tmp_path: Path) -
     videos = [
         replace(video, instances=(*video.instances, replace(video.instances[0], split="val"))) for video in table.videos
     ]
-    prepare_table(replace(table, videos=tuple(videos)), tmp_path / "twice")
+    prepare_table(replace(table, videos=SourceVideos.of(videos)), tmp_path / "twice")
     assert len(StoredDataset.open(tmp_path / "twice").instances) == 20
     assert (
         pack(tmp_path / "twice", tmp_path / "m.zarr", "--budget", "all", "--split", "all")["totals"]["exemplars"] == 10

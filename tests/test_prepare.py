@@ -29,7 +29,7 @@ from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError, SourceError, TargetBusyError, TargetError
 from vclimb.pipeline.sources import read_source
-from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideos
 from vclimb.pipeline.transcode.executors import local as executor_module
 from vclimb.pipeline.transcode.executors.executor import OnVideo
 from vclimb.pipeline.transcode.executors.local import LocalExecutor
@@ -150,7 +150,7 @@ def test_a_target_that_is_not_a_data_set_is_left_alone(source: Path, tmp_path: P
 
 def test_nothing_to_prepare_leaves_nothing_behind(tmp_path: Path, out: Path) -> None:
     with pytest.raises(SourceError, match="no videos to prepare"):
-        prepare_table(SourceTable("test", tmp_path, ()), out)
+        prepare_table(SourceTable("test", tmp_path, SourceVideos.of([])), out)
     assert not out.exists()
 
 

@@ -26,7 +26,7 @@ from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.sources import read_source
-from vclimb.pipeline.sources.table import Instance, Missing, SourceVideo
+from vclimb.pipeline.sources.table import Instance, Missing, SourceVideos
 from vclimb.pipeline.transcode.executors.executor import OnVideo
 from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.target import WORK
@@ -170,8 +170,8 @@ def test_keys_differ_though_new_paths_resemble_stored_ones(source: Path, out: Pa
     """A key that a table gives to another path in a later run is changed for that path."""
     table = read_source(source)
     first, second = table.videos[:2]
-    prepare_table(replace(table, videos=(first,)), out)
-    prepare_table(replace(table, videos=(SourceVideo(second.path, first.key, second.instances),)), out)
+    prepare_table(replace(table, videos=table.videos[:1]), out)
+    prepare_table(replace(table, videos=SourceVideos.of([replace(second, key=first.key)])), out)
     keys = [video.key for video in StoredDataset.open(out).videos]
     assert keys[0] == first.key
     assert len(set(keys)) == 2

@@ -174,6 +174,12 @@ HOSTILE_PLANS: dict[str, Callable[[Any], Any]] = {
     "split": lambda plan: first_video(plan)["video"]["instances"][0].update(split="dev"),
     "class": lambda plan: first_video(plan)["video"]["instances"][0].update(label=None),
     "twice": lambda plan: plan["shards"].append(plan["shards"][0]),
+    **{
+        f"{what} twice": lambda plan, what=what: plan["shards"][-1]["videos"][-1]["video"].update(
+            {what: first_video(plan)["video"][what]}
+        )
+        for what in ("key", "path")
+    },
     "number": lambda plan: plan["shards"][0].update(number=-1),
     "no videos": lambda plan: plan["shards"][0].update(videos=[]),
     "settings": lambda plan: plan["settings"].update(quality=1000),

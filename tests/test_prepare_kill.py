@@ -23,7 +23,7 @@ from video_cases import make_video
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.header import HEADER
 from vclimb.pipeline.sources import read_source
-from vclimb.pipeline.sources.table import Instance, SourceTable
+from vclimb.pipeline.sources.table import Instance, SourceTable, SourceVideos
 from vclimb.pipeline.transcode import transcode
 from vclimb.pipeline.transcode.ffmpeg import Finished, run_ffmpeg
 from vclimb.pipeline.transcode.plan import PLAN
@@ -168,7 +168,7 @@ def table_of(source: Path) -> SourceTable:
     table = read_source(source)
     first = table.videos[0]
     instances = (*first.instances, Instance("late", None, 1e3, 2e3))
-    return replace(table, videos=(replace(first, instances=instances), *table.videos[1:]))
+    return replace(table, videos=SourceVideos.of([replace(first, instances=instances), *table.videos[1:]]))
 
 
 @pytest.mark.parametrize("beginning", ["nothing is there", "a failed video is retried"])

@@ -17,7 +17,7 @@ from vclimb.cli.main import app
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.sources import read_source
-from vclimb.pipeline.sources.table import Instance
+from vclimb.pipeline.sources.table import Instance, SourceVideos
 from vclimb.scenario import Frames, Scenario, ScenarioError, ScenarioInstance, Seconds, Task, locate, match
 from vclimb.scenario.leakage import measure_leakage
 
@@ -184,7 +184,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real data set: 3 classes of 4 videos with splits and groups, 10 frames or more."""
     folder = tmp_path_factory.mktemp("real")
     table = read_source(make_source(folder / "source", classes=3, videos_per_class=4))
-    videos = tuple(
+    videos = SourceVideos.of(
         replace(
             v,
             group=v.key[:-1] + str(n // 2),

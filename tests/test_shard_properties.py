@@ -19,6 +19,7 @@ import webdataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from source_cases import by_class_and_key
 
 from vclimb.pipeline.codecs.encoded import MAX_SIDE, MIN_SIDE
 from vclimb.pipeline.dataset.frame_times import FrameTimes
@@ -27,14 +28,15 @@ from vclimb.pipeline.dataset.shard import ShardWriter, shard_paths
 from vclimb.pipeline.errors import SettingsError, VideoError
 from vclimb.pipeline.sizes import parse_size
 from vclimb.pipeline.sources.keys import MAX_KEY_BYTES, is_key, make_key
-from vclimb.pipeline.sources.table import Instance, SourceVideo, by_class_and_key
+from vclimb.pipeline.sources.table import Instance, SourceVideo, SourceVideos
 from vclimb.pipeline.transcode.encode import estimated_bytes
-from vclimb.pipeline.transcode.plan import PLAN, Plan, PlannedVideo, cut_shards, spread_over_classes
-from vclimb.pipeline.transcode.planning import Planning, in_order
+from vclimb.pipeline.transcode.plan import PLAN, Plan, PlannedShard, PlannedVideo
+from vclimb.pipeline.transcode.planning import Planning, cut_shards, spread_over_classes
 from vclimb.pipeline.transcode.probe import Probe
 
 quickly = settings(deadline=None, max_examples=60)
 
+PLANNED = TypeAdapter(PlannedShard)
 labels = st.sampled_from(["archery", "bowling", "Zumba", "a b", ""])
 times = st.none() | st.floats(0, 1e5)
 
@@ -76,19 +78,15 @@ def encode_settings(draw: st.DrawFn) -> EncodeSettings:
 
 
 @quickly
-@given(planned_videos(), encode_settings(), st.integers(1, 10**8), st.integers(0, 10**5))
-def test_shards_hold_every_video_once_in_order(
-    videos: list[PlannedVideo], stored_as: EncodeSettings, shard_bytes: int, first: int
-) -> None:
-    shards = list(cut_shards(videos, stored_as, shard_bytes, first))
-    assert [shard.number for shard in shards] == list(range(first, first + len(shards)))
-    assert [planned for shard in shards for planned in shard.videos] == videos
+@given(st.lists(st.integers(1, 10**8)), st.integers(1, 10**8))
+def test_shards_hold_every_video_once_in_order(sizes: list[int], shard_bytes: int) -> None:
+    shards = [sizes[cut] for cut in cut_shards(sizes, shard_bytes)]
+    assert [size for shard in shards for size in shard] == sizes
     for shard, following in itertools.zip_longest(shards, shards[1:]):
-        sizes = [estimated_bytes(planned.probe, stored_as) for planned in shard.videos]
-        assert sizes
-        assert sum(sizes) <= shard_bytes or len(sizes) == 1
+        assert shard
+        assert sum(shard) <= shard_bytes or len(shard) == 1
         if following is not None:  # the next video did not fit
-            assert sum(sizes) + estimated_bytes(following.videos[0].probe, stored_as) > shard_bytes
+            assert sum(shard) + following[0] > shard_bytes
 
 
 @quickly
@@ -97,19 +95,23 @@ def test_a_plan_on_disk_is_the_plan(
     videos: list[PlannedVideo], stored_as: EncodeSettings, shard_bytes: int, random: Random
 ) -> None:
     """Whatever order the probes come in."""
-    todo = in_order(planned.video for planned in videos)
+    todo = SourceVideos.of(planned.video for planned in videos).in_order()
+    assert list(todo) == sorted((planned.video for planned in videos), key=by_class_and_key)
     probes: dict[str, Probe | VideoError] = {planned.video.key: planned.probe for planned in videos}
     failed = [video for video in todo if video.group]
     probes |= {video.key: VideoError("probe", "“no” video\n") for video in failed}
     found = [(place, probes[video.key]) for place, video in enumerate(todo)]
     random.shuffle(found)
     stored = [PlannedVideo(v, probe) for v in todo if isinstance(probe := probes[v.key], Probe)]
-    shards = list(cut_shards(stored, stored_as, shard_bytes, 7))
+    cuts = cut_shards([estimated_bytes(planned.probe, stored_as) for planned in stored], shard_bytes)
+    shards = [PlannedShard(number, tuple(stored[cut])) for number, cut in enumerate(cuts, 7)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         assert Plan.read(folder) is None
         written = Planning(stored_as, "name", shard_bytes, 7).write(todo, found, folder, folder)
         assert [path.name for path in folder.iterdir()] == [PLAN]
+        lines = (folder / PLAN).read_bytes().splitlines()[1:-1]
+        assert lines == [json.dumps(PLANNED.dump_python(shard, mode="json")).encode() for shard in shards]
         read = Plan.read(folder)
         assert read is not None
         for plan in (written, read):
@@ -125,12 +127,13 @@ def test_a_plan_on_disk_is_the_plan(
 @quickly
 @given(source_videos(), st.integers(0, 40))
 def test_a_limit_takes_from_all_classes_alike_and_a_larger_one_more(videos: list[SourceVideo], limit: int) -> None:
-    chosen = spread_over_classes(videos, limit)
+    table = SourceVideos.of(videos)
+    chosen = list(spread_over_classes(table, limit))
     assert len(chosen) == min(limit, len(videos))
     assert len(set(chosen)) == len(chosen)
     assert set(chosen) <= set(videos)
-    assert spread_over_classes(videos, limit + 1)[:limit] == chosen
-    assert spread_over_classes(videos[::-1], limit) == chosen
+    assert list(spread_over_classes(table, limit + 1))[:limit] == chosen
+    assert list(spread_over_classes(table[::-1], limit)) == chosen
     taken, there = (Counter(by_class_and_key(video)[0] for video in some) for some in (chosen, videos))
     most = max(taken.values(), default=0)
     for label, count in there.items():  # a class has two fewer than another only where it has no more videos

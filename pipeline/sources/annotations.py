@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ from vclimb.pipeline.sources.csv_file import peek_columns, read_csv
 from vclimb.pipeline.sources.text_file import read_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_BATCH_ROWS = 10_000
+_NO_PARQUET = (pyarrow.ArrowException, OSError, ValueError)
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 Kind = TypeVar("Kind")
@@ -111,7 +113,7 @@ def _shown(value: object) -> str:
     return "null" if value is None else repr(value)[:60]
 
 
-def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], list[tuple[str, dict[str, object]]]]:
+def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], Iterator[tuple[str, dict[str, object]]]]:
     """Read the names of all columns, and the wanted columns of each row with its place (file and row) for errors.
 
     Columns are wanted in upper and in lower case.
@@ -121,7 +123,7 @@ def read_rows(file: Path, wanted: Collection[str]) -> tuple[list[str], list[tupl
     suffix = file.suffix.lower()
     if suffix in _DELIMITERS:
         columns, rows = read_csv(file, _DELIMITERS[suffix])
-        return columns, [(f"{file} row {number}", dict(row)) for number, row in rows]
+        return columns, ((f"{file} row {number}", dict(row)) for number, row in rows)
     if suffix == ".jsonl":
         return _read_jsonl(file)
     if suffix == ".parquet":
@@ -135,7 +137,7 @@ def peek_table_columns(file: Path) -> list[str]:
     return peek_columns(file, _DELIMITERS[suffix]) if suffix in _DELIMITERS else []
 
 
-def _read_jsonl(file: Path) -> tuple[list[str], list[tuple[str, dict[str, object]]]]:
+def _read_jsonl(file: Path) -> tuple[list[str], Iterator[tuple[str, dict[str, object]]]]:
     columns: dict[str, None] = {}
     rows: list[tuple[str, dict[str, object]]] = []
     for where, line in read_lines(file):
@@ -144,16 +146,27 @@ def _read_jsonl(file: Path) -> tuple[list[str], list[tuple[str, dict[str, object
         rows.append((where, row))
     if not rows:
         raise SourceError(f"{file}: empty; each line must be an object such as {{'path': ..., 'label': ...}}")
-    return list(columns), rows
+    return list(columns), iter(rows)
 
 
-def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], list[tuple[str, dict[str, object]]]]:
+def _read_parquet(file: Path, wanted: Collection[str]) -> tuple[list[str], Iterator[tuple[str, dict[str, object]]]]:
+    names = {name.casefold() for name in wanted}
     try:
         with pyarrow.parquet.ParquetFile(file) as parquet:
             columns = list(parquet.schema_arrow.names)
-            used = [name for name in columns if name.casefold() in {name.casefold() for name in wanted}]
-            values = parquet.read(columns=used).to_pydict()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{file}: not a parquet file that can be read ({str(error)[:200]})") from None
-    rows = [dict(zip(used, row, strict=True)) for row in zip(*(values[name] for name in used), strict=True)]
-    return columns, [(f"{file} row {number}", row) for number, row in enumerate(rows, start=1)]
+            table = parquet.read(columns=[name for name in columns if name.casefold() in names])
+    except _NO_PARQUET as error:
+        raise _not_parquet(file, error) from None
+    return columns, _parquet_rows(file, table)
+
+
+def _parquet_rows(file: Path, table: pyarrow.Table) -> Iterator[tuple[str, dict[str, object]]]:
+    try:
+        rows = (row for batch in table.to_batches(_BATCH_ROWS) for row in batch.to_pylist())
+        yield from ((f"{file} row {number}", row) for number, row in enumerate(rows, start=1))
+    except _NO_PARQUET as error:
+        raise _not_parquet(file, error) from None
+
+
+def _not_parquet(file: Path, error: Exception) -> SourceError:
+    return SourceError(f"{file}: not a parquet file that can be read ({str(error)[:200]})")

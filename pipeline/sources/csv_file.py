@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from vclimb.pipeline.errors import SourceError
@@ -13,39 +13,50 @@ from vclimb.pipeline.sources.text_file import encoding_of, read_text
 
 DELIMITERS = (",", ";", "\t", "|")
 _PEEK_BYTES = 1 << 16
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 # Excel's way to name the delimiter, in a line above the header.
 _NAMED_DELIMITER = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)
 
 
-def read_csv(path: Path, usual: str = ",") -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def read_csv(path: Path, usual: str = ",") -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
     """Read the columns and rows of a CSV file that begins with a header. Rows are numbered by line, from 1.
 
     The delimiter is the one of `DELIMITERS` that cuts the header into most columns; of several, `usual`.
     """
     delimiter, lines_before, text = _delimiter(read_text(path), usual)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[tuple[int, dict[str, str]]] = []
-    begins = 1 + lines_before
+    # One line at a time: a file in memory takes 4 bytes a character more.
+    lines = (match[0] for match in _LINE.finditer(text))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         columns = [name.strip() for name in next(reader, [])]
-        if not any(columns):
-            raise SourceError(f"{path}: empty; its first row must name the columns")
-        twice = [name for name, times in Counter(columns).items() if times > 1]
-        if twice:
-            raise SourceError(f"{path}: column {twice[0]!r} stands more than once in the first row")
-        begins = reader.line_num + 1 + lines_before
-        for fields in reader:
-            if fields and len(fields) != len(columns):
-                raise SourceError(
-                    f"{path} row {begins}: {len(fields)} fields, but there are {len(columns)} columns "
-                    f"({', '.join(columns)}); quote fields that hold {delimiter!r}"
-                )
-            if fields:
-                rows.append((begins, dict(zip(columns, fields, strict=True))))
-            begins = reader.line_num + 1 + lines_before
     except csv.Error as error:
-        raise SourceError(f"{path} row {begins}: not valid CSV with the delimiter {delimiter!r} ({error})") from None
-    return columns, rows
+        raise _not_csv(path, 1 + lines_before, delimiter, error) from None
+    if not any(columns):
+        raise SourceError(f"{path}: empty; its first row must name the columns")
+    twice = [name for name, times in Counter(columns).items() if times > 1]
+    if twice:
+        raise SourceError(f"{path}: column {twice[0]!r} stands more than once in the first row")
+
+    def rows() -> Iterator[tuple[int, dict[str, str]]]:
+        begins = reader.line_num + 1 + lines_before
+        try:
+            for fields in reader:
+                if fields and len(fields) != len(columns):
+                    raise SourceError(
+                        f"{path} row {begins}: {len(fields)} fields, but there are {len(columns)} columns "
+                        f"({', '.join(columns)}); quote fields that hold {delimiter!r}"
+                    )
+                if fields:
+                    yield begins, dict(zip(columns, fields, strict=True))
+                begins = reader.line_num + 1 + lines_before
+        except csv.Error as error:
+            raise _not_csv(path, begins, delimiter, error) from None
+
+    return columns, rows()
+
+
+def _not_csv(path: Path, row: int, delimiter: str, error: csv.Error) -> SourceError:
+    return SourceError(f"{path} row {row}: not valid CSV with the delimiter {delimiter!r} ({error})")
 
 
 def peek_columns(path: Path, usual: str = ",") -> list[str]:

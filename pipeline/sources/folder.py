@@ -41,14 +41,14 @@ def read(request: SourceRequest) -> SourceTable:
         )
 
     builder = TableBuilder(NAME, request.source, tree)
-    keys = keys_of_paths(labelled)
-    classes: set[str] = set()
-    for path in labelled:
-        parts = path.split("/")
-        label = printable_path(parts[class_level])
-        classes.add(label)
-        split = split_named(parts[0]) if has_splits else None
-        builder.add(path, keys[path], Instance(label, split))
+    instances: dict[str, Instance] = {}
+    for path, key in zip(labelled, keys_of_paths(labelled), strict=True):
+        folder = path.rsplit("/", path.count("/") - class_level)[0]
+        if (instance := instances.get(folder)) is None:
+            top, _, label = folder.rpartition("/")
+            instance = instances[folder] = Instance(printable_path(label), split_named(top) if has_splits else None)
+        builder.add(path, key, instance)
+    classes = {instance.label for instance in instances.values()}
 
     if has_splits:
         builder.notes.append(f"read {', '.join(f'{top}/' for top in tops)} as splits")
@@ -57,12 +57,13 @@ def read(request: SourceRequest) -> SourceTable:
             f"read {', '.join(f'{top}/' for top in mistakable)} as a class, as not all folders are splits"
         )
     builder.note_some(classless, "video", "outside of any class folder ignored")
-    subfolders = {path.split("/")[class_level + 1] for path in labelled if path.count("/") > class_level + 1}
-    if len(classes) == 1 and len(subfolders) > 1:
-        builder.notes.append(
-            f"all videos are of one class, {min(classes)!r}; if its {len(subfolders)} subfolders are the classes, "
-            "give that folder as the source"
-        )
+    if len(classes) == 1:
+        subfolders = {path.split("/")[class_level + 1] for path in labelled if path.count("/") > class_level + 1}
+        if len(subfolders) > 1:
+            builder.notes.append(
+                f"all videos are of one class, {min(classes)!r}; if its {len(subfolders)} subfolders are the classes, "
+                "give that folder as the source"
+            )
     return builder.build()
 
 

@@ -34,11 +34,10 @@ def read(request: SourceRequest) -> SourceTable:
     tree = scan_videos(request.source)
     builder = TableBuilder(NAME, request.source, tree)
     listed = _read_splits(request, builder)
-    keys = keys_of_paths(tree.videos)
     on_disk: set[tuple[str, str]] = set()
     unlisted: list[str] = []
     classless: list[str] = []
-    for path in tree.videos:
+    for path, key in zip(tree.videos, keys_of_paths(tree.videos), strict=True):
         stem = stem_of(path)
         if "/" not in path:
             classless.append(path)
@@ -48,7 +47,7 @@ def read(request: SourceRequest) -> SourceTable:
         if listed and (label, stem) not in listed:
             unlisted.append(path)
         split = listed.get((label, stem), (None, ""))[0]
-        builder.add(path, keys[path], Instance(label, split), group=source_video(stem, label))
+        builder.add(path, key, Instance(label, split), group=source_video(stem, label))
     for (label, stem), (_, name) in listed.items():
         if (label, stem) not in on_disk:
             builder.miss(f"{label}/{name}", "in the official split files, but not on disk")

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
+
+from vclimb.pipeline.system.distinct import are_distinct
 
 MAX_KEY_BYTES = 90
 # 64 bits: among a million names that become the same safe name, two share a digest with probability 3e-8.
@@ -28,12 +30,12 @@ def make_key(name: str) -> str:
     A name that is a valid key is kept. In other names, each run of other characters becomes `_`, and `~` and 16 digits
     of the name's SHA-256 are added, so that two names never share a key.
     """
+    if len(name) <= MAX_KEY_BYTES and _PLAIN_KEY.fullmatch(name) is not None:
+        return name
     parts = [part.lstrip("-") or "_" for part in _UNSAFE.sub("_", name).split("/") if part]
     if len(parts) > 1 and _META_FOLDER.fullmatch(parts[0]):
         parts[0] = parts[0].strip("_-") or "_"
     key = "/".join(parts) or "_"
-    if key == name and len(key) <= MAX_KEY_BYTES:
-        return key
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_HEX]
     return f"{key[: MAX_KEY_BYTES - _DIGEST_HEX - 1].rstrip('/')}~{digest}"
 
@@ -57,17 +59,18 @@ def twin_key(path: str) -> str:
     return make_key(f"{path}/")
 
 
-def keys_of_paths(paths: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
-    """The keys of several paths of one root. None of them is among the keys in `taken`.
+def keys_of_paths(paths: Sequence[str], taken: Collection[str] = ()) -> list[str]:
+    """The key of each of several paths of one root, which differ. None of the keys is among those in `taken`.
 
     No pure function gives both `walk/a.avi` and `walk/a.mp4` a key without suffix, so among such twins the first in
     sorted order gets `key_of_path` and the others `twin_key`. A twin that is added later may therefore change the key
     of a path, but never the name of a stored video, since stored videos are known by their paths.
     """
-    keys: dict[str, str] = {}
-    used = set(taken)
-    for path in sorted(set(paths)):
-        key = key_of_path(path)
-        keys[path] = key if key not in used else twin_key(path)
-        used.add(keys[path])
+    keys = list(map(key_of_path, paths))
+    if taken or not are_distinct(keys):
+        used = set(taken)
+        for place in sorted(range(len(paths)), key=paths.__getitem__):
+            if keys[place] in used:
+                keys[place] = twin_key(paths[place])
+            used.add(keys[place])
     return keys

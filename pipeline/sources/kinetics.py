@@ -66,6 +66,7 @@ def read(request: SourceRequest) -> SourceTable:
     builder = TableBuilder(NAME, request.source, tree)
     builder.notes.append(f"read the clips that {', '.join(file.name for file in csv_files)} list")
     without_split = 0
+    used: set[str] = set()
     for file in csv_files:
         for clip in _read_clips(file):
             without_split += clip.split is None
@@ -77,13 +78,14 @@ def read(request: SourceRequest) -> SourceTable:
             if path is None:
                 builder.miss(stems[0], f"listed in {file.name}, but not on disk")
             else:
+                used.add(path)
                 builder.add(path, make_key(stem_of(path)), instance, group=clip.youtube_id)
     builder.require_found(", ".join(file.name for file in csv_files))
     if without_split:
         builder.notes.append(
             f"{without_split:,} clips without split: neither a column 'split' nor the name of their csv tells it"
         )
-    unlisted = [path for path in files.values() if path not in builder]
+    unlisted = [path for path in files.values() if path not in used]
     builder.note_some(unlisted, "video", "in none of the csv files ignored")
     return builder.build()
 

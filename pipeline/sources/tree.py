@@ -15,6 +15,7 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".avi", ".webm", ".mkv", ".mov", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv"),
     *(".3gp", ".ts", ".mts", ".m2ts", ".ogv", ".gif", ".vob", ".asf", ".mjpeg", ".y4m"),
 )
+_VIDEO_SUFFIXES = frozenset(VIDEO_SUFFIXES)
 
 
 @dataclass
@@ -85,7 +86,7 @@ def folders_in(root: Path) -> list[str]:
 
 
 def has_video_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+    return name[name.rfind(".") :].lower() in _VIDEO_SUFFIXES
 
 
 def stem_of(path: str) -> str:

@@ -185,7 +185,8 @@ def _assign_keys(videos: Mapping[str, _Video], builder: TableBuilder) -> dict[st
         given[path] = key
         owners[key] = path
     builder.note_some(changed, "key", "holding characters that no key can have, or too many")
-    made = keys_of_paths((path for path in videos if path not in given), taken=owners)
+    without = [path for path in videos if path not in given]
+    made = dict(zip(without, keys_of_paths(without, taken=owners), strict=True))
     for path, key in made.items():
         if key in owners:
             raise SourceError(

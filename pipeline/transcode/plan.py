@@ -12,28 +12,29 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
-import os
+import operator
 from array import array
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, overload
+from typing import Annotated, TypeVar, overload
 
+import numpy as np
 from pydantic import AfterValidator, TypeAdapter
 
 from vclimb.pipeline.dataset.fields import Size
 from vclimb.pipeline.dataset.rows import FailedVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.sources.keys import is_key
-from vclimb.pipeline.sources.table import SPLITS, SourceVideo, by_class_and_key
+from vclimb.pipeline.sources.table import SPLITS, SourceVideo
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.plain_name import PlainName
 from vclimb.pipeline.system.sealed_json import SEAL
 from vclimb.pipeline.system.small_files import lines_of
-from vclimb.pipeline.transcode.encode import estimated_bytes
 from vclimb.pipeline.transcode.probe import Probe
 from vclimb.pipeline.transcode.work_file import damaged_work_file, parse_line
+
+Content = TypeVar("Content")
 
 PLAN = "plan.jsonl"
 _CONSEQUENCE = "finished shards are kept, and the others are planned anew"
@@ -41,7 +42,7 @@ _CONSEQUENCE = "finished shards are kept, and the others are planned anew"
 _MAX_LINE_BYTES = 2**30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedVideo:
     video: SourceVideo
     probe: Probe
@@ -69,11 +70,21 @@ class _Index:
     n_videos: int = 0
     seconds: float = 0.0
 
-    def add(self, shard: PlannedShard, offset: int) -> None:
-        self.numbers.append(shard.number)
+    def add(self, offset: int, number: int, n_videos: int, seconds: float) -> None:
+        self.numbers.append(number)
         self.offsets.append(offset)
-        self.n_videos += len(shard.videos)
-        self.seconds += sum(planned.probe.duration_seconds for planned in shard.videos)
+        self.n_videos += n_videos
+        self.seconds += seconds
+
+
+@dataclass(frozen=True)
+class ShardLine:
+    """A shard as its line in a plan, and what a plan tells of all shards."""
+
+    number: int  # Number of the shard.
+    line: bytes  # JSON of the shard.
+    n_videos: int  # Number of videos.
+    seconds: float  # Duration of the videos.
 
 
 class PlannedShards(Sequence[PlannedShard]):
@@ -94,6 +105,12 @@ class PlannedShards(Sequence[PlannedShard]):
         place = bisect.bisect_left(self.numbers, number)
         return self[place] if place < len(self.numbers) and self.numbers[place] == number else None
 
+    def paths(self) -> Iterator[str]:
+        """The path of each video, without the checks that a shard gets when it is asked for."""
+        for offset in self._offsets:
+            for planned in self._at(offset, json.loads)["videos"]:
+                yield planned["video"]["path"]
+
     def __len__(self) -> int:
         return len(self.numbers)
 
@@ -104,10 +121,13 @@ class PlannedShards(Sequence[PlannedShard]):
     def __getitem__(self, place: int | slice) -> PlannedShard | PlannedShards:
         if isinstance(place, slice):
             return PlannedShards(self._path, self.numbers[place], self._offsets[place])
+        return self._at(self._offsets[place], lambda line: parse_line(_SHARD, line))
+
+    def _at(self, offset: int, parse: Callable[[bytes], Content]) -> Content:
         try:
             with open(self._path, "rb") as file:
-                file.seek(self._offsets[place])
-                return parse_line(_SHARD, file.readline(_MAX_LINE_BYTES))
+                file.seek(offset)
+                return parse(file.readline(_MAX_LINE_BYTES))
         except ValueError as error:
             raise damaged_work_file(self._path, str(error), _CONSEQUENCE) from None
 
@@ -136,7 +156,7 @@ class Plan:
         settings: EncodeSettings,
         name: str,
         errors: Sequence[FailedVideo],
-        shards: Iterable[PlannedShard],
+        shards: Iterable[ShardLine],
     ) -> Plan:
         """Write a plan into a folder, shard by shard."""
         head, index = _Head(settings, name, tuple(errors)), _Index()
@@ -156,26 +176,21 @@ class Plan:
             raise damaged_work_file(path, str(reason), _CONSEQUENCE) from None
 
 
-def _line(kind: TypeAdapter[Any], content: object) -> bytes:
-    # By `json`, since a path may hold half a surrogate pair.
-    return json.dumps(kind.dump_python(content, mode="json")).encode() + b"\n"
-
-
 def _last_line(digest: str) -> bytes:
     return json.dumps({SEAL: digest}).encode() + b"\n"
 
 
-def _lines(head: _Head, shards: Iterable[PlannedShard], index: _Index) -> Iterator[bytes]:
+def _lines(head: _Head, shards: Iterable[ShardLine], index: _Index) -> Iterator[bytes]:
     """The lines of a plan's file. The index learns where the shards lie."""
-    line = _line(_HEAD, head)
+    # By `json`, since a path may hold half a surrogate pair.
+    line = json.dumps(_HEAD.dump_python(head, mode="json")).encode() + b"\n"
     digest, offset = hashlib.sha256(line), len(line)
     yield line
     for shard in shards:
-        line = _line(_SHARD, shard)
-        index.add(shard, offset)
-        digest.update(line)
-        offset += len(line)
-        yield line
+        index.add(offset, shard.number, shard.n_videos, shard.seconds)
+        digest.update(shard.line)
+        offset += len(shard.line)
+        yield shard.line
     yield _last_line(digest.hexdigest())
 
 
@@ -186,8 +201,7 @@ def _checked(path: Path) -> tuple[_Head, _Index]:
     """
     head, index, is_whole = None, _Index(), False
     digest, offset = hashlib.sha256(), 0
-    keys: set[str] = set()
-    paths: set[str] = set()
+    hashes = {"key": array("q"), "path": array("q")}  # the names of a million videos would take 0.3 GB
     for line in lines_of(path, _MAX_LINE_BYTES):
         if is_whole:
             raise ValueError("lines follow the SHA-256 of its content")
@@ -199,19 +213,25 @@ def _checked(path: Path) -> tuple[_Head, _Index]:
             shard = parse_line(_SHARD, line)
             if index.numbers and shard.number <= index.numbers[-1]:
                 raise ValueError("its shards are not in the order of their numbers")
-            index.add(shard, offset)
-            for what, known, names in (
-                ("key", keys, {planned.video.key for planned in shard.videos}),
-                ("path", paths, {planned.video.path for planned in shard.videos}),
-            ):
-                if len(names) < len(shard.videos) or not known.isdisjoint(names):
-                    raise ValueError(f"two of its videos have the same {what}")
-                known |= names
+            seconds = sum(planned.probe.duration_seconds for planned in shard.videos)
+            index.add(offset, shard.number, len(shard.videos), seconds)
+            for what in hashes:
+                hashes[what].extend(map(hash, _names(what, shard)))
         digest.update(line)
         offset += len(line)
     if head is None or not is_whole:
         raise ValueError("its content doesn't have the SHA-256 that its last line names")
+    for what, of_names in hashes.items():
+        if len(np.unique(of_names)) < len(of_names):  # two names are the same, or have the same hash
+            shards = PlannedShards(path, index.numbers, index.offsets)
+            names = [name for shard in shards for name in _names(what, shard)]
+            if len(set(names)) < len(names):
+                raise ValueError(f"two of its videos have the same {what}")
     return head, index
+
+
+def _names(what: str, shard: PlannedShard) -> Iterator[str]:
+    return map(operator.attrgetter(f"video.{what}"), shard.videos)
 
 
 def _checked_shard(shard: PlannedShard) -> PlannedShard:
@@ -231,41 +251,3 @@ def _checked_shard(shard: PlannedShard) -> PlannedShard:
 
 _HEAD = TypeAdapter(_Head)
 _SHARD: TypeAdapter[PlannedShard] = TypeAdapter(Annotated[PlannedShard, AfterValidator(_checked_shard)])
-
-
-def leads_outside(path: str) -> bool:
-    """Whether a path that is relative to a source's root may leave it, as only a table may allow."""
-    return os.path.isabs(path) or ".." in path.split("/")
-
-
-def cut_shards(
-    videos: Iterable[PlannedVideo], settings: EncodeSettings, shard_bytes: int, first_number: int
-) -> Iterator[PlannedShard]:
-    """Cut videos, in their order, into shards of about `shard_bytes` each, numbered from `first_number`.
-
-    A video larger than that gets a separate shard.
-    """
-    number, filled = first_number, 0
-    shard: list[PlannedVideo] = []
-    for planned in videos:
-        size = estimated_bytes(planned.probe, settings)
-        if shard and filled + size > shard_bytes:
-            yield PlannedShard(number, tuple(shard))
-            number, filled, shard = number + 1, 0, []
-        shard.append(planned)
-        filled += size
-    if shard:
-        yield PlannedShard(number, tuple(shard))
-
-
-def spread_over_classes(videos: Sequence[SourceVideo], limit: int) -> list[SourceVideo]:
-    """Choose `limit` videos from the classes in turn, so that a trial run sees every class.
-
-    A larger limit chooses the same videos and more.
-    """
-    by_class: dict[str, list[SourceVideo]] = defaultdict(list)
-    for video in sorted(videos, key=by_class_and_key):
-        by_class[by_class_and_key(video)[0]].append(video)
-    ranked = [(rank, label, video) for label, members in by_class.items() for rank, video in enumerate(members)]
-    ranked.sort(key=lambda entry: (entry[0], entry[1]))
-    return [video for _, _, video in ranked[:limit]]

@@ -22,15 +22,15 @@ from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.errors import SettingsError, SourceError, VideoError
 from vclimb.pipeline.sources.keys import make_key, twin_key
 from vclimb.pipeline.sources.remote import RemoteSource
-from vclimb.pipeline.sources.table import SourceTable, SourceVideo, printable_path
+from vclimb.pipeline.sources.table import SourceTable, SourceVideos, printable_path
 from vclimb.pipeline.system.folders import writable
 from vclimb.pipeline.transcode.assembly import PublishedShard, read_published
 from vclimb.pipeline.transcode.bucket_target import BucketTarget
 from vclimb.pipeline.transcode.executors.executor import Executor
 from vclimb.pipeline.transcode.ffmpeg import Ffmpeg
 from vclimb.pipeline.transcode.jobs import ShardJob, ShardJobs
-from vclimb.pipeline.transcode.plan import Plan, PlannedShard, PlannedVideo, spread_over_classes
-from vclimb.pipeline.transcode.planning import Planning, SourceFiles, in_order
+from vclimb.pipeline.transcode.plan import Plan, PlannedShard, PlannedVideo
+from vclimb.pipeline.transcode.planning import Planning, SourceFiles, spread_over_classes
 from vclimb.pipeline.transcode.probe import Probe
 from vclimb.pipeline.transcode.progress import PrepareProgress
 from vclimb.pipeline.transcode.summary import PrepareSummary
@@ -147,44 +147,46 @@ class PrepareRun:
             self._write_catalog()
             self._finish(work)
 
-    def _todo(self) -> list[SourceVideo]:
+    def _todo(self) -> SourceVideos:
         """The videos that are neither stored nor known to fail, each with a key that no stored video has."""
         stored = {video.source: video for video in self.catalog.videos}
         failed = {error.path for error in self.catalog.errors if error.stage not in ("label", "find")}
-        wanted = list(self.table.videos)
+        wanted = self.table.videos
         if self.options.limit is not None:
             wanted = spread_over_classes(wanted, self.options.limit)
-        by_path = {printable_path(video.path): video for video in wanted}
+        rows = _by_printable_path(wanted)
         self._compare_with_stored(stored)
         if self.options.retry_failed:
-            chosen = [video for path, video in by_path.items() if path in failed]
+            chosen = [row for path, row in rows.items() if path in failed]
         else:
             just_failed = {error.path for error in self.failed_now}
-            self.failed_before = len((failed - just_failed) & by_path.keys())
-            chosen = [v for path, v in by_path.items() if path not in stored and path not in failed]
-        keys = {video.key for video in self.catalog.videos}
-        return [v if v.key not in keys else replace(v, key=twin_key(v.path)) for v in chosen]
+            self.failed_before = len((failed - just_failed) & rows.keys())
+            chosen = [row for path, row in rows.items() if path not in stored and path not in failed]
+        todo = wanted.take(chosen)
+        taken = {video.key for video in self.catalog.videos}
+        keys = [key if key not in taken else twin_key(path) for path, key in zip(todo.paths, todo.keys, strict=True)]
+        return replace(todo, keys=keys)
 
     def _compare_with_stored(self, stored: dict[str, StoredVideo]) -> None:
-        listed = {printable_path(video.path): video for video in self.table.videos}
-        self.gone = len(stored.keys() - listed.keys())
+        rows = _by_printable_path(self.table.videos) if stored else {}
+        self.gone = len(stored.keys() - rows.keys())
         for path, video in stored.items():
-            if path not in listed:
+            if path not in rows:
                 continue
             try:
-                size = self.table.file(listed[path]).stat().st_size
+                size = (self.table.root / self.table.videos.paths[rows[path]]).stat().st_size
             except OSError:
                 self.gone += 1
                 continue
             if size != video.source_bytes:
                 self.changed.append(path)
 
-    def _plan(self, todo: Sequence[SourceVideo], work: Path, drafts: Path) -> Plan:
-        todo = in_order(todo)
+    def _plan(self, todo: SourceVideos, work: Path, drafts: Path) -> Plan:
+        todo = todo.in_order()
         self.progress.start("probing", len(todo))
         first_number = max(self.catalog.shards, default=-1) + 1
         planning = Planning(self.settings, self.catalog.name, self.options.shard_bytes, first_number)
-        with closing(self._probed(SourceFiles(self.table.root, todo, self.remote))) as probes:
+        with closing(self._probed(SourceFiles(self.table.root, todo.paths, self.remote))) as probes:
             plan = planning.write(todo, probes, work, drafts)
         if self.bucket is not None:
             self.bucket.upload_plan()
@@ -264,3 +266,8 @@ class PrepareRun:
         if self.bucket is not None:
             self.bucket.finish()
         finish_work(work)
+
+
+def _by_printable_path(videos: SourceVideos) -> dict[str, int]:
+    """The row of each video by its path as the catalog has it."""
+    return {printable_path(path): row for row, path in enumerate(videos.paths)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import DatasetError, TargetError
 from vclimb.pipeline.sources.table import SourceTable, printable_path
 from vclimb.pipeline.transcode.assembly import read_published, record_path
-from vclimb.pipeline.transcode.plan import PLAN, Plan, leads_outside
+from vclimb.pipeline.transcode.plan import PLAN, Plan
 
 
 def refuse_other_source(plan: Plan, table: SourceTable, out: Path, work: Path) -> None:
@@ -19,12 +20,12 @@ def refuse_other_source(plan: Plan, table: SourceTable, out: Path, work: Path) -
         TargetError: The source holds no video of the plan.
         DatasetError: The plan has a path that leads out of the source, as only the source's table may.
     """
-    listed = {video.path for video in table.videos}
+    listed = set(table.videos.paths)
     first, n_listed = None, 0
-    for path in (planned.video.path for shard in plan.shards for planned in shard.videos):
+    for path in plan.shards.paths():
         first = path if first is None else first
         n_listed += path in listed
-        if leads_outside(path) and path not in listed:
+        if _leads_outside(path) and path not in listed:
             raise DatasetError(
                 f"{work / PLAN} plans {path!r}, which is outside of {table.root} and not listed by the source; "
                 "remove the plan and run the same command again: finished shards are kept"
@@ -35,6 +36,11 @@ def refuse_other_source(plan: Plan, table: SourceTable, out: Path, work: Path) -
             f"({printable_path(first)!r}, ...) is in {table.root}; complete it with its own source "
             "first, or choose another --out"
         )
+
+
+def _leads_outside(path: str) -> bool:
+    """Whether a path that is relative to a source's root may leave it, as only a table may allow."""
+    return os.path.isabs(path) or ".." in path.split("/")
 
 
 def published_of(plan: Plan, work: Path, known: Collection[int] = ()) -> dict[int, ShardRecord]:
