@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import typer
@@ -20,6 +24,7 @@ from vclimb.cli.console import explain_errors
 from vclimb.cli.main import app
 from vclimb.pipeline.errors import GpuMemoryError, SettingsError
 from vclimb.study.folder import StudyFolder
+from vclimb.study.running import mps as mps_module
 from vclimb.study.running.executor import RunCommand, RunExecutor, RunJob
 from vclimb.study.running.executors import local
 from vclimb.study.running.gpu_readings import GpuReading, GpuWatch
@@ -30,7 +35,7 @@ from vclimb.training.gpu import memory_explained
 
 GB = 1e9
 ONE = Measured(runs=1, limit=4, idle=0.4, run_bytes=3 * GB, other_bytes=0, total_bytes=80 * GB, rate=100)
-TWO = replace(ONE, runs=2, rate=150, rate_before=100)
+TWO = replace(ONE, runs=2, rate=150, rate_before=100, runs_before=1)
 NOW = Pace(0, 0, 0)
 
 
@@ -38,16 +43,20 @@ NOW = Pace(0, 0, 0)
     ("measured", "runs", "is_final", "reason"),
     [
         (ONE, 2, False, "1 before: idle 40%, 3.0 of 80 GB, 100 clips/s"),
-        (TWO, 3, False, "2 before"),
+        (TWO, 4, False, "2 before"),
+        (replace(TWO, limit=3), 3, False, "2 before"),
+        (replace(TWO, run_bytes=20 * GB), 3, False, "2 before"),
         (replace(ONE, idle=0.14), 1, True, "idle less than 15%"),
+        (replace(ONE, idle=0.0, side_by_side=True), 2, False, "1 before: idle 0%"),
         (replace(ONE, limit=1), 1, True, "the cores and the runs of the study allow no more"),
         (replace(ONE, run_bytes=35 * GB), 1, True, "its memory may not hold another"),
         (replace(ONE, run_bytes=30 * GB, other_bytes=9 * GB), 1, True, "its memory may not hold another"),
-        (replace(TWO, rate=109), 2, True, "changed 100 clips/s to 109, a gain below 10%"),
-        (replace(TWO, rate=90), 1, True, "changed 100 clips/s to 90"),
+        (replace(TWO, rate=109), 2, True, "the step from 1 to 2 changed 100 clips/s to 109, a gain below 10%"),
+        (replace(TWO, rate=90), 1, True, "the step from 1 to 2 changed 100 clips/s to 90"),
+        (replace(TWO, runs=4, runs_before=3, rate=90), 3, True, "the step from 3 to 4"),
     ],
 )
-def test_another_run_is_added_until_something_binds(measured: Measured, runs: int, is_final: bool, reason: str) -> None:
+def test_runs_are_doubled_until_something_binds(measured: Measured, runs: int, is_final: bool, reason: str) -> None:
     decision = decide(measured)
     assert (decision.runs, decision.is_final) == (runs, is_final)
     assert reason in decision.reason
@@ -71,7 +80,7 @@ MEASURED = st.builds(
 @given(MEASURED, st.floats(0, 1), st.floats(0, 100 * GB))
 def test_more_room_never_means_fewer_runs_and_memory_always_binds(measured: Measured, idle: float, more: float) -> None:
     decision = decide(measured)
-    assert 1 <= decision.runs <= measured.runs + 1
+    assert 1 <= decision.runs <= 2 * measured.runs
     assert decision.is_final == (decision.runs <= measured.runs)
     if decision.runs > measured.runs:
         assert decision.runs <= measured.limit
@@ -85,8 +94,9 @@ def test_more_room_never_means_fewer_runs_and_memory_always_binds(measured: Meas
 @pytest.mark.parametrize(
     ("auto", "n_gpus", "cores", "jobs"),
     [
-        (AutoJobs(100), 1, 16, 4),
-        (AutoJobs(100), 2, 4, 4),
+        (AutoJobs(100), 1, 16, 8),
+        (AutoJobs(100), 1, 64, 8),
+        (AutoJobs(100), 2, 4, 2),
         (AutoJobs(3), 2, 32, 4),
         (AutoJobs(100, workers=2), 1, 16, 8),
         (AutoJobs(100, workers=0), 1, 6, 6),
@@ -113,10 +123,10 @@ def write_events(folder: StudyFolder, run_id: str, clips: int, seconds: float = 
 
 def test_a_gpu_gets_runs_while_the_rate_of_all_rises(tmp_path: Path) -> None:
     folder, lines = StudyFolder(tmp_path), list[str]()
-    jobs = [RunJob(name, folder) for name in "abc"]
+    jobs = [RunJob(name, folder) for name in "abcd"]
     used = 2 * GB  # of others
-    growth = Growth("0", 4, lambda: GpuReading(time.time(), used, 80 * GB, 0.5), lines.append, NOW)
-    for runs, clips in ((1, 10), (2, 8), (3, 4)):
+    growth = Growth("0", 4, lambda: GpuReading(time.time(), used, 80 * GB, 0.5), lines.append, pace=NOW)
+    for runs, clips in ((1, 10), (2, 8), (4, 3)):
         assert growth.runs == runs
         used = (2 + 5 * runs) * GB
         growth.look(jobs[:runs])  # the last one has not begun to train
@@ -129,8 +139,8 @@ def test_a_gpu_gets_runs_while_the_rate_of_all_rises(tmp_path: Path) -> None:
         growth.look(jobs[:runs])
     assert lines == [
         "gpu 0: 2 runs at a time: 1 before: idle 50%, 7.0 of 80 GB, 1000 clips/s",
-        "gpu 0: 3 runs at a time: 2 before: idle 50%, 12.0 of 80 GB, 1600 clips/s",
-        "gpu 0: 2 runs at a time from now on: the last one changed 1600 clips/s to 1200, a gain below 10%",
+        "gpu 0: 4 runs at a time: 2 before: idle 50%, 12.0 of 80 GB, 1600 clips/s",
+        "gpu 0: 2 runs at a time from now on: the step from 2 to 4 changed 1600 clips/s to 1200, a gain below 10%",
     ]
 
 
@@ -160,6 +170,63 @@ def test_gpus_are_read_by_number_or_name(smi: Callable[[str], None]) -> None:
             GpuWatch([gpu])
 
 
+@pytest.fixture
+def mps(smi: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Replace the daemon of MPS by a program that only listens; the folder in which daemons make theirs."""
+    program = tmp_path / "bin" / "nvidia-cuda-mps-control"
+    program.write_text('#!/bin/sh\ntouch "$CUDA_MPS_PIPE_DIRECTORY/control"\nexec sleep 100\n')
+    program.chmod(0o755)
+    (tmp_path / "daemons").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "daemons"))
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
+    monkeypatch.setattr(mps_module, "_TRIAL", "")
+    monkeypatch.setattr(mps_module, "_DEFAULT_FOLDER", str(tmp_path / "none"))
+    return tmp_path / "daemons"
+
+
+@pytest.mark.parametrize(
+    ("control", "trial", "reason"),
+    [
+        (None, "", "nvidia-cuda-mps-control is not found"),
+        ("exit 7", "", "nvidia-cuda-mps-control ends at once, with status 7"),
+        ("", "raise SystemExit(5)", "a program can't take GPU 0 through MPS (CUDA's error 5)"),
+    ],
+)
+def test_runs_take_turns_where_mps_does_not_work(
+    smi: Callable[[str], None], mps: Path, monkeypatch: pytest.MonkeyPatch, control: str | None, trial: str, reason: str
+) -> None:
+    program = mps.parent / "bin" / "nvidia-cuda-mps-control"
+    if control is None:
+        program.unlink()
+    elif control:
+        program.write_text(f"#!/bin/sh\n{control}\n")
+    monkeypatch.setattr(mps_module, "_TRIAL", trial)
+    smi("0, GPU-aa, 4000, 80000, 40\\n")
+    lines = list[str]()
+    executor = local.LocalRunExecutor(2, ("0",), auto=AutoJobs(8))
+    executor.note = lines.append
+    assert list(executor.run([])) == []
+    assert lines[0] == f"without MPS, so that runs take turns on a GPU: {reason}"
+    assert not list(mps.iterdir())
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(mps))
+    (mps / "control").touch()
+    assert list(executor.run([])) == []
+    assert lines[2] == "MPS runs already, and the runs use it"
+
+
+@pytest.mark.usefixtures("mps")
+def test_mps_ends_with_a_study_that_is_killed() -> None:
+    code = (
+        "import time; from vclimb.study.running import mps; mps._TRIAL = ''; daemon = mps.MpsDaemon(['0'])\n"
+        "print(daemon._process.pid, flush=True); time.sleep(100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as study:
+        assert study.stdout is not None
+        daemon = psutil.Process(int(study.stdout.readline()))
+        study.kill()
+    daemon.wait(timeout=30)
+
+
 class Process:
     """Stands for the process of a slot: a run that needs more memory than others leave, or than there is."""
 
@@ -174,6 +241,9 @@ class Process:
     def status(self) -> int | None:
         self.looks += 1
         write_events(self.folder, self.run_id, 10)
+        if self.run_id == "faulty" and len(self.running) > 1 and self.looks > 2:
+            self.running.remove(self.run_id)
+            return 1
         if self.run_id == "greedy" or (self.run_id == "large" and len(self.running) > 1 and self.looks > 2):
             self.running.remove(self.run_id)
             return GpuMemoryError.exit_status
@@ -183,30 +253,36 @@ class Process:
         return None
 
 
-def test_runs_that_find_too_little_memory_are_tried_again_alone(
-    smi: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_runs_that_others_may_have_ended_are_tried_again_alone(
+    smi: Callable[[str], None], mps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smi("0, GPU-aa, 4000, 80000, 40\\n")
     folder, lines = StudyFolder(tmp_path / "study"), list[str]()
     Process.running, Process.log = [], []
 
     def started(_before: object, command: RunCommand, _study: Path) -> Process:
+        assert command.environment["CUDA_VISIBLE_DEVICES"] == "0"
+        assert Path(command.environment["CUDA_MPS_PIPE_DIRECTORY"], "control").exists()
         return Process(folder, command.log.stem)
 
     monkeypatch.setattr(local, "_LOOK_SECONDS", 0)
     monkeypatch.setattr(local, "started", started)
     monkeypatch.setattr(local, "stop_processes", lambda _processes: None)
-    executor = local.LocalRunExecutor(3, ("0",), auto=AutoJobs(7), pace=NOW)
+    executor = local.LocalRunExecutor(3, ("0",), auto=AutoJobs(8), pace=NOW)
     executor.note = lines.append
-    names = ["a", "b", "large", "c", "d", "e", "greedy"]
+    names = ["a", "b", "large", "c", "d", "faulty", "e", "greedy"]
     ends = [(job.run_id, status) for job, status in executor.run([RunJob(name, folder) for name in names])]
-    assert sorted(ends) == [*((name, 0) for name in "abcde"), ("greedy", 3), ("large", 0)]
-    assert {name for name, _ in ends[-2:]} == {"large", "greedy"}  # alone, after all others
+    assert sorted(ends) == [*((name, 0) for name in "abcde"), ("faulty", 0), ("greedy", 3), ("large", 0)]
+    last = {"large", "greedy", "faulty"}
+    assert {name for name, _ in ends[-3:]} == last  # alone, after all others
     assert Process.log[0] == ("a",)
     assert max(map(len, Process.log)) >= 2
-    assert {Process.log[-2], Process.log[-1]} == {("large",), ("greedy",)}
-    assert lines[0].startswith("1 run on each GPU at first, 3 at most: ")
-    assert lines[1].startswith("gpu 0: 2 runs at a time: 1 before: idle 60%")
+    assert set(Process.log[-3:]) == {(name,) for name in last}
+    assert lines[0] == "MPS was started, so that runs compute on a GPU at the same time"
+    assert lines[1].startswith("1 run on each GPU at first, 3 at most: ")
+    assert lines[2].startswith("gpu 0: 2 runs at a time: 1 before: idle 60%")
+    assert "run faulty failed beside others, and is tried again alone at the end" in lines
+    assert not list(mps.iterdir())  # the daemon has ended, and its folder is gone
     assert [line for line in lines if "run large found too little memory beside others" in line]
 
 

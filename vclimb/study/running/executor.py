@@ -7,6 +7,7 @@ reports their exit statuses. Run folders lie on a file system that both sides se
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -16,8 +17,11 @@ from typing import Self
 
 from vclimb.pipeline.system.plugins import Registry
 from vclimb.study.folder import StudyFolder
-from vclimb.study.running.places import AutoJobs, Places, fixed_jobs
+from vclimb.study.running.places import AutoJobs, Places, fixed_jobs, gpu_variables
 from vclimb.training.beginning_names import has_beginning
+
+STOPPED = (130, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGINT)
+"""Exit statuses of runs that were stopped by a signal, and go on another time."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,7 @@ class RunJob:
             **threads,
         }
         if gpu is not None:
-            if "CUDA_VISIBLE_DEVICES" not in os.environ:
-                environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the numbers are those of nvidia-smi
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
+            environment |= gpu_variables(gpu)
         return RunCommand(arguments, environment, folder.log(self.run_id))
 
 

@@ -57,13 +57,14 @@ class _Level:
 
 
 class Growth:
-    """Number of runs at a time of one GPU: 1 at first, and more while that pays.
+    """Number of runs at a time of one GPU: 1 at first, and twice as many while that pays.
 
     Args:
         gpu: Name of the GPU in lines for the user.
         limit: Largest number that the cores and the runs of the study allow.
         read: Function that reads the GPU's state.
         note: Function that is told each decision as a line.
+        side_by_side: Whether kernels of several runs compute at the same time.
         pace: Time for measurements.
 
     Attributes:
@@ -76,14 +77,17 @@ class Growth:
         limit: int,
         read: Callable[[], GpuReading],
         note: Callable[[str], None],
+        side_by_side: bool = False,
         pace: Pace | None = None,
     ) -> None:
         self.runs = 1
+        self._side_by_side = side_by_side
         self._gpu, self._limit, self._read, self._note, self._pace = gpu, limit, read, note, pace or Pace()
         self._other_bytes = read().used_bytes
         self._total_bytes = 0.0
         self._run_bytes = 0.0
         self._rate_before: float | None = None
+        self._runs_before = 1
         self._is_final = limit == 1
         self._level = _Level()
         self._tails: dict[str, RateTail] = {}
@@ -137,8 +141,10 @@ class Growth:
             total_bytes=self._total_bytes,
             rate=self.runs * level.clips / level.train_seconds,
             rate_before=self._rate_before,
+            runs_before=self._runs_before,
+            side_by_side=self._side_by_side,
         )
-        self._rate_before = measured.rate
+        self._rate_before, self._runs_before = measured.rate, self.runs
         self._take(decide(measured))
 
     def _take(self, decision: Decision) -> None:

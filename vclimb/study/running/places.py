@@ -14,8 +14,8 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.cores import available_cores
 from vclimb.training.config import RunConfig
 
-_MOST_PER_GPU = 4
-"""Number of runs for which the cores of a GPU are shared out at least, where settings don't say how many they take."""
+_MOST_PER_GPU = 8
+"""Largest number of runs of a GPU, where settings don't say how many cores they take; each has two at least."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ class AutoJobs:
         if not n_gpus or self.on_cpu:
             return max(1, min(self.runs, cores // (1 + (1 if self.workers is None else self.workers))))
         cores_of_gpu = cores // n_gpus
-        by_cores = min(_MOST_PER_GPU, cores_of_gpu) if self.workers is None else cores_of_gpu // max(1, self.workers)
+        by_cores = (
+            min(_MOST_PER_GPU, cores_of_gpu // 2) if self.workers is None else cores_of_gpu // max(1, self.workers)
+        )
         return n_gpus * max(1, min(by_cores, -(-self.runs // n_gpus)))
 
     def __str__(self) -> str:
@@ -109,6 +111,13 @@ class Places:
         if compute.device == "auto" and self.gpus:
             compute = compute.replaced(device="cuda")
         return config.replaced(compute=compute)
+
+
+def gpu_variables(gpu: str) -> dict[str, str]:
+    """Environment variables that give a process one GPU, as CUDA_VISIBLE_DEVICES names it."""
+    # Numbers that `visible_gpus` counted are those of nvidia-smi.
+    order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return {**order, "CUDA_VISIBLE_DEVICES": gpu}
 
 
 def check_jobs(jobs: int | AutoJobs | None, jobs_per_gpu: int | None) -> None:

@@ -12,12 +12,9 @@ from vclimb.pipeline.system.folders import writable
 from vclimb.study.cells import Cell
 from vclimb.study.folder import StudyFolder
 from vclimb.study.result import StudyResult
-from vclimb.study.running.executor import RunExecutor, RunJob
+from vclimb.study.running.executor import STOPPED, RunExecutor, RunJob
 from vclimb.study.running.progress import StudyProgress
 from vclimb.training.run_folder import RunFolder
-
-# Exit statuses of runs that were stopped by a signal, and go on another time.
-_STOPPED = (130, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGINT)
 
 
 def run_cells(
@@ -68,7 +65,7 @@ def run_cells(
                 folder.forget_failure(run_id)
                 ran.append(run_id)
                 shown.ended(run_id, "complete")
-            elif status in _STOPPED:
+            elif status in STOPPED:
                 unfinished.append(run_id)
                 shown.ended(run_id, "stopped")
             else:

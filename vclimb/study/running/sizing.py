@@ -7,9 +7,9 @@ from dataclasses import dataclass
 MEMORY_MARGIN = 1.2
 """Memory that is planned for a run, as a multiple of the largest that a run took so far: later tasks may take more."""
 LEAST_IDLE = 0.15
-"""Share of the time that a GPU must be idle before it gets another run."""
+"""Share of the time that a GPU must be idle before it gets more runs, which take turns on it."""
 LEAST_GAIN = 1.1
-"""Ratio by which another run must raise the total rate before one more is tried."""
+"""Ratio by which more runs must raise the total rate before still more are tried."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ class Measured:
         other_bytes: GPU memory that others took before the first run.
         total_bytes: Memory of the GPU.
         rate: Training clips a second of all runs together.
-        rate_before: The same with one run fewer; None: not measured, as with one run.
+        rate_before: The same with the number of runs before; None: not measured, as with one run.
+        runs_before: Number of runs before.
+        side_by_side: Whether kernels of several runs compute at the same time (MPS). Then a GPU that is never idle may
+            still have room.
     """
 
     runs: int
@@ -35,11 +38,13 @@ class Measured:
     total_bytes: float
     rate: float
     rate_before: float | None = None
+    runs_before: int = 1
+    side_by_side: bool = False
 
     @property
-    def another_fits(self) -> bool:
-        """Whether the GPU's memory allows another run, with the margin."""
-        return self.other_bytes + (self.runs + 1) * self.run_bytes * MEMORY_MARGIN <= self.total_bytes
+    def most_in_memory(self) -> float:
+        """Largest number of runs that the GPU's memory allows, with the margin."""
+        return max(0.0, self.total_bytes - self.other_bytes) / (MEMORY_MARGIN * max(1.0, self.run_bytes))
 
     def __str__(self) -> str:
         used = (self.other_bytes + self.runs * self.run_bytes) / 1e9
@@ -61,19 +66,20 @@ class Decision:
 
 
 def decide(measured: Measured) -> Decision:
-    """Add a run if memory, cores, the GPU's idle time and the gain of the last one allow it.
+    """Double the runs if memory, cores, the GPU's idle time and the gain of the last ones allow it.
 
-    One run more than now at most, and never more than the memory allows; one fewer where the last one has lowered the
-    total rate.
+    Never more than the memory allows; as many as before where the last ones have lowered the total rate.
     """
     runs, before = measured.runs, measured.rate_before
     if before is not None and measured.rate < LEAST_GAIN * before:
-        change = f"the last one changed {before:.0f} clips/s to {measured.rate:.0f}, a gain below {LEAST_GAIN - 1:.0%}"
-        return Decision(runs - (measured.rate < before and runs > 1), True, change)
+        gain = f"a gain below {LEAST_GAIN - 1:.0%}"
+        change = f"the step from {measured.runs_before} to {runs} changed {before:.0f} clips/s to {measured.rate:.0f}"
+        return Decision(measured.runs_before if measured.rate < before else runs, True, f"{change}, {gain}")
     if runs >= measured.limit:
         return Decision(runs, True, f"{measured}; the cores and the runs of the study allow no more")
-    if not measured.another_fits:
+    more = min(2 * runs, measured.limit, int(measured.most_in_memory))
+    if more <= runs:
         return Decision(runs, True, f"{measured}; its memory may not hold another")
-    if measured.idle < LEAST_IDLE:
+    if measured.idle < LEAST_IDLE and not measured.side_by_side:
         return Decision(runs, True, f"{measured}; idle less than {LEAST_IDLE:.0%}")
-    return Decision(runs + 1, False, f"{runs} before: {measured}")
+    return Decision(more, False, f"{runs} before: {measured}")

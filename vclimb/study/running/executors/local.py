@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
-from vclimb.pipeline.errors import GpuMemoryError
-from vclimb.study.running.executor import RunExecutor, RunJob
+from vclimb.pipeline.errors import GpuMemoryError, SettingsError
+from vclimb.study.running.executor import STOPPED, RunExecutor, RunJob
 from vclimb.study.running.gpu_readings import GpuWatch
 from vclimb.study.running.growth import Growth, Pace
+from vclimb.study.running.mps import MpsDaemon, is_running_already
 from vclimb.study.running.places import AutoJobs, Places
 from vclimb.study.running.run_process import RunProcess, started, stop_processes
 
@@ -40,6 +41,7 @@ class LocalRunExecutor(RunExecutor):
         jobs: Number of runs at a time, and the largest one where it grows.
         gpus: GPUs to share out among them, as CUDA_VISIBLE_DEVICES names them; empty: those that a run sees.
         auto: Runs for which the number at a time was chosen: each GPU begins with one, and gets more while that pays.
+            CUDA's MPS is started for them where it is installed and works.
         pace: Time to measure a number of runs.
     """
 
@@ -63,16 +65,17 @@ class LocalRunExecutor(RunExecutor):
         """Run the command of each job in the process of a slot. A process that a run has ended is replaced.
 
         Where the number of runs grows, a run that finds too little memory on a GPU that others shared is tried again
-        alone, after all others.
+        alone, after all others. So is one that fails beside others under MPS, where a fault of one ends them all.
         """
         waiting, again = list(jobs), list[RunJob]()
         slots = [_Slot(self.gpus[number % len(self.gpus)] if self.gpus else None) for number in range(self.jobs)]
-        growths = self._growths()
+        mps = self._mps()
+        growths = self._growths(side_by_side=mps is not None)
         try:
             while waiting or again or any(slot.job for slot in slots):
                 for slot in slots:
                     if slot.job is None and (job := _taken(waiting, again, slot, slots, growths)):
-                        _start(slot, job, slots)
+                        _start(slot, job, slots, mps)
                 time.sleep(_LOOK_SECONDS)
                 if waiting:
                     for gpu, on_gpu in growths.items():
@@ -87,12 +90,32 @@ class LocalRunExecutor(RunExecutor):
                         if status == GpuMemoryError.exit_status and growth and slot.is_shared:
                             growth.memory_full(job.run_id)
                             again.append(job)
+                        elif mps and slot.is_shared and status not in (0, *STOPPED):
+                            self.note(f"run {job.run_id} failed beside others, and is tried again alone at the end")
+                            again.append(job)
                         else:
                             yield job, status
         finally:
             stop_processes([slot.process for slot in slots if slot.process])
+            if mps:
+                mps.close()
 
-    def _growths(self) -> dict[str, Growth]:
+    def _mps(self) -> MpsDaemon | None:
+        """Start MPS where the number of runs of a GPU grows."""
+        if self._watch is None or self.jobs <= len(self.gpus):
+            return None
+        if is_running_already():
+            self.note("MPS runs already, and the runs use it")
+            return None
+        try:
+            daemon = MpsDaemon(self.gpus)
+        except SettingsError as error:
+            self.note(f"without MPS, so that runs take turns on a GPU: {error}")
+            return None
+        self.note("MPS was started, so that runs compute on a GPU at the same time")
+        return daemon
+
+    def _growths(self, side_by_side: bool) -> dict[str, Growth]:
         """Begin with one run on each GPU, where the number of runs grows."""
         places = self.places
         cores = f"{places.all_cores} cores, {places.cores} for each run"
@@ -102,7 +125,10 @@ class LocalRunExecutor(RunExecutor):
             return {}
         limit = self.jobs // len(self.gpus)
         self.note(f"1 run on each GPU at first, {limit} at most: {cores}")
-        return {gpu: Growth(gpu, limit, partial(self._watch.reading, gpu), self.note, self._pace) for gpu in self.gpus}
+        return {
+            gpu: Growth(gpu, limit, partial(self._watch.reading, gpu), self.note, side_by_side, self._pace)
+            for gpu in self.gpus
+        }
 
 
 def _next(waiting: Sequence[RunJob], slots: Sequence[_Slot]) -> RunJob | None:
@@ -133,8 +159,11 @@ def _taken(
     return None
 
 
-def _start(slot: _Slot, job: RunJob, slots: Sequence[_Slot]) -> None:
-    slot.process = started(slot.process, job.command(slot.gpu), job.study.path)
+def _start(slot: _Slot, job: RunJob, slots: Sequence[_Slot], mps: MpsDaemon | None) -> None:
+    command = job.command(slot.gpu)
+    if mps:
+        command = replace(command, environment={**command.environment, **mps.environment})
+    slot.process = started(slot.process, command, job.study.path)
     slot.job = job
     sharing = [other for other in slots if other.gpu == slot.gpu and other.process]
     slot.is_shared = False
