@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from damage_cases import DAMAGES, Damage, flip, flip_frame, swap_videos, tar_of
-from dataset_cases import make_source, prepare_table
+from dataset_cases import make_source, prepare_table, with_instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
@@ -25,6 +25,8 @@ from vclimb.pipeline.dataset.shard import ShardWriter, publish
 from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.errors import DatasetError
 from vclimb.pipeline.sources import read_source
+from vclimb.pipeline.sources.table import Instance
+from vclimb.pipeline.transcode import shard_problems
 from vclimb.pipeline.transcode.assembly import sample_json
 from vclimb.pipeline.transcode.shard_problems import Problem
 from vclimb.pipeline.transcode.target import WORK
@@ -74,6 +76,24 @@ def test_damage_is_found_and_the_sample_named(damaged: Path, damage: Damage) -> 
     assert bool(reported) == bool(damage.sample_words)
     assert damage.do is swap_videos or first.key not in [problem.key for problem in report.problems]
     check(damaged, decode=True)  # raises nothing either
+
+
+def test_damage_is_the_same_however_many_frames_are_read_at_once(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip_frame(damaged, StoredDataset.open(damaged).videos[1])
+    problems = check(damaged).problems
+    assert any(problem.what.startswith("frame 3: ") for problem in problems)
+    monkeypatch.setattr(shard_problems, "_SPAN_BYTES", 1000)
+    assert check(damaged).problems == problems
+
+
+def test_shards_around_a_video_without_instances_are_clean(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", classes=1, videos_per_class=3, frames=6)
+    table = with_instances(source, {"class0/v01.mp4": (Instance("class0", None, 1e3, 2e3),)})
+    prepare_table(table, tmp_path / "data", shard_bytes=1)
+    report = check(tmp_path / "data")
+    assert (report.n_shards, report.problems) == (3, [])
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".idx", ".frames.npy"])

@@ -111,11 +111,7 @@ class StoredDataset:
 
     def frame_ranges(self, video: StoredVideo) -> FrameRanges:
         """(n_frames, 2) int64: byte offset in the shard's tar, and size, of each of a video's frames."""
-        ranges = self.frame_indices.table(video.shard)[video.first_frame : video.first_frame + video.n_frames, :2]
-        if ranges[0, 0] < video.offset or ranges[-1].sum() > video.offset + video.bytes:
-            name = f"{self.frame_indices.stem(video.shard)}.frames.npy"
-            raise DatasetFileError(str(self.storage), name, f"frames of {video.key!r} do not lie within its mp4")
-        return ranges
+        return self.frame_indices.of_video(video)[:, :2]
 
     def frame_bytes(self, video: StoredVideo, frame: int) -> bytes:
         """The encoded bytes of one frame: a whole JPEG file, or a packet of H.264.

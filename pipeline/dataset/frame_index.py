@@ -14,6 +14,7 @@ from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.video_codecs import annexb
 from vclimb.pipeline.dataset.check import FrameIndex
+from vclimb.pipeline.dataset.rows import StoredVideo
 from vclimb.pipeline.dataset.settings import GOP_FRAMES
 from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import Storage
@@ -74,6 +75,14 @@ class FrameIndices:
             raise DatasetFileError(str(self.storage), name, str(error)) from None
         self._tables[shard] = table
         return table
+
+    def of_video(self, video: StoredVideo) -> FrameIndex:
+        """(n_frames, 3): the rows of a video. Raises a DatasetError where they don't lie within the video."""
+        rows = self.table(video.shard)[video.first_frame : video.first_frame + video.n_frames]
+        if rows[0, 0] < video.offset or rows[-1, :2].sum() > video.offset + video.bytes:
+            name = f"{self.stem(video.shard)}.frames.npy"
+            raise DatasetFileError(str(self.storage), name, f"frames of {video.key!r} do not lie within its mp4")
+        return rows
 
     def fetch_ahead(self, shards: Sequence[int]) -> None:
         """Prepare for reading frames of shards, in order, without waiting for it."""

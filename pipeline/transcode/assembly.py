@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -32,6 +32,7 @@ from vclimb.pipeline.transcode.work_names import RECORDS
 
 _CONSEQUENCE = "this shard is made again unless dataset.json lists it, and the others are kept"
 _PLACE = ("shard", "offset", "first_frame")
+_OF_INSTANCE = [field.name for field in fields(StoredInstance) if field.name != "key"]
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def sample_json(video: StoredVideo, instances: Sequence[StoredInstance]) -> byte
     facts["fps"] = str(video.fps_fraction)
     if video.frame_seconds is None:  # nearly always
         del facts["frame_seconds"]
-    facts["instances"] = [{name: value for name, value in asdict(i).items() if name != "key"} for i in instances]
+    facts["instances"] = [{name: getattr(instance, name) for name in _OF_INSTANCE} for instance in instances]
     return json.dumps(facts, sort_keys=True).encode()
 
 

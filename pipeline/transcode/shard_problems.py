@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
+import os
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from vclimb.pipeline.dataset.check import FileSlice, bad_h264_frames, bad_jpeg_frames
-from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, StoredVideo
-from vclimb.pipeline.dataset.shard import DALI_INDEX_VERSION
+from vclimb.pipeline.dataset.check import FileSlice, FrameIndex, bad_h264_frames, bad_jpeg_frames
+from vclimb.pipeline.dataset.frame_index import FrameIndices
+from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.shard import DALI_INDEX_VERSION, ShardFiles, shard_paths
+from vclimb.pipeline.dataset.storage import LocalStorage
 from vclimb.pipeline.dataset.tar_members import tar_members
 from vclimb.pipeline.errors import DatasetError, DatasetFileError, TooManyFilesError
 from vclimb.pipeline.system.digest import file_sha256
-from vclimb.pipeline.system.open_files import open_regular
+from vclimb.pipeline.system.open_files import OpenFile, open_regular
 from vclimb.pipeline.transcode.assembly import sample_json
+
+_SPAN_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -34,56 +38,61 @@ class Problem:
         return f"{self.file}: {f'{self.key}: ' if self.key else ''}{self.what}"
 
 
-class Expected:
-    """The content of the catalog, by shard and by key."""
+@dataclass(frozen=True)
+class ExpectedShard:
+    """A shard as the catalog has it."""
 
-    def __init__(self, dataset: StoredDataset) -> None:
-        self.dataset = dataset
-        self.videos: defaultdict[int, list[StoredVideo]] = defaultdict(list)
-        for video in dataset.videos:
-            self.videos[video.shard].append(video)
-        self.instances: defaultdict[str, list[StoredInstance]] = defaultdict(list)
-        for instance in dataset.instances:
-            self.instances[instance.key].append(instance)
+    number: int  # Number of the shard.
+    files: ShardFiles  # Files of the shard.
+    videos: Sequence[StoredVideo]  # Videos to check, in the shard's order.
+    instances: Sequence[StoredInstance]  # Instances of the videos.
 
-    def at(self, folder: Path) -> Expected:
-        """The same content, to be compared with the files in another folder."""
-        moved = copy.copy(self)
-        moved.dataset = self.dataset.at(folder)
-        return moved
+    def names(self) -> tuple[str, str, str]:
+        """Names of the tar, the DALI index and the frame index."""
+        tar, idx, frames = self.paths(Path())
+        return tar.name, idx.name, frames.name
+
+    def paths(self, folder: Path) -> tuple[Path, Path, Path]:
+        return shard_paths(folder, self.files.tar.removesuffix(".tar"))
+
+    def frame_indices(self, folder: Path) -> FrameIndices:
+        return FrameIndices(LocalStorage(folder), {self.number: self.files})
 
 
-def shard_problems(expected: Expected, number: int) -> list[Problem]:
-    """Check one shard's three files against the catalog and against each other, without decoding."""
-    dataset, videos = expected.dataset, expected.videos[number]
-    files = dataset.catalog.shards[number]
-    tar, idx, frames = dataset.shard_paths(number)
+def shard_problems(shard: ExpectedShard, folder: Path) -> list[Problem]:
+    """Check the three files of a shard in a folder against the catalog and each other, without decoding."""
+    tar, idx, frames = shard.paths(folder)
+    files, indices = shard.files, shard.frame_indices(folder)
     problems: list[Problem] = []
     digests = {tar: files.tar_sha256, idx: files.idx_sha256, frames: files.frames_sha256}
     readable = {path for path, digest in digests.items() if _is_readable(path, digest, problems)}
     try:
-        dataset.frame_indices.table(number)
+        indices.table(shard.number)
     except DatasetFileError as error:
         if frames in readable:
             problems.append(Problem(frames.name, None, error.problem))
         readable.discard(frames)
     if tar not in readable:
         return problems
-    if tar.stat().st_size != files.tar_bytes:
-        problems.append(Problem(tar.name, None, f"has {tar.stat().st_size} bytes, not {files.tar_bytes}"))
+    file = OpenFile(tar)
+    if file.n_bytes != files.tar_bytes:
+        problems.append(Problem(tar.name, None, f"has {file.n_bytes} bytes, not {files.tar_bytes}"))
     members: dict[str, tuple[int, int]] = {}
     try:
         for member in tar_members(tar):  # members before a damaged place stay known
             members[member.name] = member.offset, member.size
     except ValueError as error:
         problems.append(Problem(tar.name, None, f"can't be read as a tar: {error}"))
-    for video in videos:
-        wrong = _sample_problems(dataset, tar, video, members, sample_json(video, expected.instances[video.key]))
+    instances: defaultdict[str, list[StoredInstance]] = defaultdict(list)
+    for instance in shard.instances:
+        instances[instance.key].append(instance)
+    for video in shard.videos:
+        wrong = _sample_problems(file, video, members, sample_json(video, instances[video.key]))
         problems += [Problem(tar.name, video.key, what) for what in wrong]
         if frames in readable:
-            problems += _frame_checksum_problems(dataset, tar, video)
+            problems += _frame_checksum_problems(indices, file, tar.name, video)
     if idx in readable:
-        problems += [Problem(idx.name, key, what) for key, what in _index_problems(idx, videos, members)]
+        problems += [Problem(idx.name, key, what) for key, what in _index_problems(idx, shard.videos, members)]
     return problems
 
 
@@ -102,34 +111,64 @@ def _is_readable(path: Path, digest: str, problems: list[Problem]) -> bool:
 
 
 def _sample_problems(
-    dataset: StoredDataset, tar: Path, video: StoredVideo, members: dict[str, tuple[int, int]], expected_json: bytes
+    file: OpenFile, video: StoredVideo, members: dict[str, tuple[int, int]], expected_json: bytes
 ) -> Iterator[str]:
     if members.get(f"{video.key}.mp4") != (video.offset, video.bytes):
         yield f"its mp4 is not at byte {video.offset} with {video.bytes} bytes"
-    with dataset.open_video(video) as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != video.sha256:
-            yield "the SHA-256 of its mp4 is not the recorded one"
+    digest = hashlib.sha256()
+    end = min(video.offset + video.bytes, file.n_bytes)
+    for start in range(video.offset, end, _SPAN_BYTES):
+        digest.update(os.pread(file.descriptor, min(_SPAN_BYTES, end - start), start))
+    if digest.hexdigest() != video.sha256:
+        yield "the SHA-256 of its mp4 is not the recorded one"
     offset, size = members.get(f"{video.key}.json", (0, -1))
     if size < 0:
         yield "its json is missing"
-        return
-    with FileSlice(tar, offset, size) as file:
-        if size != len(expected_json) or file.read(size) != expected_json:
-            yield "its json is not what the catalog says of the video"
+    elif size != len(expected_json) or os.pread(file.descriptor, size, offset) != expected_json:
+        yield "its json is not what the catalog says of the video"
 
 
-def _frame_checksum_problems(dataset: StoredDataset, tar: Path, video: StoredVideo) -> Iterator[Problem]:
+def _frame_checksum_problems(indices: FrameIndices, file: OpenFile, tar: str, video: StoredVideo) -> Iterator[Problem]:
     try:
-        dataset.frame_ranges(video)
-        for frame in range(video.n_frames):  # one at a time: a long video does not fit in memory
-            (data,), index = dataset.frame_indices.read(video.shard, np.array([video.first_frame + frame]))
-            if zlib.crc32(data) != index[0, 2]:
+        index = indices.of_video(video)
+        for first, stop in _spans(index):
+            for frame in _bad_frames(indices, file, video, index, first, stop):
                 what = f"frame {frame}: its bytes don't have the checksum of the frame index"
-                yield Problem(tar.name, video.key, what)
+                yield Problem(tar, video.key, what)
     except DatasetFileError as error:
         yield Problem(error.file, video.key, error.problem)
     except DatasetError as error:
-        yield Problem(tar.name, video.key, str(error))
+        yield Problem(tar, video.key, str(error))
+
+
+def _spans(index: FrameIndex) -> Iterator[tuple[int, int]]:
+    """The first frame and the end of runs of frames that fit into memory, as a long video doesn't."""
+    ends = index[:, 0] + index[:, 1]
+    first = 0
+    while first < len(index):
+        stop = max(first + 1, int(np.searchsorted(ends, index[first, 0] + _SPAN_BYTES, "right")))
+        yield first, stop
+        first = stop
+
+
+def _bad_frames(
+    indices: FrameIndices, file: OpenFile, video: StoredVideo, index: FrameIndex, first: int, stop: int
+) -> Iterator[int]:
+    """The frames from `first` to `stop` whose bytes don't have their checksums."""
+    begin, end = int(index[first, 0]), int(index[stop - 1, :2].sum())
+    try:
+        data = memoryview(os.pread(file.descriptor, end - begin, begin) if end <= file.n_bytes else b"")
+    except OSError:
+        data = memoryview(b"")
+    if len(data) == end - begin:
+        for frame, (offset, size, checksum) in enumerate(index[first:stop].tolist(), first):
+            if zlib.crc32(data[offset - begin : offset - begin + size]) != checksum:
+                yield frame
+        return
+    for frame in range(first, stop):  # the error names the frame that can't be read
+        (piece,), row = indices.read(video.shard, np.array([video.first_frame + frame]))
+        if zlib.crc32(piece) != row[0, 2]:
+            yield frame
 
 
 def _index_problems(
@@ -154,19 +193,20 @@ def _index_problems(
             yield video.key, "its line is not that of the tar"
 
 
-def frame_problems(dataset: StoredDataset, number: int, videos: Sequence[StoredVideo]) -> list[Problem]:
-    """Decode every frame of some videos of a shard. Problems that `shard_problems` reports are not reported again."""
-    tar = dataset.shard_paths(number)[0]
+def frame_problems(shard: ExpectedShard, folder: Path) -> list[Problem]:
+    """Decode every frame of a shard's videos. Problems that `shard_problems` reports are not reported again."""
+    tar = shard.paths(folder)[0]
+    indices = shard.frame_indices(folder)
     problems: list[Problem] = []
     if not tar.is_file():
         return problems
-    for video in videos:
+    for video in shard.videos:
         try:
-            ranges = dataset.frame_ranges(video)
+            ranges = indices.of_video(video)[:, :2]
             if video.codec == "jpeg":
                 bad = list(bad_jpeg_frames(tar, ranges, video.width, video.height))
             else:
-                with dataset.open_video(video) as file:
+                with FileSlice(tar, video.offset, video.bytes) as file:
                     bad = list(bad_h264_frames(file, ranges, video.width, video.height))
         except DatasetError:
             continue

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,12 @@ from vclimb.pipeline.system.cores import require_workers
 from vclimb.pipeline.system.open_files import open_files_explained
 from vclimb.pipeline.system.pool import Call, LostCall, WorkerPool
 from vclimb.pipeline.system.progress import progress_bar
-from vclimb.pipeline.transcode.shard_problems import Expected, Problem, frame_problems, shard_problems
+from vclimb.pipeline.transcode.shard_problems import ExpectedShard, Problem, frame_problems, shard_problems
 from vclimb.pipeline.transcode.work_names import WORK
 
 _VIDEOS_PER_TASK = 64
+# Tasks that wait for a worker, for each worker.
+_WAITING = 4
 
 
 @dataclass(frozen=True)
@@ -92,39 +96,50 @@ def _verify(
     workers: int,
     progress: bool | None,
 ) -> VerifyReport:
-    tasks = [task for number in sorted(dataset.catalog.shards) for task in _tasks(dataset, number, decode)]
-    results = _results(dataset, tasks, min(workers, len(tasks)))
+    tasks = (task for shard in _shards(dataset) for task in _tasks(dataset.storage, shard, decode))
+    results = _results(dataset.storage, tasks, workers)
     with closing(results), progress_bar("videos", progress) as bar:
         bar_task = bar.add_task("decoding" if decode else "checking", total=len(dataset.videos), note="")
         for task, task_problems in results:
             problems += task_problems
             bar.advance(bar_task, task.n_videos)
     problems.sort(key=lambda problem: (problem.file, problem.key or "", problem.what))
-    n_frames = sum(video.n_frames for video in dataset.videos)
-    return VerifyReport(len(dataset.catalog.shards), len(dataset.videos), n_frames, decode, unfinished, problems)
+    shards = dataset.catalog.shards.values()
+    n_frames = sum(shard.n_frames for shard in shards)
+    return VerifyReport(len(shards), len(dataset.videos), n_frames, decode, unfinished, problems)
+
+
+def _shards(dataset: StoredDataset) -> Iterator[ExpectedShard]:
+    """What the catalog has of each shard."""
+    instances = iter(dataset.instances)  # in the order of the videos
+    instance = next(instances, None)
+    for number, videos in itertools.groupby(dataset.videos, key=operator.attrgetter("shard")):
+        members, of_members = list(videos), []
+        keys = {video.key for video in members}
+        while instance is not None and instance.key in keys:
+            of_members.append(instance)
+            instance = next(instances, None)
+        yield ExpectedShard(number, dataset.catalog.shards[number], members, of_members)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """Unit of checking: a shard's files, or all frames of its videos [start, stop), or both."""
+    """Unit of checking: a shard's files, or all frames of some of its videos, or both."""
 
-    shard: int  # Number of the shard.
-    checks_files: bool = False  # Whether to check the shard's files.
-    start: int = 0  # First video to decode.
-    stop: int = 0  # Video after the last one to decode.
-    n_videos: int = 0  # Number of videos to count as checked.
+    shard: ExpectedShard  # The shard, with the videos to check.
+    checks_files: bool  # Whether to check the shard's files.
+    decodes: bool  # Whether to decode the videos.
+    n_videos: int  # Number of videos to count as checked.
 
-    def problems(self, expected: Expected) -> list[Problem]:
-        names = expected.dataset.shard_names(self.shard)
+    def problems(self, storage: Storage) -> list[Problem]:
+        names = self.shard.names()
         problems: list[Problem] = []
         try:
-            with expected.dataset.storage.fetched(names) as folder:
-                here = expected.at(folder)
+            with storage.fetched(names) as folder:
                 if self.checks_files:
-                    problems += shard_problems(here, self.shard)
-                if self.stop:
-                    videos = expected.videos[self.shard][self.start : self.stop]
-                    problems += frame_problems(here.dataset, self.shard, videos)
+                    problems += shard_problems(self.shard, folder)
+                if self.decodes:
+                    problems += frame_problems(self.shard, folder)
         except TooManyFilesError:
             raise
         except OSError as error:
@@ -132,45 +147,37 @@ class _Task:
         return problems
 
 
-def _tasks(dataset: StoredDataset, shard: int, decode: bool) -> Iterator[_Task]:
-    n_videos = dataset.catalog.shards[shard].n_videos
-    if decode and not isinstance(dataset.storage, LocalStorage):  # a shard is copied to this machine once
-        yield _Task(shard, True, 0, n_videos, n_videos)
+def _tasks(storage: Storage, shard: ExpectedShard, decode: bool) -> Iterator[_Task]:
+    n_videos = len(shard.videos)
+    if not decode or not isinstance(storage, LocalStorage):  # a shard is copied to this machine once
+        yield _Task(shard, True, decode, n_videos)
         return
-    yield _Task(shard, True, n_videos=0 if decode else n_videos)
-    for start in range(0, n_videos if decode else 0, _VIDEOS_PER_TASK):
-        stop = min(start + _VIDEOS_PER_TASK, n_videos)
-        yield _Task(shard, False, start, stop, stop - start)
+    yield _Task(shard, True, False, 0)
+    for start in range(0, n_videos, _VIDEOS_PER_TASK):
+        videos = shard.videos[start : start + _VIDEOS_PER_TASK]
+        yield _Task(replace(shard, videos=videos, instances=()), False, True, len(videos))
 
 
 def _results(
-    dataset: StoredDataset, tasks: Sequence[_Task], workers: int
+    storage: Storage, tasks: Iterator[_Task], workers: int
 ) -> Generator[tuple[_Task, list[Problem]], None, None]:
-    if workers <= 1:
-        expected = Expected(dataset)
-        yield from ((task, task.problems(expected)) for task in tasks)
+    """Do tasks. They are made as they are handed out, with the rows that they need of the catalog."""
+    first = list(itertools.islice(tasks, _WAITING * workers))
+    if min(workers, len(first)) <= 1:
+        yield from ((task, task.problems(storage)) for task in itertools.chain(first, tasks))
         return
-    calls = deque(Call(task, _in_worker, (task,)) for task in tasks)
-    with closing(WorkerPool(workers, _open_dataset, (dataset.storage,))) as pool:
+    calls = deque(_call(storage, task) for task in first)
+    with closing(WorkerPool(workers)) as pool:
         for call, result in pool.run(calls):
+            calls.extend(_call(storage, task) for task in itertools.islice(tasks, 1))
             if isinstance(result, LostCall):
-                tar = dataset.shard_names(call.key.shard)[0]
+                tar = call.key.shard.files.tar
                 result = [Problem(tar, None, f"the worker process that checked it died ({result.reason})")]
             yield call.key, result
 
 
-# A worker opens the data set once: sending the catalog with every task would cost more than the checks.
-_expected_by_worker: Expected | None = None
-
-
-def _open_dataset(storage: Storage) -> None:
-    global _expected_by_worker
-    _expected_by_worker = Expected(_opened(storage))
-
-
-def _in_worker(task: _Task) -> list[Problem]:
-    assert _expected_by_worker is not None
-    return task.problems(_expected_by_worker)
+def _call(storage: Storage, task: _Task) -> Call[_Task, list[Problem]]:
+    return Call(task, _Task.problems, (task, storage))
 
 
 def _opened(storage: Storage) -> StoredDataset:
