@@ -40,10 +40,12 @@ def command(
     budget: Annotated[
         str | None, typer.Option(help="Budget of the replay memory: 2020v (videos), 16160f (frames), 64MB (on disk).")
     ] = None,
-    frames: Annotated[str | None, typer.Option(help="Number of frames kept of each video, or all. Default: 8.")] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Number of frames kept of each video, all, or pilot. Default: 8.")
+    ] = None,
     codec: Annotated[
         str | None,
-        typer.Option(help="Encoding of exemplars: copy, jpeg:75@128, h264:24, ... Default: one that fits."),
+        typer.Option(help="Encoding of exemplars: copy, jpeg:75@128, h264:24, ..., or pilot. Default: one that fits."),
     ] = None,
     tc: Annotated[float | None, typer.Option(help="Weight of temporal consistency, 0 (off) to 1.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs of each task. Default: 50.")] = None,

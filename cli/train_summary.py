@@ -48,11 +48,27 @@ def print_run(folder: Path, metrics: vclimb.RunMetrics) -> None:
         out.print(f"memory: {videos if has_videos else ''}{memory.bytes_on_disk:,} bytes on disk{per_frame}")
         if len(memory.parts) > 2:
             out.print(f"bytes of its parts: {parts_text(memory.parts)}")
+    _print_pilot(metrics)
     parts = [f"{brief(name)} {value:.1f}" for name, value in sorted(metrics.seconds.items(), key=lambda kv: -kv[1])]
     out.print(f"time: {sum(metrics.seconds.values()):.1f} s ({', '.join(parts)}) on {brief(metrics.device)}")
     if skipped := sum(task.skipped_clips for task in metrics.tasks):
         out.print(f"[yellow]{skipped} clips were replaced by others, as their bytes are damaged[/] (events.jsonl)")
     out.print(f"run: [bold]{plain(str(folder))}[/]")
+
+
+def _print_pilot(metrics: vclimb.RunMetrics) -> None:
+    """Print what a pilot has compared and chosen, where there was one."""
+    if metrics.pilot is None:
+        return
+    names = ("codec", "frames", "bytes a video", "videos a class", "read alike", "recall", "score")
+    table = new_table(*names)
+    for one in metrics.pilot.candidates:
+        shares = [f"{100 * one.agreement:.0f} %", f"{100 * one.recall:.0f} %", f"{one.score:.2f}"]
+        table.add_row(
+            plain(one.codec), str(one.frames), f"{one.video_bytes:,.0f}", f"{one.videos_per_class:.1f}", *shares
+        )
+    out.print(table)
+    out.print(plain(metrics.pilot.reason))
 
 
 def _print_matrix(metrics: vclimb.RunMetrics) -> None:

@@ -114,7 +114,7 @@ def made_metrics(
     seconds = {"train": 60.0, "memory": 2.0, "evaluate": 5.0}
     return {
         "format": "vclimb-metrics",
-        "format_version": 4,
+        "format_version": 5,
         "complete": n_learned == n_tasks,
         "vclimb_version": "0.1.0",
         "dataset": dataset,
@@ -138,6 +138,7 @@ def made_metrics(
         "classifiers": {"linear": matrix.summary()},
         "memory": memory,
         "codec": "copy" if replays else None,
+        "pilot": None,
         "seconds": seconds,
         "tasks": [
             {

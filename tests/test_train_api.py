@@ -80,7 +80,7 @@ def test_run_without_metrics_says_so(run: vclimb.Run, tmp_path: Path) -> None:
         ({"acc": "high"}, "acc: input should be a valid number"),
         ({"tasks": [{"task": 0}]}, r"tasks\.0\.classes: field required"),
         ({"format": "other"}, "format: input should be 'vclimb-metrics'"),
-        ({"format_version": 1}, "format_version: input should be 4"),
+        ({"format_version": 1}, "format_version: input should be 5"),
     ],
 )
 def test_damaged_metrics_name_file_and_field(

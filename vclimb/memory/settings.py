@@ -16,6 +16,8 @@ from vclimb.settings import Settings
 
 AUTO = "auto"
 """Codec that stands for the one that fits the data set."""
+PILOT = "pilot"
+"""Codec, or number of frames, of a run that a pilot after its first task chooses; no memory has it."""
 
 # What `auto` stands for, by the codec of the data set. A JPEG frame is kept as it is. A frame of H.264 doesn't stand
 # alone, so it is encoded once more: as a tiny video, at about the quality of the data set (CRF 23). At equal bytes that

@@ -67,8 +67,8 @@ def train(
         scenario: Scenario, in place of `tasks`: JSON, a task file (pickle) of the benchmark, or a `vclimb.Scenario`,
             which is saved in `out`.
         budget: Budget of the replay memory: `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk), `all`.
-        frames: Number of frames kept of each video, K, or `all`.
-        codec: Encoding of exemplars, such as `copy` or `jpeg:75@128`.
+        frames: Number of frames kept of each video, K, or `all`; `pilot`: a pilot after the first task chooses it.
+        codec: Encoding of exemplars, such as `copy` or `jpeg:75@128`; `pilot`: a pilot after the first task chooses it.
         tc: Weight of temporal consistency, from 0 (off) to 1.
         epochs: Number of epochs of each task.
         seed: Seed of everything that draws, except the order of classes.

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"checkpoint-(\d{6,20})\.safetensors")
 _TENSOR, _TEXT, _FLOAT = "tensor", "text", "float"
 _STATE, _DIGEST, _FORMAT = "state", "digest", "format"
-_FORMAT_NAME = "vclimb-checkpoint 3"
+_FORMAT_NAME = "vclimb-checkpoint 4"
 _MAX_SHOWN = 300  # characters of a message
 _SYSTEM_ERROR = re.compile(r"os error (\d+)")
 

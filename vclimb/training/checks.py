@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.choice.frames import parse_frame_choice
 from vclimb.memory.sample import least_memory_bytes
-from vclimb.memory.settings import AUTO, MemorySettings
+from vclimb.memory.settings import AUTO, PILOT, MemorySettings
 from vclimb.model.registry import NETWORKS
 from vclimb.model.settings import ModelConfig
 from vclimb.model.weights_file import check_weights
@@ -104,6 +104,7 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
                 f"method {method.name} keeps no exemplars, and memory.budget is {config.memory.budget!r}; leave it "
                 "out, or take a method that replays (`vclimb train --help` describes them)"
             )
+    _check_pilot(config, method, scenario)
     check_features(config, method)
     check_kept(method, budget, classes_per_task, config.model, config.training.frozen)
     tasks = [TaskInfo(number, classes_per_task) for number in range(len(classes_per_task))]
@@ -127,6 +128,26 @@ def check_settings(config: RunConfig, method: Method, scenario: TaskSequence, wo
             "training.select best needs a validation split beside the one that is reported, and scenario "
             f"{scenario.name!r} has none; take last, or best-reported to do as the released code does"
         )
+
+
+def _check_pilot(config: RunConfig, method: Method, scenario: TaskSequence) -> None:
+    """Refuse a pilot of encodings where there is nothing to compare, or nothing to compare by, by a SettingsError."""
+    if not config.memory.is_piloted or not method.replays:
+        return
+    name = "memory.codec" if config.memory.codec == PILOT else "memory.frames"
+    kind, n_classes = MemoryBudget.parse(config.memory.budget).kind, len(scenario.tasks[0].classes)
+    reasons = {
+        f"method {method.name} replays features in place of frames": method.replays_features,
+        f"method {method.name} fills the memory before the network has learned a task": method.memory_first,
+        f"memory.budget {config.memory.budget} counts no bytes, in which encodings compare (64MB)": kind != "bytes",
+        "its network tells the classes of the first task apart, and that task has one class": n_classes == 1,
+        "down-sampled clips have the memory's number of frames from the first task on; give consistency.frames": (
+            config.memory.frames == PILOT and config.has_down_sampled_clips and config.consistency.frames is None
+        ),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise SettingsError(f"{name} is pilot, and a pilot can't choose: {reason}; or give {name} a value")
 
 
 def _check_share(config: RunConfig, method: Method) -> None:

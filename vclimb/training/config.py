@@ -13,7 +13,7 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from vclimb.memory.choice.budget import MemoryBudget, Remainder
-from vclimb.memory.settings import AUTO, MemorySettings
+from vclimb.memory.settings import AUTO, PILOT, MemorySettings
 from vclimb.methods.registry import METHODS, parse_method
 from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.dataset.cache_settings import DEFAULT_CACHE_BYTES, DEFAULT_GROUP
@@ -80,12 +80,12 @@ class MemoryConfig(Settings):
 
     Attributes:
         budget: `2020v` (videos), `16160f` (frames), `64MB` (bytes on disk), `none` or `all`.
-        frames: Number of frames kept of each video, K, or `all`.
+        frames: Number of frames kept of each video, K, or `all`; `pilot`: a pilot after the first task chooses it.
         frame_choice: Rule that chooses the frames of a video.
         video_choice: Rule that chooses the videos of a class; `auto`: the method's (iCaRL and BiC: herding), else
             random.
         codec: Encoding of exemplars; `auto`: one that fits the data set, `copy` for JPEG and `h264:24` for H.264, or
-            `features:fp16` for a method that replays features.
+            `features:fp16` for a method that replays features; `pilot`: a pilot after the first task chooses it.
         rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
             in bytes.
         share: Part of every whole batch that is exemplars: an epoch passes once over the new clips then, and over the
@@ -94,7 +94,7 @@ class MemoryConfig(Settings):
     """
 
     budget: str = "none"
-    frames: Annotated[int, Field(ge=1)] | Literal["all"] = 8
+    frames: Annotated[int, Field(ge=1)] | Literal["all", "pilot"] = 8
     frame_choice: str = "uniform"
     video_choice: str = "auto"
     codec: str = AUTO
@@ -108,11 +108,18 @@ class MemoryConfig(Settings):
         self.settings("random", 0)  # an unknown choice or codec is refused now, not after the first task
         return self
 
+    @property
+    def is_piloted(self) -> bool:
+        """Whether a pilot after the first task chooses the codec or the number of frames."""
+        return PILOT in (self.codec, self.frames)
+
     def settings(self, video_choice: str, seed: int, remainder: Remainder = "earliest-classes") -> MemorySettings:
-        """Make the settings of the memory itself; `auto` stands for the rule `video_choice`."""
+        """Make the settings of the memory; `auto` is the rule `video_choice`, and `pilot` is codec `auto`, 1 frame."""
         table = {name: value for name, value in self if name in MemorySettings.model_fields}
         choice = video_choice if self.video_choice == "auto" else self.video_choice
         changes = {
+            "codec": AUTO if self.codec == PILOT else self.codec,
+            "frames": 1 if self.frames == PILOT else self.frames,
             "budget": MemoryBudget.parse(self.budget),
             "video_choice": choice,
             "seed": seed,

@@ -18,7 +18,8 @@ from typing_extensions import TypedDict
 
 from vclimb.pipeline.errors import DatasetError
 from vclimb.pipeline.system.validation import first_problem
-from vclimb.training.run_metrics import Change, Count, Fraction, MemoryFacts, Phases, Seconds, Text
+from vclimb.training.figures import Change, Count, Fraction, Phases, Seconds, Text
+from vclimb.training.run_metrics import MemoryFacts
 
 _MAX_LINE = 64 * 2**20  # bytes; the line of a task holds the names of its classes
 _MAX_SHOWN = 300  # characters of a message
@@ -166,6 +167,12 @@ class TaskEvaluated(_Values):
     seconds: Phases
 
 
+class PilotEnds(_Values):
+    """`pilot`: a pilot has chosen how exemplars are encoded; `text` says what and why."""
+
+    text: Sentences
+
+
 class Warned(_Values):
     """`warning`: something may not be as the user meant it."""
 
@@ -191,6 +198,7 @@ _KINDS: Mapping[str, type[Any]] = {
     "trained": Trained,
     "epoch": EpochEnds,
     "measured": EpochMeasured,
+    "pilot": PilotEnds,
     "evaluated": TaskEvaluated,
     "warning": Warned,
     "complete": RunCompletes,

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from vclimb import __version__
 from vclimb.memory.store.accounting import MemoryUsage
 from vclimb.metrics import AccuracyMatrix, PredictionCounts
+from vclimb.training.pilot_facts import PilotFacts
 from vclimb.training.run_context import RunContext
 from vclimb.training.run_metrics import Accuracies, MemoryFacts, RunMetrics, ScenarioFacts, TaskRecord
 
@@ -29,6 +30,7 @@ class Counts(TypedDict):
 
 _RECORDS = TypeAdapter(list[TaskRecord])
 _COUNTS = TypeAdapter(dict[str, Counts])
+_PILOT = TypeAdapter(PilotFacts | None)
 _FORWARD = TypeAdapter(list[tuple[float, float]])
 
 
@@ -39,6 +41,7 @@ class Measurements:
     Attributes:
         matrices: Classifier -> R.
         counts: Classifier -> `accuracy_per_class` and `confusion` after the last task that has ended.
+        pilot: Result of the pilot that chose the encoding of exemplars; None: there was none so far.
         forward: For each task, the accuracy before it is learned and that of the initialised network, where measured.
     """
 
@@ -47,6 +50,7 @@ class Measurements:
     counts: dict[str, Counts] = field(default_factory=dict)
     tasks: list[TaskRecord] = field(default_factory=list)
     forward: list[tuple[float, float]] = field(default_factory=list)
+    pilot: PilotFacts | None = None
 
     def add(self, counted: Mapping[str, PredictionCounts], record: TaskRecord) -> None:
         """Add the evaluation after a task, and the task's record.
@@ -111,6 +115,7 @@ class Measurements:
             confusion=tuple(map(tuple, counts["confusion"])),
             memory=self.tasks[-1].memory,
             codec=run.memory.settings.codec if run.method.replays else None,
+            pilot=self.pilot,
             seconds={phase: sum(record.seconds.get(phase, 0.0) for record in self.tasks) for phase in phases},
             classifiers=classifiers,
             tasks=tuple(self.tasks),
@@ -122,6 +127,7 @@ class Measurements:
             "counts": self.counts,
             "tasks": [asdict(record) for record in self.tasks],
             "forward": self.forward,
+            "pilot": None if self.pilot is None else asdict(self.pilot),
         }
 
     @classmethod
@@ -130,12 +136,13 @@ class Measurements:
         matrices = {name: AccuracyMatrix.from_json(stored) for name, stored in state["matrices"].items()}
         tasks = _RECORDS.validate_python(state["tasks"])
         counts, forward = _COUNTS.validate_python(state["counts"]), _FORWARD.validate_python(state["forward"])
+        pilot = _PILOT.validate_python(state["pilot"])
         for name, matrix in matrices.items():
             if matrix.n_classes != tuple(n_classes) or matrix.n_learned != len(tasks):
                 raise ValueError(f"the accuracies of classifier {name} are those of other tasks")
         if bool(counts) != bool(tasks) or not counts.keys() <= matrices.keys():
             raise ValueError("the counts of predictions are not those of the classifiers")
-        return cls(tuple(n_classes), matrices, counts, tasks, forward)
+        return cls(tuple(n_classes), matrices, counts, tasks, forward, pilot)
 
 
 def memory_facts(usage: MemoryUsage) -> MemoryFacts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vclimb.memory.choice.budget import MemoryBudget
 from vclimb.memory.feature_codec import parse_feature_codec
 from vclimb.memory.sample import ARRAY_BYTES, CLASS_BYTES, EXEMPLAR_BYTES, ROOT_BYTES
-from vclimb.memory.settings import AUTO, MemorySettings
+from vclimb.memory.settings import AUTO, PILOT, MemorySettings
 from vclimb.methods.method import Method
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import size_text
@@ -36,6 +36,28 @@ def memory_settings(config: RunConfig, method: Method, stored_codec: str) -> Mem
             "frames; take a codec of frames, such as jpeg:75, or method features"
         )
     return settings.fitting(stored_codec)
+
+
+def candidate_settings(config: RunConfig, method: Method, stored_codec: str) -> list[MemorySettings]:
+    """List the settings of a memory that a pilot compares: codecs and numbers of frames that are left open.
+
+    Frames are one, half of a clip's, or a clip's. Smaller pictures aren't among them: where the network sees larger
+    ones they were ruinous (docs/study-jhmdb21.md).
+
+    Args:
+        stored_codec: Codec of the data set.
+    """
+    settings, clip_frames = memory_settings(config, method, stored_codec), config.model.clip_frames
+    piloted = config.memory.frames == PILOT
+    counts = sorted({1, -(-clip_frames // 2), clip_frames}) if piloted else [settings.frames]
+    candidates = []
+    for count in counts:
+        codecs = [settings.codec]
+        if config.memory.codec == PILOT:
+            codecs = ["copy" if stored_codec == "jpeg" else "jpeg:75", "jpeg:50"]
+            codecs += ["h264:24", "h264:28", "h264:32"] if count != 1 else []
+        candidates += [settings.replaced(codec=codec, frames=count) for codec in codecs]
+    return candidates
 
 
 def check_features(config: RunConfig, method: Method) -> None:

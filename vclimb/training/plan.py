@@ -175,6 +175,8 @@ class RunPlanner:
             codec = parse_codec(settings.codec)
             self._frame_bytes[key] = bytes_per_frame(self._scenarios.dataset, sample, codec, choice)
         origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
+        if config.memory.is_piloted:
+            origin += f" with {settings.frames} frames; a pilot after the first task chooses, so that they may differ"
         rows = ExemplarRows(LOGITS, per_class=LOGIT_BYTES) if method.keeps_logits else None
         return ExpectedMemory(settings, self._frame_bytes[key], rows, origin)
 

@@ -57,6 +57,8 @@ class TrainProgress(RunLog):
             _print_line(f"{self._task}: {values['cost']}", "dim")
         elif kind == "beginning":
             _print_line(values["text"], "dim" if values["use"] in ("taken", "kept") else "yellow")
+        elif kind == "pilot":
+            _print_line(values["text"])
         elif kind == "warning":
             _print_line(f"warning: {values['text']}", "yellow")
         elif kind == "evaluated":

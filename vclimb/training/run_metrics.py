@@ -17,17 +17,8 @@ from vclimb.pipeline.errors import DatasetError
 from vclimb.pipeline.system.sealed_json import parse_object, unsealed
 from vclimb.pipeline.system.small_files import read_small
 from vclimb.pipeline.system.validation import first_problem
-
-# Figures; None where they were not measured.
-Fraction = Annotated[float, Field(ge=0, le=1)] | None
-Change = Annotated[float, Field(ge=-1, le=1)] | None
-Ratio = Annotated[float, Field(ge=0, le=1e15)] | None
-
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Seconds = Annotated[float, Field(ge=0, le=1e12)]
-Text = Annotated[str, Field(max_length=10_000)]
-Parts = Annotated[Mapping[Text, Count], Field(max_length=10)]
-Phases = Annotated[Mapping[Text, Seconds], Field(max_length=100)]
+from vclimb.training.figures import Change, Count, Fraction, Parts, Phases, Ratio, Text
+from vclimb.training.pilot_facts import PilotFacts
 
 # A matrix of confusion of 5,000 classes is smaller.
 _MAX_BYTES = 256 * 2**20
@@ -189,6 +180,7 @@ class RunMetrics(Accuracies):
         confusion: Number of test clips of each class (row) that were predicted as each class (column).
         memory: Size of the memory; None for a method that keeps nothing between tasks.
         codec: Encoding of exemplars, such as `copy` or `h264:24`; None for a method that keeps none.
+        pilot: Result of the pilot that chose the encoding; None: the settings gave it.
         seconds: Phase -> wall time, summed over tasks.
         classifiers: Classifier -> accuracies.
         tasks: Record of each task that has ended.
@@ -208,6 +200,7 @@ class RunMetrics(Accuracies):
     confusion: tuple[tuple[Count, ...], ...]
     memory: MemoryFacts | None
     codec: Text | None
+    pilot: PilotFacts | None
     seconds: Phases
     classifiers: Annotated[Mapping[Text, Accuracies], Field(max_length=20)]
     tasks: tuple[TaskRecord, ...]
@@ -280,7 +273,7 @@ def _require(is_so: bool, field: str, found: str, needed: str) -> None:
 @dataclass(frozen=True)
 class _Header:
     format: Literal["vclimb-metrics"] = "vclimb-metrics"
-    format_version: Literal[4] = 4
+    format_version: Literal[5] = 5
 
 
 _HEADER = TypeAdapter(_Header)

@@ -14,8 +14,8 @@ from torch import nn
 from vclimb.pipeline.errors import VclimbError
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.checkpoint import CheckpointError, checkpoints
+from vclimb.training.figures import Count, Phases, Text
 from vclimb.training.run_context import RunContext, TaskState
-from vclimb.training.run_metrics import Count, Phases, Text
 
 TRAIN, MEMORY, COMPLETE = "train", "memory", "complete"
 _MAX_SHOWN = 300  # characters of a message

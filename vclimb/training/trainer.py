@@ -32,6 +32,7 @@ from vclimb.training.checkpoint import (
 from vclimb.training.checks import check_settings
 from vclimb.training.evaluation import evaluate, forward_accuracies
 from vclimb.training.measurements import Measurements, memory_facts
+from vclimb.training.memory_pilot import choose_memory, follow_pilot
 from vclimb.training.run_context import RunContext, TaskState
 from vclimb.training.run_folder import RunFolder
 from vclimb.training.run_metrics import RunMetrics, TaskRecord
@@ -83,6 +84,8 @@ class Trainer:
                 with run.training(info.number):
                     self._train(state, items)
                 self._save(state, MEMORY)
+            if choose_memory(run, self._measured, state.clock, items):
+                self._save(state, MEMORY)  # so that a resumed run has the same choice
             update = self._update_memory(state, items)
         finally:
             items.close()
@@ -242,6 +245,7 @@ class Trainer:
                 f"{run.config.data} have changed. Resume with the original data"
             )
         self._measured = Measurements.from_state(classes_per_task, tree["measured"])
+        follow_pilot(run, self._measured.pilot)
         n_learned = len(self._measured.tasks)
         if n_learned != (len(classes_per_task) if stored.phase == COMPLETE else stored.task):
             raise ValueError(f"it has measured {n_learned} tasks, and task {stored.task + 1} is under way")
@@ -286,7 +290,8 @@ class Trainer:
         step = {TRAIN: state.steps, MEMORY: _MAX_STEPS - 2, COMPLETE: _MAX_STEPS - 1}[phase]
         number = state.info.number * _MAX_STEPS + step
         save_checkpoint(self._folder.checkpoints, number, tree, kept=1 if phase == COMPLETE else 2)
-        if self._beginnings is not None and phase == MEMORY and not state.info.number and state.taken_from is None:
+        is_beginning = phase == MEMORY and not state.info.number and self._measured.pilot is None
+        if self._beginnings is not None and is_beginning and state.taken_from is None:
             self._beginnings.keep(run, tree, self._folder.path)
 
     def _phase(self, state: TaskState, name: str) -> AbstractContextManager[None]:

@@ -155,7 +155,7 @@ class RunData:
             items.provider = ConcatProvider([new, exemplars])
             items.is_replay = np.concatenate([items.is_replay, np.ones(len(exemplars.items), np.bool_)])
             labels = np.unique(exemplars.items.labels).tolist()
-            names += _exemplar_names(memory, labels)
+            names += exemplar_names(memory, labels)
             items.logits = read_logits(memory, labels, len(instances), sum(self.classes_per_task[: task + 1]))
         items.names = _unique(names)
         return items
@@ -169,7 +169,7 @@ class RunData:
         return EvaluationItems(provider, np.array([task for task, _ in chosen], np.int64), sum(counts), len(counts))
 
 
-def _exemplar_names(memory: MemoryStore, labels: Sequence[int]) -> list[str]:
+def exemplar_names(memory: MemoryStore, labels: Sequence[int]) -> list[str]:
     """Name exemplars like the instances that they were made from, so that an instance keeps its name as an exemplar."""
     names: list[str] = []
     for label in labels:
