@@ -75,7 +75,7 @@ def open_stream_of(way: str, shards: str, size: int, batch_size: int, device: to
     dataset = StoredDataset.open(shards)
     copies = max(1, 40 * batch_size // len(dataset.instances))
     settings = StreamSettings(batch_size, (View(),), Augmentation(size=size), drop_last=True, across_epochs=True)
-    return open_way(way, InstanceProvider(dataset, dataset.instances * copies), settings, device)
+    return open_way(way, InstanceProvider(dataset, [*dataset.instances] * copies), settings, device)
 
 
 def decode_elsewhere(opened: tuple[Any, ...], running: Any, pace: Any, ready: Any) -> None:

@@ -21,6 +21,7 @@ import psutil
 
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
 from vclimb.pipeline.stream.cpu import CpuClipStream
@@ -40,7 +41,8 @@ def multiply(dataset: StoredDataset, copies: int, folder: Path) -> StoredDataset
         videos += [replace(v, key=f"{v.key}-{copy}", shard=v.shard + copy * n_shards) for v in catalog.videos]
         instances += [replace(instance, key=f"{instance.key}-{copy}") for instance in catalog.instances]
     storage = type(dataset.storage)(folder)  # type: ignore[call-arg]
-    return StoredDataset(storage, replace(catalog, shards=shards, videos=videos, instances=instances))
+    made = Catalog(catalog.name, catalog.settings, catalog.ffmpeg, shards, videos, instances)
+    return StoredDataset(storage, made.stored())
 
 
 def used_bytes(dataset: StoredDataset, provider: InstanceProvider, plan: BatchPlan) -> int:

@@ -133,7 +133,7 @@ def main() -> None:
     args = parser.parse_args()
 
     dataset = StoredDataset.open(args.shards)
-    provider = InstanceProvider(dataset, dataset.instances * 4)
+    provider = InstanceProvider(dataset, [*dataset.instances] * 4)
     settings = StreamSettings(
         args.batch_size, (View(),), Augmentation(size=args.size), drop_last=True, across_epochs=True
     )

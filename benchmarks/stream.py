@@ -117,7 +117,7 @@ def measure_all(args: argparse.Namespace) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = StoredDataset.open(args.runs[0].split(":", 1)[1])
     copies = max(1, 40 * args.batch_size // len(dataset.instances))  # an epoch of a small set would end too soon
-    provider = InstanceProvider(dataset, dataset.instances * copies)
+    provider = InstanceProvider(dataset, [*dataset.instances] * copies)
     config = ModelConfig(backbone=args.model, weights="none")
     trainers = {
         kind: BenchTrainer(make_network(config, len(dataset.classes)), device, graphs=kind == "graph")

@@ -89,7 +89,7 @@ def make_data_samples(samples: Path) -> None:
 def read_dataset(folder: Path) -> object:
     """Read all of a data set: its catalog, and the pixels of all frames."""
     data = StoredDataset.open(folder)
-    parts: list[Any] = [data.videos, data.instances, data.classes, data.catalog.errors, data.settings, data.name]
+    parts: list[Any] = [*data.videos, *data.instances, data.classes, data.catalog.errors, data.settings, data.name]
     parts.append(dataset_statistics(data))
     for video in data.videos:
         rows = VideoRows(video.key, video.codec, video.shard, video.first_frame)

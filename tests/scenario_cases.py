@@ -52,12 +52,12 @@ def dataset_of(
             labels=(),
             group=group,
             source=path,
-            source_sha256="",
+            source_sha256="0" * 64,
             source_bytes=1,
             shard=0,
             offset=0,
             bytes=1,
-            sha256="",
+            sha256="0" * 64,
             codec="jpeg",
             width=64,
             height=48,
@@ -72,7 +72,7 @@ def dataset_of(
         instances.append(StoredInstance(video.key, label, split, first, last, start, end))
     failed = [FailedVideo(*error) for error in errors]
     catalog = Catalog("made", EncodeSettings(), [], {}, [*videos.values()], instances, failed)
-    return StoredDataset(LocalStorage(Path("nowhere")), catalog)
+    return StoredDataset(LocalStorage(Path("nowhere")), catalog.stored())
 
 
 def jhmdb(split: str = "src_split") -> StoredDataset:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from vclimb.cli.main import app
 from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.dataset.columns import StoredVideos
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.sources.table import Instance, SourceVideos
@@ -85,7 +86,8 @@ def test_seconds_of_an_uneven_video_are_found_by_the_times_of_its_frames() -> No
     """20 frames at 20 a second, the last of which is held for 2 s more, and 20 others. On average: 10 a second."""
     dataset = dataset_of(ROWS)
     times = tuple(n / 20 if n < 20 else n / 20 + 2 for n in range(41))
-    dataset.videos = tuple(replace(video, frame_seconds=times) for video in dataset.videos)
+    videos = StoredVideos.of([replace(video, frame_seconds=times) for video in dataset.videos])
+    dataset = StoredDataset(dataset.storage, replace(dataset.catalog, videos=videos))
     (stored,) = match(scenario_of(ScenarioInstance("v_A_g01_c01", "a", Seconds(2.5, 3.5))), dataset).tasks[0].train
     assert (stored.start_frame, stored.end_frame) == (19, 30)
 

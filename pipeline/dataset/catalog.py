@@ -8,37 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vclimb.pipeline.dataset.header import (
-    ERRORS,
-    FORMAT_VERSION,
-    HEADER,
-    INSTANCES,
-    VIDEOS,
-    Header,
-    header_bytes,
-    read_digested,
-    read_header,
-)
+from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
+from vclimb.pipeline.dataset.header import ERRORS, FORMAT_VERSION, HEADER, INSTANCES, VIDEOS, header_bytes
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import Storage
-from vclimb.pipeline.dataset.tables import (
-    check_instances,
-    check_videos,
-    instances_parquet,
-    read_errors,
-    read_instances,
-    read_videos,
-    videos_parquet,
-)
-from vclimb.pipeline.errors import DatasetFileError, VclimbError
+from vclimb.pipeline.dataset.stored_catalog import StoredCatalog
+from vclimb.pipeline.dataset.tables import instances_parquet, videos_parquet
 from vclimb.pipeline.system.durable import replace_in_order
 
 
@@ -122,58 +103,14 @@ class Catalog:
         )
 
     @classmethod
-    def read(cls, storage: Storage, *, with_errors: bool = True) -> Catalog:
-        """Read a data set's catalog; every digest, value and reference in it is checked.
+    def read(cls, storage: Storage) -> Catalog:
+        """Read a data set's catalog as rows, as `StoredCatalog.read` does as columns."""
+        stored = StoredCatalog.read(storage)
+        lists = [*stored.videos], [*stored.instances], stored.errors
+        return cls(stored.name, stored.settings, stored.ffmpeg, stored.shards, *lists)
 
-        A run that was killed while it wrote the catalog may leave rows of shards that dataset.json doesn't list yet;
-        they don't count.
-
-        Args:
-            with_errors: Whether to read `errors.jsonl` too.
-
-        Raises:
-            DatasetError: There is no catalog, it is damaged, or it has another format version.
-        """
-        header = read_header(storage)
-        while True:
-            try:
-                return cls._read(storage, header, with_errors)
-            except DatasetFileError:
-                before, header = header, read_header(storage)
-                if header == before:  # otherwise a run has replaced the catalog meanwhile
-                    raise
-
-    @classmethod
-    def _read(cls, storage: Storage, header: Header, with_errors: bool) -> Catalog:
-        shards = {shard.number: ShardFiles(**shard.model_dump(exclude={"number"})) for shard in header.shards}
-        catalog = cls(header.name, header.settings, header.ffmpeg, shards)
-        names = (VIDEOS, INSTANCES, ERRORS) if with_errors else (VIDEOS, INSTANCES)
-        files = {name: read_digested(storage, header, name) for name in names}
-        with _damage(storage, VIDEOS):
-            data, source = files[VIDEOS]
-            videos = read_videos(data, source.totals.videos)
-            catalog.videos = [video for video in videos if source is header or video.shard in shards]
-            check_videos(catalog.videos, header)
-        with _damage(storage, INSTANCES):
-            data, source = files[INSTANCES]
-            instances, keys = read_instances(data, source.totals.instances), {video.key for video in catalog.videos}
-            catalog.instances = [instance for instance in instances if source is header or instance.key in keys]
-            check_instances(catalog.instances, catalog.videos)
-        if with_errors:
-            with _damage(storage, ERRORS):
-                data, source = files[ERRORS]
-                catalog.errors = read_errors(data, source.totals.errors)
-        totals = {**catalog.totals(), "errors": header.totals.errors}
-        if header.totals.model_dump() != totals or header.classes != catalog.classes:
-            raise DatasetFileError(str(storage), HEADER, "its totals or classes are not those of the tables")
-        return catalog
-
-
-@contextmanager
-def _damage(storage: Storage, name: str) -> Iterator[None]:
-    try:
-        yield
-    except VclimbError:
-        raise
-    except ValueError as error:
-        raise DatasetFileError(str(storage), name, str(error)) from None
+    def stored(self) -> StoredCatalog:
+        """The catalog as columns, as a reader of the written files has it."""
+        videos = StoredVideos.of(self.videos)
+        instances = StoredInstances.of(self.instances, videos)
+        return StoredCatalog(self.name, self.settings, self.ffmpeg, self.shards, videos, instances, self.errors)

@@ -11,13 +11,14 @@ import numpy as np
 from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.dataset.cache_settings import DEFAULT_GROUP, CacheSettings
-from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.check import FileSlice, FrameRanges
+from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos, VideosByKey
 from vclimb.pipeline.dataset.frame_index import FrameIndices, VideoRows
 from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import shard_paths
 from vclimb.pipeline.dataset.shard_cache import ShardCache
 from vclimb.pipeline.dataset.storage import LocalStorage, RemoteStorage, Storage, open_storage
+from vclimb.pipeline.dataset.stored_catalog import StoredCatalog
 from vclimb.pipeline.dataset.tar_members import tar_members
 from vclimb.pipeline.errors import DatasetError, DatasetFileError, TooManyFilesError
 
@@ -25,7 +26,9 @@ __all__ = ["StoredDataset", "StoredInstance", "StoredVideo", "as_webdataset"]
 
 
 class StoredDataset:
-    """A prepared data set, opened for reading. The catalog is in memory; frame indices are mapped when first used.
+    """A prepared data set, opened for reading.
+
+    The catalog is in memory, as columns. Frame indices are mapped when they are first used.
 
     Attributes:
         storage: Files of the data set.
@@ -36,17 +39,17 @@ class StoredDataset:
         frame_indices: Frame indices of the shards.
         videos: Stored videos, in the shards' order.
         instances: Labelled instances, in the videos' order.
-        by_key: Key of a video to the video.
+        by_key: Key of a video to the video, for a few look-ups.
     """
 
-    def __init__(self, storage: Storage, catalog: Catalog) -> None:
+    def __init__(self, storage: Storage, catalog: StoredCatalog) -> None:
         self.storage = storage
         self.catalog = catalog
         self.name, self.settings, self.classes = catalog.name, catalog.settings, catalog.classes
         self.frame_indices = FrameIndices(storage, catalog.shards)
-        self.videos: tuple[StoredVideo, ...] = tuple(catalog.videos)
-        self.instances: tuple[StoredInstance, ...] = tuple(catalog.instances)
-        self.by_key: dict[str, StoredVideo] = {video.key: video for video in self.videos}
+        self.videos: StoredVideos = catalog.videos
+        self.instances: StoredInstances = catalog.instances
+        self.by_key = VideosByKey(catalog.videos)
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -56,7 +59,7 @@ class StoredDataset:
             DatasetError: There is no data set, it is damaged, or it has another format version.
         """
         storage = open_storage(folder)
-        return cls(storage, Catalog.read(storage))
+        return cls(storage, StoredCatalog.read(storage))
 
     @property
     def shard_group(self) -> int:
@@ -98,12 +101,15 @@ class StoredDataset:
         tar, idx, frames = shard_paths(Path(), self.frame_indices.stem(number))
         return tar.name, idx.name, frames.name
 
-    def by_class(self) -> dict[str, list[StoredInstance]]:
+    def by_class(self) -> dict[str, StoredInstances]:
         """The instances of each class, by its name in alphabetical order."""
-        instances: dict[str, list[StoredInstance]] = {label: [] for label in self.classes}
-        for instance in self.instances:
-            instances[instance.label].append(instance)
-        return instances
+        codes, labels = self.instances.codes("label")
+        order, places = np.argsort(codes, kind="stable"), {label: code for code, label in enumerate(labels)}
+        ends = np.cumsum(np.bincount(codes, minlength=len(labels)))
+        starts = np.concatenate([[0], ends])
+        return {
+            label: self.instances.take(order[starts[places[label]] : ends[places[label]]]) for label in self.classes
+        }
 
     def shard_paths(self, number: int) -> tuple[Path, Path, Path]:
         """Paths of a shard's tar, DALI index and frame index."""

@@ -23,12 +23,16 @@ def _tar_name(name: str) -> str:
     return name
 
 
+MOST = 2**53
+"""Greatest number of bytes or frames: the last up to which each whole number is a float."""
+MOST_SIDE = 65_535
+
 Key = Annotated[str, AfterValidator(_key)]
 TarName = Annotated[str, AfterValidator(_tar_name)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
 Split = Annotated[str, StringConstraints(pattern=r"\A(train|val|test)\z")]
-Size = Annotated[int, Field(ge=0, le=2**53)]
-Count = Annotated[int, Field(ge=1, le=2**53)]
-Side = Annotated[int, Field(ge=1, le=65_535)]
+Size = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 PositiveRate = Annotated[Rate, Field(gt=0)]

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vclimb.pipeline.dataset.fields import Count, Sha256, Size, TarName
 from vclimb.pipeline.dataset.settings import EncodeSettings
+from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import Storage
 from vclimb.pipeline.errors import DatasetError, DatasetFileError, DatasetMissingError, TooManyFilesError
 from vclimb.pipeline.system.durable import draft_of
@@ -42,6 +43,11 @@ class StoredShard(_Stored):
     frames_sha256: Sha256
     n_videos: Count
     n_frames: Count
+
+    def files(self) -> ShardFiles:
+        """The shard's files."""
+        digests = self.tar_sha256, self.idx_sha256, self.frames_sha256
+        return ShardFiles(self.tar, self.tar_bytes, *digests, self.n_videos, self.n_frames)
 
 
 class Totals(_Stored):

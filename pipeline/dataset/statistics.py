@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
+from vclimb.pipeline.dataset.columns import StoredInstances
+from vclimb.pipeline.dataset.dataset import StoredDataset
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,23 @@ class DatasetStatistics:
 def dataset_statistics(dataset: StoredDataset) -> DatasetStatistics:
     totals = dataset.catalog.totals()
     videos = dataset.videos
-    frames = [video.n_frames for video in videos]
+    frames = videos.numbers("n_frames")
+    seconds = [video.seconds for video in videos]
+    sizes = zip(videos.numbers("width").tolist(), videos.numbers("height").tolist(), strict=True)
     return DatasetStatistics(
         name=dataset.name,
         settings=dataset.settings.to_json(),
         totals=totals,
-        seconds=_spread([video.seconds for video in videos]),
-        frames=_spread(frames),
-        fps=dict(Counter(f"{float(video.fps_fraction):.4g}" for video in videos).most_common()),
-        sizes=dict(Counter(f"{video.width}x{video.height}" for video in videos).most_common()),
-        splits=dict(Counter(instance.split or "none" for instance in dataset.instances).most_common()),
+        seconds=_spread(seconds),
+        frames=_spread(frames.tolist()),
+        fps=dict(Counter(f"{rate:.4g}" for rate in videos.rates().tolist()).most_common()),
+        sizes=dict(Counter(f"{width}x{height}" for width, height in sizes).most_common()),
+        splits=_by_split(dataset.instances),
         bytes_per_second=totals["bytes"] / max(totals["seconds"], 1e-9),
         bytes_per_frame=totals["bytes"] / max(totals["frames"], 1),
         compression=totals["source_bytes"] / max(totals["bytes"], 1),
         errors=dict(Counter(error.stage for error in dataset.catalog.errors).most_common()),
-        classes=[_class_statistics(dataset, *members) for members in dataset.by_class().items()],
+        classes=[_class_statistics(*members, seconds) for members in dataset.by_class().items()],
     )
 
 
@@ -88,14 +92,20 @@ def _spread(values: list[float] | list[int]) -> tuple[float, float, float]:
     return float(min(values)), float(np.median(values)), float(max(values))
 
 
-def _class_statistics(dataset: StoredDataset, label: str, instances: list[StoredInstance]) -> ClassStatistics:
-    videos = [dataset.by_key[key] for key in {instance.key: None for instance in instances}]
+def _by_split(instances: StoredInstances) -> dict[str, int]:
+    codes, splits = instances.codes("split")
+    return dict(Counter("none" if code < 0 else splits[code] for code in codes.tolist()).most_common())
+
+
+def _class_statistics(label: str, instances: StoredInstances, seconds: Sequence[float]) -> ClassStatistics:
+    rows = np.array([*dict.fromkeys(instances.numbers("video").tolist())], np.int64)  # in their order
+    videos = instances.videos.take(rows)
     return ClassStatistics(
         label=label,
         videos=len(videos),
         instances=len(instances),
-        splits=dict(Counter(instance.split or "none" for instance in instances)),
-        frames=sum(video.n_frames for video in videos),
-        seconds=round(sum(video.seconds for video in videos), 3),
-        bytes=sum(video.bytes for video in videos),
+        splits=_by_split(instances),
+        frames=sum(videos.numbers("n_frames").tolist()),
+        seconds=round(sum(seconds[row] for row in rows.tolist()), 3),
+        bytes=sum(videos.numbers("bytes").tolist()),
     )

@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.dataset.frame_times import FrameTimes
+from vclimb.pipeline.dataset.row_checks import check_instances, check_members
 from vclimb.pipeline.dataset.rows import FailedVideo, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import ShardWriter, publish
-from vclimb.pipeline.dataset.tables import check_instances, check_members
 from vclimb.pipeline.sources.table import printable_path
 from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.transcode.bucket_shard import upload_record, upload_shard

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.header import ERRORS, HEADER, INSTANCES, VIDEOS, read_digested, read_header
 from vclimb.pipeline.dataset.storage import LocalStorage, Storage, open_storage
+from vclimb.pipeline.dataset.stored_catalog import StoredCatalog
 from vclimb.pipeline.dataset.tables import read_errors
 from vclimb.pipeline.errors import DatasetError, DatasetFileError, TooManyFilesError
 from vclimb.pipeline.system.cores import require_workers
@@ -182,7 +182,7 @@ def _call(storage: Storage, task: _Task) -> Call[_Task, list[Problem]]:
 
 def _opened(storage: Storage) -> StoredDataset:
     """Open a data set whose errors.jsonl may be damaged."""
-    return StoredDataset(storage, Catalog.read(storage, with_errors=False))
+    return StoredDataset(storage, StoredCatalog.read(storage, with_errors=False))
 
 
 def _names(storage: Storage) -> list[str]:

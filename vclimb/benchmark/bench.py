@@ -149,7 +149,7 @@ def measure(dataset: StoredDataset, settings: BenchSettings, on_figure: OnFigure
     codec = dataset.settings.codec
     decoders, skipped = usable_decoders(settings.decoders, codec, device)
     copies = -(-_EPOCH_BATCHES * clips.batch_size // max(1, len(dataset.instances)))
-    provider = InstanceProvider(dataset, dataset.instances * copies)
+    provider = InstanceProvider(dataset, [*dataset.instances] * copies)
 
     with open_stream(provider, codec, replace(clips, on_bad_frame="skip"), device, "cpu", 0)[0] as stream:
         batch = next(iter(stream))

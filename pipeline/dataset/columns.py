@@ -1,0 +1,269 @@
+"""The rows of a data set as columns in memory: a row becomes an object when it is asked for.
+
+A million videos take 230 MB as columns, and 2 GB as objects.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, Generic, Self, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.dataset.packing import digests_as_bytes, label_codes, list_of_labels, single_array
+from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, StoredInstance, StoredVideo
+
+ReadColumn = Callable[[str], pa.ChunkedArray]
+"""Function from a column's name to its values, as they lie in the file."""
+Row = TypeVar("Row")
+
+_ROWS_AT_ONCE = 4096
+_ENCODED = ("group", "codec", "fps_fraction", "label", "split")
+_DIGESTS = ("source_sha256", "sha256")
+
+
+class Rows(Sequence[Row], Generic[Row]):
+    """Rows of a table, each an object that is made when it is asked for. A slice is another such sequence.
+
+    Attributes:
+        columns: Values of all rows, by the name of the column.
+    """
+
+    def __init__(self, columns: pa.RecordBatch) -> None:
+        self.columns = columns
+
+    def _objects(self, columns: pa.RecordBatch) -> Iterator[Row]:
+        raise NotImplementedError
+
+    def _with(self, columns: pa.RecordBatch) -> Self:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return int(self.columns.num_rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> Self: ...
+    def __getitem__(self, place: int | slice) -> Row | Self:
+        if isinstance(place, slice):
+            start, stop, step = place.indices(len(self))
+            if step == 1:
+                return self._with(self.columns.slice(start, max(0, stop - start)))
+            return self.take(np.arange(start, stop, step))
+        row = place if place >= 0 else place + len(self)
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {place} is not there; there are {len(self)}")
+        return next(self._objects(self.columns.slice(row, 1)))
+
+    def __iter__(self) -> Iterator[Row]:
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            yield from self._objects(self.columns.slice(start, _ROWS_AT_ONCE))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and len(self) == len(other) and all(map(_equal, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def take(self, rows: Indices) -> Self:
+        """The rows of some numbers, in their order."""
+        return self._with(self.columns.take(pa.array(rows, pa.int64())))
+
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """The values of a column of numbers without nulls, not to be changed."""
+        values: npt.NDArray[Any] = self.columns.column(name).to_numpy(zero_copy_only=False)
+        return values
+
+    def codes(self, name: str) -> tuple[Indices, list[Any]]:
+        """The values of a column as places in a list of different values; -1: null."""
+        column = self.columns.column(name)
+        return label_codes(column), column.dictionary.to_pylist()
+
+
+def _equal(left: object, right: object) -> bool:
+    return left == right
+
+
+class StoredVideos(Rows[StoredVideo]):
+    """The stored videos of a data set, in the shards' order."""
+
+    @classmethod
+    def pack(cls, column: ReadColumn) -> Self:
+        """Hold the columns of a table of videos compactly, but for `fps`.
+
+        Raises:
+            ValueError: A digest has other than 64 hexadecimal digits.
+        """
+        columns = {}
+        for name in VIDEO_SCHEMA.names:
+            if name == "labels":
+                columns[name] = list_of_labels(single_array(column(name)))
+            elif name in _DIGESTS:
+                columns[name] = digests_as_bytes(column(name))
+            elif name != "fps":
+                columns[name] = _packed(name, column(name))
+        return cls(pa.record_batch(columns))
+
+    @classmethod
+    def of(cls, videos: Sequence[StoredVideo]) -> Self:
+        """Hold rows as columns."""
+        return cls.pack(table_of(videos, VIDEO_SCHEMA, fps_fraction=rate_text).column)
+
+    def _with(self, columns: pa.RecordBatch) -> Self:
+        return type(self)(columns)
+
+    def _objects(self, columns: pa.RecordBatch) -> Iterator[StoredVideo]:
+        rates: dict[str, Fraction] = {}
+        names = columns.schema.names
+        for values in zip(*(column.to_pylist() for column in columns.columns), strict=True):
+            row = dict(zip(names, values, strict=True))
+            rate = row["fps_fraction"]
+            if rate not in rates:
+                rates[rate] = Fraction(rate)
+            row["fps_fraction"] = rates[rate]
+            row["labels"] = tuple(row["labels"])
+            row["source_sha256"], row["sha256"] = row["source_sha256"].hex(), row["sha256"].hex()
+            if row["frame_seconds"] is not None:
+                row["frame_seconds"] = tuple(row["frame_seconds"])
+            yield StoredVideo(**row)
+
+    @property
+    def keys(self) -> pa.StringArray:
+        return self.columns.column("key")
+
+    def rates(self) -> npt.NDArray[np.float64]:
+        """Frames a second of each video, rounded."""
+        codes, rates = self.codes("fps_fraction")
+        return np.array([float(Fraction(rate)) for rate in rates], np.float64)[codes]
+
+    def rows_of(self, keys: pa.Array) -> Indices:
+        """The row number of each key; -1: no video has that key."""
+        rows: Indices = pc.fill_null(pc.index_in(keys, self.keys), -1).to_numpy().astype(np.int64)
+        return rows
+
+    def of_shard(self, number: int) -> slice:
+        """The rows of the videos in a shard."""
+        shards = self.numbers("shard")
+        return slice(int(np.searchsorted(shards, number)), int(np.searchsorted(shards, number, "right")))
+
+
+class VideosByKey(Mapping[str, StoredVideo]):
+    """Stored videos by key. Each look-up is a binary search; `StoredVideos.rows_of` is for many keys."""
+
+    def __init__(self, videos: StoredVideos) -> None:
+        self._videos = videos
+
+    @cached_property
+    def _order(self) -> Indices:
+        order: Indices = pc.sort_indices(self._videos.keys).to_numpy()
+        return order
+
+    def __getitem__(self, key: str) -> StoredVideo:
+        keys, order = self._videos.keys, self._order
+        place = bisect_left(range(len(order)), key, key=lambda place: keys[order[place].item()].as_py())
+        if place < len(order) and keys[order[place].item()].as_py() == key:
+            video: StoredVideo = self._videos[order[place].item()]
+            return video
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._videos.keys.to_pylist())
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+
+class StoredInstances(Rows[StoredInstance]):
+    """Labelled instances of stored videos. The column `video` holds the row number of each instance's video."""
+
+    def __init__(self, columns: pa.RecordBatch, videos: StoredVideos) -> None:
+        super().__init__(columns)
+        self.videos = videos
+
+    @classmethod
+    def pack(cls, column: ReadColumn, videos: StoredVideos, *, known_only: bool = False) -> Self:
+        """Hold the columns of a table of instances compactly.
+
+        Args:
+            known_only: Whether to leave out the instances of other videos.
+
+        Raises:
+            KeyError: An instance is of another video.
+        """
+        keys = single_array(column("key"))
+        rows = videos.rows_of(keys)
+        columns = {"video": pa.array(rows, pa.int32())}
+        columns |= {name: _packed(name, column(name)) for name in INSTANCE_SCHEMA.names if name != "key"}
+        instances = cls(pa.record_batch(columns), videos)
+        if len(unknown := np.flatnonzero(rows < 0)):
+            if not known_only:
+                raise KeyError(keys[unknown[0].item()].as_py())
+            return instances.take(np.flatnonzero(rows >= 0))
+        return instances
+
+    @classmethod
+    def of(cls, instances: Iterable[StoredInstance], videos: StoredVideos) -> Self:
+        """Hold rows as columns. Raises a KeyError where an instance is of another video."""
+        if isinstance(instances, cls) and instances.videos is videos:
+            return instances
+        return cls.pack(table_of([*instances], INSTANCE_SCHEMA).column, videos)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The instances of several parts, one after another. There is at least one part."""
+        table = pa.Table.from_batches([part.columns for part in parts]) if len(parts) == 1 else _unified(parts)
+        return cls(pa.record_batch({name: single_array(table[name]) for name in table.column_names}), parts[0].videos)
+
+    def _with(self, columns: pa.RecordBatch) -> Self:
+        return type(self)(columns, self.videos)
+
+    def _objects(self, columns: pa.RecordBatch) -> Iterator[StoredInstance]:
+        keys = self.videos.keys.take(columns.column("video")).to_pylist()
+        names = ("label", "split", "start_frame", "end_frame", "start_seconds", "end_seconds")
+        return map(StoredInstance, keys, *(columns.column(name).to_pylist() for name in names))
+
+    def keys(self) -> pa.StringArray:
+        """Keys of the instances' videos."""
+        return self.videos.keys.take(self.columns.column("video"))
+
+    def of_video(self, name: str) -> npt.NDArray[Any]:
+        """A column of numbers of the instances' videos."""
+        values: npt.NDArray[Any] = self.videos.numbers(name)[self.numbers("video")]
+        return values
+
+    def in_split(self, split: str | None) -> Self:
+        """The instances of one split."""
+        codes, splits = self.codes("split")
+        return self.take(np.flatnonzero(codes == (splits.index(split) if split in splits else -2)))
+
+
+def _unified(parts: Sequence[StoredInstances]) -> pa.Table:
+    return pa.concat_tables([pa.Table.from_batches([part.columns]) for part in parts]).unify_dictionaries()
+
+
+def _packed(name: str, column: pa.ChunkedArray) -> pa.Array:
+    array = single_array(column)
+    return array.dictionary_encode() if name in _ENCODED else array
+
+
+def table_of(rows: Sequence[Any], schema: pa.Schema, **values: Callable[[Any], object]) -> pa.Table:
+    """A table of rows: each column holds the attribute of its name, unless a function is given for it."""
+    # Column by column, since rows as dicts would take as much memory again as the rows.
+    columns = [
+        pa.array(map(values.get(field.name, attrgetter(field.name)), rows), field.type, size=len(rows))
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def rate_text(video: StoredVideo) -> str:
+    """Frames a second as text."""
+    return str(video.fps_fraction)

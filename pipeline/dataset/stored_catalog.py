@@ -1,0 +1,110 @@
+"""The catalog of a data set as it is read: its tables as columns, every digest, value and reference in them checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import pyarrow.compute as pc
+
+from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
+from vclimb.pipeline.dataset.header import ERRORS, HEADER, INSTANCES, VIDEOS, Header, read_digested, read_header
+from vclimb.pipeline.dataset.rows import FailedVideo
+from vclimb.pipeline.dataset.settings import EncodeSettings
+from vclimb.pipeline.dataset.shard import ShardFiles
+from vclimb.pipeline.dataset.storage import Storage
+from vclimb.pipeline.dataset.tables import check_videos, read_errors, read_instances, read_videos
+from vclimb.pipeline.errors import DatasetFileError, VclimbError
+
+
+@dataclass(frozen=True)
+class StoredCatalog:
+    name: str  # Stem of the shards' file names.
+    settings: EncodeSettings  # Settings that all videos are stored with.
+    ffmpeg: list[str]  # Versions of ffmpeg that wrote the data set.
+    shards: dict[int, ShardFiles]  # Shard number to the shard's files.
+    videos: StoredVideos  # Stored videos, in the shards' order.
+    instances: StoredInstances  # Instances, in the videos' order.
+    errors: list[FailedVideo]  # Videos and instances that could not be stored, by path.
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Class names in alphabetical order."""
+        labels = self.instances.columns.column("label")
+        return sorted(labels.dictionary.take(pc.unique(labels.indices)).to_pylist())
+
+    def totals(self) -> dict[str, Any]:
+        """Counts, bytes and seconds over the data set."""
+        videos = self.videos
+        n_frames = videos.numbers("n_frames")
+        return {
+            "classes": len(self.classes),
+            "videos": len(videos),
+            "instances": len(self.instances),
+            "frames": sum(n_frames.tolist()),
+            "seconds": round(sum((n_frames / videos.rates()).tolist()), 3),
+            "bytes": sum(videos.numbers("bytes").tolist()),
+            "source_bytes": sum(videos.numbers("source_bytes").tolist()),
+            "errors": len(self.errors),
+        }
+
+    @classmethod
+    def read(cls, storage: Storage, *, with_errors: bool = True) -> Self:
+        """Read a data set's catalog; every digest, value and reference in it is checked.
+
+        A run that was killed while it wrote the catalog may leave rows of shards that dataset.json doesn't list yet;
+        they don't count.
+
+        Args:
+            with_errors: Whether to read `errors.jsonl` too.
+
+        Raises:
+            DatasetError: There is no catalog, it is damaged, or it has another format version.
+        """
+        header = read_header(storage)
+        while True:
+            try:
+                return cls._read(storage, header, with_errors)
+            except DatasetFileError:
+                before, header = header, read_header(storage)
+                if header == before:  # otherwise a run has replaced the catalog meanwhile
+                    raise
+
+    @classmethod
+    def _read(cls, storage: Storage, header: Header, with_errors: bool) -> Self:
+        shards = {shard.number: shard.files() for shard in header.shards}
+        names = (VIDEOS, INSTANCES, ERRORS) if with_errors else (VIDEOS, INSTANCES)
+        files = {name: read_digested(storage, header, name) for name in names}
+        with _damage(storage, VIDEOS):
+            data, source = files.pop(VIDEOS)
+            videos = read_videos(data, source.totals.videos)
+            if source is not header:
+                videos = videos.take(np.flatnonzero(np.isin(videos.numbers("shard"), [*shards])))
+            check_videos(videos, header)
+        with _damage(storage, INSTANCES):
+            data, source = files.pop(INSTANCES)
+            instances = read_instances(data, source.totals.instances, videos, known_only=source is not header)
+        errors = []
+        if with_errors:
+            with _damage(storage, ERRORS):
+                data, source = files.pop(ERRORS)
+                errors = read_errors(data, source.totals.errors)
+        catalog = cls(header.name, header.settings, header.ffmpeg, shards, videos, instances, errors)
+        totals = {**catalog.totals(), "errors": header.totals.errors}
+        if header.totals.model_dump() != totals or header.classes != catalog.classes:
+            raise DatasetFileError(str(storage), HEADER, "its totals or classes are not those of the tables")
+        return catalog
+
+
+@contextmanager
+def _damage(storage: Storage, name: str) -> Iterator[None]:
+    try:
+        yield
+    except VclimbError:
+        raise
+    except ValueError as error:
+        raise DatasetFileError(str(storage), name, str(error)) from None
