@@ -15,7 +15,7 @@ from vclimb.memory.decoded import DecodedExemplars
 from vclimb.memory.provider import ExemplarProvider
 from vclimb.pipeline.clips.provider import ChosenItems, ClipProvider, ConcatProvider
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.resize import resize_into
+from vclimb.pipeline.stream.resize import FrameResizer
 from vclimb.pipeline.stream.workers import BatchWorkers, kept_workers
 
 # What takes longest to import of all that vclimb uses elsewhere.
@@ -49,8 +49,10 @@ def test_frames_are_resized_as_torch_does(content: str, height: int, width: int,
     }
     cut = np.asarray(draws[content]())[:, :, 3 : width + 3]
     frames, mirrored = np.empty((2, 2, size, size, 3), np.uint8)
-    resize_into(frames, cut, flip=False)
-    resize_into(mirrored, cut, flip=True)
+    resizer = FrameResizer(size)
+    for number, frame in enumerate(cut):
+        resizer.resize_into(frames[number], frame, flip=False)
+        resizer.resize_into(mirrored[number], frame, flip=True)
     channels_first = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2)
     expected = torch.nn.functional.interpolate(
         channels_first.float(), (size, size), mode="bilinear", antialias=True

@@ -131,15 +131,17 @@ class PictureCodec(PixelCodec):
         return one_unit_a_frame(self.clip_codec, [self.encode_picture(frame, number) for frame in pixels])
 
     def decode(self, clip: EncodedClip, frames: Pixels, where: Where) -> None:
-        for place, unit in enumerate(clip.unit.tolist()):
-            try:
-                self.decode_picture(clip.units[unit], frames[place])
-            except ImportError as error:
-                raise SettingsError(
-                    f"{self.clip_codec} frames can't be decoded here: {self.lacking() or error}"
-                ) from None
-            except (ValueError, RuntimeError) as error:
-                raise FrameDamagedError(f"{where(place)}: {error}") from None
+        for place, frame in enumerate(frames):
+            self.decode_place(clip, place, frame, where)
+
+    def decode_place(self, clip: EncodedClip, place: int, frame: Pixels, where: Where) -> None:
+        """Decode the frame at a place of a clip into frame (H, W, 3). Raises what `decode` raises."""
+        try:
+            self.decode_picture(clip.units[clip.unit[place]], frame)
+        except ImportError as error:
+            raise SettingsError(f"{self.clip_codec} frames can't be decoded here: {self.lacking() or error}") from None
+        except (ValueError, RuntimeError) as error:
+            raise FrameDamagedError(f"{where(place)}: {error}") from None
 
 
 def plain_number(number: float) -> str:

@@ -102,9 +102,11 @@ class FrameIndices:
         FrameDamagedError, which names key, shard and offset, where the bytes are not the ones that were stored.
         """
         if video.codec != "h264":
-            distinct, unit = np.unique(frames, return_inverse=True)
-            units = self._checked(video, distinct)
-            return EncodedClip(video.codec, units, unit.astype(np.int64), np.zeros(len(frames), np.int64))
+            wanted = frames.tolist()
+            places = {frame: place for place, frame in enumerate(sorted(set(wanted)))}
+            units = self._checked(video, np.array([*places], np.int64))
+            numbers = np.array([places[frame] for frame in wanted], np.int64)
+            return EncodedClip(video.codec, units, numbers, np.zeros_like(numbers))
         groups, unit = np.unique(frames // GOP_FRAMES, return_inverse=True)
         position = frames % GOP_FRAMES
         units = []

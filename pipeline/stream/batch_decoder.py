@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from vclimb.pipeline.arrays import Indices, Pixels
+from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings
 from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.pipeline.stream.memory import SharedRing
-from vclimb.pipeline.stream.resize import resize_into
+from vclimb.pipeline.stream.resize import FrameResizer
 
 
 @dataclass(frozen=True)
@@ -26,48 +27,32 @@ class DecodedPart:
 def decode_batch(reader: ClipReader, plan: BatchPlan, views: dict[str, Pixels]) -> DecodedPart:
     """Decode a plan of B clips into views (B, T, S, S, 3)."""
     skipped: list[str] = []
+    resizer = FrameResizer(next(iter(views.values())).shape[2])
     for slot in range(len(plan.items)):
-        crops, plan = reader.read_or_replace(plan, slot, partial(_decode_clip, reader), skipped)
-        for crop in crops:
-            crop.resize_into({name: views[name][slot] for name in crop.places})
+        clip = {name: frames[slot] for name, frames in views.items()}
+        _, plan = reader.read_or_replace(plan, slot, partial(_decode_clip, reader, resizer, clip), skipped)
     return DecodedPart(plan, skipped)
 
 
-@dataclass(frozen=True)
-class _Crop:
-    """A crop of a decoded clip.
-
-    Attributes:
-        pixels: (n, H, W, 3) distinct frames of the views that share the crop.
-        places: View name -> (T,) positions of the view's frames among the distinct ones.
-    """
-
-    pixels: Pixels
-    flip: bool
-    places: dict[str, Indices]
-
-    def resize_into(self, views: dict[str, Pixels]) -> None:
-        """Resize into each view (T, S, S, 3). A view that shows each frame once, in order, needs no further copy."""
-        order = np.arange(len(self.pixels))
-        whole = next((name for name, places in self.places.items() if np.array_equal(places, order)), None)
-        size = next(iter(views.values())).shape[1]
-        frames = np.empty((len(order), size, size, 3), np.uint8) if whole is None else views[whole]
-        resize_into(frames, self.pixels, self.flip)
-        for name, places in self.places.items():
-            if name != whole:
-                np.take(frames, places, axis=0, out=views[name])
-
-
-def _decode_clip(reader: ClipReader, plan: BatchPlan, slot: int) -> list[_Crop]:
-    """Decode a clip, and cut out its crops."""
+def _decode_clip(
+    reader: ClipReader, resizer: FrameResizer, views: dict[str, Pixels], plan: BatchPlan, slot: int
+) -> None:
+    """Decode a clip into views (T, S, S, 3), frame by frame: a frame and its crops stay in the cache of the core."""
     clip = reader.read(plan, slot)
-    decoded = reader.decode(clip)
     crops = []
-    for number, (rows, places) in enumerate(clip.rows_of_crops(plan.crops)):
-        left, top, width, height = plan.boxes[slot, number].tolist()
-        pixels = decoded[rows, top : top + height, left : left + width]
-        crops.append(_Crop(pixels, bool(plan.flips[slot, number]), places))
-    return crops
+    for names, box, flip in zip(plan.crops, plan.boxes[slot].tolist(), plan.flips[slot].tolist(), strict=True):
+        targets: dict[int, list[Pixels]] = defaultdict(list)
+        for name in names:
+            for target, place in zip(views[name], clip.places[name].tolist(), strict=True):
+                targets[place].append(target)
+        crops.append((box, flip, targets))
+    for place, frame in enumerate(reader.decode_each(clip)):
+        for (left, top, width, height), flip, targets in crops:
+            if place in targets:
+                first, *others = targets[place]
+                resizer.resize_into(first, frame[top : top + height, left : left + width], flip)
+                for other in others:
+                    other[...] = first
 
 
 @dataclass(frozen=True)

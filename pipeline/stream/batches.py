@@ -120,7 +120,9 @@ class BatchPlan:
 
     def distinct_frames(self, slot: int) -> Indices:
         """Frame numbers that a clip's views need, in rising order, each once."""
-        return np.unique(np.concatenate([frames[slot] for frames in self.frames.values()]))
+        # Not by NumPy, which takes several times as long for the few frames of a clip.
+        numbers = {number for frames in self.frames.values() for number in frames[slot].tolist()}
+        return np.array(sorted(numbers), np.int64)
 
 
 def plan_items(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from vclimb.pipeline.arrays import Indices, Pixels
 from vclimb.pipeline.clips.dice import Purpose, below
 from vclimb.pipeline.clips.provider import ClipProvider
 from vclimb.pipeline.codecs.codec import Codec
-from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.codecs.decode import decode_clip, decode_each
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.registry import register_codec, registered_codecs
 from vclimb.pipeline.errors import FrameDamagedError
@@ -77,9 +78,22 @@ class ClipReader:
         Raises:
             FrameDamagedError: A frame doesn't decode; names key, shard and offset.
         """
+        return decode_clip(clip.encoded, *self._size(clip), partial(self._where, clip))
+
+    def decode_each(self, clip: ReadClip) -> Iterator[Pixels]:
+        """Decode the distinct frames of a clip one after another: (height, width, 3) uint8, valid until the next one.
+
+        Raises:
+            FrameDamagedError: A frame doesn't decode; names key, shard and offset.
+        """
+        return decode_each(clip.encoded, *self._size(clip), partial(self._where, clip))
+
+    def _size(self, clip: ReadClip) -> tuple[int, int]:
         facts = self.provider.items
-        width, height = int(facts.widths[clip.item]), int(facts.heights[clip.item])
-        return decode_clip(clip.encoded, width, height, lambda p: self.provider.where(clip.item, int(clip.numbers[p])))
+        return int(facts.widths[clip.item]), int(facts.heights[clip.item])
+
+    def _where(self, clip: ReadClip, place: int) -> str:
+        return self.provider.where(clip.item, int(clip.numbers[place]))
 
     def read_or_replace(
         self, plan: BatchPlan, slot: int, read: Callable[[BatchPlan, int], Read], skipped: list[str]
