@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scale_metadata import JSON, PICKLE, VIDEOS_PER_SHARD, make_metadata
+from scale_prepare import list_source, plan_run, resume_plan, verify_shards, write_catalog
 
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -99,6 +100,11 @@ STEPS: dict[str, Callable[[Path], Measured]] = {
     "report": report_scenario,
     "provider of all instances": make_provider,
     "send provider to a worker": send_to_worker,
+    "list a source": list_source,
+    "plan": plan_run,
+    "go on with a plan": resume_plan,
+    "write catalog": write_catalog,
+    "verify": verify_shards,
 }
 
 
