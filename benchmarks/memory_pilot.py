@@ -20,6 +20,7 @@ from vclimb.training.checkpoint import newest_checkpoint
 from vclimb.training.config import RunConfig
 from vclimb.training.memory_pilot import compare_encodings, videos_per_class
 from vclimb.training.memory_settings import candidate_settings
+from vclimb.training.pilot_facts import ranked
 from vclimb.training.processes import distributed
 from vclimb.training.run import cached_data, make_context
 from vclimb.training.run_context import RunContext
@@ -34,7 +35,7 @@ def piloted(config: RunConfig, budget: str) -> RunConfig:
     return config.replaced(method={"name": "naive"}, memory=memory, scenario=scenario)
 
 
-def ranked(run: RunContext, encodings: list[str], budgets: list[str]) -> None:
+def print_tables(run: RunContext, encodings: list[str], budgets: list[str]) -> None:
     """Measure encodings, and print a table for each budget."""
     settings = candidate_settings(run.config, run.method, run.data.codec)
     if encodings:
@@ -51,7 +52,7 @@ def ranked(run: RunContext, encodings: list[str], budgets: list[str]) -> None:
         ]
         print(f"\n| {budget} | bytes of a video | videos of a class | agreement | recall | score |")
         print("|---|---|---|---|---|---|")
-        for one in sorted(held, key=lambda candidate: -candidate.score):
+        for one in ranked(held):
             shares = f"{one.agreement:.3f} | {one.recall:.3f} | {one.score:.2f}"
             print(f"| {one.name} | {one.video_bytes:,.0f} | {one.videos_per_class:.1f} | {shares} |")
 
@@ -70,7 +71,7 @@ def main() -> None:
     with TemporaryDirectory() as place, distributed(config.compute.device) as processes:
         run = make_context(config, RunFolder(place), cached_data(config), processes, StopRequest())
         run.learner.model.restore(state["model"])
-        ranked(run, options.encodings, options.budgets)
+        print_tables(run, options.encodings, options.budgets)
 
 
 if __name__ == "__main__":

@@ -146,6 +146,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "too small": (["--budget", "9kB"], "budget 9kB is too small for an exemplar of each class ("),
     "method": (["--set", "method.name=ewc"], "method ewc keeps no exemplars"),
     "frames": (["--set", "memory.frames=4"], "setting 'memory.frames' is not for a pilot"),
+    "a pilot in the runs": (["--set", "memory.codec=pilot"], "memory.codec pilot chooses by itself"),
     "one task": (["--set", "scenario.tasks=1"], "has 1 task, and a pilot needs 2"),
     "no file": (["--config", "none.toml"], "settings 'none.toml' can't be read"),
 }

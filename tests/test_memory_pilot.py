@@ -15,10 +15,11 @@ from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.errors import SettingsError
 from vclimb.training import memory_pilot
 from vclimb.training.config import RunConfig
-from vclimb.training.pilot_facts import CandidateFacts, PilotFacts
+from vclimb.training.memory_settings import candidate_settings
+from vclimb.training.pilot_facts import CandidateFacts, PilotFacts, ranked
 from vclimb.training.plan import plan_run
 from vclimb.training.replay_probe import old_recall, video_folds
-from vclimb.training.run import train
+from vclimb.training.run import make_method, train
 
 PILOTED = ("memory.budget=60kB", "memory.codec=pilot", "memory.frames=pilot", "training.epochs=2")
 
@@ -41,12 +42,14 @@ def test_the_probe_finds_what_tells_exemplars_from_original_clips() -> None:
 
 
 def test_a_score_weighs_how_many_videos_against_how_well_they_stand_for_the_originals() -> None:
-    def candidate(videos: float, agreement: float = 1.0, recall: float = 1.0) -> CandidateFacts:
-        return CandidateFacts("copy", 1, 1000.0, videos, agreement, recall)
+    def candidate(videos: float, agreement: float = 1.0, recall: float = 1.0, size: float = 1000) -> CandidateFacts:
+        return CandidateFacts("copy", 1, size, videos, agreement, recall)
 
     assert candidate(5).score == 0.5
     assert candidate(5, 0.8, 0.5).score == pytest.approx(0.5 * 0.64 * 0.5)
     assert candidate(0).score == 0
+    best, larger, fewer = candidate(30), candidate(30, size=2000), candidate(29, size=3000)
+    assert ranked([fewer, best, larger]) == (larger, best, fewer)  # where all videos fit, there is room for the larger
     facts = PilotFacts(12, 0.9, (candidate(30), candidate(10)))
     assert facts.reason.startswith("a pilot on 12 videos of the first task chose copy with 1 frame a video (score 0.86")
     assert "; next: copy" in facts.reason
@@ -119,6 +122,18 @@ def test_a_stopped_run_has_the_same_choice(
             patch.setattr(memory_pilot, "compare_encodings", lambda *_: pytest.fail("the pilot has run before"))
         train(config, tmp_path / "run", resume=True)
     assert comparable(read_metrics(tmp_path / "run")) == comparable(read_metrics(out))
+
+
+def test_candidates_fit_the_data_set_and_leave_what_is_given() -> None:
+    def names(stored: str, *more: str) -> list[tuple[str, int | str]]:
+        config = tiny_config(Path("any"), "naive", *PILOTED, "model.clip_frames=8", *more)
+        return [(one.codec, one.frames) for one in candidate_settings(config, make_method(config), stored)]
+
+    tiny = [("h264:24", 8), ("h264:28", 8), ("h264:32", 8)]
+    assert names("h264", "memory.frames=8") == [("jpeg:75", 8), ("jpeg:50", 8), *tiny]
+    assert names("jpeg", "memory.codec=auto") == [("copy", 1), ("copy", 4), ("copy", 8)]
+    assert names("h264", "memory.codec=auto") == [("h264:24", 1), ("h264:24", 4), ("h264:24", 8)]
+    assert len(names("jpeg")) == 12
 
 
 REFUSED = {

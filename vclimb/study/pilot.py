@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from vclimb.memory.choice.budget import MemoryBudget
+from vclimb.memory.settings import PILOT
 from vclimb.methods.registry import METHODS, parse_method
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import SettingsError
@@ -164,6 +165,10 @@ def base_settings(file: Table, own: Table) -> Table:
     base = merged(*(nested_setting(name, value) for name, value in kept.items()), own)
     method = base.get("method", "naive")
     base["method"] = {"name": "naive", **method} if isinstance(method, dict) else {"name": method}
+    if base.get("memory", {}).get("codec") == PILOT:
+        raise SettingsError(
+            "memory.codec pilot chooses by itself, after a run's first task; leave it out of this pilot"
+        )
     name = base["method"]["name"]
     if not METHODS.find(name).replays:
         raise SettingsError(f"method {name} keeps no exemplars; the pilot's exemplars need a method that replays")

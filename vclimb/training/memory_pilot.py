@@ -27,7 +27,7 @@ from vclimb.training.expected_memory import LOGIT_BYTES
 from vclimb.training.ledger import kept_bytes
 from vclimb.training.measurements import Measurements
 from vclimb.training.memory_settings import candidate_settings
-from vclimb.training.pilot_facts import CandidateFacts, PilotFacts
+from vclimb.training.pilot_facts import CandidateFacts, PilotFacts, ranked
 from vclimb.training.replay_probe import old_recall, video_folds
 from vclimb.training.run_context import RunContext
 from vclimb.training.training_data import TrainingItems, exemplar_items, exemplar_names
@@ -109,8 +109,7 @@ def compare_encodings(run: RunContext, items: TrainingItems, encodings: Sequence
                 recall=min(1.0, recall / reference) if reference else 1.0,
             )
         )
-    ranked = sorted(candidates, key=lambda candidate: -candidate.score)
-    return PilotFacts(len(predicted), float((predicted == originals.labels).mean()), tuple(ranked))
+    return PilotFacts(len(predicted), float((predicted == originals.labels).mean()), ranked(candidates))
 
 
 def _sample(classes: list[ClassInstances]) -> list[ClassInstances]:

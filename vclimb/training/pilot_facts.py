@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -75,6 +76,11 @@ class PilotFacts:
         first, *others = self.candidates
         text = f"a pilot on {self.videos} videos of the first task chose {_described(first)}"
         return text + (f"; next: {_described(others[0])}" if others else "")
+
+
+def ranked(candidates: Iterable[CandidateFacts]) -> tuple[CandidateFacts, ...]:
+    """Order candidates by their scores. Of equal ones, where the budget holds all videos, the largest comes first."""
+    return tuple(sorted(candidates, key=lambda candidate: (-candidate.score, -candidate.video_bytes)))
 
 
 def _described(candidate: CandidateFacts) -> str:
