@@ -249,5 +249,6 @@ def test_studies_in_docs_expand() -> None:
         counts[path.stem] = len(Study(path, settings=[weights]).definition.expand("shards/x", totals))
     assert counts["jhmdb21"] == 6 * 3 * 2 * 2 * 2
     assert counts["jhmdb21-codecs"] > 0
+    assert counts["frame-features"] == 3 * 5 * 3
     assert counts["kinds-jhmdb21"] == (4 + 5 * 5) * 3  # four keep the same at any budget, and are run once
     assert counts["kinds-fir16"] == counts["kinds-motion"] == (4 + 5 * 3) * 3 * 2  # of TSN and TSM

@@ -34,8 +34,8 @@ class ClassInstances:
     Attributes:
         items: (n,) numbers of the instances among the provider's items.
         groups: (n,) source groups; None where they are unknown.
-        features: (n, D) features of the instances, or (n, K, D) of their frames; None where neither the choice of
-            videos nor what is kept needs any.
+        features: (n, D) features of the instances, or (n, K, D) of their frames, whose means count in the choice of
+            videos; None where neither this choice nor what is kept needs any.
         arrays: Arrays (n, ...) whose rows are kept beside the exemplars' frames, by name, such as `logits`.
     """
 

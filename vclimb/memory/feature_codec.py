@@ -1,6 +1,6 @@
 """Features that a memory keeps in place of frames: as 32-bit or 16-bit floats, or as 8-bit integers with a scale.
 
-codec = parse_feature_codec("features:int8")
+codec = parse_feature_codec("features:int8")    # or frame-features:int8
 arrays = codec.encode(features)    # what an exemplar keeps, by name
 codec.decode(arrays)               # float32 features, replayed without decoding frames
 """
@@ -21,7 +21,7 @@ FEATURE_SCALE = "features_scale"
 """Name of the array with the scales of features of 8 bits."""
 
 _NAMES = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
-_PREFIX = "features"
+_OF_CLIP, _OF_FRAMES = "features", "frame-features"
 _MOST_INT8 = 127
 
 Features = npt.NDArray[np.floating]
@@ -38,21 +38,23 @@ class FeatureCodec:
 
     Attributes:
         dtype: Type: `fp32`, `fp16` or `int8`.
+        of_frames: Whether the features of K frames are kept, in place of one of the whole clip.
     """
 
     dtype: str
+    of_frames: bool = False
 
     def __str__(self) -> str:
-        return f"{_PREFIX}:{self.dtype}"
+        return f"{_OF_FRAMES if self.of_frames else _OF_CLIP}:{self.dtype}"
 
     @property
     def has_scale(self) -> bool:
         """Whether an array of scales is kept beside the features."""
         return self.dtype == "int8"
 
-    def n_bytes(self, n_features: int) -> int:
-        """Count the bytes that the feature of a clip, of D numbers, takes in the files of a memory."""
-        arrays = self.encode(np.zeros(n_features, np.float32))
+    def n_bytes(self, n_features: int, n_frames: int = 1) -> int:
+        """Count the bytes that the features of a video, of D numbers for each of K frames, take in a memory's files."""
+        arrays = self.encode(np.zeros((n_frames, n_features), np.float32))
         return sum(array.nbytes + CHECKSUM_BYTES for array in arrays.values())
 
     def encode(self, features: Features) -> dict[str, AnyArray]:
@@ -88,17 +90,17 @@ class FeatureCodec:
 
 def keeps_features(codec: str) -> bool:
     """Tell whether a codec of a memory keeps features in place of frames."""
-    return codec.partition(":")[0] == _PREFIX
+    return codec.partition(":")[0] in (_OF_CLIP, _OF_FRAMES)
 
 
 def parse_feature_codec(text: str) -> FeatureCodec:
-    """Read `features:fp32`, `features:fp16` or `features:int8`; `features` is `features:fp16`.
+    """Read `features:fp32`, `features:fp16`, `features:int8`, or one of `frame-features`; without a type it is `fp16`.
 
     Raises:
         SettingsError: it is none of these.
     """
     name, colon, dtype = text.partition(":")
-    if name != _PREFIX or (colon and dtype not in _NAMES):
-        allowed = ", ".join(f"{_PREFIX}:{known}" for known in _NAMES)
+    if not keeps_features(name) or (colon and dtype not in _NAMES):
+        allowed = ", ".join(str(FeatureCodec(known, of_frames)) for of_frames in (False, True) for known in _NAMES)
         raise SettingsError(f"codec {text!r} keeps no features that are known; allowed: {allowed}")
-    return FeatureCodec(dtype or "fp16")
+    return FeatureCodec(dtype or "fp16", name == _OF_FRAMES)

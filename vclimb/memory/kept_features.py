@@ -9,6 +9,7 @@ import numpy as np
 
 from vclimb.memory.feature_codec import Features32, keeps_features, parse_feature_codec
 from vclimb.memory.store.errors import ExemplarDamagedError, MemoryEmptyError
+from vclimb.memory.store.exemplar import Exemplar
 from vclimb.memory.store.reader import MemoryStore
 from vclimb.pipeline.arrays import Indices
 
@@ -20,12 +21,14 @@ class KeptFeatures:
     """Features of the exemplars of a memory, by label id and rank.
 
     Attributes:
-        features: (n, D) features of clips; of an exemplar with the features of K frames, their mean.
+        features: (n, D) features of clips, or (n, K, D) of their frames.
         labels: (n,) label ids.
+        names: (n,) names of the instances: label id, key and frames.
     """
 
     features: Features32
     labels: Indices
+    names: list[str]
 
 
 def holds_features(memory: MemoryStore) -> bool:
@@ -40,17 +43,23 @@ def read_features(memory: MemoryStore) -> KeptFeatures:
         MemoryEmptyError: there are none that can be read.
         MemoryChangedError: exemplars were dropped since the memory was opened.
     """
-    features, labels = [], []
+    features, labels, names = [], [], []
     for label, stored in sorted(memory.classes.items()):
         codec = parse_feature_codec(stored.encoding)
         for rank in range(stored.n_exemplars):
             try:
-                arrays = memory.exemplar(label, rank).arrays
+                exemplar = memory.exemplar(label, rank)
             except ExemplarDamagedError as error:
                 log.warning("left out of replay: %s", error)
                 continue
-            features.append(codec.decode(arrays).mean(axis=0))
+            rows = codec.decode(exemplar.arrays)
+            features.append(rows if codec.of_frames else rows.mean(axis=0))
             labels.append(label)
+            names.append(_name(label, exemplar))
     if not features:
         raise MemoryEmptyError(f"{memory.path} has no features to replay: none of its exemplars can be read")
-    return KeptFeatures(np.stack(features), np.array(labels, np.int64))
+    return KeptFeatures(np.stack(features), np.array(labels, np.int64), names)
+
+
+def _name(label: int, exemplar: Exemplar) -> str:
+    return f"{label}/{exemplar.key}:{exemplar.start_frame}-{exemplar.end_frame}"

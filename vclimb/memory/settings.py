@@ -33,9 +33,9 @@ class MemorySettings(Settings):
         frames: Number of frames kept of each video, K, or `all`.
         frame_choice: Rule that chooses the frames of a video, a name of `FRAME_CHOICES`.
         video_choice: Rule that ranks the videos of a class, a name of `VIDEO_CHOICES`.
-        codec: Encoding of the frames, as `parse_codec` reads it; `auto`: see `fitting`; or `features:fp32`,
-            `features:fp16` or `features:int8`, which keeps a feature of each video in place of frames, whatever
-            `frames` is.
+        codec: Encoding of the frames, as `parse_codec` reads it; `auto`: see `fitting`; or in place of frames
+            `features:fp32`, `features:fp16` or `features:int8`, which keeps a feature of each video, whatever `frames`
+            is, or `frame-features:fp16` (likewise) which keeps the features of K frames.
         rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
             in bytes.
         remainder: Use of the part of the budget that can't be shared out equally over the classes.
@@ -56,7 +56,11 @@ class MemorySettings(Settings):
         parse_frame_choice(self.frame_choice, self.frames, self.seed)
         parse_video_choice(self.video_choice, self.seed)
         if self.keeps_features:
-            parse_feature_codec(self.codec)
+            if parse_feature_codec(self.codec).of_frames and self.frame_choice != "uniform":
+                raise SettingsError(
+                    f"memory.frame_choice is {self.frame_choice}, and memory.codec {self.codec} keeps the features of "
+                    "frames that are spread evenly over the clip; take uniform"
+                )
             if self.budget.kind == "frames":
                 raise SettingsError(
                     f"memory.budget {self.budget} counts frames, and memory.codec {self.codec} keeps none; give a "
@@ -70,6 +74,11 @@ class MemorySettings(Settings):
     def keeps_features(self) -> bool:
         """Whether features are kept in place of frames."""
         return keeps_features(self.codec)
+
+    @property
+    def keeps_frame_features(self) -> bool:
+        """Whether features of K frames are kept in place of frames."""
+        return self.keeps_features and parse_feature_codec(self.codec).of_frames
 
     @property
     def encoding(self) -> str:

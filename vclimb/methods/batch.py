@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vclimb.pipeline.arrays import Indices
+
 
 @dataclass(frozen=True)
 class StepBatch:
@@ -36,3 +38,18 @@ class StepOutputs:
 
     logits: Tensor
     down_sampled: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSamples:
+    """Features of a task's clips, and those that the memory keeps of earlier classes, ordered by label and name.
+
+    Attributes:
+        features: (n, D) features of clips, or (n, K, D) of K of their frames.
+        labels: (n,) label ids.
+        shown: (T,) numbers of the K features that stand for a clip's frames; None where those of clips are kept.
+    """
+
+    features: Tensor
+    labels: Tensor
+    shown: Indices | None = None

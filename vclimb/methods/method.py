@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from vclimb.methods.batch import StepBatch, StepOutputs
+from vclimb.methods.batch import FeatureSamples, StepBatch, StepOutputs
 from vclimb.methods.consistency import Classification, cross_entropy, temporal_consistency
 from vclimb.methods.kept import KeptArrays, KeptShapes, NetworkSize
 from vclimb.model.clip_model import ClipModel
@@ -139,8 +139,12 @@ class TaskData(Protocol):
         """Compute the model's outputs, in evaluation mode, for those of some items that can be read; log the others."""
         ...
 
-    def kept_features(self) -> tuple[Tensor, Tensor]:
-        """Return the features (n, D) that the memory keeps of earlier classes, and their label ids (n,)."""
+    def feature_samples(self) -> FeatureSamples:
+        """Return the features of the task's clips that can be read, and those that the memory keeps of earlier ones."""
+        ...
+
+    def same_everywhere(self, model: ClipModel) -> None:
+        """Give all processes the weights of the first, where each has trained a model alone: GPUs may round apart."""
         ...
 
     def sum_over_processes(self, tensor: Tensor) -> Tensor:

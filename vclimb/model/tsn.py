@@ -14,7 +14,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vclimb.model.clip_model import IMAGENET_MEAN, IMAGENET_STD, ClipModel
+from vclimb.model.clip_model import IMAGENET_MEAN, IMAGENET_STD
+from vclimb.model.frame_model import FrameModel
 from vclimb.model.frozen import Stages, timm_stages
 from vclimb.model.settings import ModelConfig
 from vclimb.model.weights import make_backbone
@@ -22,7 +23,7 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.suggestion import suggestion
 
 
-class TSN(ClipModel):
+class TSN(FrameModel):
     """Average consensus over the features of T frames. The backbone is any timm model with a pooled feature."""
 
     name = "tsn"
@@ -45,7 +46,8 @@ class TSN(ClipModel):
             weights_config.get("mean", IMAGENET_MEAN),
             weights_config.get("std", IMAGENET_STD),
         )
-        self._drops_frames = config.dropout_of == "frame"
+        self.n_frame_features = self.n_features
+        self.drops_frames = config.dropout_of == "frame"
 
     @classmethod
     def check(cls, config: ModelConfig) -> None:
@@ -63,25 +65,14 @@ class TSN(ClipModel):
         return timm_stages(self.backbone) or super().stages()
 
     def frame_features(self, clips: Tensor) -> Tensor:
-        """Compute the frames' features (B, T, D) of clips (B, T, 3, H, W) uint8."""
         batch, n_frames = clips.shape[:2]
         frames = self.normalise(clips.flatten(0, 1))
         features: Tensor = self.backbone(frames)
         return features.view(batch, n_frames, -1)
 
     def pool(self, frame_features: Tensor) -> Tensor:
-        """Compute the features of clips from those of their frames, (B, T, D): the mean."""
+        """Compute the mean of the frames' features (B, T, D)."""
         return frame_features.mean(1)
-
-    def features(self, clips: Tensor) -> Tensor:
-        """Compute the pooled features of the frames of clips (B, T, 3, H, W) uint8."""
-        return self.pool(self.frame_features(clips))
-
-    def forward(self, clips: Tensor) -> Tensor:
-        if not self._drops_frames:
-            return super().forward(clips)
-        logits: Tensor = self.head(self.pool(self.dropout(self.frame_features(clips))))
-        return logits
 
 
 @functools.cache

@@ -79,6 +79,8 @@ def _of_features(memory: MemoryConfig) -> MemoryConfig:
     codec = AUTO_FEATURES if memory.codec == AUTO else memory.codec
     if keeps_features(codec):
         codec = str(parse_feature_codec(codec))
+        if parse_feature_codec(codec).of_frames:
+            return memory.replaced(codec=codec, cache=MemoryConfig().cache)
     of_frames = MemoryConfig()
     return memory.replaced(
         codec=codec, frames=of_frames.frames, frame_choice=of_frames.frame_choice, cache=of_frames.cache

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vclimb.memory.feature_codec import keeps_features
+from vclimb.memory.feature_codec import keeps_features, parse_feature_codec
 from vclimb.settings import changes_no_result
 
 SEED, BUDGET, FRAMES = "seed", "memory.budget", "memory.frames"
@@ -41,8 +41,9 @@ def shortened(text: str, length: int) -> str:
 
 
 def meaningful(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Leave out the number of frames from the settings of a run that keeps features in their place."""
-    if not keeps_features(str(settings.get("memory.codec"))):
+    """Leave out the number of frames from the settings of a run that keeps a feature of each clip in their place."""
+    codec = str(settings.get("memory.codec"))
+    if not keeps_features(codec) or parse_feature_codec(codec).of_frames:
         return settings
     return {name: value for name, value in settings.items() if name != FRAMES}
 

@@ -9,6 +9,7 @@ import numpy as np
 from vclimb.memory.replay import ClassInstances
 from vclimb.memory.store.stored_class import LOGITS
 from vclimb.methods.method import TaskInfo
+from vclimb.training.frozen_outputs import outputs_of_new
 from vclimb.training.run_context import RunContext
 from vclimb.training.stored_logits import logits_to_keep
 from vclimb.training.training_data import TrainingItems
@@ -22,12 +23,8 @@ def memory_candidates(run: RunContext, info: TaskInfo, items: TrainingItems) -> 
     candidates = items.candidates(range(info.n_old, info.n_classes), run.data.scenario.classes)
     if not run.memory.settings.needs_features and not run.method.keeps_logits:
         return candidates
-    on_clips = run.progress("features", len(items.new.items))
-    outputs = run.predictor.readable_outputs(run.learner.model, items.new, on_clips)
-    features = outputs.features.numpy()
-    for item in np.setdiff1d(np.arange(len(items.new.items)), outputs.items).tolist():
-        key = str(items.new.items.keys[item])
-        run.log.event("warning", text=f"passed over as an exemplar: {key!r} has frames that can't be read")
+    outputs = outputs_of_new(run, items)
+    features = (outputs.features if outputs.frames is None else outputs.frames).numpy()
     readable = [candidate.readable(outputs.items, features) for candidate in candidates]
     if not run.method.keeps_logits:
         return readable

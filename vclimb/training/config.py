@@ -85,7 +85,8 @@ class MemoryConfig(Settings):
         video_choice: Rule that chooses the videos of a class; `auto`: the method's (iCaRL and BiC: herding), else
             random.
         codec: Encoding of exemplars; `auto`: one that fits the data set, `copy` for JPEG and `h264:24` for H.264, or
-            `features:fp16` for a method that replays features; `pilot`: a pilot after the first task chooses it.
+            `features:fp16` for a method that replays features, which may be `frame-features:fp16` too; `pilot`: a pilot
+            after the first task chooses it.
         rebalance: Whether classes that can't use their share of the budget give it to others; None: where the budget is
             in bytes.
         share: Part of every whole batch that is exemplars: an epoch passes once over the new clips then, and over the

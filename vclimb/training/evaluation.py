@@ -12,6 +12,7 @@ from vclimb.memory.store.reader import MemoryStore
 from vclimb.methods.method import LINEAR
 from vclimb.methods.prototypes import ClassMeans, NearestMean
 from vclimb.metrics import PredictionCounts
+from vclimb.model.frame_model import FrameModel, clip_features, shown_frames
 from vclimb.training.predictor import NEAREST_MEAN
 from vclimb.training.run_context import RunContext
 from vclimb.training.training_data import exemplar_items
@@ -30,8 +31,12 @@ def _nearest_mean(run: RunContext, store: MemoryStore) -> NearestMean:
     model = run.learner.model
     if holds_features(store):
         kept = read_features(store)
+        features = torch.from_numpy(kept.features)
+        if features.ndim == 3:
+            assert isinstance(model, FrameModel)
+            features = clip_features(model, features, shown_frames(features.shape[1], run.config.model.clip_frames))
         means = ClassMeans(model.n_classes, model.n_features, run.processes.device)
-        means.update(torch.from_numpy(kept.features), torch.from_numpy(kept.labels))
+        means.update(features, torch.from_numpy(kept.labels))
         return means.classifier()
     with exemplar_items(store, run.data.cache_bytes) as exemplars:
         on_clips = run.progress("exemplars", len(exemplars.items))

@@ -28,7 +28,7 @@ KeptBytes = dict[str, int]
 
 def kept_bytes(method: Method[Any], task: TaskInfo, model: ModelConfig, frozen: str) -> KeptBytes:
     """Count the bytes of what a method will keep after a task besides exemplars; empty where it keeps nothing."""
-    return array_bytes(dict(method.kept_shapes(task, _network_size(model, frozen))))
+    return array_bytes(dict(method.kept_shapes(task, network_size(model, frozen))))
 
 
 def check_kept(
@@ -55,13 +55,9 @@ def check_kept(
             )
 
 
-def n_features(model: ModelConfig, frozen: str) -> int:
-    """Length of the feature that a network computes of a clip."""
-    return _network_size(model, frozen).n_features
-
-
 @cache
-def _network_size(config: ModelConfig, frozen: str) -> NetworkSize:
+def network_size(config: ModelConfig, frozen: str) -> NetworkSize:
+    """Get the sizes of a network, which is made when the first size is asked for."""
     return NetworkSize(lambda: _network(config, frozen))
 
 

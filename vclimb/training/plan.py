@@ -164,16 +164,18 @@ class RunPlanner:
     def _empty_memory(self, config: RunConfig, method: Method[Any], matched: MatchedScenario) -> ExpectedMemory:
         settings = memory_settings(config, method, self._scenarios.dataset.settings.codec)
         if settings.keeps_features:
-            n_bytes = feature_bytes(config, settings)
-            origin = f"expected bytes: {n_bytes:,} for the feature of a video, as {settings.encoding}"
-            scales = int(parse_feature_codec(settings.codec).has_scale)
+            codec = parse_feature_codec(settings.codec)
+            n_bytes, scales = feature_bytes(config, codec), int(codec.has_scale)
+            kept = "features of a video's frames" if codec.of_frames else "feature of a video"
+            origin = f"expected bytes: {n_bytes:,} for the {kept}, as {settings.encoding}"
             return ExpectedMemory(settings, None, ExemplarRows(FEATURES, fixed=n_bytes, beside=scales), origin)
         sample = spread_sample(matched.tasks[0].train, _SAMPLE_VIDEOS)
         key = (config.scenario, settings.codec, settings.frame_choice, settings.frames, settings.seed)
         if key not in self._frame_bytes:
             choice = parse_frame_choice(settings.frame_choice, settings.frames, settings.seed)
-            codec = parse_codec(settings.codec)
-            self._frame_bytes[key] = bytes_per_frame(self._scenarios.dataset, sample, codec, choice)
+            self._frame_bytes[key] = bytes_per_frame(
+                self._scenarios.dataset, sample, parse_codec(settings.codec), choice
+            )
         origin = f"expected bytes: from {len(sample)} videos of the first task, encoded as {settings.codec}"
         if config.memory.is_piloted:
             origin += f" with {settings.frames} frames; a pilot after the first task chooses, so that they may differ"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from vclimb.methods.method import Classifiers
@@ -47,22 +46,28 @@ class Predictor:
         return mixed_precision(self.settings.autocast, self.processes.device)
 
     def rank_outputs(
-        self, model: ClipModel, provider: ClipProvider, on_clips: OnClips | None = None, on_bad_frame: str = "raise"
+        self,
+        model: ClipModel,
+        provider: ClipProvider,
+        on_clips: OnClips | None = None,
+        on_bad_frame: str = "raise",
+        frames: Indices | None = None,
     ) -> Outputs:
-        """Compute features and logits for this rank's share of the items."""
+        """Compute features and logits for this rank's share of the items, and features of frames (see `infer`)."""
         processes = self.processes
         share = Share(processes.device, processes.rank, processes.world_size)
-        return infer(model, provider, self.settings, share, on_clips, on_bad_frame)
+        return infer(model, provider, self.settings, share, on_clips, on_bad_frame, frames)
 
-    def readable_outputs(self, model: ClipModel, provider: ClipProvider, on_clips: OnClips | None = None) -> Outputs:
-        """Compute features and logits of all items that can be read, in their order, on every rank."""
-        shares = self.processes.gather(self.rank_outputs(model, provider, on_clips, "skip"))
-        return Outputs(
-            items=np.concatenate([share.items for share in shares]),
-            labels=np.concatenate([share.labels for share in shares]),
-            features=torch.cat([share.features for share in shares]),
-            logits=torch.cat([share.logits for share in shares]),
-        ).unique()
+    def readable_outputs(
+        self,
+        model: ClipModel,
+        provider: ClipProvider,
+        on_clips: OnClips | None = None,
+        frames: Indices | None = None,
+    ) -> Outputs:
+        """Compute the outputs for all items that can be read, in their order, on every rank."""
+        outputs = self.rank_outputs(model, provider, on_clips, "skip", frames)
+        return Outputs.joined(self.processes.gather(outputs)).unique()
 
     def class_means(
         self,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vclimb.methods.batch import FeatureSamples
 from vclimb.methods.method import StepOutputs, TaskInfo
 from vclimb.model.clip_model import ClipModel
 from vclimb.model.inference import Outputs
@@ -18,6 +19,7 @@ from vclimb.pipeline.clips.provider import ChosenItems
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.training.evaluation import selection_score
+from vclimb.training.frozen_outputs import feature_samples
 from vclimb.training.learner import grow
 from vclimb.training.run_context import RunContext
 from vclimb.training.training_clips import training_stream, training_view
@@ -103,11 +105,11 @@ class RunTaskData:
             run.log.event("warning", text=f"left out: {self.names[item]!r} has frames that can't be read")
         return Outputs(np.asarray(items)[outputs.items], outputs.labels, outputs.features, outputs.logits)
 
-    def kept_features(self) -> tuple[Tensor, Tensor]:
-        kept = self._items.kept
-        if kept is None:
-            return torch.empty(0, self._run.learner.model.n_features), torch.empty(0, dtype=torch.int64)
-        return torch.from_numpy(kept.features), torch.from_numpy(kept.labels)
+    def feature_samples(self) -> FeatureSamples:
+        return feature_samples(self._run, self._items)
+
+    def same_everywhere(self, model: ClipModel) -> None:
+        self._run.processes.broadcast_tensors(model.state_dict().values())
 
     def sum_over_processes(self, tensor: Tensor) -> Tensor:
         return self._run.processes.sum(tensor)

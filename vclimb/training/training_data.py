@@ -16,6 +16,7 @@ from vclimb.memory.kept_features import KeptFeatures, holds_features, read_featu
 from vclimb.memory.provider import ExemplarProvider
 from vclimb.memory.replay import ClassInstances
 from vclimb.memory.store.reader import MemoryStore
+from vclimb.model.inference import Outputs
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, InstanceProvider
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -38,6 +39,7 @@ class TrainingItems:
         decoding: Cost of decoding exemplars ahead; None where their codec does not need it.
         logits: Logits that the memory keeps beside the exemplars; None: there are none.
         kept: Features of exemplars, where the memory keeps these in place of frames; they are no items.
+        outputs: Outputs for the new instances of a network that the task doesn't change; None: not computed yet.
     """
 
     provider: ClipProvider
@@ -48,6 +50,7 @@ class TrainingItems:
     decoding: DecodingCost | None = None
     logits: StoredLogits | None = None
     kept: KeptFeatures | None = None
+    outputs: Outputs | None = None
     _open: ExitStack = field(default_factory=ExitStack)
 
     @property

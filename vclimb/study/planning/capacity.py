@@ -29,7 +29,7 @@ from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.system.progress import progress_bar
 from vclimb.study.axes import parse_list, parse_settings
 from vclimb.training.config import RunConfig, make_config
-from vclimb.training.ledger import n_features
+from vclimb.training.memory_settings import check_frames, feature_bytes, frame_count
 
 CODECS = ("copy", "jpeg:75", "jpeg:50", "jpeg:75@128", "webp:75", "webp:75@128", "h264:28", "h264:28@128")
 FRAMES: tuple[FrameCount, ...] = (1, 2, 4, 8, 16, "all")
@@ -41,9 +41,10 @@ class Capacity:
 
     Attributes:
         codec: Encoding of exemplars.
-        frames: Number of frames kept of each video, K, or `all`; 0 for a codec of features.
+        frames: Number of frames kept of each video, K, or `all`; or number of frames whose features are kept, 0 where
+            a feature of the clip is.
         bytes_per_frame: Mean size of an encoded frame in the memory's files, measured on the sample; of a codec of
-            features, the size of the feature that is kept of a video in place of frames.
+            features, the size of what is kept of a video in place of frames.
         videos: Number of videos that the budget holds.
         kept_frames: Number of frames of these videos together.
         bytes: Size of the memory that holds them: the sum of `parts`.
@@ -115,7 +116,8 @@ def capacities(
         task = bar.add_task("encoding a sample", total=len(names) * len(counts), note="")
         for codec in names:
             if keeps_features(codec):
-                capacities.append(_of_features(candidates, limit, codec, make_config(*given), rebalances))
+                configs = _configs_of_features(codec, make_config(*given), counts, frames is not None)
+                capacities += [_of_features(candidates, limit, codec, config, rebalances) for config in configs]
                 bar.advance(task, len(counts))
                 continue
             for count in counts:
@@ -162,16 +164,30 @@ def _capacity(
     )
 
 
+def _configs_of_features(
+    name: str, config: RunConfig, counts: Sequence[FrameCount], are_given: bool
+) -> list[RunConfig]:
+    """Set each number of frames where features of frames are kept: those given, or by default those of a clip."""
+    codec = parse_feature_codec(name)
+    if not codec.of_frames:
+        return [config]
+    configs = [config.replaced(memory=config.memory.replaced(frames=count)) for count in counts]
+    for one in configs if are_given else ():
+        check_frames(one, codec)
+    n_frames = config.model.clip_frames
+    return [one for one, count in zip(configs, counts, strict=True) if count == "all" or count <= n_frames]
+
+
 def _of_features(
     candidates: Sequence[StoredInstance], budget: MemoryBudget, name: str, config: RunConfig, rebalance: bool
 ) -> Capacity:
-    """Count what a budget holds where a feature of each video is kept, by the network of a run's settings."""
+    """Count what a budget holds where features of each video are kept, by the network of a run's settings."""
     codec = parse_feature_codec(name)
     if budget.kind == "frames":
         raise SettingsError(f"budget {budget} counts frames, and codec {name} keeps none; write it in videos or bytes")
-    feature_bytes = codec.n_bytes(n_features(config.model, config.training.frozen))
+    n_bytes = feature_bytes(config, codec)
     n_videos = Counter(instance.label for instance in candidates).values()
-    costs = [[budget.cost(0, feature_bytes + EXEMPLAR_BYTES)] * n for n in n_videos]
+    costs = [[budget.cost(0, n_bytes + EXEMPLAR_BYTES)] * n for n in n_videos]
     class_bytes = CLASS_BYTES + ARRAY_BYTES * codec.has_scale
     kept = budget.kept(costs, root_bytes=ROOT_BYTES, class_bytes=[class_bytes] * len(costs), rebalance=rebalance)
     videos, n_classes = sum(kept), sum(n > 0 for n in kept)
@@ -179,7 +195,8 @@ def _of_features(
     index = CLASS_INDEX_BYTES + (ARRAY_BYTES // 2) * codec.has_scale
     parts = {
         EXEMPLARS: videos * EXEMPLAR_BYTES + n_classes * (CLASS_BYTES - CLASS_INDEX_BYTES - ARRAY_FILE_BYTES),
-        FEATURES: videos * feature_bytes + n_classes * of_arrays,
+        FEATURES: videos * n_bytes + n_classes * of_arrays,
         INDEX: ROOT_BYTES + n_classes * index,
     }
-    return Capacity(str(codec), 0, feature_bytes, videos, 0, sum(parts.values()), parts, len(candidates))
+    frames = frame_count(config) if codec.of_frames else 0
+    return Capacity(str(codec), frames, n_bytes, videos, 0, sum(parts.values()), parts, len(candidates))
