@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,163 +41,50 @@ from vclimb.pipeline.stream.cpu import CpuClipStream
 BATCH = 16
 JPEG_PEERS = ("vclimb", "folder", "mosaicml", "litdata", "webdataset")
 H264_PEERS = ("vclimb-h264", "torchcodec", "pyav", "opencv", "decord")
-MODULES = {"mosaicml": "streaming", "litdata": "litdata", "webdataset": "webdataset", "folder": "simplejpeg"}
-MODULES |= {"torchcodec": "torchcodec.decoders", "pyav": "av", "opencv": "cv2", "decord": "decord"}
-
-Clip = tuple[list[int], list[int], bool]
-"""Numbers of the frames, box (left, top, width, height), and whether it is flipped."""
+MODULES = {"mosaicml": "streaming", "litdata": "litdata"}
 
 
-def stream_of(shards: Path, size: int, workers: int) -> CpuClipStream:
-    """Open the stream of every whole video, in the order of the shards."""
-    dataset = StoredDataset.open(shards)
+def provider_of(dataset: StoredDataset) -> InstanceProvider:
+    """Every whole video, in the order of the shards."""
     whole = {instance.key: instance for instance in dataset.instances}
-    provider = InstanceProvider(dataset, [whole[video.key] for video in dataset.videos])
-    settings = StreamSettings(BATCH, (View(),), Augmentation(size=size), drop_last=True, across_epochs=True)
-    return CpuClipStream(provider, settings, workers=workers)
+    return InstanceProvider(dataset, [whole[video.key] for video in dataset.videos])
 
 
-def plan(shards: Path, size: int, n_batches: int) -> list[list[tuple[int, Clip]]]:
-    """Draw the clips that the stream draws: batches of items and clips, over as many epochs as needed."""
-    planner = stream_of(shards, size, 0)
-    plans = (plan for epoch in range(10**6) for plan in planner.plans(epoch, 0))
-    return [
-        [
-            (int(item), (frames.tolist(), box.tolist(), bool(flip)))
-            for item, frames, box, flip in zip(
-                plan.items, plan.frames["clip"], plan.boxes[:, 0], plan.flips[:, 0], strict=True
-            )
-        ]
-        for plan in islice(plans, n_batches)
-    ]
+def settings_of(size: int) -> StreamSettings:
+    return StreamSettings(BATCH, (View(),), Augmentation(size=size), drop_last=True, across_epochs=True)
 
 
-def transformed(pictures: list[Any], clip: Clip, size: int) -> Any:
-    """Cut, resize and flip (H, W, 3) uint8 pictures as torchvision does: (T, 3, size, size) uint8."""
-    import torch
-    from torchvision.transforms.v2 import functional
+def clips_of(shards: Path, size: int) -> Any:
+    """The clips that peers load: those that our stream of the JPEG shards draws."""
+    from vclimb.benchmark.peers.clips import PeerClips  # here: our own loader needs no torchvision
 
-    _, (left, top, width, height), flip = clip
-    frames = torch.stack([torch.as_tensor(picture) for picture in pictures]).permute(0, 3, 1, 2)
-    cut = functional.resized_crop(frames, top, left, height, width, [size, size], antialias=True)
-    return functional.horizontal_flip(cut) if flip else cut
+    dataset = StoredDataset.open(shards)
+    return PeerClips.of(dataset, provider_of(dataset), settings_of(size))
 
 
-def decode_jpegs(pieces: list[bytes]) -> list[Any]:
-    import simplejpeg
-
-    return [simplejpeg.decode_jpeg(piece) for piece in pieces]
-
-
-def cut(joined: bytes, ends: Any, frames: list[int]) -> list[bytes]:
-    """Cut frames out of a video's joined JPEG files."""
-    return [joined[(int(ends[frame - 1]) if frame else 0) : int(ends[frame])] for frame in frames]
-
-
-class Videos:
-    """Map-style data set of videos; an item is the number of a video with a clip."""
-
-    def __init__(self, folder: Path, size: int, load: Callable[[Path, int, list[int]], list[Any]]) -> None:
-        self.folder, self.size, self.load = folder, size, load
-
-    def __getitem__(self, item: tuple[int, Clip]) -> Any:
-        number, clip = item
-        return transformed(self.load(self.folder, number, clip[0]), clip, self.size)
-
-
-def load_folder(folder: Path, number: int, frames: list[int]) -> list[Any]:
-    return decode_jpegs([(folder / f"{number:05d}" / f"{frame:05d}.jpg").read_bytes() for frame in frames])
-
-
-def load_torchcodec(folder: Path, number: int, frames: list[int]) -> list[Any]:
-    from torchcodec.decoders import VideoDecoder
-
-    decoder = VideoDecoder(
-        folder / f"{number:05d}.mp4", dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="approximate"
-    )
-    return list(decoder.get_frames_at(frames).data)
-
-
-def load_pyav(folder: Path, number: int, frames: list[int]) -> list[Any]:
-    """Decode from the last keyframe before each run of frames, as careful users write it."""
-    import av
-
-    pictures: dict[int, Any] = {}
-    with av.open(str(folder / f"{number:05d}.mp4")) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        step = 1 / (stream.average_rate * stream.time_base)
-        at = -1
-        for wanted in sorted(set(frames)):
-            if at < 0 or wanted // 12 > at // 12:
-                container.seek(int(wanted * step), stream=stream)
-                decoded = container.decode(stream)
-            for picture in decoded:
-                at = round(picture.pts / step)
-                if at == wanted:
-                    pictures[at] = picture.to_ndarray(format="rgb24")
-                    break
-    return [pictures[frame] for frame in frames]
-
-
-def load_opencv(folder: Path, number: int, frames: list[int]) -> list[Any]:
-    import cv2
-
-    cv2.setNumThreads(1)
-    capture, pictures = cv2.VideoCapture(str(folder / f"{number:05d}.mp4"), cv2.CAP_FFMPEG), {}
-    for wanted in sorted(set(frames)):
-        capture.set(cv2.CAP_PROP_POS_FRAMES, wanted)
-        pictures[wanted] = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
-    capture.release()
-    return [pictures[frame] for frame in frames]
-
-
-def load_decord(folder: Path, number: int, frames: list[int]) -> list[Any]:
-    import decord
-
-    reader = decord.VideoReader(str(folder / f"{number:05d}.mp4"), num_threads=1)
-    return list(reader.get_batch(frames).asnumpy())
-
-
-LOADERS = {"folder": load_folder, "torchcodec": load_torchcodec, "pyav": load_pyav}
-LOADERS |= {"opencv": load_opencv, "decord": load_decord}
-
-
-def draw(shards: Path, size: int) -> dict[int, Clip]:
-    """Draw a clip of each video, for loaders that choose the order of videos themselves."""
-    clips: dict[int, Clip] = {}
-    for batch in plan(shards, size, 10 * -(-len(StoredDataset.open(shards).videos) // BATCH)):
-        clips.update(dict(batch))
-    return clips
-
-
-def batches_of(name: str, options: argparse.Namespace, n_batches: int) -> Iterator[Any]:
+def batches_of(name: str, options: argparse.Namespace) -> Iterator[Any]:
     """Make a peer's loader and pass over its batches."""
     size, workers, folder = options.size, options.workers, options.folder
     if name in ("vclimb", "vclimb-h264"):
-        stream = stream_of(options.jpeg if name == "vclimb" else options.h264, size, workers)
+        dataset = StoredDataset.open(options.jpeg if name == "vclimb" else options.h264)
+        stream = CpuClipStream(provider_of(dataset), settings_of(size), workers=workers)
         return (batch for _ in iter(int, 1) for batch in stream)
     from torch.utils.data import DataLoader
 
-    if name in LOADERS:
-        batches = plan(options.jpeg, size, n_batches)
-        return iter(DataLoader(Videos(folder, size, LOADERS[name]), batch_sampler=batches, num_workers=workers))
-    clips = draw(options.jpeg, size)
+    from vclimb.benchmark.peers.clips import transformed
+    from vclimb.benchmark.peers.pictures import decode_jpegs
+    from vclimb.benchmark.peers.registry import PEERS
+    from vclimb.benchmark.peers.webdataset_tars import cut
+
+    clips = clips_of(options.jpeg, size)
+    if name in PEERS:
+        return PEERS[name].batches(folder / PEERS[name].files, clips, workers)
+    drawn = clips.drawn()
 
     def clip_of(number: int, joined: bytes, ends: Any) -> Any:
-        clip = clips[number]
-        return transformed(decode_jpegs(cut(joined, ends, clip[0])), clip, size)
+        clip = drawn[number]
+        return transformed(decode_jpegs(cut(joined, ends, clip.frames)), clip, size)
 
-    if name == "webdataset":
-        import webdataset
-
-        def sample(row: dict[str, Any]) -> Any:
-            return clip_of(int(row["__key__"]), row["jpegs"], np.frombuffer(row["ends"], np.int64))
-
-        tars = sorted(map(str, (folder / "webdataset").glob("*.tar")))
-        rows = webdataset.WebDataset(tars, shardshuffle=len(tars), empty_check=False, nodesplitter=None)
-        rows = rows.repeat().shuffle(64).map(sample).batched(BATCH)
-        return iter(webdataset.WebLoader(rows, batch_size=None, num_workers=workers))
     if name == "mosaicml":
         import streaming
 
@@ -225,55 +112,38 @@ def batches_of(name: str, options: argparse.Namespace, n_batches: int) -> Iterat
     return (batch for _ in iter(int, 1) for batch in loader)
 
 
-def rows_of(shards: Path) -> Iterator[tuple[int, bytes, Any]]:
-    """Yield each video: its number, its joined JPEG files, and where each ends."""
-    dataset = StoredDataset.open(shards)
-    for number, video in enumerate(dataset.videos):
-        pieces = [dataset.frame_bytes(video, frame) for frame in range(video.n_frames)]
-        yield number, b"".join(pieces), np.cumsum([len(piece) for piece in pieces]).astype(np.int64)
-
-
 def lit_row(row: tuple[int, bytes, Any]) -> dict[str, Any]:
     return {"number": row[0], "jpegs": row[1], "ends": row[2].tobytes()}
 
 
 def make(name: str, options: argparse.Namespace) -> None:
     """Write what a peer reads, where it isn't there yet."""
-    done = options.folder / (f"{name}.done" if name in JPEG_PEERS else "mp4.done")
-    if done.exists() or name.startswith("vclimb"):
+    if name.startswith("vclimb"):
+        return
+    from vclimb.benchmark.peers.registry import PEERS
+    from vclimb.benchmark.peers.webdataset_tars import joined_frames
+
+    files = PEERS[name].files if name in PEERS else name
+    done = options.folder / f"{files}.done"
+    if done.exists():
         return
     options.folder.mkdir(parents=True, exist_ok=True)
-    if name == "folder":
-        for number, joined, ends in rows_of(options.jpeg):
-            frames = options.folder / f"{number:05d}"
-            frames.mkdir(exist_ok=True)
-            for frame in range(len(ends)):
-                (frames / f"{frame:05d}.jpg").write_bytes(cut(joined, ends, [frame])[0])
+    shards = options.h264 if name in H264_PEERS else options.jpeg
+    dataset, clips = StoredDataset.open(shards), clips_of(shards, options.sizes[0])
+    if name in PEERS:
+        PEERS[name].write(dataset, clips, options.folder / files)
     elif name == "mosaicml":
         import streaming
 
         columns = {"number": "int", "jpegs": "bytes", "ends": "ndarray:int64"}
         with streaming.MDSWriter(out=str(options.folder / name), columns=columns, exist_ok=True) as writer:
-            for number, joined, ends in rows_of(options.jpeg):
+            for number, joined, ends in joined_frames(dataset, clips):
                 writer.write({"number": number, "jpegs": joined, "ends": ends})
-    elif name == "litdata":
+    else:
         import litdata
 
-        litdata.optimize(
-            lit_row, list(rows_of(options.jpeg)), str(options.folder / name), chunk_bytes="16MB", num_workers=1
-        )
-    elif name == "webdataset":
-        import webdataset
-
-        (options.folder / name).mkdir(exist_ok=True)
-        with webdataset.ShardWriter(str(options.folder / name / "%06d.tar"), maxcount=20, verbose=0) as writer:
-            for number, joined, ends in rows_of(options.jpeg):
-                writer.write({"__key__": f"{number:05d}", "jpegs": joined, "ends": ends.tobytes()})
-    else:
-        dataset = StoredDataset.open(options.h264)
-        for number, video in enumerate(dataset.videos):
-            with dataset.open_video(video) as stored:
-                (options.folder / f"{number:05d}.mp4").write_bytes(stored.read())
+        rows = list(joined_frames(dataset, clips))
+        litdata.optimize(lit_row, rows, str(options.folder / name), chunk_bytes="16MB", num_workers=1)
     done.touch()
 
 
@@ -290,7 +160,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
     if not name.startswith("vclimb"):
         importlib.import_module("torchvision.transforms.v2")  # vclimb needs none, and the start is measured
     begin = time.perf_counter()
-    batches = batches_of(name, options, 2 * n_batches + 64)
+    batches = batches_of(name, options)
     next(batches)
     first = time.perf_counter() - begin
     for _ in islice(batches, 4):  # buffers fill
@@ -317,12 +187,17 @@ def run(name: str, size: int, options: argparse.Namespace) -> dict[str, float]:
 
 
 def installed(name: str) -> bool:
-    try:
-        importlib.import_module(MODULES.get(name, "vclimb"))
-    except (ImportError, OSError, RuntimeError) as error:
-        print(f"{name} is left out: {' '.join(str(error).split())[:150]}", file=sys.stderr)
-        return False
-    return True
+    from vclimb.benchmark.peers.registry import PEERS
+
+    reason = PEERS[name].lacking() if name in PEERS else None
+    if name in MODULES:
+        try:
+            importlib.import_module(MODULES[name])
+        except (ImportError, OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:150]
+    if reason is not None:
+        print(f"{name} is left out: {reason}", file=sys.stderr)
+    return reason is None
 
 
 def main() -> None:

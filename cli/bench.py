@@ -33,12 +33,36 @@ def command(
     ] = None,
     seconds: Annotated[float, typer.Option(help="Time for each figure; at least three steps are measured.")] = 5,
     device: Annotated[str, typer.Option(help="cuda, cpu, or auto (a GPU if there is one).")] = "auto",
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers", help="Compare the CPU stream, without a model, with other loaders that are installed here."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
     """Measure each decoder, the model, and training fed by each decoder; say whether data or model limits training.
 
-    Nothing is written or downloaded. A decoder that fails is listed with its error; the exit status is 1 then.
+    Nothing is written or downloaded. A decoder that fails is listed with its error; the exit status is 1 then. With
+    --peers, all loaders read the same clips; up to 256 MiB are written to a temporary folder for them, and removed.
     """
+    if peers:
+        compared = explain_errors(
+            lambda: vclimb.bench_peers(
+                dataset,
+                clip_frames=clip_frames,
+                size=size,
+                batch_size=batch_size,
+                workers=workers,
+                seconds=seconds,
+                progress=False if as_json else None,
+            ),
+            "Nothing was changed.",
+        )
+        print_result(compared, as_json, print_peers)
+        if compared.failed:
+            raise typer.Exit(EXIT_FAILED)
+        return
     report = explain_errors(
         lambda: vclimb.bench(
             dataset,
@@ -104,6 +128,26 @@ def print_report(report: vclimb.BenchReport, is_small: bool) -> None:
             f"[yellow]the model alone was up to {report.model_spread:.1f} times as fast in one round as in another: "
             "something else uses this machine, and these figures are rough[/]"
         )
+
+
+def print_peers(report: vclimb.PeersReport) -> None:
+    """Print the comparison with other loaders as a table."""
+    out.print(
+        f"[bold]{plain(report.dataset)}[/]: {report.codec}, {report.n_videos} videos; {report.clip_frames} frames a "
+        f"clip, {report.size_pixels} px, {report.batch_clips} clips a batch, {report.n_workers} workers"
+    )
+    table = new_table("loader", "clips/s", "vclimb / loader", left=("loader",))
+    for loader in report.rates:
+        table.add_row(plain(loader), _number(report.clips_per_second(loader)), f"{report.ratio(loader):.2f}")
+    for loader in report.failed:
+        table.add_row(plain(loader), "[red]failed[/]")
+    for loader in report.skipped:
+        table.add_row(plain(loader), "[dim]skipped[/]")
+    out.print(table)
+    for loader, error in report.failed.items():
+        out.print(f"[bold]{plain(loader)}[/]: [red]failed:[/] {plain(error)}")
+    for loader, reason in report.skipped.items():
+        out.print(f"[bold]{plain(loader)}[/]: skipped: {plain(reason)}")
 
 
 def _verdict(figures: vclimb.BenchFigures) -> str:

@@ -33,7 +33,7 @@ FLAGS = {
     "inspect": "dataset --contact-sheet --columns --json",
     "synth": "folder --classes --train --test --seed --told-apart-by --json",
     "bench": "dataset --clip-frames --size --batch-size --network --backbone --decoder --workers --seconds --device "
-    "--json",
+    "--peers --json",
     "train": "data --out -o --scenario --tasks --split --method --budget --frames --codec --tc --epochs --seed "
     "--weights --compile --preset --config --set --allow-missing --resume --beginnings --dry-run --json",
     "show": "run --png --json",

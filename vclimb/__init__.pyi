@@ -1,6 +1,8 @@
 """Public names: for type checkers, and read by `__init__.py`, which loads each name when it is first used."""
 
 from vclimb.benchmark.bench import bench as bench
+from vclimb.benchmark.peers.compare import PeersReport as PeersReport
+from vclimb.benchmark.peers.compare import bench_peers as bench_peers
 from vclimb.benchmark.report import BenchFigures as BenchFigures
 from vclimb.benchmark.report import BenchReport as BenchReport
 from vclimb.memory.api import Memory as Memory
