@@ -252,3 +252,4 @@ def test_studies_in_docs_expand() -> None:
     assert counts["frame-features"] == 3 * 5 * 3
     assert counts["kinds-jhmdb21"] == (4 + 5 * 5) * 3  # four keep the same at any budget, and are run once
     assert counts["kinds-fir16"] == counts["kinds-motion"] == (4 + 5 * 3) * 3 * 2  # of TSN and TSM
+    assert (counts["frames-jhmdb21"], counts["frames-fir16"], counts["frames-motion"]) == (2 + 3 * 5 * 2, 24, 12)
