@@ -28,6 +28,7 @@ from scale_metadata import JSON, PICKLE, VIDEOS_PER_SHARD, make_metadata
 from scale_prepare import list_source, plan_run, resume_plan, verify_shards, write_catalog
 
 from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.dataset.columns import StoredInstances
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.scenario import MatchedScenario, Scenario, ScenarioReport, match
 
@@ -119,7 +120,7 @@ def _matched(folder: Path) -> tuple[StoredDataset, MatchedScenario]:
 
 def _provider(dataset: StoredDataset, matched: MatchedScenario) -> InstanceProvider:
     """The training instances of all tasks, as a run takes them that trains on all data so far."""
-    instances = [instance for task in matched.tasks for instance in task.train]
+    instances = StoredInstances.joined([task.train for task in matched.tasks])
     return InstanceProvider(dataset, instances, matched.label_ids)
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.exemplar import SourceFrames
+from vclimb.pipeline.dataset.columns import StoredInstances
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.dataset.frame_index import VideoRows
 from vclimb.pipeline.errors import SettingsError
@@ -92,21 +93,22 @@ class InstanceProvider:
         if not instances:
             raise SettingsError(f"no instances were chosen from {dataset.name}, which has {len(dataset.instances)}")
         ids = {label: n for n, label in enumerate(dataset.classes)} if label_ids is None else label_ids
-        if unknown := {instance.label for instance in instances} - ids.keys():
+        stored = StoredInstances.of(instances, dataset.videos)
+        codes, labels = stored.codes("label")
+        if unknown := stored.labels() - ids.keys():
             raise SettingsError(f"class {sorted(unknown)[0]!r} has no label id; {len(ids)} classes have")
-        videos = [dataset.by_key[instance.key] for instance in instances]
+        self.start_frames: Indices = stored.numbers("start_frame")
         self.items = Items(
-            keys=np.array([instance.key for instance in instances]),
-            labels=np.array([ids[instance.label] for instance in instances], np.int64),
-            n_frames=np.array([i.end_frame - i.start_frame for i in instances], np.int64),
-            widths=np.array([video.width for video in videos], np.int64),
-            heights=np.array([video.height for video in videos], np.int64),
-            shards=np.array([video.shard for video in videos], np.int64),
+            keys=np.array(stored.keys().to_pylist()),
+            labels=np.array([ids.get(label, -1) for label in labels], np.int64)[codes],
+            n_frames=stored.numbers("end_frame") - self.start_frames,
+            widths=stored.of_video("width").astype(np.int64),
+            heights=stored.of_video("height").astype(np.int64),
+            shards=stored.of_video("shard").astype(np.int64),
         )
         self.codec = dataset.settings.codec
         self._index = dataset.frame_indices
-        self._first_rows = np.array([video.first_frame for video in videos], np.int64)
-        self.start_frames = np.array([instance.start_frame for instance in instances], np.int64)
+        self._first_rows = stored.of_video("first_frame")
 
     def read(self, item: int, frames: Indices) -> EncodedClip:
         return self._index.read_clip(self._rows(item), self.start_frames[item] + frames)

@@ -5,20 +5,19 @@ A million videos take 230 MB as columns, and 2 GB as objects.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
-from operator import attrgetter
+from operator import attrgetter, eq
 from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.dataset.packing import digests_as_bytes, label_codes, list_of_labels, single_array
+from vclimb.pipeline.dataset.key_index import KeyIndex
+from vclimb.pipeline.dataset.packing import digests_as_bytes, label_codes, list_of_labels, single_array, values_of
 from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, StoredInstance, StoredVideo
 
 ReadColumn = Callable[[str], pa.ChunkedArray]
@@ -69,7 +68,9 @@ class Rows(Sequence[Row], Generic[Row]):
             yield from self._objects(self.columns.slice(start, _ROWS_AT_ONCE))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and len(self) == len(other) and all(map(_equal, self, other))
+        if not isinstance(other, (Rows, list, tuple)):
+            return NotImplemented
+        return len(self) == len(other) and all(map(eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -86,10 +87,6 @@ class Rows(Sequence[Row], Generic[Row]):
         """The values of a column as places in a list of different values; -1: null."""
         column = self.columns.column(name)
         return label_codes(column), column.dictionary.to_pylist()
-
-
-def _equal(left: object, right: object) -> bool:
-    return left == right
 
 
 class StoredVideos(Rows[StoredVideo]):
@@ -123,7 +120,7 @@ class StoredVideos(Rows[StoredVideo]):
     def _objects(self, columns: pa.RecordBatch) -> Iterator[StoredVideo]:
         rates: dict[str, Fraction] = {}
         names = columns.schema.names
-        for values in zip(*(column.to_pylist() for column in columns.columns), strict=True):
+        for values in zip(*map(values_of, columns.columns), strict=True):
             row = dict(zip(names, values, strict=True))
             rate = row["fps_fraction"]
             if rate not in rates:
@@ -144,35 +141,32 @@ class StoredVideos(Rows[StoredVideo]):
         codes, rates = self.codes("fps_fraction")
         return np.array([float(Fraction(rate)) for rate in rates], np.float64)[codes]
 
-    def rows_of(self, keys: pa.Array) -> Indices:
-        """The row number of each key; -1: no video has that key."""
-        rows: Indices = pc.fill_null(pc.index_in(keys, self.keys), -1).to_numpy().astype(np.int64)
-        return rows
+    @cached_property
+    def key_index(self) -> KeyIndex:
+        """The row numbers by key."""
+        return KeyIndex(self.keys)
 
-    def of_shard(self, number: int) -> slice:
-        """The rows of the videos in a shard."""
-        shards = self.numbers("shard")
-        return slice(int(np.searchsorted(shards, number)), int(np.searchsorted(shards, number, "right")))
+    def rows_of(self, keys: pa.StringArray) -> Indices:
+        """The row number of each key; -1: no video has that key."""
+        return self.key_index.rows_of(keys)
+
+    def groups_of(self, rows: Indices) -> list[str | None]:
+        """The group of each of some rows."""
+        return values_of(self.columns.column("group").take(pa.array(rows)))
 
 
 class VideosByKey(Mapping[str, StoredVideo]):
-    """Stored videos by key. Each look-up is a binary search; `StoredVideos.rows_of` is for many keys."""
+    """Stored videos by key. `StoredVideos.rows_of` looks many keys up in one call."""
 
     def __init__(self, videos: StoredVideos) -> None:
         self._videos = videos
 
-    @cached_property
-    def _order(self) -> Indices:
-        order: Indices = pc.sort_indices(self._videos.keys).to_numpy()
-        return order
-
     def __getitem__(self, key: str) -> StoredVideo:
-        keys, order = self._videos.keys, self._order
-        place = bisect_left(range(len(order)), key, key=lambda place: keys[order[place].item()].as_py())
-        if place < len(order) and keys[order[place].item()].as_py() == key:
-            video: StoredVideo = self._videos[order[place].item()]
-            return video
-        raise KeyError(key)
+        row = self._videos.rows_of(pa.array([key], pa.string())).item() if _is_text(key) else -1
+        if row < 0:
+            raise KeyError(key)
+        video: StoredVideo = self._videos[row]
+        return video
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._videos.keys.to_pylist())
@@ -217,6 +211,28 @@ class StoredInstances(Rows[StoredInstance]):
         return cls.pack(table_of([*instances], INSTANCE_SCHEMA).column, videos)
 
     @classmethod
+    def made(
+        cls,
+        videos: StoredVideos,
+        rows: Indices,
+        labels: Sequence[str],
+        splits: Sequence[str],
+        starts: Indices,
+        ends: Indices,
+    ) -> Self:
+        """Hold instances of the videos in some rows, with their classes, splits and frames [start, end)."""
+        columns = {
+            "video": pa.array(rows, pa.int32()),
+            "label": pa.array(labels, pa.string()).dictionary_encode(),
+            "split": pa.array(splits, pa.string()).dictionary_encode(),
+            "start_seconds": pa.nulls(len(rows), pa.float64()),
+            "end_seconds": pa.nulls(len(rows), pa.float64()),
+            "start_frame": pa.array(starts, pa.int64()),
+            "end_frame": pa.array(ends, pa.int64()),
+        }
+        return cls(pa.record_batch(columns), videos)
+
+    @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """The instances of several parts, one after another. There is at least one part."""
         table = pa.Table.from_batches([part.columns for part in parts]) if len(parts) == 1 else _unified(parts)
@@ -228,7 +244,7 @@ class StoredInstances(Rows[StoredInstance]):
     def _objects(self, columns: pa.RecordBatch) -> Iterator[StoredInstance]:
         keys = self.videos.keys.take(columns.column("video")).to_pylist()
         names = ("label", "split", "start_frame", "end_frame", "start_seconds", "end_seconds")
-        return map(StoredInstance, keys, *(columns.column(name).to_pylist() for name in names))
+        return map(StoredInstance, keys, *(values_of(columns.column(name)) for name in names))
 
     def keys(self) -> pa.StringArray:
         """Keys of the instances' videos."""
@@ -239,10 +255,22 @@ class StoredInstances(Rows[StoredInstance]):
         values: npt.NDArray[Any] = self.videos.numbers(name)[self.numbers("video")]
         return values
 
+    def labels(self) -> set[str]:
+        """Class names of the instances."""
+        codes, labels = self.codes("label")
+        return {labels[code] for code in np.unique(codes).tolist()}
+
     def in_split(self, split: str | None) -> Self:
         """The instances of one split."""
         codes, splits = self.codes("split")
         return self.take(np.flatnonzero(codes == (splits.index(split) if split in splits else -2)))
+
+
+def _is_text(key: object) -> bool:
+    try:
+        return isinstance(key, str) and bool(key.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _unified(parts: Sequence[StoredInstances]) -> pa.Table:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 # Absorbs rounding errors: of seconds times frames a second, in frames, and of times in microseconds, in seconds.
-_EPSILON = 1e-6
+EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class FrameTimes:
         start, end = 0, self.n_frames
         if self.seconds is None:
             if start_seconds is not None:
-                start = math.floor(start_seconds * self.fps + _EPSILON)
+                start = math.floor(start_seconds * self.fps + EPSILON)
             if end_seconds is not None:
-                end = math.ceil(end_seconds * self.fps - _EPSILON)
+                end = math.ceil(end_seconds * self.fps - EPSILON)
         else:
             if start_seconds is not None:
-                start = bisect.bisect_right(self.seconds, start_seconds + _EPSILON) - 1
+                start = bisect.bisect_right(self.seconds, start_seconds + EPSILON) - 1
             if end_seconds is not None:
-                end = bisect.bisect_left(self.seconds, end_seconds - _EPSILON)
+                end = bisect.bisect_left(self.seconds, end_seconds - EPSILON)
         return max(start, 0), min(end, self.n_frames)

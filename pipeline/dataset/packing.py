@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -60,3 +63,19 @@ def label_codes(column: pa.DictionaryArray) -> Indices:
     """Places in the dictionary of a column's values; -1: null."""
     codes: Indices = pc.fill_null(column.indices, -1).to_numpy().astype(np.int64)
     return codes
+
+
+def values_of(column: pa.Array) -> list[Any]:
+    """The values of a column as objects, as `to_pylist` makes them, in a tenth of the time."""
+    if isinstance(column, pa.DictionaryArray):
+        texts = [*column.dictionary.to_pylist(), None]  # -1: null
+        return [texts[code] for code in label_codes(column).tolist()]
+    if isinstance(column, pa.ListArray) and isinstance(column.values, pa.DictionaryArray) and not column.null_count:
+        texts = values_of(column.flatten())
+        ends = np.cumsum(pc.list_value_length(column).to_numpy()).tolist()
+        return [texts[start:end] for start, end in pairwise([0, *ends])]
+    if pa.types.is_integer(column.type) and not column.null_count:
+        numbers: list[Any] = column.to_numpy().tolist()
+        return numbers
+    values: list[Any] = [None] * len(column) if column.null_count == len(column) else column.to_pylist()
+    return values

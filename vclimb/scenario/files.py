@@ -13,6 +13,7 @@ from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.sources.annotations import peek_has
 from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.pipeline.system.durable import replace_file
+from vclimb.pipeline.system.garbage import collection_paused
 from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.small_files import read_small
 from vclimb.scenario.pickles import parse_task_file
@@ -66,6 +67,7 @@ class _StoredScenario(_Stored):
         return TaskSequence(self.name, self.tasks, self.origin)  # type: ignore[arg-type]  # converted by their validators
 
 
+@collection_paused()
 def read_scenario(path: Path | str, untrimmed: bool = False) -> TaskSequence:
     """Read a scenario file: JSON, or one of the benchmark's pickles, as `Scenario.open` describes."""
     path = local_path(path)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.packing import values_of
 from vclimb.pipeline.sources.splits import SPLITS
+from vclimb.pipeline.system.garbage import collection_paused
 from vclimb.scenario.group_split import split_by_group
 from vclimb.scenario.task_sequence import ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence
 
@@ -108,6 +110,7 @@ def deal_classes(name: str, splits: Splits, plan: TaskPlan, origin: str = "") ->
     return TaskSequence(name, tuple(tasks), origin)
 
 
+@collection_paused()
 def tasks_of_dataset(
     dataset: StoredDataset, plan: TaskPlan, split: str = "own", test_share: float = TEST_SHARE, name: str | None = None
 ) -> TaskSequence:
@@ -161,10 +164,11 @@ def group_splits(dataset: StoredDataset, test_share: float, seed: int) -> dict[s
 
 def _labelled(dataset: StoredDataset) -> list[tuple[ScenarioInstance, str | None]]:
     """List each instance and its split. Segments are in seconds of the source, which hold at any frame rate."""
-    labelled = []
-    for stored in dataset.instances:
-        start, end = stored.start_seconds, stored.end_seconds
-        span = None if start is None and end is None else Seconds(start, end)
-        group = dataset.by_key[stored.key].group
-        labelled.append((ScenarioInstance(stored.key, stored.label, span, group), stored.split))
-    return labelled
+    instances = dataset.instances
+    names = ("label", "split", "start_seconds", "end_seconds")
+    columns = (values_of(instances.columns.column(name)) for name in names)
+    groups = dataset.videos.groups_of(instances.numbers("video"))
+    return [
+        (ScenarioInstance(key, label, None if start is None and end is None else Seconds(start, end), group), split)
+        for key, label, split, start, end, group in zip(instances.keys().to_pylist(), *columns, groups, strict=True)
+    ]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 
-from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance, StoredVideo
-from vclimb.pipeline.sources.keys import make_key
+import numpy as np
+import pyarrow as pa
+
+from vclimb.pipeline.arrays import Indices
+from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
+from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.packing import values_of
 from vclimb.pipeline.sources.splits import SPLITS
-from vclimb.scenario.task_sequence import Frames, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence
+from vclimb.pipeline.system.garbage import collection_paused
+from vclimb.scenario.finder import Finder, frames_of_all
+from vclimb.scenario.task_sequence import ScenarioError, ScenarioInstance, Task, TaskSequence
 
 PROBLEMS = {
     "missing": "not in the data set",
@@ -49,11 +56,11 @@ class MatchedTask:
     """Stored instances of a task, as an `InstanceProvider` takes them; their labels are the scenario's class names."""
 
     classes: tuple[str, ...]
-    train: tuple[StoredInstance, ...]
-    val: tuple[StoredInstance, ...]
-    test: tuple[StoredInstance, ...]
+    train: StoredInstances
+    val: StoredInstances
+    test: StoredInstances
 
-    def split(self, name: str) -> tuple[StoredInstance, ...]:
+    def split(self, name: str) -> StoredInstances:
         """Instances of `train`, `val` or `test`."""
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
@@ -83,8 +90,8 @@ class MatchedScenario:
         for task in self.tasks:
             digest.update(repr(task.classes).encode())
             for split in SPLITS:
-                for instance in task.split(split):
-                    digest.update(f"{split} {instance!r} {dataset.by_key[instance.key].sha256}\n".encode())
+                for line in _lines(task.split(split), split, dataset.videos):
+                    digest.update(line.encode())
         return digest.hexdigest()
 
     @property
@@ -118,7 +125,7 @@ class MatchedScenario:
             )
         evaluation = self.scenario.evaluation_split
         for number, task in enumerate(self.tasks, 1):
-            trained = {instance.label for instance in task.train}
+            trained = task.train.labels()
             if bare := [label for label in task.classes if label not in trained]:
                 losses = [
                     lost
@@ -146,6 +153,7 @@ def match(
     return matched
 
 
+@collection_paused()
 def locate(scenario: TaskSequence, dataset: StoredDataset, least_frames: int = 1) -> MatchedScenario:
     """Find a scenario's instances in a data set, and list those that it lacks.
 
@@ -157,29 +165,75 @@ def locate(scenario: TaskSequence, dataset: StoredDataset, least_frames: int = 1
     Raises:
         ScenarioError: Two stored videos may be the same video of the scenario.
     """
-    finder = _Finder(dataset)
+    finder = Finder(dataset)
+    parts = [(number, split) for number in range(len(scenario)) for split in SPLITS]
+    listed = [scenario.tasks[number].split(split) for number, split in parts]
+    instances = [*chain.from_iterable(listed)]
+    rows = finder.rows(instances)
+    starts, ends, doubtful = frames_of_all(instances, rows, dataset.videos)
+    doubtful |= ends - starts < least_frames
+    begins = np.cumsum([0, *map(len, listed)])
     left_out: list[LeftOut] = []
-    tasks, matched = [], []
-    for number, task in enumerate(scenario):
-        given: dict[str, tuple[ScenarioInstance, ...]] = {}
-        stored: dict[str, tuple[StoredInstance, ...]] = {}
-        for split in SPLITS:
-            known, matches = [], []
-            for instance in task.split(split):
-                video = finder.find(instance)
-                group = instance.group if video is None or instance.group is not None else video.group
-                known.append(instance if group == instance.group else replace(instance, group=group))
-                problem, reason, (start, end) = finder.frames(instance, video)
-                if not problem and end - start < least_frames:
-                    problem, reason = "short", f"{instance.video!r} has {end - start} frames of {least_frames}"
-                if problem:
-                    left_out.append(LeftOut(number, split, instance, problem, reason))
-                elif video is not None:
-                    matches.append(StoredInstance(video.key, instance.label, split, start, end))
-            given[split], stored[split] = tuple(known), tuple(matches)
-        tasks.append(Task(task.classes, **given))
-        matched.append(MatchedTask(task.classes, **stored))
-    return MatchedScenario(replace(scenario, tasks=tuple(tasks)), tuple(matched), tuple(left_out))
+    is_there = np.ones(len(instances), np.bool_)
+    for place in np.flatnonzero(doubtful).tolist():
+        instance, row = instances[place], int(rows[place])
+        problem, reason, (start, end) = finder.frames(instance, None if row < 0 else dataset.videos[row])
+        starts[place], ends[place] = start, end
+        if not problem and end - start < least_frames:
+            problem, reason = "short", f"{instance.video!r} has {end - start} frames of {least_frames}"
+        if problem:
+            number, split = parts[int(np.searchsorted(begins, place, "right")) - 1]
+            left_out.append(LeftOut(number, split, instance, problem, reason))
+            is_there[place] = False
+    there = np.flatnonzero(is_there)
+    stored = StoredInstances.made(
+        dataset.videos,
+        rows[there],
+        [instances[place].label for place in there.tolist()],
+        np.repeat([split for _, split in parts], [*map(len, listed)])[there].tolist(),
+        starts[there],
+        ends[there],
+    )
+    cuts = np.searchsorted(there, begins).tolist()
+    matched = [stored[start:stop] for start, stop in pairwise(cuts)]
+    given = [
+        _with_groups(part, rows[start:stop], dataset.videos)
+        for part, (start, stop) in zip(listed, pairwise(begins.tolist()), strict=True)
+    ]
+    n = len(SPLITS)
+    tasks = tuple(
+        MatchedTask(task.classes, *matched[n * number : n * (number + 1)]) for number, task in enumerate(scenario)
+    )
+    known = tuple(Task(task.classes, *given[n * number : n * (number + 1)]) for number, task in enumerate(scenario))
+    return MatchedScenario(replace(scenario, tasks=known), tasks, tuple(left_out))
+
+
+def _with_groups(
+    instances: tuple[ScenarioInstance, ...], rows: Indices, videos: StoredVideos
+) -> tuple[ScenarioInstance, ...]:
+    """Give instances without a group that of their videos, where it is known."""
+    codes, groups = videos.codes("group")
+    found = np.where(rows < 0, -1, codes[rows]) if len(codes) else np.full(len(rows), -1)
+    if not (found >= 0).any():
+        return instances
+    return tuple(
+        instance
+        if code < 0 or instance.group is not None
+        else ScenarioInstance(instance.video, instance.label, instance.span, groups[code])
+        for instance, code in zip(instances, found.tolist(), strict=True)
+    )
+
+
+def _lines(instances: StoredInstances, split: str, videos: StoredVideos) -> Iterator[str]:
+    """A line for each instance: its split, itself as `repr` shows it, and the SHA-256 of its video."""
+    keys = instances.keys()
+    digests = videos.columns.column("sha256").take(pa.array(videos.rows_of(keys)))
+    columns = (instances.columns.column(name) for name in ("label", "start_frame", "end_frame"))
+    for key, digest, label, start, end in zip(*map(values_of, (keys, digests, *columns)), strict=True):
+        yield (
+            f"{split} StoredInstance(key={key!r}, label={label!r}, split={split!r}, start_frame={start}, "
+            f"end_frame={end}, start_seconds=None, end_seconds=None) {digest.hex()}\n"
+        )
 
 
 def describe_left_out(left_out: Iterable[LeftOut]) -> str:
@@ -194,68 +248,3 @@ def describe_left_out(left_out: Iterable[LeftOut]) -> str:
             shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
             texts.append(f"{len(losses):,} {wording} ({shown})")
     return "; ".join(texts) or "nothing"
-
-
-class _Finder:
-    """Stored and failed videos of a data set by all their names."""
-
-    def __init__(self, dataset: StoredDataset) -> None:
-        self._name = dataset.name
-        self._by_key = dataset.by_key
-        self._by_path: dict[str, list[StoredVideo]] = {}
-        self._by_stem: dict[str, list[StoredVideo]] = {}
-        for video in dataset.videos:
-            for path in dict.fromkeys((video.source, os.path.splitext(video.source)[0])):
-                self._by_path.setdefault(path, []).append(video)
-            for stem in dict.fromkeys((_stem(video.source), _last(video.source))):
-                self._by_stem.setdefault(stem, []).append(video)
-        self._broken: dict[str, str] = {}
-        for error in dataset.catalog.errors:
-            if error.stage == "label":  # the video is stored, and only a segment of it failed
-                continue
-            path = error.path
-            for name in (path, os.path.splitext(path)[0], _last(path), _stem(path)):
-                self._broken.setdefault(name, f"{error.stage}: {error.reason}")
-
-    def find(self, instance: ScenarioInstance) -> StoredVideo | None:
-        """Find the stored video of an instance; None if there is none."""
-        name = instance.video
-        if exact := self._by_key.get(name) or self._by_key.get(make_key(name)):
-            return exact
-        candidates = self._by_path.get(name) or self._by_stem.get(name) or []
-        if len(candidates) > 1:
-            candidates = [video for video in candidates if instance.label in video.labels] or candidates
-        if len(candidates) > 1:
-            raise ScenarioError(
-                f"video {name!r} of class {instance.label!r} may be {candidates[0].source!r} or "
-                f"{candidates[1].source!r} of data set {self._name}; name it in the scenario by its key, "
-                f"{candidates[0].key!r} or {candidates[1].key!r}"
-            )
-        return candidates[0] if candidates else None
-
-    def frames(self, instance: ScenarioInstance, video: StoredVideo | None) -> tuple[str, str, tuple[int, int]]:
-        """Return the problem (empty: none), the reason, and the frames [start, end)."""
-        span = instance.span
-        if isinstance(span, Seconds) and span.is_empty:
-            return "empty", f"{span} of {instance.video!r} holds nothing", (0, 0)
-        if video is None:
-            if reason := self._broken.get(instance.video):
-                return "broken", reason, (0, 0)
-            return "missing", f"no video {instance.video!r} is in data set {self._name}", (0, 0)
-        start, end = 0, video.n_frames
-        if isinstance(span, Frames):
-            start, end = span.start, span.end
-        elif span is not None:
-            start, end = video.frame_times.between(span.start, span.end)
-        if start >= end or (isinstance(span, Frames) and span.end > video.n_frames):
-            reason = f"{span} of {video.key!r} lies outside its {video.n_frames} stored frames ({video.seconds:.3f} s)"
-            return "outside", reason, (0, 0)
-        return "", "", (start, end)
-
-
-def _last(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(_last(path))[0]

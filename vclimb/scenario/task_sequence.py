@@ -232,6 +232,8 @@ def brief(value: object) -> str:
 def _require_text(value: object, what: str, video: str | None = None) -> None:
     """Refuse what is no name. `what` says whose name it is; a video's name completes it."""
     if isinstance(value, str) and len(value) <= MAX_NAME and value.strip():
+        if value.isascii():  # nearly always, and faster to say than to encode
+            return
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:

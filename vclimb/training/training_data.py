@@ -19,6 +19,7 @@ from vclimb.memory.store.reader import MemoryStore
 from vclimb.model.inference import Outputs
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.clips.provider import ClipProvider, ConcatProvider, InstanceProvider
+from vclimb.pipeline.dataset.columns import StoredInstances
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.stream.packing import DALI_CODECS
 from vclimb.scenario import MatchedScenario, TaskSequence
@@ -140,14 +141,14 @@ class RunData:
             all_data: Whether to take the instances of all tasks so far.
         """
         tasks = self.matched.tasks[: task + 1] if all_data else self.matched.tasks[task : task + 1]
-        instances = [instance for part in tasks for instance in part.train]
+        instances = StoredInstances.joined([part.train for part in tasks])
         new = InstanceProvider(self.dataset, instances, self.matched.label_ids)
         items = TrainingItems(
             provider=new,
             new=new,
             names=[],
             is_replay=np.zeros(len(instances), np.bool_),
-            groups=[self.dataset.by_key[instance.key].group for instance in instances],
+            groups=instances.videos.groups_of(instances.numbers("video")),
         )
         names = items.instance_names()
         if memory is not None and holds_features(memory):
@@ -166,10 +167,11 @@ class RunData:
     def evaluation_items(self, tasks: Sequence[int], split: str | None = None) -> EvaluationItems:
         """Collect the instances of some tasks to evaluate; without `split`, those of the reported split."""
         split = split or self.scenario.evaluation_split
-        chosen = [(task, instance) for task in tasks for instance in self.matched.tasks[task].split(split)]
-        provider = InstanceProvider(self.dataset, [instance for _, instance in chosen], self.matched.label_ids)
+        parts = [self.matched.tasks[task].split(split) for task in tasks]
+        provider = InstanceProvider(self.dataset, StoredInstances.joined(parts), self.matched.label_ids)
         counts = self.classes_per_task
-        return EvaluationItems(provider, np.array([task for task, _ in chosen], np.int64), sum(counts), len(counts))
+        task_of_item = np.repeat(np.array(tasks, np.int64), [*map(len, parts)])
+        return EvaluationItems(provider, task_of_item, sum(counts), len(counts))
 
 
 def exemplar_names(memory: MemoryStore, labels: Sequence[int]) -> list[str]:

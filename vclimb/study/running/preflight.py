@@ -6,8 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.exemplar import parse_codec
+from vclimb.pipeline.dataset.columns import StoredInstances
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.errors import VclimbError
 from vclimb.settings import from_table
@@ -41,10 +44,10 @@ def scenario_totals(scenarios: MatchedScenarios) -> TotalsOf:
 
     @cache
     def measured(config: ScenarioConfig) -> DataTotals:
-        videos = scenarios.dataset.by_key
-        train = [instance for task in scenarios.get(config).tasks for instance in task.train]
-        frames = sum(instance.end_frame - instance.start_frame for instance in train)
-        return DataTotals(len(train), frames, sum(videos[key].bytes for key in {instance.key for instance in train}))
+        train = StoredInstances.joined([task.train for task in scenarios.get(config).tasks])
+        frames = int((train.numbers("end_frame") - train.numbers("start_frame")).sum())
+        n_bytes = int(train.videos.numbers("bytes")[np.unique(train.numbers("video"))].sum())
+        return DataTotals(len(train), frames, n_bytes)
 
     return lambda table: measured(from_table(ScenarioConfig, table.get("scenario", {}), "scenario"))
 
