@@ -131,9 +131,10 @@ def test_candidates_fit_the_data_set_and_leave_what_is_given() -> None:
 
     tiny = [("h264:24", 8), ("h264:28", 8), ("h264:32", 8)]
     assert names("h264", "memory.frames=8") == [("jpeg:75", 8), ("jpeg:50", 8), *tiny]
-    assert names("jpeg", "memory.codec=auto") == [("copy", 1), ("copy", 4), ("copy", 8)]
-    assert names("h264", "memory.codec=auto") == [("h264:24", 1), ("h264:24", 4), ("h264:24", 8)]
-    assert len(names("jpeg")) == 12
+    assert names("jpeg", "memory.codec=auto") == [("copy", 1), ("copy", 2), ("copy", 4), ("copy", 8)]
+    assert names("h264", "memory.codec=auto") == [("h264:24", count) for count in (1, 2, 4, 8)]
+    assert names("jpeg", "memory.frames=2") == [("copy", 2), ("jpeg:50", 2), *((codec, 2) for codec, _ in tiny)]
+    assert len(names("jpeg")) == 14
 
 
 REFUSED = {

@@ -44,21 +44,22 @@ def memory_settings(config: RunConfig, method: Method, stored_codec: str) -> Mem
 def candidate_settings(config: RunConfig, method: Method, stored_codec: str) -> list[MemorySettings]:
     """List the settings of a memory that a pilot compares: codecs and numbers of frames that are left open.
 
-    Frames are one, half of a clip's, or a clip's. Smaller pictures aren't among them: where the network sees larger
-    ones they were ruinous (docs/study-jhmdb21.md).
+    Frames are one, a quarter of a clip's, half of them, or all; tiny videos have half or more. Smaller pictures aren't
+    among them: where the network sees larger ones they were ruinous (docs/study-jhmdb21.md).
 
     Args:
         stored_codec: Codec of the data set.
     """
     settings, clip_frames = memory_settings(config, method, stored_codec), config.model.clip_frames
     piloted = config.memory.frames == PILOT
-    counts = sorted({1, -(-clip_frames // 2), clip_frames}) if piloted else [settings.frames]
+    counts = sorted({1, *(-(-clip_frames // part) for part in (4, 2, 1))}) if piloted else [settings.frames]
     candidates = []
     for count in counts:
         codecs = [settings.codec]
         if config.memory.codec == PILOT:
             codecs = ["copy" if stored_codec == "jpeg" else "jpeg:75", "jpeg:50"]
-            codecs += ["h264:24", "h264:28", "h264:32"] if count != 1 else []
+            if count == "all" or (count > 1 and (not piloted or 2 * count >= clip_frames)):
+                codecs += ["h264:24", "h264:28", "h264:32"]
         candidates += [settings.replaced(codec=codec, frames=count) for codec in codecs]
     return candidates
 
