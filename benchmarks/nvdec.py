@@ -133,6 +133,8 @@ def main() -> None:
     args = parser.parse_args()
 
     dataset = StoredDataset.open(args.shards)
+    if dataset.settings.b_frames:
+        parser.error("streams with B-frames can't be spliced; prepare the videos with --codec h264 --b-frames 0")
     provider = InstanceProvider(dataset, [*dataset.instances] * 4)
     settings = StreamSettings(
         args.batch_size, (View(),), Augmentation(size=args.size), drop_last=True, across_epochs=True

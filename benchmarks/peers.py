@@ -5,7 +5,8 @@
 
 JPEG_SHARDS and H264_SHARDS are the same videos, prepared with either codec. In FOLDER, the first run makes of them what
 the peers read: a folder of JPEG files, tars for webdataset, shards of MosaicML Streaming and of LitData, which hold the
-same JPEG bytes, and the MP4 files of the shards (x264, a keyframe every 12 frames).
+same JPEG bytes, and the MP4 files of H264_SHARDS (x264, a keyframe every 12 frames), or of the same videos in other
+shards, `--mp4 SHARDS`, such as without B-frames.
 
 Each measurement is a program of its own; rounds take turns. Prints, for each peer and size, medians of the rounds:
 clips a second after the first batch; CPU seconds a clip of all its processes, the figure to trust on a busy machine;
@@ -128,7 +129,7 @@ def make(name: str, options: argparse.Namespace) -> None:
     if done.exists():
         return
     options.folder.mkdir(parents=True, exist_ok=True)
-    shards = options.h264 if name in H264_PEERS else options.jpeg
+    shards = (options.mp4 or options.h264) if name in H264_PEERS else options.jpeg
     dataset, clips = StoredDataset.open(shards), clips_of(shards, options.sizes[0])
     if name in PEERS:
         PEERS[name].write(dataset, clips, options.folder / files)
@@ -205,6 +206,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder for what the peers read")
     parser.add_argument("--jpeg", type=Path, required=True, help="data set, prepared as jpeg")
     parser.add_argument("--h264", type=Path, help="the same videos, prepared as h264")
+    parser.add_argument("--mp4", type=Path, help="the same videos, prepared as h264 for the peers (default: --h264)")
     parser.add_argument("--sizes", nargs="+", type=int, default=[112, 224])
     parser.add_argument("--peers", nargs="+", default=[*JPEG_PEERS, *H264_PEERS], choices=JPEG_PEERS + H264_PEERS)
     parser.add_argument("--workers", type=int, default=2)

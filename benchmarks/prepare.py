@@ -64,7 +64,9 @@ def main() -> None:
     args = parser.parse_args()
 
     table = read_source(args.videos, "folder")
-    settings = EncodeSettings(codec=args.codec, quality=CODECS[args.codec].default)
+    settings = EncodeSettings(
+        codec=args.codec, quality=CODECS[args.codec].default, b_frames=CODECS[args.codec].b_frames
+    )
     ffmpeg = find_ffmpeg()
     print(f"{ffmpeg}; {args.workers} at a time")
     scratch = Path(tempfile.mkdtemp(prefix="vclimb-bench-"))

@@ -34,7 +34,11 @@ def command(
     ] = "jpeg",
     quality: Annotated[
         int | None,
-        typer.Option(help="Quality of ffmpeg, lower is better. jpeg: 2-31, default 5. h264 (CRF): 0-51, default 23."),
+        typer.Option(help="Quality of ffmpeg, lower is better. jpeg: 2-31, default 5. h264 (CRF): 0-51, default 22."),
+    ] = None,
+    b_frames: Annotated[
+        int | None,
+        typer.Option(help="B-frames of h264 between two other frames, 0-10, default 3: more are faster to sample."),
     ] = None,
     short_side: Annotated[int, typer.Option(help="Short side in pixels that larger videos are scaled down to.")] = 256,
     fps: Annotated[
@@ -82,6 +86,7 @@ def command(
             columns=_parse_columns(columns or []),
             codec=codec,
             quality=quality,
+            b_frames=b_frames,
             short_side=short_side,
             fps=fps,
             max_frames=max_frames,

@@ -140,6 +140,7 @@ def prepare(
     columns: Mapping[str, str] | None = None,
     codec: str = "jpeg",
     quality: int | None = None,
+    b_frames: int | None = None,
     short_side: int = 256,
     fps: str | float | Fraction | None = None,
     max_frames: int | None = None,
@@ -168,7 +169,9 @@ def prepare(
         annotations: Annotation files, or folders that hold them, where they don't lie in the source.
         columns: For tables, names of our columns to names of theirs, such as `{"label": "class"}`.
         codec: `jpeg` (every frame stands alone) or `h264` (4x smaller, 4x slower to sample).
-        quality: Quality on ffmpeg's scale, lower is better: 2 to 31 for jpeg, 0 to 51 (CRF) for h264. None: 5 or 23.
+        quality: Quality on ffmpeg's scale, lower is better: 2 to 31 for jpeg, 0 to 51 (CRF) for h264. None: 5 or 22.
+        b_frames: B-frames of h264 between two other frames, 0 to 10, which are decoded only where they are wanted: more
+            are faster to sample and smaller, at less quality. None: 3 for h264; jpeg has none.
         short_side: Short side in pixels that larger videos are scaled down to.
         fps: Frames a second, such as 12 or `30000/1001`. None: each source frame, at the source's average rate.
         max_frames: Greatest number of frames stored of a video. None: all.
@@ -197,9 +200,12 @@ def prepare(
     """
     if quality is None:
         quality = CODECS[codec].default if codec in CODECS else 0  # `EncodeSettings` refuses an unknown codec
+    if b_frames is None:
+        b_frames = CODECS[codec].b_frames if codec in CODECS else 0
     settings = EncodeSettings(
         codec=codec,
         quality=quality,
+        b_frames=b_frames,
         short_side=short_side,
         fps=parse_rate(fps),
         max_frames=max_frames,

@@ -96,6 +96,7 @@ def prepare_videos(
     options = {name: value for name, value in settings.items() if name in names}
     encode = {name: value for name, value in settings.items() if name not in names}
     encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")].default)
+    encode.setdefault("b_frames", CODECS[encode.get("codec", "jpeg")].b_frames)
     return PrepareRun(
         table_of(folder),
         out,

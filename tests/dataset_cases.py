@@ -50,6 +50,7 @@ def prepare_table(
     options = PrepareOptions(**{name: value for name, value in settings.items() if name in names})
     encode = {name: value for name, value in settings.items() if name not in names}
     encode.setdefault("quality", CODECS[encode.get("codec", "jpeg")].default)
+    encode.setdefault("b_frames", CODECS[encode.get("codec", "jpeg")].b_frames)
     progress = PrepareProgress(False)
     executor = executor or InlineExecutor()
     return PrepareRun(table, out, EncodeSettings(**encode), options, find_ffmpeg(), executor, progress).run()

@@ -62,7 +62,8 @@ class InThisProcess(MapExecutor):
 
 
 def _prepare(source: Path, out: Path, executor: MapExecutor, codec: str = "jpeg") -> PrepareSummary:
-    settings = EncodeSettings(codec=codec, quality={"jpeg": 5, "h264": 28}[codec], short_side=32, max_frames=12)
+    quality, b_frames = {"jpeg": (5, 0), "h264": (28, 3)}[codec]
+    settings = EncodeSettings(codec, quality, short_side=32, max_frames=12, b_frames=b_frames)
     options = PrepareOptions(shard_bytes=SHARD_BYTES)
     return PrepareRun(
         read_source(source), out, settings, options, find_ffmpeg(), executor, PrepareProgress(False)

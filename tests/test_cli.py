@@ -26,9 +26,10 @@ from vclimb.pipeline.sources import read_source
 
 # Every flag of every command. A change here breaks the scripts of users.
 FLAGS = {
-    "prepare": "source --out -o --layout --annotations --columns --codec --quality --short-side --fps --max-frames "
-    "--keep-truncated --no-keep-truncated --shard-size --workers --limit --retry-failed --no-retry-failed --timeout "
-    "--allow-outside --no-allow-outside --executor --ray-address --by-node --no-by-node --json",
+    "prepare": "source --out -o --layout --annotations --columns --codec --quality --b-frames --short-side --fps "
+    "--max-frames --keep-truncated --no-keep-truncated --shard-size --workers --limit --retry-failed "
+    "--no-retry-failed --timeout --allow-outside --no-allow-outside --executor --ray-address --by-node --no-by-node "
+    "--json",
     "verify": "dataset --decode --no-decode --workers --json",
     "inspect": "dataset --contact-sheet --columns --json",
     "synth": "folder --classes --train --test --seed --told-apart-by --json",
@@ -129,6 +130,8 @@ BAD_VALUES = {
     "codec": (["--codec", "av1"], "codec 'av1' is not known; allowed: jpeg, h264"),
     "quality": (["--quality", "1"], "quality 1 is out of range; jpeg takes 2 (best) to 31"),
     "quality 0": (["--quality", "0"], "quality 0 is out of range; jpeg takes 2 (best) to 31"),
+    "b-frames of jpeg": (["--b-frames", "2"], "b frames 2 is out of range; jpeg has none"),
+    "b-frames of h264": (["--codec", "h264", "--b-frames", "11"], "b frames 11 is out of range; h264 takes 0 to 10"),
     "quality of h264": (
         ["--codec", "h264", "--quality", "52"],
         "quality 52 is out of range; h264 takes 0 (best) to 51",
@@ -180,11 +183,11 @@ def test_missing_places_are_explained(source: Path, tmp_path: Path) -> None:
 
 
 def test_other_format_version_is_explained(prepared: Path, tmp_path: Path) -> None:
-    header = (prepared / "dataset.json").read_text().replace('"format_version": 2', '"format_version": 1')
+    header = (prepared / "dataset.json").read_text().replace('"format_version": 3', '"format_version": 1')
     (tmp_path / "dataset.json").write_text(header)
     for command in ("verify", "inspect"):
-        explains(run(command, tmp_path), "has format version 1; this vclimb reads version 2")
-    (tmp_path / "dataset.json").write_text(header.replace('"format_version": 1', '"format_version": 2') + "x")
+        explains(run(command, tmp_path), "has format version 1; this vclimb reads version 3")
+    (tmp_path / "dataset.json").write_text(header.replace('"format_version": 1', '"format_version": 3') + "x")
     explains(run("inspect", tmp_path), "dataset.json of")
 
 

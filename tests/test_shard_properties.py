@@ -74,6 +74,7 @@ def encode_settings(draw: st.DrawFn) -> EncodeSettings:
         fps=draw(st.none() | st.fractions(Fraction(1, 1001), 240, max_denominator=1001)),
         max_frames=draw(st.none() | st.integers(1, 10**6)),
         keep_truncated=draw(st.booleans()),
+        b_frames=draw(st.integers(0, CODECS[codec].most_b_frames)),
     )
 
 

@@ -115,8 +115,9 @@ class VideoCodec(PixelCodec):
             for packet in [*map(av.Packet, self.packets(stream)), None]:
                 for picture in decoder.decode(packet):
                     if number in left:
-                        frames[left[number]] = self._rgb(picture, frames.shape[2], frames.shape[1])
-                        del left[number]
+                        pixels = self._rgb(picture, frames.shape[2], frames.shape[1])
+                        for place in left.pop(number):
+                            frames[place] = pixels
                     number += 1
                 if not left:
                     return

@@ -10,6 +10,7 @@ import io
 import os
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import simplejpeg
 
 from vclimb.pipeline.codecs.encoded import MAX_PIXELS
+from vclimb.pipeline.dataset.picture_order import bad_references
 from vclimb.pipeline.errors import VideoError
 from vclimb.pipeline.system.open_files import OpenFile, open_regular
 from vclimb.pipeline.system.pyav import ANY_TAGS
@@ -76,6 +78,7 @@ def frame_ranges(video: str | FileSlice) -> FrameRanges:
     if not packets or any(value is None for packet in packets for value in packet):
         raise VideoError("transcode", "none of its frames could be decoded")
     table = np.array(packets, np.int64)
+    table = table[np.argsort(table[:, 2])]
     if len(np.unique(np.diff(table[:, 2]))) > 1:
         raise VideoError("transcode", "frames are lost where its picture changes its size or pixel format")
     return table[:, :2]
@@ -146,6 +149,6 @@ def check_decodes(path: Path, ranges: FrameRanges, codec: str, width: int, heigh
     if codec == "jpeg":
         bad = bad_jpeg_frames(path, ranges, width, height)
     else:
-        bad = bad_h264_frames(str(path), ranges, width, height)
+        bad = chain(bad_h264_frames(str(path), ranges, width, height), bad_references(path, ranges))
     for number, what in bad:
         raise VideoError("verify", f"frame {number} of the stored video {what}")

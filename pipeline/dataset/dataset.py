@@ -46,7 +46,7 @@ class StoredDataset:
         self.storage = storage
         self.catalog = catalog
         self.name, self.settings, self.classes = catalog.name, catalog.settings, catalog.classes
-        self.frame_indices = FrameIndices(storage, catalog.shards)
+        self.frame_indices = FrameIndices(storage, catalog.shards, catalog.settings.b_frames)
         self.videos: StoredVideos = catalog.videos
         self.instances: StoredInstances = catalog.instances
         self.by_key = VideosByKey(catalog.videos)
@@ -93,7 +93,7 @@ class StoredDataset:
     def _with_storage(self, storage: Storage) -> Self:
         moved = copy.copy(self)
         moved.storage = storage
-        moved.frame_indices = FrameIndices(storage, self.catalog.shards)
+        moved.frame_indices = FrameIndices(storage, self.catalog.shards, self.settings.b_frames)
         return moved
 
     def shard_names(self, number: int) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.video_codecs import annexb
 from vclimb.pipeline.dataset.check import FrameIndex
+from vclimb.pipeline.dataset.picture_order import needed_frames
 from vclimb.pipeline.dataset.rows import StoredVideo
 from vclimb.pipeline.dataset.settings import GOP_FRAMES
 from vclimb.pipeline.dataset.shard import ShardFiles
@@ -42,11 +43,11 @@ class VideoRows(NamedTuple):
 class FrameIndices:
     """Frame indices by shard number, loaded when they are first used; small enough to send to worker processes.
 
-    `shards` maps the number of a shard to its files.
+    `shards` maps the number of a shard to its files; `b_frames` is the setting that its videos are stored with.
     """
 
-    def __init__(self, storage: Storage, shards: Mapping[int, ShardFiles]) -> None:
-        self.storage = storage
+    def __init__(self, storage: Storage, shards: Mapping[int, ShardFiles], b_frames: int) -> None:
+        self.storage, self._b_frames = storage, b_frames
         self._shards = dict(shards)
         self._tables: dict[int, FrameIndex] = {}
 
@@ -59,14 +60,14 @@ class FrameIndices:
     def table(self, shard: int) -> FrameIndex:
         """(frames of the shard, 3) int64: byte offset in the shard's tar, size and CRC-32 of each frame.
 
-        The frames lie one after another within the size that the catalog says of the tar. Raises a DatasetError where
-        the frame index is missing or damaged.
+        A video's frames are in the order in which they are shown. No two overlap, and all lie within the size that the
+        catalog says of the tar. Raises a DatasetError where the frame index is missing or damaged.
         """
         if (known := self._tables.get(shard)) is not None:
             return known
         name = f"{self.stem(shard)}.frames.npy"
         try:
-            table = _parse(self.storage.view(name), self._shards[shard])
+            table = _parse(self.storage.view(name), self._shards[shard], self._b_frames)
         except TooManyFilesError:
             raise
         except OSError as error:
@@ -79,7 +80,7 @@ class FrameIndices:
     def of_video(self, video: StoredVideo) -> FrameIndex:
         """(n_frames, 3): the rows of a video. Raises a DatasetError where they don't lie within the video."""
         rows = self.table(video.shard)[video.first_frame : video.first_frame + video.n_frames]
-        if rows[0, 0] < video.offset or rows[-1, :2].sum() > video.offset + video.bytes:
+        if rows[:, 0].min() < video.offset or rows[:, :2].sum(axis=1).max() > video.offset + video.bytes:
             name = f"{self.stem(video.shard)}.frames.npy"
             raise DatasetFileError(str(self.storage), name, f"frames of {video.key!r} do not lie within its mp4")
         return rows
@@ -98,8 +99,9 @@ class FrameIndices:
     def read_clip(self, video: VideoRows, frames: Indices) -> EncodedClip:
         """The bytes of a video's frames (T,), each unit once.
 
-        Of an H.264 video these are whole groups of pictures, up to the last frame that is needed of each. Raises a
-        FrameDamagedError, which names key, shard and offset, where the bytes are not the ones that were stored.
+        Of an H.264 video, a unit is a group of pictures up to the last frame that is needed, without the B-frames that
+        aren't wanted. Raises a FrameDamagedError, which names key, shard and offset, where the bytes are not the ones
+        that were stored.
         """
         if video.codec != "h264":
             wanted = frames.tolist()
@@ -108,12 +110,13 @@ class FrameIndices:
             numbers = np.array([places[frame] for frame in wanted], np.int64)
             return EncodedClip(video.codec, units, numbers, np.zeros_like(numbers))
         groups, unit = np.unique(frames // GOP_FRAMES, return_inverse=True)
-        position = frames % GOP_FRAMES
+        starts = self.table(video.shard)[:, 0]
+        position = np.empty(len(frames), np.int64)
         units = []
-        for number, group in enumerate(groups.tolist()):
-            last = int(position[unit == number].max())
-            packets = self._checked(video, np.arange(group * GOP_FRAMES, group * GOP_FRAMES + last + 1))
-            units.append(b"".join(map(annexb, packets)))
+        for number, first in enumerate((groups * GOP_FRAMES).tolist()):
+            here, row = unit == number, video.first + first
+            needed, position[here] = needed_frames(starts[row : row + GOP_FRAMES], frames[here] - first)
+            units.append(b"".join(map(annexb, self._checked(video, needed + first))))
         return EncodedClip("h264", units, unit.astype(np.int64), position)
 
     def where(self, video: VideoRows, frame: int) -> str:
@@ -129,10 +132,10 @@ class FrameIndices:
         return pieces
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"storage": self.storage, "_shards": self._shards, "_tables": {}}
+        return {**vars(self), "_tables": {}}
 
 
-def _parse(data: memoryview, files: ShardFiles) -> FrameIndex:
+def _parse(data: memoryview, files: ShardFiles, b_frames: int) -> FrameIndex:
     """The table in the bytes of a frame index, without a copy. Raises a ValueError that says what is wrong."""
     if hashlib.sha256(data).hexdigest() != files.frames_sha256:
         raise ValueError("its SHA-256 is not the recorded one")
@@ -147,7 +150,9 @@ def _parse(data: memoryview, files: ShardFiles) -> FrameIndex:
     within = (starts >= 0) & (starts <= files.tar_bytes) & (sizes > 0) & (sizes <= files.tar_bytes)
     if not within.all() or not ((checksums >= 0) & (checksums < 2**32)).all():
         raise ValueError(f"a frame does not lie within {files.tar}, or its checksum is not 32 bits")
-    ends = starts + sizes
-    if (starts[1:] < ends[:-1]).any() or ends[-1] > files.tar_bytes:
+    order = np.argsort(starts, kind="stable")  # B-frames lie after the next frame that is none
+    moved = np.abs(order - np.arange(len(order))).max(initial=0)
+    ends = starts[order] + sizes[order]
+    if moved > b_frames or (starts[order[1:]] < ends[:-1]).any() or ends[-1] > files.tar_bytes:
         raise ValueError(f"its frames do not lie one after another within {files.tar}")
     return table

@@ -22,7 +22,7 @@ from vclimb.pipeline.system.plain_name import PlainName
 from vclimb.pipeline.system.sealed_json import parse_object, sealed, unsealed
 from vclimb.pipeline.system.validation import first_problem
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 HEADER, VIDEOS, INSTANCES, ERRORS = "dataset.json", "videos.parquet", "instances.parquet", "errors.jsonl"
 DRAFT = draft_of(Path(HEADER)).name
 """The dataset.json of a catalog that is being written; see `Catalog.write`."""

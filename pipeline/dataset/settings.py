@@ -27,9 +27,14 @@ class VideoCodec:
     default: int  # Quality number where none is given.
     worst: int  # Highest quality number.
     multiple: int  # Number of which both sides in pixels are multiples.
+    b_frames: int  # B-frames between two other frames where no number is given.
+    most_b_frames: int  # Largest number of B-frames between two other frames.
 
 
-CODECS = {"jpeg": VideoCodec("mjpeg", 2, 5, 31, 2), "h264": VideoCodec("libx264", 0, 23, 51, 16)}
+CODECS = {
+    "jpeg": VideoCodec("mjpeg", 2, 5, 31, multiple=2, b_frames=0, most_b_frames=0),
+    "h264": VideoCodec("libx264", 0, 22, 51, multiple=16, b_frames=3, most_b_frames=GOP_FRAMES - 2),
+}
 
 
 # No large exponent: the fraction 1e999999999 would take hours to compute.
@@ -60,6 +65,7 @@ class EncodeSettings:
     fps: Rate | None = None  # Frames a second. None: each source frame, at the source's average rate.
     max_frames: int | None = None  # Greatest number of frames stored of a video. None: all.
     keep_truncated: bool = False  # Whether to store what decodes of a damaged video rather than list it as failed.
+    b_frames: int = 0  # B-frames of H.264 between two other frames; a clip that doesn't show them doesn't decode them.
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
@@ -74,6 +80,9 @@ class EncodeSettings:
             raise SettingsError(f"fps {self.fps} is out of range; allowed: above 0, up to 240")
         if self.max_frames is not None and self.max_frames < 1:
             raise SettingsError(f"max frames {self.max_frames} is out of range; allowed: 1 or more")
+        if not 0 <= self.b_frames <= codec.most_b_frames:
+            allowed = f"{self.codec} takes 0 to {codec.most_b_frames}" if codec.most_b_frames else "jpeg has none"
+            raise SettingsError(f"b frames {self.b_frames} is out of range; {allowed}")
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "fps": None if self.fps is None else str(self.fps)}

@@ -66,7 +66,7 @@ def estimated_bytes(probe: Probe, settings: EncodeSettings) -> int:
     if settings.codec == "jpeg":
         bytes_per_pixel = 0.12 * (5 / settings.quality) ** 0.5
     else:
-        bytes_per_pixel = 0.028 * 2 ** ((23 - settings.quality) / 6)
+        bytes_per_pixel = 0.028 * 2 ** ((23 - settings.quality) / 6) * (0.85 if settings.b_frames else 1)
     return int(frames * width * height * bytes_per_pixel) + 2048
 
 
@@ -149,17 +149,26 @@ def _filters(probe: Probe, settings: EncodeSettings) -> str:
 def _codec_arguments(settings: EncodeSettings) -> dict[str, Any]:
     if settings.codec == "jpeg":
         return {"c:v": CODECS["jpeg"].encoder, "q:v": settings.quality}
+    # Type 6 is SEI, where x264 writes its version and thread count. Parameter sets before every key frame make each
+    # group of pictures decodable without the mp4's header.
+    packets = "filter_units=remove_types=6,dump_extra=freq=keyframe"
+    order: dict[str, Any] = {"bf": settings.b_frames}
+    if settings.b_frames:
+        # As many as possible, none of which another frame refers to. Macroblock trees are for frames that others refer
+        # to, of which few are left: without them, frames take fewer bytes and less time to decode.
+        order |= {"b_strategy": 0, "b-pyramid": "none", "mbtree": 0, "x264-params": "pbratio=1.1"}
+        # The first frame is shown at time 0, although it is decoded before.
+        order["avoid_negative_ts"] = "disabled"
+        packets += ",setts=pts=PTS-STARTPTS:dts=DTS-STARTPTS"
     return {
         "c:v": CODECS["h264"].encoder,
         "crf": settings.quality,
         "preset": "medium",
         "tune": "fastdecode",
-        "bf": 0,
+        **order,
         "g": GOP_FRAMES,
         "keyint_min": GOP_FRAMES,
         "sc_threshold": 0,
         "flags:v": "+bitexact+cgop",
-        # Type 6 is SEI, where x264 writes its version and thread count. Parameter sets before every key frame make
-        # each group of pictures decodable without the mp4's header.
-        "bsf:v": "filter_units=remove_types=6,dump_extra=freq=keyframe",
+        "bsf:v": packets,
     }

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.dataset.check import FileSlice, FrameIndex, bad_h264_frames, bad_jpeg_frames
 from vclimb.pipeline.dataset.frame_index import FrameIndices
+from vclimb.pipeline.dataset.picture_order import bad_references
 from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import DALI_INDEX_VERSION, ShardFiles, shard_paths
 from vclimb.pipeline.dataset.storage import LocalStorage
@@ -44,6 +46,7 @@ class ExpectedShard:
 
     number: int  # Number of the shard.
     files: ShardFiles  # Files of the shard.
+    b_frames: int  # Setting that the videos are stored with.
     videos: Sequence[StoredVideo]  # Videos to check, in the shard's order.
     instances: Sequence[StoredInstance]  # Instances of the videos.
 
@@ -56,7 +59,7 @@ class ExpectedShard:
         return shard_paths(folder, self.files.tar.removesuffix(".tar"))
 
     def frame_indices(self, folder: Path) -> FrameIndices:
-        return FrameIndices(LocalStorage(folder), {self.number: self.files})
+        return FrameIndices(LocalStorage(folder), {self.number: self.files}, self.b_frames)
 
 
 def shard_problems(shard: ExpectedShard, folder: Path) -> list[Problem]:
@@ -131,8 +134,9 @@ def _sample_problems(
 def _frame_checksum_problems(indices: FrameIndices, file: OpenFile, tar: str, video: StoredVideo) -> Iterator[Problem]:
     try:
         index = indices.of_video(video)
-        for first, stop in _spans(index):
-            for frame in _bad_frames(indices, file, video, index, first, stop):
+        in_file = np.argsort(index[:, 0])
+        for first, stop in _spans(index[in_file]):
+            for frame in _bad_frames(indices, file, video, index, in_file[first:stop]):
                 what = f"frame {frame}: its bytes don't have the checksum of the frame index"
                 yield Problem(tar, video.key, what)
     except DatasetFileError as error:
@@ -142,7 +146,7 @@ def _frame_checksum_problems(indices: FrameIndices, file: OpenFile, tar: str, vi
 
 
 def _spans(index: FrameIndex) -> Iterator[tuple[int, int]]:
-    """The first frame and the end of runs of frames that fit into memory, as a long video doesn't."""
+    """The first row and the end of runs of rows whose frames fit into memory, as those of a long video don't."""
     ends = index[:, 0] + index[:, 1]
     first = 0
     while first < len(index):
@@ -152,20 +156,20 @@ def _spans(index: FrameIndex) -> Iterator[tuple[int, int]]:
 
 
 def _bad_frames(
-    indices: FrameIndices, file: OpenFile, video: StoredVideo, index: FrameIndex, first: int, stop: int
+    indices: FrameIndices, file: OpenFile, video: StoredVideo, index: FrameIndex, frames: Indices
 ) -> Iterator[int]:
-    """The frames from `first` to `stop` whose bytes don't have their checksums."""
-    begin, end = int(index[first, 0]), int(index[stop - 1, :2].sum())
+    """Those of some frames, in the order of the file, whose bytes don't have their checksums."""
+    begin, end = int(index[frames[0], 0]), int(index[frames[-1], :2].sum())
     try:
         data = memoryview(os.pread(file.descriptor, end - begin, begin) if end <= file.n_bytes else b"")
     except OSError:
         data = memoryview(b"")
     if len(data) == end - begin:
-        for frame, (offset, size, checksum) in enumerate(index[first:stop].tolist(), first):
+        for frame, (offset, size, checksum) in zip(frames.tolist(), index[frames].tolist(), strict=True):
             if zlib.crc32(data[offset - begin : offset - begin + size]) != checksum:
                 yield frame
         return
-    for frame in range(first, stop):  # the error names the frame that can't be read
+    for frame in frames.tolist():  # the error names the frame that can't be read
         (piece,), row = indices.read(video.shard, np.array([video.first_frame + frame]))
         if zlib.crc32(piece) != row[0, 2]:
             yield frame
@@ -208,6 +212,7 @@ def frame_problems(shard: ExpectedShard, folder: Path) -> list[Problem]:
             else:
                 with FileSlice(tar, video.offset, video.bytes) as file:
                     bad = list(bad_h264_frames(file, ranges, video.width, video.height))
+                bad = bad or list(bad_references(tar, ranges))
         except DatasetError:
             continue
         except TooManyFilesError:

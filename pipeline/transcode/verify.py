@@ -119,7 +119,7 @@ def _shards(dataset: StoredDataset) -> Iterator[ExpectedShard]:
         while instance is not None and instance.key in keys:
             of_members.append(instance)
             instance = next(instances, None)
-        yield ExpectedShard(number, dataset.catalog.shards[number], members, of_members)
+        yield ExpectedShard(number, dataset.catalog.shards[number], dataset.settings.b_frames, members, of_members)
 
 
 @dataclass(frozen=True)
