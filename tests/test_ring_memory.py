@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from stream_cases import provider_of, settings_of
+from stream_cases import all_instances, provider_of, settings_of
 from stream_contract import assert_same_bits
 
+from vclimb.pipeline.clips.provider import InstanceProvider
+from vclimb.pipeline.clips.sampling import View
+from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.stream.batch_decoder import batch_bytes
 from vclimb.pipeline.stream.cpu import CpuClipStream
-from vclimb.pipeline.stream.memory import RingMemoryError, SharedRing
+from vclimb.pipeline.stream.memory import BatchMemory, RingMemoryError, SharedRing
 from vclimb.pipeline.system.free_memory import free_memory
 
 MIB = 2**20
@@ -126,3 +129,27 @@ def test_a_stream_without_memory_says_what_to_change(jpeg_folder: Path, monkeypa
         pytest.raises(RingMemoryError, match="take a smaller batch, fewer frames in a clip, or 0 workers"),
     ):
         next(iter(stream))
+
+
+@pytest.mark.parametrize("batch_size", [2, 64])  # a batch of 64 is made in four parts
+def test_batches_are_handed_out_without_a_copy_while_few_are_in_use(
+    jpeg_folder: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    dataset = StoredDataset.open(jpeg_folder)
+    provider = InstanceProvider(dataset, all_instances(dataset) * (20 if batch_size == 64 else 1))
+    settings = settings_of(batch_size=batch_size, views=(View("clip", 2),), across_epochs=True)
+    copies: list[str] = []
+    taken = BatchMemory.take
+    monkeypatch.setattr(BatchMemory, "take", lambda memory: (copies.append("copy"), taken(memory))[1])
+    with CpuClipStream(provider, settings, workers=0) as stream:
+        expected = [*stream, *stream]
+    copies.clear()
+    with CpuClipStream(provider, settings, workers=2) as stream:
+        for batch, reference in zip((batch for _ in range(2) for batch in stream), expected, strict=True):
+            assert_same_bits([batch], [reference])
+        assert copies == []
+        stream.load_state_dict({"epoch": 0, "position": 0})
+        kept = [*stream, *stream]  # more than there are slots
+        assert copies
+        assert_same_bits(kept, expected)
+    assert_same_bits(kept, expected)  # the memory lasts longer than the stream

@@ -13,6 +13,8 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from vclimb.pipeline.arrays import Pixels
@@ -63,12 +65,13 @@ class CpuClipStream(ClipStream):
         self._ring: SharedRing | None = None
         self._n_parts = max(1, min(_MOST_PARTS, settings.batch_size // _PART_CLIPS))
         self._part_clips = -(-settings.batch_size // self._n_parts)
+        self._upload = _Upload(self.device) if self.device.type == "cuda" else None
         # All batches in flight, and those in use; a short pass has fewer batches than that.
-        in_flight = -(-TASKS_PER_WORKER * self._n_workers // self._n_parts) + _SPARE_SLOTS
+        in_flight = self._batches_begun(TASKS_PER_WORKER * self._n_workers) + _SPARE_SLOTS
         self._n_slots = in_flight if settings.across_epochs else min(in_flight, len(self))
+        self._free: deque[int] = deque()  # slots that no batch is in; a GPU takes the slots in turn
         self._ahead: int | None = None  # most parts that are decoded ahead, where memory is short
         self._memory = BatchMemory(batch_bytes(settings))
-        self._upload = _Upload(self.device) if self.device.type == "cuda" else None
 
     @property
     def host_bytes(self) -> int:
@@ -112,18 +115,49 @@ class CpuClipStream(ClipStream):
         answers = workers.run(self._parts(plans, pending), self._ahead)
         try:
             for first in answers:
-                slot, plan, parts = pending.popleft()
+                slot, plan, parts = pending[0]
                 decoded = _merge_parts(plan, parts, [first, *islice(answers, len(parts) - 1)])
-                yield self._batch(views_of(ring.slot(slot), self.settings, len(plan.items)), decoded, slot)
+                pending.popleft()
+                memory = self._memory_of(ring, slot, len(pending))
+                yield self._batch(views_of(memory, self.settings, len(plan.items)), decoded, slot)
         finally:
             answers.close()
+            if self._upload is None:
+                self._free.extend(slot for slot, _, _ in pending)
+
+    def _memory_of(self, ring: SharedRing, slot: int, n_pending: int) -> npt.NDArray[np.uint8]:
+        """Return a decoded batch: the slot itself where a GPU copies from it, or other slots suffice; else a copy.
+
+        Args:
+            n_pending: Number of other batches that were begun.
+        """
+        if self._upload is not None:
+            return ring.slot(slot)
+        most_tasks = TASKS_PER_WORKER * self._n_workers
+        needed = self._batches_begun(most_tasks if self._ahead is None else min(most_tasks, self._ahead))
+        if len(self._free) + n_pending >= needed:
+            return ring.lend(slot, self._free.append)
+        memory = self._memory.take()
+        memory[:] = ring.slot(slot)[: len(memory)]
+        self._free.append(slot)
+        return memory
+
+    def _batches_begun(self, most_tasks: int) -> int:
+        """Most batches that are begun at a time: those with a part among the tasks of the workers.
+
+        On the cores, the batch whose parts are being collected counts too.
+        """
+        return -(-(most_tasks + (self._n_parts - 1 if self._upload is None else 0)) // self._n_parts)
 
     def _parts(
         self, plans: Iterator[BatchPlan], pending: deque[tuple[int, BatchPlan, list[Part]]]
     ) -> Generator[Part, None, None]:
         for number, plan in enumerate(plans):
-            slot, n_clips = number % self._n_slots, len(plan.items)
-            if self._upload is not None:
+            n_clips = len(plan.items)
+            if self._upload is None:
+                slot = self._free.popleft()
+            else:
+                slot = number % self._n_slots
                 self._upload.wait(slot)
             # A short batch has as many parts as the others, some of them empty: else more batches would be in flight.
             starts = range(0, self.settings.batch_size, self._part_clips)
@@ -138,22 +172,20 @@ class CpuClipStream(ClipStream):
             if self._ring.n_slots < self._n_slots:
                 self._n_slots = self._ring.n_slots
                 self._ahead = (self._n_slots - _SPARE_SLOTS) * self._n_parts
+            self._free = deque(range(self._n_slots))
             if self._upload is not None:
                 self._upload.pin(self._ring)
             self._workers = BatchWorkers(partial(decode_part, self._reader, self._ring), self._n_workers)
         return self._workers, self._ring
 
     def _batch(self, views: dict[str, Pixels], decoded: DecodedPart, slot: int | None) -> ClipBatch:
-        """Copy decoded clips out of a slot into tensors on the stream's device."""
+        """Turn decoded clips into tensors on the stream's device."""
         self.count_skipped(decoded.skipped)
         items, facts = decoded.plan.items, self.provider.items
         tensors = {name: torch.from_numpy(frames) for name, frames in views.items()}
         labels = torch.from_numpy(facts.labels[items])
         if self._upload is not None:
             tensors, labels = self._upload.begin(tensors, labels, slot)
-        elif slot is not None:
-            copies = views_of(self._memory.take(), self.settings, len(items))
-            tensors = {name: torch.from_numpy(copies[name]).copy_(frames) for name, frames in tensors.items()}
         channels_first = {name: frames.permute(0, 1, 4, 2, 3) for name, frames in tensors.items()}
         return ClipBatch(channels_first, labels, facts.keys[items].tolist(), decoded.plan)
 

@@ -119,6 +119,15 @@ class SharedRing:
         start = number % self.n_slots * self.slot_bytes
         return self._bytes[start : start + self.slot_bytes]
 
+    def lend(self, number: int, give_back: Callable[[int], object]) -> npt.NDArray[np.uint8]:
+        """Return the memory of a slot, as `slot` does, and call a function when the array and all its views are gone.
+
+        The memory lasts as long as they do, even when the ring is closed.
+        """
+        array = np.frombuffer(self.slot(number).data, np.uint8)  # views of `slot` would refer to the whole ring alone
+        weakref.finalize(array, give_back, number).atexit = False
+        return array
+
     def pin(self) -> None:
         """Pin the memory, so that a GPU copies from it while the processor goes on.
 
