@@ -34,7 +34,7 @@ class FeaturesConfig(MethodConfig):
     weight_decay: float = Field(default=0.01, gt=0, le=1e9)
     steps: int = Field(default=500, ge=1, le=100_000)
     temporal_rate: float = Field(default=0.001, gt=0, le=100)
-    temporal_steps: int = Field(default=1000, ge=1, le=1_000_000)
+    temporal_steps: int = Field(default=2000, ge=1, le=1_000_000)
 
 
 class Features(Method[FeaturesConfig]):
