@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 from scale_metadata import JSON, PICKLE, VIDEOS_PER_SHARD, make_metadata
@@ -30,6 +31,8 @@ from scale_prepare import list_source, plan_run, resume_plan, verify_shards, wri
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.dataset.columns import StoredInstances
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.stream.batches import StreamSettings
+from vclimb.pipeline.stream.clip_reader import ClipReader
 from vclimb.scenario import MatchedScenario, Scenario, ScenarioReport, match
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -80,10 +83,10 @@ def make_provider(folder: Path) -> Measured:
 
 
 def send_to_worker(folder: Path) -> Measured:
-    provider = _provider(*_matched(folder))
+    reader = ClipReader(_provider(*_matched(folder)), StreamSettings())
 
     def measured() -> int:
-        sent = pickle.dumps(provider)
+        sent = bytes(ForkingPickler.dumps(reader))
         pickle.loads(sent)
         return len(sent)
 

@@ -17,7 +17,14 @@ import pyarrow as pa
 
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.dataset.key_index import KeyIndex
-from vclimb.pipeline.dataset.packing import digests_as_bytes, label_codes, list_of_labels, single_array, values_of
+from vclimb.pipeline.dataset.packing import (
+    digests_as_bytes,
+    label_codes,
+    list_of_labels,
+    packed,
+    single_array,
+    values_of,
+)
 from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, StoredInstance, StoredVideo
 
 ReadColumn = Callable[[str], pa.ChunkedArray]
@@ -78,10 +85,10 @@ class Rows(Sequence[Row], Generic[Row]):
         """The rows of some numbers, in their order."""
         return self._with(self.columns.take(pa.array(rows, pa.int64())))
 
-    def numbers(self, name: str) -> npt.NDArray[Any]:
-        """The values of a column of numbers without nulls, not to be changed."""
-        values: npt.NDArray[Any] = self.columns.column(name).to_numpy(zero_copy_only=False)
-        return values
+    def numbers(self, name: str) -> Indices:
+        """The values of a column of whole numbers without nulls, as int64, not to be changed."""
+        values: Indices = self.columns.column(name).to_numpy(zero_copy_only=False)
+        return values.astype(np.int64, copy=False)
 
     def codes(self, name: str) -> tuple[Indices, list[Any]]:
         """The values of a column as places in a list of different values; -1: null."""
@@ -99,14 +106,11 @@ class StoredVideos(Rows[StoredVideo]):
         Raises:
             ValueError: A digest has other than 64 hexadecimal digits.
         """
-        columns = {}
-        for name in VIDEO_SCHEMA.names:
-            if name == "labels":
-                columns[name] = list_of_labels(single_array(column(name)))
-            elif name in _DIGESTS:
-                columns[name] = digests_as_bytes(column(name))
-            elif name != "fps":
-                columns[name] = _packed(name, column(name))
+        # The digests first, whose texts take the most memory.
+        columns = {name: digests_as_bytes(column(name)) for name in _DIGESTS}
+        columns["labels"] = list_of_labels(single_array(column("labels")))
+        others = (name for name in VIDEO_SCHEMA.names if name not in columns and name != "fps")
+        columns |= {name: packed(column(name), encode=name in _ENCODED) for name in others}
         return cls(pa.record_batch(columns))
 
     @classmethod
@@ -195,7 +199,9 @@ class StoredInstances(Rows[StoredInstance]):
         keys = single_array(column("key"))
         rows = videos.rows_of(keys)
         columns = {"video": pa.array(rows, pa.int32())}
-        columns |= {name: _packed(name, column(name)) for name in INSTANCE_SCHEMA.names if name != "key"}
+        columns |= {
+            name: packed(column(name), encode=name in _ENCODED) for name in INSTANCE_SCHEMA.names if name != "key"
+        }
         instances = cls(pa.record_batch(columns), videos)
         if len(unknown := np.flatnonzero(rows < 0)):
             if not known_only:
@@ -250,10 +256,9 @@ class StoredInstances(Rows[StoredInstance]):
         """Keys of the instances' videos."""
         return self.videos.keys.take(self.columns.column("video"))
 
-    def of_video(self, name: str) -> npt.NDArray[Any]:
+    def of_video(self, name: str) -> Indices:
         """A column of numbers of the instances' videos."""
-        values: npt.NDArray[Any] = self.videos.numbers(name)[self.numbers("video")]
-        return values
+        return self.videos.numbers(name)[self.numbers("video")]
 
     def labels(self) -> set[str]:
         """Class names of the instances."""
@@ -275,11 +280,6 @@ def _is_text(key: object) -> bool:
 
 def _unified(parts: Sequence[StoredInstances]) -> pa.Table:
     return pa.concat_tables([pa.Table.from_batches([part.columns]) for part in parts]).unify_dictionaries()
-
-
-def _packed(name: str, column: pa.ChunkedArray) -> pa.Array:
-    array = single_array(column)
-    return array.dictionary_encode() if name in _ENCODED else array
 
 
 def table_of(rows: Sequence[Any], schema: pa.Schema, **values: Callable[[Any], object]) -> pa.Table:

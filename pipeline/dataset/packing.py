@@ -59,6 +59,24 @@ def list_of_labels(labels: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pc.subtract(offsets, start), values.dictionary_encode(), mask=mask)
 
 
+def packed(column: pa.ChunkedArray, *, encode: bool) -> pa.Array:
+    """The values of a column: whole numbers of as few bytes as they need, and texts as codes if `encode` is set."""
+    array = single_array(column)
+    if encode:
+        encoded = array.dictionary_encode()
+        return pa.DictionaryArray.from_arrays(_narrowed(encoded.indices), encoded.dictionary)
+    return _narrowed(array) if pa.types.is_integer(array.type) else array
+
+
+def _narrowed(numbers: pa.Array) -> pa.Array:
+    ends = pc.min_max(numbers).as_py()
+    least, most = ends["min"] or 0, ends["max"] or 0
+    for kind, limit in ((pa.int8(), 2**7), (pa.int16(), 2**15), (pa.int32(), 2**31)):
+        if kind.bit_width < numbers.type.bit_width and -limit <= least and most < limit:
+            return numbers.cast(kind)
+    return numbers
+
+
 def label_codes(column: pa.DictionaryArray) -> Indices:
     """Places in the dictionary of a column's values; -1: null."""
     codes: Indices = pc.fill_null(column.indices, -1).to_numpy().astype(np.int64)

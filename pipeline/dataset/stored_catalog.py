@@ -82,6 +82,7 @@ class StoredCatalog:
         with _damage(storage, VIDEOS):
             data, source = files.pop(VIDEOS)
             videos = read_videos(data, source.totals.videos)
+            del data
             if source is not header:
                 videos = videos.take(np.flatnonzero(np.isin(videos.numbers("shard"), [*shards])))
             check_videos(videos, header)

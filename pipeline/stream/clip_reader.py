@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from vclimb.pipeline.codecs.encoded import EncodedClip
 from vclimb.pipeline.codecs.registry import register_codec, registered_codecs
 from vclimb.pipeline.errors import FrameDamagedError
 from vclimb.pipeline.stream.batches import BatchPlan, StreamSettings, plan_items
+from vclimb.pipeline.stream.shared_arrays import SharedArrays
 
 MAX_REPLACEMENTS = 8
 Read = TypeVar("Read")
@@ -52,14 +53,19 @@ class ReadClip:
 class ClipReader:
     """Reads and decodes the clips of plans from one provider.
 
-    A process that receives a reader gets the registered codecs of the sending process with it.
+    A process that receives a reader gets the registered codecs of the sending process with it, and shares the arrays of
+    the provider.
     """
 
     provider: ClipProvider
     settings: StreamSettings
 
+    @cached_property
+    def _shared(self) -> SharedArrays:
+        return SharedArrays(self.provider)
+
     def __reduce__(self) -> tuple[Callable[..., ClipReader], tuple[Any, ...]]:
-        return _received, (registered_codecs(), self.provider, self.settings)
+        return _received, (registered_codecs(), self._shared, self.settings)
 
     def read(self, plan: BatchPlan, slot: int) -> ReadClip:
         """Read the bytes of one clip of a batch, each distinct frame once.

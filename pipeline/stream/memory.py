@@ -61,7 +61,7 @@ class SharedRing:
     def __init__(self, n_slots: int, slot_bytes: int) -> None:
         self.n_slots = n_slots
         self.slot_bytes = slot_bytes
-        self._fd = _nameless_file()
+        self._fd = nameless_file()
         try:
             os.ftruncate(self._fd, self.n_bytes)
             self._bytes = self._mapped()
@@ -171,7 +171,8 @@ def _free_bytes() -> int | None:
     return free_memory() if _HAS_MEMFD else shutil.disk_usage(tempfile.gettempdir()).free
 
 
-def _nameless_file() -> int:
+def nameless_file() -> int:
+    """Open a file in memory that has no name: where the system has none such, on the disk of temporary files."""
     if _HAS_MEMFD:
         return os.memfd_create("vclimb-clips")
     with tempfile.TemporaryFile() as file:
