@@ -164,6 +164,7 @@ def test_rows_are_a_sequence() -> None:
     assert [*parts] == [*INSTANCE_ROWS[2:4], INSTANCE_ROWS[0]]
     assert [*instances.in_split("test")] == [row for row in INSTANCE_ROWS if row.split == "test"]
     assert not len(instances.in_split("val"))
+    assert (instances.splits(), instances.labels()) == ({"train", None}, {"c0", "c1", "c2", "both"})
     with pytest.raises(KeyError, match="nobody"):
         StoredInstances.of([replace(INSTANCE_ROWS[0], key="nobody")], videos)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
-from operator import attrgetter, eq
+from operator import eq
 from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
@@ -25,7 +25,14 @@ from vclimb.pipeline.dataset.packing import (
     single_array,
     values_of,
 )
-from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.rows import (
+    INSTANCE_SCHEMA,
+    VIDEO_SCHEMA,
+    StoredInstance,
+    StoredVideo,
+    rate_text,
+    table_of,
+)
 
 ReadColumn = Callable[[str], pa.ChunkedArray]
 """Function from a column's name to its values, as they lie in the file."""
@@ -265,7 +272,12 @@ class StoredInstances(Rows[StoredInstance]):
         codes, labels = self.codes("label")
         return {labels[code] for code in np.unique(codes).tolist()}
 
-    def in_split(self, split: str | None) -> Self:
+    def splits(self) -> set[str | None]:
+        """Splits of the instances; None where the source has no splits."""
+        codes, splits = self.codes("split")
+        return {[*splits, None][code] for code in np.unique(codes).tolist()}
+
+    def in_split(self, split: str) -> Self:
         """The instances of one split."""
         codes, splits = self.codes("split")
         return self.take(np.flatnonzero(codes == (splits.index(split) if split in splits else -2)))
@@ -280,18 +292,3 @@ def _is_text(key: object) -> bool:
 
 def _unified(parts: Sequence[StoredInstances]) -> pa.Table:
     return pa.concat_tables([pa.Table.from_batches([part.columns]) for part in parts]).unify_dictionaries()
-
-
-def table_of(rows: Sequence[Any], schema: pa.Schema, **values: Callable[[Any], object]) -> pa.Table:
-    """A table of rows: each column holds the attribute of its name, unless a function is given for it."""
-    # Column by column, since rows as dicts would take as much memory again as the rows.
-    columns = [
-        pa.array(map(values.get(field.name, attrgetter(field.name)), rows), field.type, size=len(rows))
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def rate_text(video: StoredVideo) -> str:
-    """Frames a second as text."""
-    return str(video.fps_fraction)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -114,3 +116,18 @@ class FailedVideo:
     stage: str  # Stage that failed: `find`, `open`, `probe`, `transcode`, `verify` or `label`.
     reason: str  # One sentence.
     stderr: str = ""  # ffmpeg's messages, one line of each kind, or an empty string.
+
+
+def table_of(rows: Sequence[Any], schema: pa.Schema, **values: Callable[[Any], object]) -> pa.Table:
+    """A table of rows: each column holds the attribute of its name, unless a function is given for it."""
+    # Column by column, since rows as dicts would take as much memory again as the rows.
+    columns = [
+        pa.array(map(values.get(field.name, attrgetter(field.name)), rows), field.type, size=len(rows))
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def rate_text(video: StoredVideo) -> str:
+    """Frames a second as text."""
+    return str(video.fps_fraction)

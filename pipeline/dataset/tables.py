@@ -13,9 +13,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from vclimb.pipeline.dataset import row_checks
 from vclimb.pipeline.dataset.column_checks import are_sound_instances, are_sound_videos, fit_header, fit_videos
-from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos, rate_text, table_of
+from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
 from vclimb.pipeline.dataset.header import Header
-from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, FailedVideo, StoredInstance, StoredVideo
+from vclimb.pipeline.dataset.rows import (
+    INSTANCE_SCHEMA,
+    VIDEO_SCHEMA,
+    FailedVideo,
+    StoredInstance,
+    StoredVideo,
+    rate_text,
+    table_of,
+)
 from vclimb.pipeline.system.validation import first_problem
 
 _VIDEOS = TypeAdapter(list[StoredVideo])

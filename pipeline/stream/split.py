@@ -30,9 +30,9 @@ def stream_split(
     workers: int | None,
 ) -> ClipStream:
     """Open a stream whose workers end with each epoch; see `vclimb.Dataset.stream` for the arguments."""
-    instances = [instance for instance in dataset.instances if split is None or instance.split == split]
+    instances = dataset.instances if split is None else dataset.instances.in_split(split)
     if not instances:
-        splits = sorted({repr(instance.split) for instance in dataset.instances})
+        splits = sorted(map(repr, dataset.instances.splits()))
         raise SettingsError(f"{dataset.name} has no split {split!r}; allowed: {', '.join(splits)}, or None for all")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"

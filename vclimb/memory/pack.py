@@ -22,6 +22,7 @@ from vclimb.memory.store.stored_class import INDEX_FILE
 from vclimb.pipeline.clips.provider import InstanceProvider, source_frames
 from vclimb.pipeline.codecs.decode import decode_clip
 from vclimb.pipeline.codecs.exemplar import parse_codec
+from vclimb.pipeline.dataset.columns import StoredInstances
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredInstance
 from vclimb.pipeline.errors import SettingsError, TargetError
 from vclimb.pipeline.system.paths import local_path
@@ -121,7 +122,7 @@ def _pack(
     dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
     settings = settings.fitting(dataset.settings.codec)
     split = _split(dataset, split)
-    instances = [instance for instance in dataset.instances if split in (None, instance.split)]
+    instances = [*(dataset.instances if split is None else dataset.instances.in_split(split))]
     # One instance may be in several splits.
     distinct = {(one.label, one.key, one.start_frame, one.end_frame): one for one in instances}
     instances = list(distinct.values())
@@ -155,7 +156,7 @@ def _pack(
 
 
 def _split(dataset: StoredDataset, split: str | None) -> str | None:
-    splits = sorted({instance.split for instance in dataset.instances if instance.split is not None})
+    splits = sorted(split for split in dataset.instances.splits() if split is not None)
     if split is None:
         split = TRAIN if splits else EVERY_SPLIT
     if split == EVERY_SPLIT:
@@ -170,10 +171,12 @@ def _classes(
     dataset: StoredDataset, instances: list[StoredInstance], provider: InstanceProvider
 ) -> list[ClassInstances]:
     labels = provider.items.labels
+    stored = StoredInstances.of(instances, dataset.videos)
+    groups_of_all = np.array(dataset.videos.groups_of(stored.numbers("video")), object)
     classes = []
     for label in np.unique(labels).tolist():
         items = np.flatnonzero(labels == label)
-        groups = [dataset.by_key[instances[item].key].group for item in items.tolist()]
+        groups = groups_of_all[items].tolist()
         classes.append(ClassInstances(label, instances[int(items[0])].label, items, groups))
     return classes
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from vclimb.methods.method import Method, TaskInfo
 from vclimb.pipeline.codecs.exemplar import parse_codec
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -49,7 +51,7 @@ def _blur_warning(config: RunConfig, method: Method, dataset: StoredDataset) -> 
     side = parse_codec(settings.codec).short_side
     if side is None or side >= config.model.size:
         return None
-    if all(min(video.width, video.height) <= side for video in dataset.videos):
+    if (np.minimum(dataset.videos.numbers("width"), dataset.videos.numbers("height")) <= side).all():
         return None
     return (
         f"exemplars of {side} pixels (memory.codec {settings.codec}) are blurred where the network sees "

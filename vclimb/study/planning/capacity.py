@@ -104,8 +104,8 @@ def capacities(
     counts = [parse_frame_count(text) for text in texts]
     rebalances = limit.kind == "bytes" if rebalance is None else rebalance
     dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
-    has_splits = any(instance.split == "train" for instance in dataset.instances)
-    candidates = [instance for instance in dataset.instances if instance.split == "train" or not has_splits]
+    has_splits = "train" in dataset.instances.splits()
+    candidates = [*(dataset.instances.in_split("train") if has_splits else dataset.instances)]
     candidates.sort(key=lambda instance: instance.label)
     if not candidates:
         raise SettingsError(f"data set {dataset.name} has no instances to keep")

@@ -98,7 +98,7 @@ def method_bytes(
     dataset = data if isinstance(data, StoredDataset) else StoredDataset.open(data)
     tables = list(_all_methods()) if methods is None else _tables(methods)
     given = {"data": str(dataset.storage)}, parse_settings(settings)
-    n_classes = len({instance.label for instance in dataset.instances})
+    n_classes = len(dataset.classes)
     counted = [_count(make_config(*given, {"method": table}), table, n_classes, limit) for table in tables]
     return [one for one in counted if methods is not None or set(one.parts) > {INDEX}]
 
