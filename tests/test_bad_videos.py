@@ -109,7 +109,7 @@ def times_of(dataset: StoredDataset, video: StoredVideo) -> list[Fraction]:
     with dataset.open_video(video) as file, av.open(file) as container:
         stream = container.streams.video[0]
         assert stream.time_base is not None
-        return [packet.pts * stream.time_base for packet in container.demux(stream) if packet.size]
+        return sorted(packet.pts * stream.time_base for packet in container.demux(stream) if packet.size)
 
 
 def test_at_a_given_rate_every_timeline_keeps_its_length(

@@ -45,7 +45,7 @@ def test_run_survives_a_damaged_training_video(
     assert metrics.complete
     assert metrics.tasks[0].skipped_clips
     if method == "icarl":
-        text = f"passed over as an exemplar: {key!r} has frames that can't be read"
+        text = f"left out: {key!r} has frames that can't be read"
         assert text in [event.get("text") for event in events_of(tmp_path / "run")]
         memory = MemoryStore.open(tmp_path / "run" / "memory.zarr")
         assert key not in {kept for label in range(6) for kept in memory.table(label).keys}
