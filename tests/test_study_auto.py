@@ -214,6 +214,21 @@ def test_runs_take_turns_where_mps_does_not_work(
     assert lines[2] == "MPS runs already, and the runs use it"
 
 
+def test_mps_ends_where_a_gpu_is_lost_before_the_first_run(
+    smi: Callable[[str], None], mps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi("0, GPU-aa, 4000, 80000, 40\\n")
+    executor = local.LocalRunExecutor(2, ("0",), auto=AutoJobs(8))
+
+    def lost(_self: object, _gpu: str) -> GpuReading:
+        raise SettingsError("nvidia-smi reports no GPU 0")
+
+    monkeypatch.setattr(GpuWatch, "reading", lost)
+    with pytest.raises(SettingsError, match="reports no GPU 0"):
+        list(executor.run([]))
+    assert not list(mps.iterdir())
+
+
 @pytest.mark.usefixtures("mps")
 def test_mps_ends_with_a_study_that_is_killed() -> None:
     code = (

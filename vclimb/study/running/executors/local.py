@@ -70,8 +70,8 @@ class LocalRunExecutor(RunExecutor):
         waiting, again = list(jobs), list[RunJob]()
         slots = [_Slot(self.gpus[number % len(self.gpus)] if self.gpus else None) for number in range(self.jobs)]
         mps = self._mps()
-        growths = self._growths(side_by_side=mps is not None)
         try:
+            growths = self._growths(side_by_side=mps is not None)
             while waiting or again or any(slot.job for slot in slots):
                 for slot in slots:
                     if slot.job is None and (job := _taken(waiting, again, slot, slots, growths)):
