@@ -16,26 +16,24 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 
 import psutil
+from scale_prepare import MadeUpProbes
 
 from vclimb.pipeline.dataset.catalog import Catalog, ShardRecord
 from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import LocalStorage
-from vclimb.pipeline.errors import VideoError
 from vclimb.pipeline.sources.builder import TableBuilder
 from vclimb.pipeline.sources.keys import keys_of_paths
 from vclimb.pipeline.sources.table import Instance, SourceTable
 from vclimb.pipeline.transcode.assembly import write_record
-from vclimb.pipeline.transcode.executors.executor import Executor, OnVideo
+from vclimb.pipeline.transcode.executors.executor import OnVideo
 from vclimb.pipeline.transcode.ffmpeg import find_ffmpeg
 from vclimb.pipeline.transcode.jobs import ShardJob
 from vclimb.pipeline.transcode.prepare import PrepareOptions, PrepareRun
-from vclimb.pipeline.transcode.probe import Probe
 from vclimb.pipeline.transcode.progress import PrepareProgress
 
 CLASSES = 400
@@ -68,18 +66,12 @@ def made_up_table(n_videos: int) -> SourceTable:
     return builder.build()
 
 
-class MadeUp(Executor):
+class MadeUp(MadeUpProbes):
     """Workers that need no time."""
 
     def __init__(self, steps: Steps) -> None:
         super().__init__(1)
         self._steps = steps
-
-    def probe(self, sources: Sequence[Path]) -> Iterator[tuple[int, Probe | VideoError]]:
-        rate = Fraction(25)
-        for i in range(len(sources)):
-            size, time_ns = 900_000 + i, 1_700_000_000_000 + i
-            yield i, Probe(0, "h264", 340, 256, FRAMES, 10.0, 10.0, rate, True, False, False, size, time_ns)
 
     def run(self, jobs: Sequence[ShardJob], on_video: OnVideo) -> Iterator[ShardRecord]:
         for job in jobs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 import vclimb
 from vclimb.cli.console import EXIT_FAILED, explain_errors, new_table, out, plain, print_result
@@ -109,17 +110,10 @@ def print_report(report: vclimb.BenchReport, is_small: bool) -> None:
             f"{figures.fed_per_model:.2f}",
             f"[{'yellow' if figures.binds == 'data' else 'green'}]the {figures.binds}[/]",
         )
-    for decoder in report.failed:
-        table.add_row(plain(decoder), "[red]failed[/]")
-    for decoder in report.skipped:
-        table.add_row(plain(decoder), "[dim]skipped[/]")
-    out.print(table)
+    _print_with_unmeasured(table, report)
     for decoder, figures in report.results.items():
         out.print(f"[bold]{plain(decoder)}[/]: {_verdict(figures)}")
-    for decoder, error in report.failed.items():
-        out.print(f"[bold]{plain(decoder)}[/]: [red]failed:[/] {plain(error)}")
-    for decoder, reason in report.skipped.items():
-        out.print(f"[bold]{plain(decoder)}[/]: skipped: {plain(reason)}")
+    _print_reasons(report)
     out.print(f"--decoder auto takes [bold]{plain(report.auto.decoder)}[/]: {plain(report.auto.reason)}")
     if advice := _advice(report):
         out.print(advice)
@@ -139,15 +133,25 @@ def print_peers(report: vclimb.PeersReport) -> None:
     table = new_table("loader", "clips/s", "vclimb / loader", left=("loader",))
     for loader in report.rates:
         table.add_row(plain(loader), _number(report.clips_per_second(loader)), f"{report.ratio(loader):.2f}")
-    for loader in report.failed:
-        table.add_row(plain(loader), "[red]failed[/]")
-    for loader in report.skipped:
-        table.add_row(plain(loader), "[dim]skipped[/]")
+    _print_with_unmeasured(table, report)
+    _print_reasons(report)
+
+
+def _print_with_unmeasured(table: Table, report: vclimb.BenchReport | vclimb.PeersReport) -> None:
+    """Print a table of what was measured, with a row for each that failed or was skipped."""
+    for name in report.failed:
+        table.add_row(plain(name), "[red]failed[/]")
+    for name in report.skipped:
+        table.add_row(plain(name), "[dim]skipped[/]")
     out.print(table)
-    for loader, error in report.failed.items():
-        out.print(f"[bold]{plain(loader)}[/]: [red]failed:[/] {plain(error)}")
-    for loader, reason in report.skipped.items():
-        out.print(f"[bold]{plain(loader)}[/]: skipped: {plain(reason)}")
+
+
+def _print_reasons(report: vclimb.BenchReport | vclimb.PeersReport) -> None:
+    """Print why something failed or was skipped."""
+    for name, error in report.failed.items():
+        out.print(f"[bold]{plain(name)}[/]: [red]failed:[/] {plain(error)}")
+    for name, reason in report.skipped.items():
+        out.print(f"[bold]{plain(name)}[/]: skipped: {plain(reason)}")
 
 
 def _verdict(figures: vclimb.BenchFigures) -> str:

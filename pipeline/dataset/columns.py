@@ -5,6 +5,7 @@ A million videos take 230 MB as columns, and 2 GB as objects.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
@@ -53,11 +54,13 @@ class Rows(Sequence[Row], Generic[Row]):
     def __init__(self, columns: pa.RecordBatch) -> None:
         self.columns = columns
 
+    @abstractmethod
     def _objects(self, columns: pa.RecordBatch) -> Iterator[Row]:
-        raise NotImplementedError
+        """Make the objects of some rows."""
 
+    @abstractmethod
     def _with(self, columns: pa.RecordBatch) -> Self:
-        raise NotImplementedError
+        """Make a sequence of the same kind of other rows."""
 
     def __len__(self) -> int:
         return int(self.columns.num_rows)

@@ -81,8 +81,8 @@ class EncodeSettings:
         if self.max_frames is not None and self.max_frames < 1:
             raise SettingsError(f"max frames {self.max_frames} is out of range; allowed: 1 or more")
         if not 0 <= self.b_frames <= codec.most_b_frames:
-            allowed = f"{self.codec} takes 0 to {codec.most_b_frames}" if codec.most_b_frames else "jpeg has none"
-            raise SettingsError(f"b frames {self.b_frames} is out of range; {allowed}")
+            allowed = f"takes 0 to {codec.most_b_frames}" if codec.most_b_frames else "has none"
+            raise SettingsError(f"b frames {self.b_frames} is out of range; {self.codec} {allowed}")
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "fps": None if self.fps is None else str(self.fps)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 
@@ -23,11 +25,17 @@ def outputs_of_new(run: RunContext, items: TrainingItems) -> Outputs:
     frames = frames_to_keep(run.config, run.method)
     on_clips = run.progress("features", len(items.new.items))
     outputs = run.predictor.readable_outputs(run.learner.model, items.new, on_clips, frames)
-    for item in np.setdiff1d(np.arange(len(items.new.items)), outputs.items).tolist():
-        run.log.event("warning", text=f"left out: {str(items.new.items.keys[item])!r} has frames that can't be read")
+    left_out = np.setdiff1d(np.arange(len(items.new.items)), outputs.items)
+    name_left_out(run, map(str, items.new.items.keys[left_out]))
     if run.method.replays_features:
         items.outputs = outputs
     return outputs
+
+
+def name_left_out(run: RunContext, names: Iterable[str]) -> None:
+    """Name instances in the log that can't be read."""
+    for name in names:
+        run.log.event("warning", text=f"left out: {name!r} has frames that can't be read")
 
 
 def feature_samples(run: RunContext, items: TrainingItems) -> FeatureSamples:

@@ -19,7 +19,7 @@ from vclimb.pipeline.clips.provider import ChosenItems
 from vclimb.pipeline.clips.sampling import View
 from vclimb.pipeline.stream.batches import StreamSettings
 from vclimb.training.evaluation import selection_score
-from vclimb.training.frozen_outputs import feature_samples
+from vclimb.training.frozen_outputs import feature_samples, name_left_out
 from vclimb.training.learner import grow
 from vclimb.training.run_context import RunContext
 from vclimb.training.training_clips import training_stream, training_view
@@ -101,8 +101,7 @@ class RunTaskData:
         run = self._run
         chosen = ChosenItems(self._items.provider, items)
         outputs = run.predictor.readable_outputs(run.learner.model, chosen, run.progress("features", len(items)))
-        for item in np.delete(np.asarray(items), outputs.items).tolist():
-            run.log.event("warning", text=f"left out: {self.names[item]!r} has frames that can't be read")
+        name_left_out(run, (self.names[item] for item in np.delete(np.asarray(items), outputs.items).tolist()))
         return Outputs(np.asarray(items)[outputs.items], outputs.labels, outputs.features, outputs.logits)
 
     def feature_samples(self) -> FeatureSamples:

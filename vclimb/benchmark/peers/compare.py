@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from vclimb.benchmark.peers.clips import PeerClips
 from vclimb.benchmark.peers.registry import PEERS, Peer
+from vclimb.benchmark.throughput import endless
 from vclimb.pipeline.clips.augment import Augmentation
 from vclimb.pipeline.clips.provider import InstanceProvider
 from vclimb.pipeline.clips.sampling import View
@@ -126,7 +127,7 @@ def bench_peers(
         for _ in range(_ROUNDS):
             bar.update(task, description=OURS)
             with clips.stream(n_workers) as stream:
-                rates[OURS].append(_rate(_endless(stream), settings.batch_size, seconds / _ROUNDS))
+                rates[OURS].append(_rate(endless(stream), settings.batch_size, seconds / _ROUNDS))
             bar.advance(task)
             for name, peer in usable.items():
                 bar.update(task, description=name)
@@ -178,8 +179,3 @@ def _rate(batches: Iterator[object], batch_clips: int, seconds: float) -> float:
         next(batches)
         n_batches, spent = n_batches + 1, time.perf_counter() - start
     return n_batches * batch_clips / spent
-
-
-def _endless(stream: Iterable[object]) -> Iterator[object]:
-    while True:
-        yield from stream
