@@ -151,6 +151,8 @@ ROWS = {
     "a missing label": (VIDEOS, first({"labels": [None]}), "row 0.labels.0"),
     "other labels": (VIDEOS, first({"labels": ["class1", "class2"]}), "the classes of video"),
     "a digest that is none": (VIDEOS, first({"sha256": "../x"}), "row 0.sha256"),
+    "a digest in capitals": (VIDEOS, first({"sha256": "A" * 64}), "row 0.sha256"),
+    "a digest of other letters": (VIDEOS, first({"sha256": "g" * 64}), "row 0.sha256"),
     "another codec": (VIDEOS, first({"codec": "h264"}), "has codec 'h264'"),
     "a side of no pixels": (VIDEOS, first({"width": 0}), "row 0.width"),
     "a huge picture": (VIDEOS, first({"width": 60_000, "height": 60_000}), "pixels"),

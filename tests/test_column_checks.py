@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,8 +21,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from vclimb.pipeline.dataset import row_checks
+from vclimb.pipeline.dataset.by_key import VideosByKey
 from vclimb.pipeline.dataset.column_checks import are_keys
-from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos, VideosByKey
+from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
 from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.tables import (
@@ -115,7 +117,7 @@ def tables(parquet: bytes) -> st.SearchStrategy[pa.Table]:
 def test_videos_are_refused_where_a_row_is(table: pa.Table) -> None:
     """A refusal names a row, which `read_videos` and `check_videos` assert."""
     try:
-        videos = read_videos(parquet_bytes(table), len(table))
+        videos = read_videos(BytesIO(parquet_bytes(table)), len(table))
         check_videos(videos, HEADER)
     except ValueError:
         return
@@ -130,7 +132,7 @@ def test_videos_are_refused_where_a_row_is(table: pa.Table) -> None:
 def test_instances_are_refused_where_a_row_is(table: pa.Table, known_only: bool) -> None:
     videos = StoredVideos.of(VIDEO_ROWS)
     try:
-        instances = read_instances(parquet_bytes(table), len(table), videos, known_only=known_only)
+        instances = read_instances(BytesIO(parquet_bytes(table)), len(table), videos, known_only=known_only)
     except ValueError:
         return
     keys = {video.key for video in VIDEO_ROWS}

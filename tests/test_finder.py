@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scenario_cases import dataset_of
 
 from vclimb.pipeline.dataset.columns import StoredVideos
-from vclimb.pipeline.dataset.key_index import KeyIndex
+from vclimb.pipeline.dataset.key_index import KeyIndex, rows_in_order
 from vclimb.pipeline.system.garbage import collection_paused
 from vclimb.scenario import Frames, ScenarioInstance, Seconds, Task, TaskSequence, locate
 from vclimb.scenario.finder import _FOLDERS, _SUFFIX, Finder, frames_of_all
@@ -80,6 +80,21 @@ def test_keys_are_found_whatever_their_hashes_are(hashes_differ: bool, keys: lis
     assert index.distinct == (len({*keys}) == len(keys))
     for key, row in zip([*keys, *others], rows, strict=True):
         assert keys[row] == key if row >= 0 else key not in keys
+
+
+@FEW
+@given(counts=st.lists(st.integers(0, 3), max_size=6), cut=st.integers(1, 4), strange=st.sampled_from(["", "z", "0"]))
+def test_rows_of_keys_in_order_are_found_without_an_index(counts: list[int], cut: int, strange: str) -> None:
+    of_rows = pa.array([f"{row}" for row in range(len(counts))], pa.string())
+    expected = [row for row, count in enumerate(counts) for _ in range(count)]
+    keys = [f"{row}" for row in expected] + ([strange] if strange else [])
+    pieces = [pa.array(keys[start : start + cut], pa.string()) for start in range(0, len(keys), cut)]
+    found = rows_in_order(pieces, of_rows)
+    if strange or 0 in counts:
+        assert found is None or [*map(str, found)] == keys
+    else:
+        assert found is not None
+        assert found.tolist() == expected
 
 
 def test_the_digest_is_of_each_instance() -> None:

@@ -73,7 +73,9 @@ class StorageContract:
 
     def test_a_whole_file_and_any_of_its_ranges(self, storage: Storage) -> None:
         assert storage.read("data") == CONTENT
-        assert storage.bytes_read == len(CONTENT)
+        with storage.open("data") as file:
+            assert (file.read(9), file.read()) == (CONTENT[:9], CONTENT[9:])
+        assert storage.bytes_read == 2 * len(CONTENT)
         ranges = [(9_990, 10), (0, 1), (500, 300), (100, 50), (500, 300), (600, 300), (0, 10_000)]
         assert storage.read_ranges("data", ranges) == [CONTENT[o : o + s] for o, s in ranges]
         assert storage.read_ranges("data", []) == []

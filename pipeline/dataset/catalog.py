@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class Catalog:
             "videos": len(self.videos),
             "instances": len(self.instances),
             "frames": sum(video.n_frames for video in self.videos),
-            "seconds": round(sum(video.n_frames / video.fps for video in self.videos), 3),
+            "seconds": round(math.fsum(video.n_frames / video.fps for video in self.videos), 3),
             "bytes": sum(video.bytes for video in self.videos),
             "source_bytes": sum(video.source_bytes for video in self.videos),
             "errors": len(self.errors),

@@ -6,6 +6,8 @@ don't say what is wrong: the checks of the rows do.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -35,6 +37,9 @@ _VIDEO_RANGES = {
 }
 _INSTANCE_RANGES = {"start_frame": (0, MOST), "end_frame": (1, MOST)}
 _MAY_BE_NULL = ("group", "frame_seconds", "split", "start_seconds", "end_seconds")
+
+
+_Numbers = npt.NDArray[np.integer[Any]]
 
 
 def are_sound_videos(videos: StoredVideos, fps: pa.ChunkedArray) -> bool:
@@ -69,7 +74,7 @@ def _no_nulls(columns: pa.RecordBatch) -> bool:
 def _in_ranges(rows: StoredVideos | StoredInstances, ranges: dict[str, tuple[int, int]]) -> bool:
     if not len(rows):
         return True
-    columns = ((rows.numbers(name), least, most) for name, (least, most) in ranges.items())
+    columns = ((rows.narrow_numbers(name), least, most) for name, (least, most) in ranges.items())
     return all(least <= values.min() and values.max() <= most for values, least, most in columns)
 
 
@@ -124,48 +129,78 @@ def fit_header(videos: StoredVideos, header: Header) -> bool:
     if shard[starts].tolist() != [stored.number for stored in listed]:
         return False
     counts = np.diff([*starts, len(shard)])
-    offset, first, n_frames = videos.numbers("offset"), videos.numbers("first_frame"), videos.numbers("n_frames")
-    end = offset + videos.numbers("bytes")
-    tar_bytes = np.repeat([stored.tar_bytes for stored in listed], counts)
-    pixels = videos.numbers("width").astype(np.int64) * videos.numbers("height")
     codecs = videos.columns.column("codec").dictionary.to_pylist()
-    ends = starts + counts - 1
-    return bool(
+    return (
         codecs == [header.settings.codec]
-        and (pixels <= MAX_PIXELS).all()
-        and (first == _after(first + n_frames, begins)).all()
-        and (offset >= _after(end, begins)).all()
-        and (end <= tar_bytes).all()
         and counts.tolist() == [stored.n_videos for stored in listed]
-        and (first + n_frames)[ends].tolist() == [stored.n_frames for stored in listed]
+        and _pixels_fit(videos)
+        and _frames_fit(videos, begins, starts + counts - 1, header)
+        and _bytes_fit(videos, begins, np.repeat([stored.tar_bytes for stored in listed], counts))
         and videos.key_index.distinct
     )
 
 
-def _after(ends: npt.NDArray[np.int64], begins: Flags) -> npt.NDArray[np.int64]:
-    """The end of the video before each one in its shard; 0 for the first one."""
-    return np.where(begins, 0, np.concatenate([[0], ends[:-1]]))
+def _pixels_fit(videos: StoredVideos) -> bool:
+    return bool((videos.numbers("width") * videos.numbers("height") <= MAX_PIXELS).all())
+
+
+def _frames_fit(videos: StoredVideos, begins: Flags, last: Indices, header: Header) -> bool:
+    """Whether each video's frames come after those of the video before it, and those of each shard are as many."""
+    first = videos.numbers("first_frame")
+    end = first + videos.numbers("n_frames")
+    return _follow(first, end, begins, np.equal) and end[last].tolist() == [shard.n_frames for shard in header.shards]
+
+
+def _bytes_fit(videos: StoredVideos, begins: Flags, tar_bytes: Indices) -> bool:
+    """Whether each video's bytes come behind those of the video before it, within the tar."""
+    offset = videos.numbers("offset")
+    end = offset + videos.numbers("bytes")
+    return _follow(offset, end, begins, np.greater_equal) and bool((end <= tar_bytes).all())
+
+
+def _follow(start: Indices, end: Indices, begins: Flags, fits: np.ufunc) -> bool:
+    """Whether each start fits the end before it, and 0 where a shard begins."""
+    return bool(fits(start[begins], 0).all() and (fits(start[1:], end[:-1]) | begins[1:]).all())
 
 
 def fit_videos(instances: StoredInstances) -> bool:
     """Whether the instances lie within their videos, in the videos' order, and their classes are the videos'."""
-    video, videos = instances.numbers("video").astype(np.int64), instances.videos
-    start, end = instances.numbers("start_frame"), instances.numbers("end_frame")
-    if not ((start < end) & (end <= instances.of_video("n_frames")) & (np.diff(video, prepend=0) >= 0)).all():
+    video = instances.narrow_numbers("video")
+    in_order = not (video[1:] < video[:-1]).any()
+    return in_order and all(map(_lie_within_videos, instances.parts())) and _classes_fit(instances)
+
+
+def _lie_within_videos(instances: StoredInstances) -> bool:
+    start, end = instances.narrow_numbers("start_frame"), instances.narrow_numbers("end_frame")
+    n_frames = instances.videos.narrow_numbers("n_frames")[instances.narrow_numbers("video")]
+    return bool(((start < end) & (end <= n_frames)).all())
+
+
+def _classes_fit(instances: StoredInstances) -> bool:
+    """Whether each video's list of classes is that of its instances, in the order of their first instances."""
+    labels, lists = instances.columns.column("label"), instances.videos.columns.column("labels")
+    video, codes = instances.narrow_numbers("video"), labels.indices.to_numpy()
+    video, codes = _first_of_equals(video, codes, len(labels.dictionary))
+    own_codes = pc.fill_null(pc.index_in(lists.values.dictionary, labels.dictionary), -1).to_numpy()
+    if len(lists.flatten()) != len(video):
         return False
-    codes, labels = instances.codes("label")
-    lists = videos.columns.column("labels")
-    lengths = pc.list_value_length(lists).to_numpy()
-    own = pc.index_in(lists.values.dictionary, pa.array(labels, pa.string()))
-    own_codes = pc.fill_null(own, -1).to_numpy().astype(np.int64)
-    listed = lists.flatten()
-    expected = np.repeat(np.arange(len(videos)), lengths), own_codes[label_codes(listed)]
-    found = _first_of_equals(video, codes, len(labels))
-    return all(np.array_equal(left, right) for left, right in zip(expected, found, strict=True))
+    row, done = 0, 0
+    for part in instances.videos.parts():
+        lists = part.columns.column("labels")
+        listed, lengths = lists.flatten().indices.to_numpy(), pc.list_value_length(lists).to_numpy()
+        of_part = slice(done, done + len(listed))
+        if not np.array_equal(own_codes[listed], codes[of_part]):
+            return False
+        if not np.array_equal(np.repeat(np.arange(row, row + len(part)), lengths), video[of_part]):
+            return False
+        row, done = row + len(part), of_part.stop
+    return True
 
 
-def _first_of_equals(video: Indices, codes: Indices, n_codes: int) -> tuple[Indices, Indices]:
+def _first_of_equals(video: _Numbers, codes: _Numbers, n_codes: int) -> tuple[_Numbers, _Numbers]:
     """The different pairs of a video and a class, in the order of their first instances."""
-    _, first = np.unique(video * max(n_codes, 1) + codes, return_index=True)
+    if (video[1:] > video[:-1]).all():
+        return video, codes
+    _, first = np.unique(video.astype(np.int64) * max(n_codes, 1) + codes, return_index=True)
     first.sort()
     return video[first], codes[first]

@@ -6,7 +6,7 @@ A million videos take 230 MB as columns, and 2 GB as objects.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import cached_property
 from operator import eq
@@ -17,8 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vclimb.pipeline.arrays import Indices
-from vclimb.pipeline.dataset.key_index import KeyIndex
+from vclimb.pipeline.dataset.key_index import KeyIndex, rows_in_order
 from vclimb.pipeline.dataset.packing import (
+    Pieces,
     digests_as_bytes,
     label_codes,
     list_of_labels,
@@ -35,11 +36,11 @@ from vclimb.pipeline.dataset.rows import (
     table_of,
 )
 
-ReadColumn = Callable[[str], pa.ChunkedArray]
+ReadColumn = Callable[[str], Pieces]
 """Function from a column's name to its values, as they lie in the file."""
 Row = TypeVar("Row")
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE, _ROWS_OF_PART = 4096, 65_536
 _ENCODED = ("group", "codec", "fps_fraction", "label", "split")
 _DIGESTS = ("source_sha256", "sha256")
 
@@ -91,6 +92,10 @@ class Rows(Sequence[Row], Generic[Row]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def parts(self) -> Iterator[Self]:
+        """All rows, some thousands at once."""
+        return (self[start : start + _ROWS_OF_PART] for start in range(0, len(self), _ROWS_OF_PART))
+
     def take(self, rows: Indices) -> Self:
         """The rows of some numbers, in their order."""
         return self._with(self.columns.take(pa.array(rows, pa.int64())))
@@ -99,6 +104,11 @@ class Rows(Sequence[Row], Generic[Row]):
         """The values of a column of whole numbers without nulls, as int64, not to be changed."""
         values: Indices = self.columns.column(name).to_numpy(zero_copy_only=False)
         return values.astype(np.int64, copy=False)
+
+    def narrow_numbers(self, name: str) -> npt.NDArray[np.integer[Any]]:
+        """The values of a column of whole numbers without nulls, in as few bytes as they are kept in."""
+        values: npt.NDArray[np.integer[Any]] = self.columns.column(name).to_numpy()
+        return values
 
     def codes(self, name: str) -> tuple[Indices, list[Any]]:
         """The values of a column as places in a list of different values; -1: null."""
@@ -126,7 +136,8 @@ class StoredVideos(Rows[StoredVideo]):
     @classmethod
     def of(cls, videos: Sequence[StoredVideo]) -> Self:
         """Hold rows as columns."""
-        return cls.pack(table_of(videos, VIDEO_SCHEMA, fps_fraction=rate_text).column)
+        table = table_of(videos, VIDEO_SCHEMA, fps_fraction=rate_text)
+        return cls.pack(lambda name: table[name].chunks)
 
     def _with(self, columns: pa.RecordBatch) -> Self:
         return type(self)(columns)
@@ -169,26 +180,6 @@ class StoredVideos(Rows[StoredVideo]):
         return values_of(self.columns.column("group").take(pa.array(rows)))
 
 
-class VideosByKey(Mapping[str, StoredVideo]):
-    """Stored videos by key. `StoredVideos.rows_of` looks many keys up in one call."""
-
-    def __init__(self, videos: StoredVideos) -> None:
-        self._videos = videos
-
-    def __getitem__(self, key: str) -> StoredVideo:
-        row = self._videos.rows_of(pa.array([key], pa.string())).item() if _is_text(key) else -1
-        if row < 0:
-            raise KeyError(key)
-        video: StoredVideo = self._videos[row]
-        return video
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._videos.keys.to_pylist())
-
-    def __len__(self) -> int:
-        return len(self._videos)
-
-
 class StoredInstances(Rows[StoredInstance]):
     """Labelled instances of stored videos. The column `video` holds the row number of each instance's video."""
 
@@ -206,8 +197,8 @@ class StoredInstances(Rows[StoredInstance]):
         Raises:
             KeyError: An instance is of another video.
         """
-        keys = single_array(column("key"))
-        rows = videos.rows_of(keys)
+        in_order = rows_in_order(column("key"), videos.keys)
+        rows = videos.rows_of(single_array(column("key"))) if in_order is None else in_order
         columns = {"video": pa.array(rows, pa.int32())}
         columns |= {
             name: packed(column(name), encode=name in _ENCODED) for name in INSTANCE_SCHEMA.names if name != "key"
@@ -215,7 +206,7 @@ class StoredInstances(Rows[StoredInstance]):
         instances = cls(pa.record_batch(columns), videos)
         if len(unknown := np.flatnonzero(rows < 0)):
             if not known_only:
-                raise KeyError(keys[unknown[0].item()].as_py())
+                raise KeyError(single_array(column("key"))[unknown[0].item()].as_py())
             return instances.take(np.flatnonzero(rows >= 0))
         return instances
 
@@ -224,7 +215,8 @@ class StoredInstances(Rows[StoredInstance]):
         """Hold rows as columns. Raises a KeyError where an instance is of another video."""
         if isinstance(instances, cls) and instances.videos is videos:
             return instances
-        return cls.pack(table_of([*instances], INSTANCE_SCHEMA).column, videos)
+        table = table_of([*instances], INSTANCE_SCHEMA)
+        return cls.pack(lambda name: table[name].chunks, videos)
 
     @classmethod
     def made(
@@ -252,7 +244,8 @@ class StoredInstances(Rows[StoredInstance]):
     def joined(cls, parts: Sequence[Self]) -> Self:
         """The instances of several parts, one after another. There is at least one part."""
         table = pa.Table.from_batches([part.columns for part in parts]) if len(parts) == 1 else _unified(parts)
-        return cls(pa.record_batch({name: single_array(table[name]) for name in table.column_names}), parts[0].videos)
+        columns = {name: single_array(table[name].chunks) for name in table.column_names}
+        return cls(pa.record_batch(columns), parts[0].videos)
 
     def _with(self, columns: pa.RecordBatch) -> Self:
         return type(self)(columns, self.videos)
@@ -284,13 +277,6 @@ class StoredInstances(Rows[StoredInstance]):
         """The instances of one split."""
         codes, splits = self.codes("split")
         return self.take(np.flatnonzero(codes == (splits.index(split) if split in splits else -2)))
-
-
-def _is_text(key: object) -> bool:
-    try:
-        return isinstance(key, str) and bool(key.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _unified(parts: Sequence[StoredInstances]) -> pa.Table:

@@ -10,9 +10,10 @@ import numpy as np
 
 from vclimb.pipeline.arrays import Pixels
 from vclimb.pipeline.codecs.decode import decode_clip
+from vclimb.pipeline.dataset.by_key import VideosByKey
 from vclimb.pipeline.dataset.cache_settings import DEFAULT_GROUP, CacheSettings
 from vclimb.pipeline.dataset.check import FileSlice, FrameRanges
-from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos, VideosByKey
+from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
 from vclimb.pipeline.dataset.frame_index import FrameIndices, VideoRows
 from vclimb.pipeline.dataset.rows import StoredInstance, StoredVideo
 from vclimb.pipeline.dataset.shard import shard_paths

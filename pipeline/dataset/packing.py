@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,42 +14,35 @@ import pyarrow.compute as pc
 from vclimb.pipeline.arrays import Indices
 
 _DIGITS = 64
-_NO_DIGIT = 16
-_AT_ONCE = 2**16
+_NOT_IN_CAPITALS = 0x20  # The bit that is set in "0" to "9" and "a" to "f", and not in "A" to "F".
 
 
-def _values_of_digits() -> bytes:
-    values = bytearray([_NO_DIGIT]) * 256
-    for value, digit in enumerate(b"0123456789abcdef"):
-        values[digit] = value
-    return bytes(values)
+Values = TypeVar("Values", pa.Array, pa.ChunkedArray)
+Pieces = Iterable[pa.Array]
+"""The values of a column in one or more arrays, of which the last may still be in the file when the first is used."""
 
 
-_VALUES = np.frombuffer(_values_of_digits(), np.uint8)
-
-
-def single_array(column: pa.ChunkedArray) -> pa.Array:
+def single_array(pieces: Pieces) -> pa.Array:
     """The values of a column in one piece."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    arrays = [*pieces]
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
-def digests_as_bytes(column: pa.ChunkedArray) -> pa.FixedSizeBinaryArray:
+def digests_as_bytes(pieces: Pieces) -> pa.FixedSizeBinaryArray:
     """SHA-256s of 64 hexadecimal digits as 32 bytes each. Raises a ValueError where a text is no such digest."""
-    packed = np.empty((len(column), _DIGITS // 2), np.uint8)
-    done = 0
-    for chunk in column.chunks:
-        for start in range(0, len(chunk), _AT_ONCE):
-            part = chunk.slice(start, _AT_ONCE)
-            if part.null_count or pc.any(pc.not_equal(pc.binary_length(part), _DIGITS)).as_py():
-                raise ValueError("a digest has other than 64 digits")
-            first = np.frombuffer(part.buffers()[1], np.int32)[part.offset].item()
-            text = np.frombuffer(part.buffers()[2], np.uint8, len(part) * _DIGITS, first)
-            values = _VALUES[text]
-            if (values == _NO_DIGIT).any():
-                raise ValueError("a digest has other than hexadecimal digits")
-            packed[done : done + len(part)] = (values[::2] << 4 | values[1::2]).reshape(len(part), -1)
-            done += len(part)
-    return pa.Array.from_buffers(pa.binary(_DIGITS // 2), len(column), [None, pa.py_buffer(packed)])
+    packed = bytearray()
+    for piece in pieces:
+        if piece.null_count or pc.any(pc.not_equal(pc.binary_length(piece), _DIGITS)).as_py():
+            raise ValueError("a digest has other than 64 digits")
+        if not len(piece):
+            continue
+        first = np.frombuffer(piece.buffers()[1], np.int32)[piece.offset].item()
+        text = np.frombuffer(piece.buffers()[2], np.uint8, len(piece) * _DIGITS, first)
+        if not np.bitwise_and.reduce(text) & _NOT_IN_CAPITALS:
+            raise ValueError("a digest has other than the digits 0 to 9 and a to f")
+        packed += binascii.unhexlify(text.data)  # raises a ValueError of its own
+    n_bytes = _DIGITS // 2
+    return pa.Array.from_buffers(pa.binary(n_bytes), len(packed) // n_bytes, [None, pa.py_buffer(packed)])
 
 
 def list_of_labels(labels: pa.ListArray) -> pa.ListArray:
@@ -59,22 +54,27 @@ def list_of_labels(labels: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pc.subtract(offsets, start), values.dictionary_encode(), mask=mask)
 
 
-def packed(column: pa.ChunkedArray, *, encode: bool) -> pa.Array:
+def packed(pieces: Pieces, *, encode: bool) -> pa.Array:
     """The values of a column: whole numbers of as few bytes as they need, and texts as codes if `encode` is set."""
-    array = single_array(column)
     if encode:
-        encoded = array.dictionary_encode()
+        encoded = pa.chunked_array([*pieces]).dictionary_encode().combine_chunks()
         return pa.DictionaryArray.from_arrays(_narrowed(encoded.indices), encoded.dictionary)
-    return _narrowed(array) if pa.types.is_integer(array.type) else array
+    column = pa.chunked_array([*pieces])
+    return (_narrowed(column) if pa.types.is_integer(column.type) else column).combine_chunks()
 
 
-def _narrowed(numbers: pa.Array) -> pa.Array:
+def _narrowed(numbers: Values) -> Values:
     ends = pc.min_max(numbers).as_py()
     least, most = ends["min"] or 0, ends["max"] or 0
     for kind, limit in ((pa.int8(), 2**7), (pa.int16(), 2**15), (pa.int32(), 2**31)):
         if kind.bit_width < numbers.type.bit_width and -limit <= least and most < limit:
             return numbers.cast(kind)
     return numbers
+
+
+def exact_sum(numbers: Indices) -> int:
+    """The sum of whole numbers, of any size."""
+    return (int((numbers >> 32).sum()) << 32) + int((numbers & 0xFFFFFFFF).sum())
 
 
 def label_codes(column: pa.DictionaryArray) -> Indices:

@@ -7,6 +7,7 @@ where the gap is less than a tenth of the second range.
 
 from __future__ import annotations
 
+import io
 import itertools
 import mmap
 import os
@@ -16,6 +17,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +40,10 @@ class Storage(Protocol):
 
     def read(self, name: str) -> bytes:
         """Read a whole file. Raises FileNotFoundError, and an OSError for what isn't a regular file."""
+        ...
+
+    def open(self, name: str) -> BufferedIOBase:
+        """Open a whole file, with the errors of `read`. The content stays the same where the file is replaced."""
         ...
 
     def view(self, name: str) -> memoryview:
@@ -79,10 +85,13 @@ class LocalStorage:
         return str(self.folder)
 
     def read(self, name: str) -> bytes:
-        with open(open_regular(self.folder / name), "rb") as file:
-            data = file.read()
-        self.bytes_read += len(data)
-        return data
+        with self.open(name) as file:
+            return file.read()
+
+    def open(self, name: str) -> BufferedIOBase:
+        file = os.fdopen(open_regular(self.folder / name), "rb")
+        self.bytes_read += os.fstat(file.fileno()).st_size
+        return file
 
     def view(self, name: str) -> memoryview:
         os.close(open_regular(self.folder / name))
@@ -149,6 +158,9 @@ class RemoteStorage:
         data: bytes = self.bucket.read(name)
         self.bytes_read += len(data)
         return data
+
+    def open(self, name: str) -> BufferedIOBase:
+        return io.BytesIO(self.read(name))
 
     def view(self, name: str) -> memoryview:
         if self.shards is None or name not in self.shards:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any, Self
 import numpy as np
 import pyarrow.compute as pc
 
+from vclimb.pipeline.dataset.arrow_memory import system_memory
 from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
-from vclimb.pipeline.dataset.header import ERRORS, HEADER, INSTANCES, VIDEOS, Header, read_digested, read_header
+from vclimb.pipeline.dataset.header import ERRORS, HEADER, INSTANCES, VIDEOS, Header, open_digested, read_header
+from vclimb.pipeline.dataset.packing import exact_sum
 from vclimb.pipeline.dataset.rows import FailedVideo
 from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.dataset.shard import ShardFiles
@@ -39,16 +42,15 @@ class StoredCatalog:
 
     def totals(self) -> dict[str, Any]:
         """Counts, bytes and seconds over the data set."""
-        videos = self.videos
-        n_frames = videos.numbers("n_frames")
+        parts = [*self.videos.parts()]
         return {
             "classes": len(self.classes),
-            "videos": len(videos),
+            "videos": len(self.videos),
             "instances": len(self.instances),
-            "frames": sum(n_frames.tolist()),
-            "seconds": round(sum((n_frames / videos.rates()).tolist()), 3),
-            "bytes": sum(videos.numbers("bytes").tolist()),
-            "source_bytes": sum(videos.numbers("source_bytes").tolist()),
+            "frames": sum(exact_sum(part.numbers("n_frames")) for part in parts),
+            "seconds": round(math.fsum(s for part in parts for s in part.numbers("n_frames") / part.rates()), 3),
+            "bytes": sum(exact_sum(part.numbers("bytes")) for part in parts),
+            "source_bytes": sum(exact_sum(part.numbers("source_bytes")) for part in parts),
             "errors": len(self.errors),
         }
 
@@ -65,6 +67,11 @@ class StoredCatalog:
         Raises:
             DatasetError: There is no catalog, it is damaged, or it has another format version.
         """
+        with system_memory():
+            return cls._read_whole(storage, with_errors)
+
+    @classmethod
+    def _read_whole(cls, storage: Storage, with_errors: bool) -> Self:
         header = read_header(storage)
         while True:
             try:
@@ -78,22 +85,24 @@ class StoredCatalog:
     def _read(cls, storage: Storage, header: Header, with_errors: bool) -> Self:
         shards = {shard.number: shard.files() for shard in header.shards}
         names = (VIDEOS, INSTANCES, ERRORS) if with_errors else (VIDEOS, INSTANCES)
-        files = {name: read_digested(storage, header, name) for name in names}
+        files = {name: open_digested(storage, header, name) for name in names}
         with _damage(storage, VIDEOS):
-            data, source = files.pop(VIDEOS)
-            videos = read_videos(data, source.totals.videos)
-            del data
+            file, source = files.pop(VIDEOS)
+            with file:
+                videos = read_videos(file, source.totals.videos)
             if source is not header:
                 videos = videos.take(np.flatnonzero(np.isin(videos.numbers("shard"), [*shards])))
             check_videos(videos, header)
         with _damage(storage, INSTANCES):
-            data, source = files.pop(INSTANCES)
-            instances = read_instances(data, source.totals.instances, videos, known_only=source is not header)
+            file, source = files.pop(INSTANCES)
+            with file:
+                instances = read_instances(file, source.totals.instances, videos, known_only=source is not header)
         errors = []
         if with_errors:
             with _damage(storage, ERRORS):
-                data, source = files.pop(ERRORS)
-                errors = read_errors(data, source.totals.errors)
+                file, source = files.pop(ERRORS)
+                with file:
+                    errors = read_errors(file.read(), source.totals.errors)
         catalog = cls(header.name, header.settings, header.ffmpeg, shards, videos, instances, errors)
         totals = {**catalog.totals(), "errors": header.totals.errors}
         if header.totals.model_dump() != totals or header.classes != catalog.classes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedIOBase
 from typing import Any, NoReturn, TypeVar
 
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from vclimb.pipeline.dataset import row_checks
+from vclimb.pipeline.dataset.arrow_memory import release_memory
 from vclimb.pipeline.dataset.column_checks import are_sound_instances, are_sound_videos, fit_header, fit_videos
 from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
 from vclimb.pipeline.dataset.header import Header
@@ -36,6 +39,7 @@ Row = TypeVar("Row")
 _MOST_ROWS_PER_BYTE = 8
 _MOST_BYTES_PER_BYTE = 200
 _ALWAYS_ALLOWED_BYTES = 2**24
+_ROWS_AT_ONCE, _BUFFER_BYTES, _BYTES_BETWEEN_RELEASES = 2**16, 2**20, 2**24
 
 
 def videos_parquet(videos: Sequence[StoredVideo]) -> bytes:
@@ -54,11 +58,11 @@ def _parquet(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def read_videos(parquet: bytes, n_rows: int) -> StoredVideos:
+def read_videos(parquet: BufferedIOBase, n_rows: int) -> StoredVideos:
     """The rows of a table of videos. Raises a ValueError that says what is wrong with the table."""
     table = _Table(parquet, VIDEO_SCHEMA, n_rows)
     try:
-        videos = StoredVideos.pack(table.column)
+        videos = StoredVideos.pack(table.pieces)
     except _UnreadableError:
         raise
     except ValueError:
@@ -84,7 +88,9 @@ def check_videos(videos: StoredVideos, header: Header) -> None:
         raise AssertionError("the columns are refused, and no row is")
 
 
-def read_instances(parquet: bytes, n_rows: int, videos: StoredVideos, *, known_only: bool = False) -> StoredInstances:
+def read_instances(
+    parquet: BufferedIOBase, n_rows: int, videos: StoredVideos, *, known_only: bool = False
+) -> StoredInstances:
     """The rows of a table of instances, compared with the videos of the data set.
 
     Args:
@@ -95,7 +101,7 @@ def read_instances(parquet: bytes, n_rows: int, videos: StoredVideos, *, known_o
     """
     table = _Table(parquet, INSTANCE_SCHEMA, n_rows)
     try:
-        instances = StoredInstances.pack(table.column, videos, known_only=known_only)
+        instances = StoredInstances.pack(table.pieces, videos, known_only=known_only)
     except KeyError:
         _refuse_instances(table, videos, known_only)
     if not are_sound_instances(instances) or not fit_videos(instances):
@@ -141,10 +147,12 @@ class _Table:
     Raises a ValueError where the file has other columns, another number of rows, or claims to hold far more than fits.
     """
 
-    def __init__(self, parquet: bytes, schema: pa.Schema, n_rows: int) -> None:
+    def __init__(self, parquet: BufferedIOBase, schema: pa.Schema, n_rows: int) -> None:
         self._schema = schema
+        self._n_read_bytes = 0  # since memory was released
         with _explained():
-            self._file = pq.ParquetFile(pa.BufferReader(parquet), pre_buffer=False)
+            n_file_bytes = parquet.seek(0, os.SEEK_END)
+            self._file = pq.ParquetFile(parquet, buffer_size=_BUFFER_BYTES, pre_buffer=False)
             if not self._file.schema_arrow.equals(schema):
                 raise _UnreadableError(
                     f"its columns are not {', '.join(f'{field.name}: {field.type}' for field in schema)}"
@@ -158,27 +166,36 @@ class _Table:
                 for group in groups
                 for column in range(metadata.num_columns)
             )
-            if n_rows > _MOST_ROWS_PER_BYTE * len(parquet) or n_bytes > _most_bytes(parquet):
+            most_bytes = _MOST_BYTES_PER_BYTE * n_file_bytes + _ALWAYS_ALLOWED_BYTES
+            if n_rows > _MOST_ROWS_PER_BYTE * n_file_bytes or n_bytes > most_bytes:
                 raise _UnreadableError(
-                    f"it claims to hold {n_rows} rows of {n_bytes} bytes in a file of {len(parquet)} bytes"
+                    f"it claims to hold {n_rows} rows of {n_bytes} bytes in a file of {n_file_bytes} bytes"
                 )
 
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Read one column."""
-        return self._read([name])[name]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Read all rows."""
-        rows: list[dict[str, Any]] = self._read(self._schema.names).to_pylist()
-        return rows
-
-    def _read(self, names: list[str]) -> pa.Table:
+    def pieces(self, name: str) -> Iterator[pa.Array]:
+        """Read one column, a piece after another."""
+        if self._n_read_bytes > _BYTES_BETWEEN_RELEASES:
+            release_memory()
+            self._n_read_bytes = 0
         with _explained():
             # Without arrow's threads: a thread that touches a Python object while this process forks or exits makes
             # the child hang or the process abort.
-            table = self._file.read(names, use_threads=False)
-            table.validate(full=True)
-        return table
+            for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=[name], use_threads=False):
+                batch.validate(full=True)
+                self._n_read_bytes += batch.nbytes
+                yield batch.column(0)
+        if not self._file.metadata.num_rows:
+            yield pa.array([], self._schema.field(name).type)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Read one column."""
+        return pa.chunked_array([*self.pieces(name)])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Read all rows."""
+        table = pa.table({name: self.column(name) for name in self._schema.names})
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
 
 
 @contextmanager
@@ -190,7 +207,3 @@ def _explained() -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise _UnreadableError(" ".join(str(error).split())[:200] or type(error).__name__) from None
-
-
-def _most_bytes(parquet: bytes) -> int:
-    return _MOST_BYTES_PER_BYTE * len(parquet) + _ALWAYS_ALLOWED_BYTES

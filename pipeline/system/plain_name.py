@@ -22,7 +22,8 @@ def plain_name(name: str) -> str:
         raise ValueError("is empty; a plain file name is expected")
     if name[0] == "." or "/" in name or "\\" in name:
         raise ValueError(f"{name!r} is not a plain file name: no folders, and no dot at its beginning")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Cn", "Zl", "Zp") for character in name):
+    categories = set() if name.isprintable() else set(map(unicodedata.category, name))
+    if not categories.isdisjoint(("Cc", "Cs", "Cn", "Zl", "Zp")):
         raise ValueError(f"{name!r} is not a plain file name: it holds a character that can't be printed")
     if len(name.encode()) > _MAX_BYTES:
         raise ValueError(f"{name[:40]!r}... is not a plain file name: it is longer than {_MAX_BYTES} bytes")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.dataset.header import ERRORS, HEADER, INSTANCES, VIDEOS, read_digested, read_header
+from vclimb.pipeline.dataset.header import ERRORS, HEADER, INSTANCES, VIDEOS, open_digested, read_header
 from vclimb.pipeline.dataset.storage import LocalStorage, Storage, open_storage
 from vclimb.pipeline.dataset.stored_catalog import StoredCatalog
 from vclimb.pipeline.dataset.tables import read_errors
@@ -196,9 +196,10 @@ def _catalog_problems(storage: Storage) -> Iterator[Problem]:
     header = read_header(storage)
     for name in (VIDEOS, INSTANCES, ERRORS):
         try:
-            data, source = read_digested(storage, header, name)
-            if name == ERRORS:
-                read_errors(data, source.totals.errors)
+            file, source = open_digested(storage, header, name)
+            with file:
+                if name == ERRORS:
+                    read_errors(file.read(), source.totals.errors)
         except DatasetFileError as error:
             yield Problem(name, None, error.problem)
         except ValueError as error:
