@@ -21,6 +21,7 @@ from vclimb.pipeline.dataset.key_index import KeyIndex, rows_in_order
 from vclimb.pipeline.system.garbage import collection_paused
 from vclimb.scenario import Frames, ScenarioInstance, Seconds, Task, TaskSequence, locate
 from vclimb.scenario.finder import _FOLDERS, _SUFFIX, Finder, frames_of_all
+from vclimb.scenario.instances import ScenarioInstances
 
 FEW = settings(max_examples=150, deadline=None)
 ROWS = [(f"a/v{n}.mp4", "a", None, None) for n in range(4)]
@@ -47,7 +48,7 @@ spans = st.one_of(
 @given(st.lists(st.tuples(st.integers(-1, 3), spans), max_size=8))
 def test_frames_of_all_are_those_of_each(listed: list[tuple[int, Seconds | Frames | None]]) -> None:
     finder = Finder(dataset_of(ROWS))
-    instances = [ScenarioInstance("v", "a", span) for _, span in listed]
+    instances = ScenarioInstances.of(ScenarioInstance("v", "a", span) for _, span in listed)
     rows = np.array([row for row, _ in listed], np.int64)
     starts, ends, doubtful = frames_of_all(instances, rows, VIDEOS)
     for place, (instance, (row, _)) in enumerate(zip(instances, listed, strict=True)):
@@ -74,7 +75,7 @@ def test_suffixes_and_folders_are_cut_off_as_python_does(paths: list[str]) -> No
 def test_keys_are_found_whatever_their_hashes_are(hashes_differ: bool, keys: list[str], others: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if not hashes_differ:
-            patch.setattr("vclimb.pipeline.dataset.key_index._hashes", lambda texts: np.zeros(len(texts), np.uint64))
+            patch.setattr("vclimb.pipeline.dataset.key_index.hashes_of", lambda texts: np.zeros(len(texts), np.uint64))
         index = KeyIndex(pa.array(keys, pa.string()))
         rows = index.rows_of(pa.array([*keys, *others], pa.string())).tolist()
     assert index.distinct == (len({*keys}) == len(keys))

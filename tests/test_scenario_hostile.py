@@ -15,7 +15,7 @@ from vclimb.scenario import Scenario, ScenarioError
 from vclimb.scenario import files as json_files
 from vclimb.scenario import pickles as pickle_files
 from vclimb.scenario.from_dataset import TaskPlan, deal_classes
-from vclimb.scenario.task_sequence import ScenarioInstance
+from vclimb.scenario.instance import ScenarioInstance
 
 LONG = "x" * 2_000_000
 

@@ -35,8 +35,8 @@ from vclimb.pipeline.errors import WorkersStoppedError as WorkersStoppedError
 from vclimb.pipeline.synth.dataset import SynthSummary as SynthSummary
 from vclimb.pipeline.synth.dataset import synth as synth
 from vclimb.scenario.api import Scenario as Scenario
+from vclimb.scenario.instance import ScenarioError as ScenarioError
 from vclimb.scenario.report import ScenarioReport as ScenarioReport
-from vclimb.scenario.task_sequence import ScenarioError as ScenarioError
 from vclimb.study.advise import Advice as Advice
 from vclimb.study.advise import advise as advise
 from vclimb.study.api import Study as Study

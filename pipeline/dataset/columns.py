@@ -179,6 +179,10 @@ class StoredVideos(Rows[StoredVideo]):
         """The group of each of some rows."""
         return values_of(self.columns.column("group").take(pa.array(rows)))
 
+    def groups_where_known(self, rows: Indices) -> pa.StringArray:
+        """The group of each of some rows; null where none is known, or where the row is -1."""
+        return self.columns.column("group").take(pa.array(rows, mask=rows < 0)).dictionary_decode()
+
 
 class StoredInstances(Rows[StoredInstance]):
     """Labelled instances of stored videos. The column `video` holds the row number of each instance's video."""
@@ -223,16 +227,16 @@ class StoredInstances(Rows[StoredInstance]):
         cls,
         videos: StoredVideos,
         rows: Indices,
-        labels: Sequence[str],
-        splits: Sequence[str],
+        labels: pa.DictionaryArray,
+        splits: pa.DictionaryArray,
         starts: Indices,
         ends: Indices,
     ) -> Self:
         """Hold instances of the videos in some rows, with their classes, splits and frames [start, end)."""
         columns = {
             "video": pa.array(rows, pa.int32()),
-            "label": pa.array(labels, pa.string()).dictionary_encode(),
-            "split": pa.array(splits, pa.string()).dictionary_encode(),
+            "label": labels,
+            "split": splits,
             "start_seconds": pa.nulls(len(rows), pa.float64()),
             "end_seconds": pa.nulls(len(rows), pa.float64()),
             "start_frame": pa.array(starts, pa.int64()),

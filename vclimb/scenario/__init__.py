@@ -2,10 +2,11 @@
 
 from vclimb.scenario.api import Scenario
 from vclimb.scenario.from_dataset import TaskPlan
+from vclimb.scenario.instance import Frames, ScenarioError, ScenarioInstance, Seconds
 from vclimb.scenario.leakage import Leakage
 from vclimb.scenario.matching import MatchedScenario, MatchedTask, locate, match
 from vclimb.scenario.report import ScenarioReport
-from vclimb.scenario.task_sequence import Frames, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence
+from vclimb.scenario.task_sequence import Task, TaskSequence
 
 __all__ = [
     "Frames",

@@ -14,9 +14,10 @@ from typing import Self
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.scenario.files import read_scenario, write_scenario
 from vclimb.scenario.from_dataset import TEST_SHARE, TaskPlan, tasks_of_dataset
+from vclimb.scenario.instance import ScenarioError
 from vclimb.scenario.leakage import Leakage, measure_leakage
 from vclimb.scenario.report import ScenarioReport
-from vclimb.scenario.task_sequence import ScenarioError, TaskSequence
+from vclimb.scenario.task_sequence import TaskSequence
 
 
 class Scenario(TaskSequence):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, with_config
 
 from vclimb.pipeline.errors import TargetError
 from vclimb.pipeline.sources.annotations import peek_has
@@ -16,34 +18,52 @@ from vclimb.pipeline.system.durable import replace_file
 from vclimb.pipeline.system.garbage import collection_paused
 from vclimb.pipeline.system.paths import local_path
 from vclimb.pipeline.system.small_files import read_small
+from vclimb.scenario.instance import Frames, ScenarioError, Seconds, brief
+from vclimb.scenario.instance_lines import instance_lines
+from vclimb.scenario.instances import InstanceError, ScenarioInstances, Span
 from vclimb.scenario.pickles import parse_task_file
-from vclimb.scenario.task_sequence import Frames, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence, brief
+from vclimb.scenario.task_sequence import Task, TaskSequence
 
 FORMAT = "vclimb-scenario"
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 256 * 2**20
 """Largest scenario as JSON; one of Kinetics-700 has 80 MB."""
+_FIELDS = ["video", "class", "group", "seconds", "frames"]
 
 
 class _Stored(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class _StoredInstance(_Stored):
+@with_config(_Stored.model_config)
+@dataclass(frozen=True, slots=True)
+class _StoredInstance:
     video: str
-    label: str = Field(alias="class")
+    label: Annotated[str, Field(alias="class")]
     group: str | None = None
     seconds: tuple[float | None, float | None] | None = None
     frames: tuple[int, int] | None = None
 
-    def convert(self) -> ScenarioInstance:
-        if self.seconds and self.frames:
-            raise ScenarioError("has seconds and frames; give one of them, or neither for the whole video")
-        span = Seconds(*self.seconds) if self.seconds else Frames(*self.frames) if self.frames else None
-        return ScenarioInstance(self.video, self.label, span, self.group)
+
+def _instances(rows: tuple[_StoredInstance, ...]) -> ScenarioInstances:
+    spans: list[Span] = []
+    try:
+        for row in rows:
+            spans.append(_span(row))  # the number of spans is that of a row
+        videos, labels, groups = ([*map(attrgetter(name), rows)] for name in ("video", "label", "group"))
+        return ScenarioInstances.listed(videos, labels, groups, spans)
+    except ScenarioError as error:
+        raise InstanceError(error.row if isinstance(error, InstanceError) else len(spans), str(error)) from None
 
 
-_Instances = tuple[Annotated[_StoredInstance, AfterValidator(_StoredInstance.convert)], ...]
+def _span(row: _StoredInstance) -> Span:
+    seconds, frames = row.seconds, row.frames
+    if seconds and frames:
+        raise ScenarioError("has seconds and frames; give one of them, or neither for the whole video")
+    return Seconds(*seconds) if seconds else Frames(*frames) if frames else None
+
+
+_Instances = Annotated[tuple[_StoredInstance, ...], AfterValidator(_instances)]
 
 
 class _StoredTask(_Stored):
@@ -121,9 +141,11 @@ def _sentence(error: ValidationError) -> str:
     for part in first["loc"]:
         place += f" {part + 1}" if isinstance(part, int) else f"{place and ', '}{_beginning(part)}"
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        kinds: dict[int, type[_Stored]] = {1: _StoredScenario, 3: _StoredTask, 5: _StoredInstance}
-        names = (field.alias or name for name, field in kinds[len(first["loc"])].model_fields.items())
+    if isinstance(of_instance := first.get("ctx", {}).get("error"), InstanceError):
+        place += f" {of_instance.row + 1}"
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        kinds = {1: [*_StoredScenario.model_fields], 3: [*_StoredTask.model_fields], 5: _FIELDS}
+        names = kinds[len(first["loc"])]
         message = f"no such field; allowed: {', '.join(names)}"
     elif message.startswith("Input should"):
         message = f"must{message.removeprefix('Input should')}, not {brief(first['input'])}"
@@ -148,21 +170,12 @@ def _lines(scenario: TaskSequence) -> Iterator[str]:
         yield f'   "classes": {_json(task.classes)},'
         for split in SPLITS:
             yield f'   "{split}": ['
-            if rows := [f"    {_json(_row(instance))}" for instance in task.split(split)]:
+            if rows := [*instance_lines(task.split(split))]:
                 yield ",\n".join(rows)
             yield "   ]" + ("," if split != SPLITS[-1] else "")
         yield "  }" + ("," if number < len(scenario.tasks) else "")
     yield " ]"
     yield "}"
-
-
-def _row(instance: ScenarioInstance) -> dict[str, Any]:
-    row: dict[str, Any] = {"video": instance.video, "class": instance.label}
-    if instance.group is not None:
-        row["group"] = instance.group
-    if (span := instance.span) is not None:
-        row["frames" if isinstance(span, Frames) else "seconds"] = [span.start, span.end]
-    return row
 
 
 def _json(value: object) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +14,8 @@ from vclimb.pipeline.dataset.columns import StoredVideos
 from vclimb.pipeline.dataset.dataset import StoredDataset, StoredVideo
 from vclimb.pipeline.dataset.frame_times import EPSILON
 from vclimb.pipeline.sources.keys import make_key
-from vclimb.scenario.task_sequence import MAX_FRAMES, Frames, ScenarioError, ScenarioInstance, Seconds
+from vclimb.scenario.instance import MAX_FRAMES, Frames, ScenarioError, ScenarioInstance, Seconds
+from vclimb.scenario.instances import IN_FRAMES, WHOLE_VIDEO, ScenarioInstances
 
 # What `os.path.splitext` cuts off: a last dot and what follows it, unless only dots come before it in the last part.
 _SUFFIX = r"\A((?s:.*/)?\.*[^/.][^/]*)\.[^/.]*\z"
@@ -38,9 +37,9 @@ class Finder:
             for name in (path, os.path.splitext(path)[0], last, os.path.splitext(last)[0]):
                 self._broken.setdefault(name, f"{error.stage}: {error.reason}")
 
-    def rows(self, instances: Sequence[ScenarioInstance]) -> Indices:
+    def rows(self, instances: ScenarioInstances) -> Indices:
         """Find the row of each instance's video; -1: there is none."""
-        names = pa.array([instance.video for instance in instances], pa.string())
+        names = instances.columns.column("video")
         rows = self._videos.rows_of(names)
         if len(unknown := np.flatnonzero(rows < 0)):
             rows[unknown] = self._videos.rows_of(_as_keys(names.take(pa.array(unknown))))
@@ -49,9 +48,9 @@ class Finder:
                 self._find(named(), instances, rows, unknown)
         return rows
 
-    def _find(self, named: _Named, instances: Sequence[ScenarioInstance], rows: Indices, unknown: Indices) -> None:
+    def _find(self, named: _Named, instances: ScenarioInstances, rows: Indices, unknown: Indices) -> None:
         """Enter the rows of instances that were not found by another name."""
-        codes = named.codes(pa.array([instances[place].video for place in unknown.tolist()], pa.string()))
+        codes = named.codes(instances.columns.column("video").take(pa.array(unknown)))
         unknown, codes = unknown[codes >= 0], codes[codes >= 0]
         rows[unknown] = named.first(codes)
         for place, code in zip(unknown[named.counts[codes] > 1].tolist(), codes[named.counts[codes] > 1], strict=True):
@@ -136,23 +135,22 @@ def _as_keys(names: pa.StringArray) -> pa.StringArray:
     return pa.array(made, pa.string())
 
 
-def frames_of_all(
-    instances: Sequence[ScenarioInstance], rows: Indices, videos: StoredVideos
-) -> tuple[Indices, Indices, Flags]:
+def frames_of_all(instances: ScenarioInstances, rows: Indices, videos: StoredVideos) -> tuple[Indices, Indices, Flags]:
     """Find the frames [start, end) of instances, as `Finder.frames` does, and those that only it can decide about."""
     is_found = rows >= 0
     of_video = np.where(is_found, rows, 0)
     n_frames = np.where(is_found, videos.numbers("n_frames")[of_video], 0) if len(videos) else np.zeros(len(rows), int)
     starts, ends, doubtful = np.zeros(len(rows), np.int64), n_frames.astype(np.int64), ~is_found
-    cut = [place for place, instance in enumerate(instances) if instance.span is not None and is_found[place]]
-    if not cut:
+    kinds = instances.narrow_numbers("kind")
+    at = np.flatnonzero((kinds != WHOLE_VIDEO) & is_found)
+    if not len(at):
         return starts, ends, doubtful
     rates, uneven = videos.rates(), videos.columns.column("frame_seconds").is_valid().to_numpy(zero_copy_only=False)
-    spans = [instances[place].span for place in cut]
-    at = np.array(cut)
-    given_start = np.array([math.nan if span is None or span.start is None else span.start for span in spans], float)
-    given_end = np.array([math.nan if span is None or span.end is None else span.end for span in spans], float)
-    in_frames = np.array([isinstance(span, Frames) for span in spans])
+    given_start, given_end, in_frames = (
+        instances.floats("start")[at],
+        instances.floats("end")[at],
+        kinds[at] == IN_FRAMES,
+    )
     rate = np.where(in_frames, 1.0, rates[of_video[at]])
     slack = np.where(in_frames, 0.0, EPSILON)
     first = np.nan_to_num(np.floor(given_start * rate + slack), nan=0.0)
@@ -160,7 +158,7 @@ def frames_of_all(
     starts[at] = np.clip(first, 0, MAX_FRAMES).astype(np.int64)
     ends[at] = np.clip(np.minimum(last, n_frames[at]), -1, MAX_FRAMES).astype(np.int64)
     # Whole numbers of seconds are multiplied exactly, as fractions.
-    is_exact = np.array([isinstance(span, Seconds) and int in (type(span.start), type(span.end)) for span in spans])
+    is_exact = ~in_frames & (instances.narrow_numbers("ints")[at] > 0)
     is_empty = ~in_frames & (np.nan_to_num(given_start, nan=0.0) >= given_end)
     beyond = in_frames & (given_end > n_frames[at])
     doubtful[at] |= is_exact | is_empty | beyond | (~in_frames & uneven[of_video[at]]) | (starts[at] >= ends[at])

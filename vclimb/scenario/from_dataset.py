@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
+
+import numpy as np
+import pyarrow as pa
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
-from vclimb.pipeline.dataset.packing import values_of
 from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.pipeline.system.garbage import collection_paused
 from vclimb.scenario.group_split import split_by_group
-from vclimb.scenario.task_sequence import ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence
+from vclimb.scenario.instance import ScenarioError, ScenarioInstance
+from vclimb.scenario.instances import IN_SECONDS, WHOLE_VIDEO, ScenarioInstances
+from vclimb.scenario.task_sequence import Task, TaskSequence
 
 SPLIT_MODES = ("own", "group")
 TEST_SHARE = 0.3
 
-Splits = Mapping[str, Sequence[ScenarioInstance]]
+Splits = Mapping[str, Iterable[ScenarioInstance]]
 
 
 @dataclass(frozen=True)
@@ -92,22 +97,26 @@ def deal_classes(name: str, splits: Splits, plan: TaskPlan, origin: str = "") ->
     Raises:
         ScenarioError: The plan doesn't fit the classes, or a class has no training instance.
     """
-    ordered = class_order({instance.label for split in SPLITS for instance in splits.get(split, ())}, plan.seed)
+    parts = {split: ScenarioInstances.of(splits.get(split, ())) for split in SPLITS}
+    ordered = class_order(set().union(*(part.labels() for part in parts.values())), plan.seed)
     if not ordered:
         raise ScenarioError(f"{name!r} has no labelled instances: there is nothing to make a scenario of")
-    by_class: dict[str, dict[str, list[int]]] = {split: {} for split in SPLITS}  # places of its instances
-    for split, places in by_class.items():
-        for place, instance in enumerate(splits.get(split, ())):
-            places.setdefault(instance.label, []).append(place)
-    names, tasks = iter(ordered), []
-    for size in plan.sizes(len(ordered)):
-        classes = tuple(islice(names, size))
-        parts = {
-            split: tuple(splits[split][n] for n in sorted(place for name in classes for place in places.get(name, ())))
-            for split, places in by_class.items()
-        }
-        tasks.append(Task(classes, **parts))
-    return TaskSequence(name, tuple(tasks), origin)
+    names = iter(ordered)
+    classes = [tuple(islice(names, size)) for size in plan.sizes(len(ordered))]
+    dealt = [_dealt(parts[split], classes) for split in SPLITS]
+    tasks = tuple(Task(*task) for task in zip(classes, *dealt, strict=True))
+    return TaskSequence(name, tasks, origin)
+
+
+def _dealt(instances: ScenarioInstances, classes: Sequence[tuple[str, ...]]) -> list[ScenarioInstances]:
+    """The instances of each task's classes, in their order."""
+    tasks = {name: number for number, names in enumerate(classes) for name in names}
+    codes, labels = instances.codes("label")
+    numbers = np.array([tasks.get(label, -1) for label in labels], np.int64)[codes]
+    order = np.argsort(numbers, kind="stable")  # every class that has instances is in a task
+    ends = np.cumsum(np.bincount(numbers, minlength=len(classes))).tolist()
+    in_order = instances.take(order)
+    return [in_order[start:end] for start, end in pairwise([0, *ends])]
 
 
 @collection_paused()
@@ -126,16 +135,18 @@ def tasks_of_dataset(
     return deal_classes(name or default, splits, plan, origin)
 
 
-def stored_splits(dataset: StoredDataset) -> dict[str, list[ScenarioInstance]]:
+def stored_splits(dataset: StoredDataset) -> dict[str, ScenarioInstances]:
     """Collect the instances of a data set by its own splits, without the instances that have none.
 
     Raises:
         ScenarioError: There are no training instances, or neither test nor validation instances.
     """
-    splits: dict[str, list[ScenarioInstance]] = {split: [] for split in SPLITS}
-    for instance, split in _labelled(dataset):
-        if split is not None:
-            splits[split].append(instance)
+    instances = _labelled(dataset)
+    codes, names = dataset.instances.codes("split")
+    splits = {
+        split: instances.take(np.flatnonzero(codes == (names.index(split) if split in names else -2)))
+        for split in SPLITS
+    }
     if not splits["train"] or not (splits["test"] or splits["val"]):
         counts = [f"{len(instances):,} {split}" for split, instances in splits.items() if instances]
         raise ScenarioError(
@@ -145,30 +156,39 @@ def stored_splits(dataset: StoredDataset) -> dict[str, list[ScenarioInstance]]:
     return splits
 
 
-def group_splits(dataset: StoredDataset, test_share: float, seed: int) -> dict[str, list[ScenarioInstance]]:
+def group_splits(dataset: StoredDataset, test_share: float, seed: int) -> dict[str, ScenarioInstances]:
     """Split all instances of a data set into train and test, so that no group is in both.
 
     Raises:
         ScenarioError: A video's group isn't known, the share is out of range, or a class can't be split.
     """
-    instances = [instance for instance, _ in _labelled(dataset)]
-    if unknown := [instance.video for instance in instances if instance.group is None]:
+    instances = _labelled(dataset)
+    if len(unknown := np.flatnonzero(instances.columns.column("group").is_null().to_numpy(zero_copy_only=False))):
         raise ScenarioError(
             f"{len(unknown):,} of {len(instances):,} instances of data set {dataset.name} have no known group (video "
-            f"{unknown[0]!r}); a source-disjoint split needs the group of each video: prepare from a layout that knows "
-            "them, or from a table with a column 'group'"
+            f"{instances[int(unknown[0])].video!r}); a source-disjoint split needs the group of each video: prepare "
+            "from a layout that knows them, or from a table with a column 'group'"
         )
     train, test = split_by_group(instances, test_share, seed)
     return {"train": train, "test": test}
 
 
-def _labelled(dataset: StoredDataset) -> list[tuple[ScenarioInstance, str | None]]:
-    """List each instance and its split. Segments are in seconds of the source, which hold at any frame rate."""
-    instances = dataset.instances
-    names = ("label", "split", "start_seconds", "end_seconds")
-    columns = (values_of(instances.columns.column(name)) for name in names)
-    groups = dataset.videos.groups_of(instances.numbers("video"))
-    return [
-        (ScenarioInstance(key, label, None if start is None and end is None else Seconds(start, end), group), split)
-        for key, label, split, start, end, group in zip(instances.keys().to_pylist(), *columns, groups, strict=True)
-    ]
+def _labelled(dataset: StoredDataset) -> ScenarioInstances:
+    """The instances of a data set. Segments are in seconds of the source, which hold at any frame rate."""
+    stored = dataset.instances
+    starts, ends = (
+        stored.columns.column(name).fill_null(math.nan).to_numpy(zero_copy_only=False)
+        for name in ("start_seconds", "end_seconds")
+    )
+    kinds = np.where(np.isnan(starts) & np.isnan(ends), WHOLE_VIDEO, IN_SECONDS).astype(np.int8)
+    labels, groups = stored.columns.column("label"), dataset.videos.groups_where_known(stored.numbers("video"))
+    columns = stored.keys(), _wide(labels), groups, kinds, starts, ends, np.zeros(len(stored), np.int8)
+    instances = ScenarioInstances.of_columns(*columns)
+    if not instances.are_sound():
+        for _ in instances:  # raises a ScenarioError where one is not
+            pass
+    return instances
+
+
+def _wide(labels: pa.DictionaryArray) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(labels.indices.cast(pa.int32()), labels.dictionary)

@@ -11,7 +11,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from vclimb.scenario.task_sequence import ScenarioError, ScenarioInstance
+import numpy as np
+import pyarrow as pa
+
+from vclimb.scenario.instance import ScenarioError, ScenarioInstance
+from vclimb.scenario.instances import ScenarioInstances
 
 Clips = Counter[str]
 """Number of clips of each class."""
@@ -19,7 +23,7 @@ Clips = Counter[str]
 
 def split_by_group(
     instances: Sequence[ScenarioInstance], test_share: float, seed: int
-) -> tuple[list[ScenarioInstance], list[ScenarioInstance]]:
+) -> tuple[ScenarioInstances, ScenarioInstances]:
     """Split instances into train and test. No group is in both parts, and each class is.
 
     Args:
@@ -35,13 +39,12 @@ def split_by_group(
     """
     if not 0 < test_share < 1:
         raise ScenarioError(f"test share {test_share:g} is out of range; allowed: above 0 and below 1, e.g. 0.3")
-    groups: dict[str, Clips] = {}
-    for instance in instances:
-        if instance.group is None:
-            raise ScenarioError(
-                f"video {instance.video!r} has no group; a source-disjoint split needs the group of each"
-            )
-        groups.setdefault(instance.group, Counter())[instance.label] += 1
+    instances = ScenarioInstances.of(instances)
+    names = instances.columns.column("group").dictionary_encode()
+    if names.null_count:
+        video = next(instance.video for instance in instances if instance.group is None)
+        raise ScenarioError(f"video {video!r} has no group; a source-disjoint split needs the group of each")
+    groups = _count_clips(names, instances)
     order = sorted(groups, key=lambda group: (hashlib.sha256(f"{seed}/{group}".encode()).digest(), group))
     totals = _sum(groups.values())
     shared = {group: groups[group] for group in order if len(groups[group]) > 1}
@@ -57,12 +60,29 @@ def split_by_group(
         wanted = total * test_share - in_test[label]
         test |= _nearest(single[label], wanted, need_test=label not in in_test, need_train=label not in in_train)
     _check_both_sides(groups, totals, test)
-    train = [instance for instance in instances if instance.group not in test]
-    return train, [instance for instance in instances if instance.group in test]
+    in_test_by_code = np.array([name in test for name in names.dictionary.to_pylist()], np.bool_)
+    is_test = in_test_by_code[names.indices.to_numpy()]
+    return instances.take(np.flatnonzero(~is_test)), instances.take(np.flatnonzero(is_test))
+
+
+def _count_clips(names: pa.DictionaryArray, instances: ScenarioInstances) -> dict[str, Clips]:
+    """Count the clips of each group and class, in the order of their first clips."""
+    codes, labels = instances.codes("label")
+    pairs = names.indices.to_numpy().astype(np.int64) * max(1, len(labels)) + codes
+    different, first, counts = np.unique(pairs, return_index=True, return_counts=True)
+    order, texts = np.argsort(first), names.dictionary.to_pylist()
+    groups: dict[str, Clips] = {}
+    for pair, count in zip(different[order].tolist(), counts[order].tolist(), strict=True):
+        group, label = divmod(pair, len(labels))
+        groups.setdefault(texts[group], Counter())[labels[label]] = count
+    return groups
 
 
 def _sum(clips: Iterable[Clips]) -> Clips:
-    return sum(clips, Counter())
+    total = Clips()
+    for some in clips:
+        total.update(some)
+    return total
 
 
 def _deal_shared(groups: Mapping[str, Clips], test_share: float) -> set[str]:

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+
+from vclimb.pipeline.dataset.text_hashes import are_among
 from vclimb.scenario.task_sequence import TaskSequence
 
 
@@ -54,14 +58,14 @@ def measure_leakage(scenario: TaskSequence, split: str) -> Leakage:
     UCF101's official split separates clips of a recording: 98.8 % of the benchmark's test clips have their source in
     the training data.
     """
-    seen = {instance.source for instance in scenario.instances("train")}
-    tasks = tuple(
-        LeakageShare(len(clips), sum(clip.source in seen for clip in clips))
-        for clips in (task.split(split) for task in scenario)
-    )
+    train, clips = ([task.split(name) for task in scenario] for name in ("train", split))
+    sources, seen = (pa.concat_arrays([part.sources() for part in parts]) for parts in (clips, train))
+    is_leaked = are_among(sources, seen)
+    ends = np.cumsum([*map(len, clips)])
+    tasks = tuple(LeakageShare(len(part), int(part.sum())) for part in np.split(is_leaked, ends[:-1]))
     return Leakage(
         split,
-        LeakageShare(sum(task.clips for task in tasks), sum(task.leaked for task in tasks)),
+        LeakageShare(len(sources), int(is_leaked.sum())),
         tasks,
-        sum(clip.group is None for name in ("train", split) for clip in scenario.instances(name)),
+        sum(part.columns.column("group").null_count for part in (*train, *clips)),
     )

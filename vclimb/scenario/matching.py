@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
-from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.packing import values_of
 from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.pipeline.system.garbage import collection_paused
 from vclimb.scenario.finder import Finder, frames_of_all
-from vclimb.scenario.task_sequence import ScenarioError, ScenarioInstance, Task, TaskSequence
+from vclimb.scenario.instance import ScenarioError, ScenarioInstance
+from vclimb.scenario.instances import ScenarioInstances
+from vclimb.scenario.task_sequence import Task, TaskSequence
 
 PROBLEMS = {
     "missing": "not in the data set",
@@ -167,16 +168,17 @@ def locate(scenario: TaskSequence, dataset: StoredDataset, least_frames: int = 1
     """
     finder = Finder(dataset)
     parts = [(number, split) for number in range(len(scenario)) for split in SPLITS]
-    listed = [scenario.tasks[number].split(split) for number, split in parts]
-    instances = [*chain.from_iterable(listed)]
+    n_listed = [len(scenario.tasks[number].split(split)) for number, split in parts]
+    instances = ScenarioInstances.joined([scenario.tasks[number].split(split) for number, split in parts])
     rows = finder.rows(instances)
     starts, ends, doubtful = frames_of_all(instances, rows, dataset.videos)
     doubtful |= ends - starts < least_frames
-    begins = np.cumsum([0, *map(len, listed)])
+    begins = np.cumsum([0, *n_listed])
     left_out: list[LeftOut] = []
     is_there = np.ones(len(instances), np.bool_)
-    for place in np.flatnonzero(doubtful).tolist():
-        instance, row = instances[place], int(rows[place])
+    places = np.flatnonzero(doubtful)
+    for place, instance in zip(places.tolist(), instances.take(places), strict=True):
+        row = int(rows[place])
         problem, reason, (start, end) = finder.frames(instance, None if row < 0 else dataset.videos[row])
         starts[place], ends[place] = start, end
         if not problem and end - start < least_frames:
@@ -189,39 +191,28 @@ def locate(scenario: TaskSequence, dataset: StoredDataset, least_frames: int = 1
     stored = StoredInstances.made(
         dataset.videos,
         rows[there],
-        [instances[place].label for place in there.tolist()],
-        np.repeat([split for _, split in parts], [*map(len, listed)])[there].tolist(),
+        instances.columns.column("label").take(pa.array(there)),
+        _repeated([split for _, split in parts], n_listed).take(pa.array(there)),
         starts[there],
         ends[there],
     )
     cuts = np.searchsorted(there, begins).tolist()
     matched = [stored[start:stop] for start, stop in pairwise(cuts)]
-    given = [
-        _with_groups(part, rows[start:stop], dataset.videos)
-        for part, (start, stop) in zip(listed, pairwise(begins.tolist()), strict=True)
-    ]
+    known = instances.with_groups(dataset.videos.groups_where_known(rows))
+    given = [known[start:stop] for start, stop in pairwise(begins.tolist())]
     n = len(SPLITS)
     tasks = tuple(
         MatchedTask(task.classes, *matched[n * number : n * (number + 1)]) for number, task in enumerate(scenario)
     )
-    known = tuple(Task(task.classes, *given[n * number : n * (number + 1)]) for number, task in enumerate(scenario))
-    return MatchedScenario(replace(scenario, tasks=known), tasks, tuple(left_out))
+    named = tuple(Task(task.classes, *given[n * number : n * (number + 1)]) for number, task in enumerate(scenario))
+    return MatchedScenario(replace(scenario, tasks=named), tasks, tuple(left_out))
 
 
-def _with_groups(
-    instances: tuple[ScenarioInstance, ...], rows: Indices, videos: StoredVideos
-) -> tuple[ScenarioInstance, ...]:
-    """Give instances without a group that of their videos, where it is known."""
-    codes, groups = videos.codes("group")
-    found = np.where(rows < 0, -1, codes[rows]) if len(codes) else np.full(len(rows), -1)
-    if not (found >= 0).any():
-        return instances
-    return tuple(
-        instance
-        if code < 0 or instance.group is not None
-        else ScenarioInstance(instance.video, instance.label, instance.span, groups[code])
-        for instance, code in zip(instances, found.tolist(), strict=True)
-    )
+def _repeated(texts: Sequence[str], counts: Sequence[int]) -> pa.DictionaryArray:
+    """Each text as often as its count says."""
+    different = sorted(set(texts))
+    codes = np.repeat(np.array([different.index(text) for text in texts], np.int8), counts)
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(different, pa.string()))
 
 
 def _lines(instances: StoredInstances, split: str, videos: StoredVideos) -> Iterator[str]:

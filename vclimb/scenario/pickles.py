@@ -18,11 +18,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from vclimb.pipeline.sources.splits import SPLITS
-from vclimb.scenario.task_sequence import MAX_NAME, ScenarioError, ScenarioInstance, Seconds, Task, TaskSequence, brief
+from vclimb.scenario.instance import MAX_NAME, ScenarioError, ScenarioInstance, Seconds, brief
+from vclimb.scenario.instances import InstanceError, ScenarioInstances, Span
+from vclimb.scenario.task_sequence import Task, TaskSequence
 
 MAX_FILE_BYTES = 64 * 2**20
 # Kinetics-700 has 650,000. A small file can list more only by naming one list again and again.
 MAX_INSTANCES = 2_000_000
+MAX_CHARACTERS = 2**28
 # Kinetics-700 takes 2,600,000; checking as many as a file can hold would take minutes.
 MAX_OPCODES = 6_000_000
 # Larger numbers can have equal hashes, and a dict of them takes the square of their count to build.
@@ -62,9 +65,11 @@ def parse_task_file(data: bytes, where: str, name: str, untrimmed: bool = False)
         limit = f"over {MAX_FILE_BYTES // 2**20} MiB"
         raise ScenarioError(f"{where} is larger than any task file: {limit}; is the path right?")
     splits = _check_layout(load_plain(data, where), where)
-    items = (item for tasks in splits.values() for task in tasks for listed in task.values() for item in listed)
-    if untrimmed and not all(isinstance(item, dict) for item in items):
+    if untrimmed and not all(isinstance(item, dict) for item in _items(splits)):
         raise ScenarioError(f"{where} lists whole videos, not segments: there is nothing to untrim; leave that out")
+    if (n_characters := sum(_n_characters(item) for item in _items(splits))) > MAX_CHARACTERS:
+        limit = f"allowed: up to {MAX_CHARACTERS:,}"
+        raise ScenarioError(f"{where}: the names of its videos have {n_characters:,} characters in all; {limit}")
     instances = {split: [_instances(task, f"{where}: {split}") for task in tasks] for split, tasks in splits.items()}
     if untrimmed:
         instances = {split: _untrimmed(tasks) for split, tasks in instances.items()}
@@ -149,26 +154,50 @@ def _check_layout(content: Any, where: str) -> dict[str, list[dict[str, list[Any
     return content
 
 
+def _items(splits: dict[str, list[dict[str, list[Any]]]]) -> Iterator[Any]:
+    return (item for tasks in splits.values() for task in tasks for listed in task.values() for item in listed)
+
+
+def _n_characters(item: Any) -> int:
+    name = item.get("filename") if isinstance(item, dict) else item
+    return len(name) if isinstance(name, str) else 0
+
+
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise ScenarioError(f"{where} must be a list, not a {type(value).__name__}")
     return value
 
 
-def _instances(task: dict[str, list[Any]], where: str) -> tuple[ScenarioInstance, ...]:
-    return tuple(_instance(item, label, where) for label, items in task.items() for item in items)
-
-
-def _instance(item: Any, label: str, where: str) -> ScenarioInstance:
+def _instances(task: dict[str, list[Any]], where: str) -> ScenarioInstances:
+    videos: list[Any] = []
+    labels: list[str] = []
+    groups: list[str | None] = []
+    spans: list[Span] = []
+    label = ""
     try:
-        if isinstance(item, str):
-            recording = _UCF101_STEM.fullmatch(item) if len(item) <= MAX_NAME else None
-            return ScenarioInstance(item, label, group=None if recording is None else recording[1])
-        if isinstance(item, dict):
-            return ScenarioInstance(item.get("filename"), label, Seconds(_time(item, "t_start"), _time(item, "t_end")))  # type: ignore[arg-type]
-        raise ScenarioError(f"an item is a {type(item).__name__}; allowed: a file's stem, or a dict of texts")
+        for label, items in task.items():
+            for item in items:
+                video, group, span = (item, _recording(item), None) if isinstance(item, str) else _segment(item)
+                videos.append(video)
+                groups.append(group)
+                spans.append(span)
+            labels += [label] * len(items)
+        return ScenarioInstances.listed(videos, labels, groups, spans)
     except ScenarioError as error:
-        raise ScenarioError(f"{where}, class {brief(label)}: {error}") from None
+        of_class = labels[error.row] if isinstance(error, InstanceError) else label
+        raise ScenarioError(f"{where}, class {brief(of_class)}: {error}") from None
+
+
+def _recording(stem: str) -> str | None:
+    recording = _UCF101_STEM.fullmatch(stem) if len(stem) <= MAX_NAME and stem.startswith("v_") else None
+    return None if recording is None else recording[1]
+
+
+def _segment(item: Any) -> tuple[Any, None, Seconds]:
+    if not isinstance(item, dict):
+        raise ScenarioError(f"an item is a {type(item).__name__}; allowed: a file's stem, or a dict of texts")
+    return item.get("filename"), None, Seconds(_time(item, "t_start"), _time(item, "t_end"))
 
 
 def _time(item: dict[str, Any], name: str) -> float:
@@ -182,7 +211,7 @@ def _time(item: dict[str, Any], name: str) -> float:
     return seconds
 
 
-def _untrimmed(tasks: list[tuple[ScenarioInstance, ...]]) -> list[tuple[ScenarioInstance, ...]]:
+def _untrimmed(tasks: list[ScenarioInstances]) -> list[ScenarioInstances]:
     """Make one instance of each video whose segments are of one class and not all empty."""
     labels: dict[str, set[str]] = {}
     covered: set[str] = set()
@@ -193,11 +222,11 @@ def _untrimmed(tasks: list[tuple[ScenarioInstance, ...]]) -> list[tuple[Scenario
                 covered.add(instance.video)
     taken: set[str] = set()
 
-    def whole(task: tuple[ScenarioInstance, ...]) -> Iterator[ScenarioInstance]:
+    def whole(task: ScenarioInstances) -> Iterator[ScenarioInstance]:
         for instance in task:
             video = instance.video
             if video in covered and len(labels[video]) == 1 and video not in taken:
                 taken.add(video)
                 yield ScenarioInstance(video, instance.label)
 
-    return [tuple(whole(task)) for task in tasks]
+    return [ScenarioInstances.of(whole(task)) for task in tasks]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from vclimb.pipeline.dataset.dataset import StoredDataset
+from vclimb.pipeline.dataset.text_hashes import count_distinct
 from vclimb.pipeline.sources.splits import SPLITS
+from vclimb.scenario.instances import ScenarioInstances
 from vclimb.scenario.leakage import Leakage, LeakageShare, measure_leakage
 from vclimb.scenario.matching import MatchedScenario, locate
-from vclimb.scenario.task_sequence import ScenarioInstance, TaskSequence
+from vclimb.scenario.task_sequence import TaskSequence
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,10 @@ class InstanceCounts:
     videos: int
 
     @classmethod
-    def of(cls, instances: Iterable[ScenarioInstance]) -> InstanceCounts:
-        """Count instances and their videos."""
-        listed = list(instances)
-        return cls(len(listed), len({instance.video for instance in listed}))
+    def of(cls, *parts: ScenarioInstances) -> InstanceCounts:
+        """Count the instances of one or more parts, and their videos."""
+        videos = pa.concat_arrays([part.columns.column("video") for part in parts])
+        return cls(len(videos), count_distinct(videos))
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class ScenarioReport:
         """
         matched = None if dataset is None else locate(scenario, dataset)
         scenario = scenario if matched is None else matched.scenario
-        counts = {split: InstanceCounts.of(scenario.instances(split)) for split in SPLITS}
+        counts = {split: InstanceCounts.of(*(task.split(split) for task in scenario)) for split in SPLITS}
         leakage = {split: measure_leakage(scenario, split) for split in SPLITS[1:] if counts[split].instances}
         return cls(scenario, counts, leakage, None if dataset is None else dataset.name, matched)
 
