@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from memory_store_cases import (
+    Contents,
     bytes_of,
     contents,
     folders_of,
@@ -45,13 +47,18 @@ def quick_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@functools.cache
+def _contents_of(path: Path) -> Contents:
+    """Read a memory that nobody changes once."""
+    return contents(MemoryStore.open(path))
+
+
 def is_old_or_new(path: Path, old_and_new: tuple[Path, Path]) -> str:
     """Read a whole memory and tell whether it is the old or the new one; reading changes nothing."""
     before = bytes_of(path), folders_of(path)
     memory = MemoryStore.open(path)
     which = {1: "old", 2: "new"}[memory.generation]
-    undisturbed = MemoryStore.open(old_and_new[memory.generation - 1])
-    assert contents(memory) == contents(undisturbed)
+    assert contents(memory) == _contents_of(old_and_new[memory.generation - 1])
     assert list(memory.verify()) == []
     assert (bytes_of(path), folders_of(path)) == before
     return which

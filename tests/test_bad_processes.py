@@ -153,8 +153,8 @@ def test_a_decoder_that_hangs_is_ended(n_good: int, tmp_path: Path, prepare_fold
     some_videos(tmp_path / "in", n_good)
     ffmpeg = wrapped_ffmpeg(tmp_path, f"sleep {(seconds := long_time())}")
     # Long enough for the other videos, even on a busy machine.
-    prepare_folder(tmp_path / "in", tmp_path / "out", ffmpeg=ffmpeg, timeout_seconds=3.0)
-    assert_only_bad_is_missing(tmp_path / "out", n_good, "transcode: ffmpeg took over 3 s")
+    prepare_folder(tmp_path / "in", tmp_path / "out", ffmpeg=ffmpeg, timeout_seconds=2.0)
+    assert_only_bad_is_missing(tmp_path / "out", n_good, "transcode: ffmpeg took over 2 s")
     assert not running(seconds), "what hung is still there"
 
 

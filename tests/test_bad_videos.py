@@ -17,6 +17,7 @@ import video_cases_formats  # noqa: F401
 import video_cases_geometry  # noqa: F401
 import video_cases_timelines  # noqa: F401
 import video_cases_uneven  # noqa: F401
+from dataset_cases import InlineExecutor
 from video_cases import (
     CASES,
     REAL_VIDEOS,
@@ -137,7 +138,7 @@ def test_frames_of_a_variable_rate_are_shown_at_their_times(tmp_path: Path, prep
     (tmp_path / "in").mkdir()
     for name in names:
         by_name[name].make(tmp_path / "in" / name)
-    prepare_folder(tmp_path / "in", tmp_path / "out", fps=Fraction(25))
+    prepare_folder(tmp_path / "in", tmp_path / "out", executor=InlineExecutor(), fps=Fraction(25))
     dataset = StoredDataset.open(tmp_path / "out")
     assert len(dataset.videos) == len(names) == 3
     numbers = [*range(6), *[5] * 30, *range(6, 12)]
@@ -182,19 +183,19 @@ def test_the_interlaced_cases_are_combed_as_they_come(odd_videos: tuple[Path, li
 
 
 def test_retry_takes_just_the_failed_videos(tmp_path: Path, prepare_folder: PrepareFolder) -> None:
-    folder, out = tmp_path / "in", tmp_path / "out"
+    folder, out, inline = tmp_path / "in", tmp_path / "out", InlineExecutor()
     folder.mkdir()
     (folder / "good.mp4").write_bytes(sound_video())
     (folder / "cut.mp4").write_bytes(sound_video()[:500])
     (folder / "empty.mp4").touch()
-    assert prepare_folder(folder, out).prepared == 1
+    assert prepare_folder(folder, out, executor=inline).prepared == 1
     assert set(reasons(out)) == {"cut.mp4", "empty.mp4"}
 
     (folder / "cut.mp4").write_bytes(sound_video())
-    again = prepare_folder(folder, out)
+    again = prepare_folder(folder, out, executor=inline)
     assert (again.prepared, again.failed_before) == (0, 2), "a failed video is left alone until it is asked for"
 
-    retried = prepare_folder(folder, out, retry_failed=True)
+    retried = prepare_folder(folder, out, executor=inline, retry_failed=True)
     assert (retried.prepared, [error.path for error in retried.failed_now]) == (1, ["empty.mp4"])
     assert reasons(out) == {"empty.mp4": "open: the file is empty (0 bytes)"}
     assert {video.source for video in StoredDataset.open(out).videos} == {"good.mp4", "cut.mp4"}
@@ -206,7 +207,8 @@ def test_keep_truncated_stores_what_decodes_of_damaged_videos(tmp_path: Path, pr
     (tmp_path / "in").mkdir()
     for name in names:
         by_name[name].make(tmp_path / "in" / name)
-    assert prepare_folder(tmp_path / "in", tmp_path / "out", keep_truncated=True).prepared == len(names)
+    summary = prepare_folder(tmp_path / "in", tmp_path / "out", executor=InlineExecutor(), keep_truncated=True)
+    assert summary.prepared == len(names)
     n_frames = {video.source: video.n_frames for video in StoredDataset.open(tmp_path / "out").videos}
     assert n_frames.pop("damaged_end.gif") == n_frames.pop("damaged_middle.avi") == 3
     assert all(1 <= count < 12 for count in n_frames.values())

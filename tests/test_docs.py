@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pkgutil
 import re
 import shlex
@@ -32,9 +33,15 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(re.split(r" +#|&&| \|", line)[0])[1:] for line in lines]
 
 
+@functools.cache
+def whole_command() -> Any:
+    """The whole command line, which takes a while to build."""
+    return typer.main.get_command(app)
+
+
 def flags_of(words: list[str]) -> set[str] | None:
     """Flags that the command of these words knows; None where there is no such command."""
-    command: Any = typer.main.get_command(app)
+    command = whole_command()
     for word in words:
         inner = getattr(command, "commands", None)
         if inner is None:

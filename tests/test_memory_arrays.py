@@ -135,11 +135,17 @@ def test_killed_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
         path = shutil.copytree(old, folder / "steps.zarr")
         with stopped_at(None, monkeypatch, Killed()) as steps:
             make_new(path)
-        seen = []
+        seen: list[int] = []
+        left: object = None
         for step in range(len(steps)):
             path = shutil.copytree(old, folder / "memory.zarr")
             with stopped_at(step, monkeypatch, Killed()), pytest.raises(Killed):
                 make_new(path)
+            before, left = left, (bytes_of(path), folders_of(path))
+            if left == before:  # the step before was a sync: the same files were read, and the update finished, already
+                seen.append(seen[-1])
+                shutil.rmtree(path)
+                continue
             store = MemoryStore.open(path)
             seen.append(states.index((contents(store), arrays_of(store))))
             assert seen[-1] == store.generation - 1

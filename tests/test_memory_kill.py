@@ -120,12 +120,18 @@ def test_killed_at_every_step(
     folder: Path, old_and_new: tuple[Path, Path], steps: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = (contents(MemoryStore.open(path)) for path in old_and_new)
-    seen = []
+    seen: list[str] = []
+    left: object = None
     for step in range(len(steps)):
         path = shutil.copytree(old_and_new[0], folder / "memory.zarr")
         with stopped_at(step, monkeypatch, Killed()) as taken, pytest.raises(Killed):
             make_new(path)
         assert taken == steps[:step]
+        before, left = left, (bytes_of(path), folders_of(path))
+        if left == before:  # the step before was a sync: the same files were read, and the update finished, already
+            seen.append(seen[-1])
+            shutil.rmtree(path)
+            continue
         seen.append(is_old_or_new(path, old_and_new))
         # Whoever doesn't know consolidated metadata finds whole classes, of the old memory or of the new one.
         for label, found in contents_by_zarr(path, use_consolidated=False).items():

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dataset_cases import RunningCommand, digests, make_source, prepare_table, vclimb_json
+from dataset_cases import RunningCommand, digests, is_clean, make_source, prepare_table, vclimb_json
+from memory_kill_cases import quick_folder
 from video_cases import make_video
 
 from vclimb.pipeline.dataset.dataset import StoredDataset
@@ -110,7 +111,7 @@ def test_command_killed_at_each_moment(tmp_path: Path) -> None:
     summary = vclimb_json(*arguments)
     assert (summary["totals"]["videos"], summary["failed_now"]) == (N_VIDEOS, [])
     assert digests(out) == expected  # no file is missing or left over
-    assert vclimb_json("verify", out, "--decode")["problems"] == []
+    assert is_clean(out)
 
     assert len(states) == len(MOMENTS)
     assert any(state.has_work and not state.has_plan for state in states)
@@ -171,12 +172,24 @@ def table_of(source: Path) -> SourceTable:
     return replace(table, videos=SourceVideos.of([replace(first, instances=instances), *table.videos[1:]]))
 
 
+def state_of(out: Path) -> dict[str, str]:
+    """The bytes of all files and the names of all folders, whatever the drafts are called."""
+    folders = {str(path.relative_to(out)): "" for path in out.rglob("*") if path.is_dir()}
+    return {re.sub(r"drafts-\w+", "drafts", name): digest for name, digest in {**folders, **digests(out)}.items()}
+
+
+@pytest.fixture
+def quick() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
+
+
 @pytest.mark.parametrize("beginning", ["nothing is there", "a failed video is retried"])
-def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beginning: str) -> None:
+def test_killed_at_every_step(quick: Path, monkeypatch: pytest.MonkeyPatch, beginning: str) -> None:
     """Each rename, removal and sync of a run is suppressed once."""
-    (tmp_path / "remembered").mkdir()
-    monkeypatch.setattr(transcode, "run_ffmpeg", remembering_ffmpeg(tmp_path / "remembered"))
-    source, start = tmp_path / "source", tmp_path / "start" / "data"
+    (quick / "remembered").mkdir()
+    monkeypatch.setattr(transcode, "run_ffmpeg", remembering_ffmpeg(quick / "remembered"))
+    source, start = quick / "source", quick / "start" / "data"
     make_video(source / "a" / "1.mp4")
     make_video(source / "b" / "2.mp4")
     (source / "a" / "bad.mp4").write_text("no video")
@@ -188,16 +201,21 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
         assert [error.stage for error in StoredDataset.open(start).catalog.errors] == ["label", "probe"]
         make_video(source / "a" / "bad.mp4")
         options["retry_failed"] = True
-    undisturbed = shutil.copytree(start, tmp_path / "undisturbed" / "data")
+    undisturbed = shutil.copytree(start, quick / "undisturbed" / "data")
     with killed_at_step(None, monkeypatch) as steps:
         prepare_table(table_of(source), undisturbed, **options)
     expected = digests(undisturbed)
     assert len(steps) > 40
+    left: object = None
     for step in range(len(steps)):
-        out = shutil.copytree(start, tmp_path / str(step) / "data")
+        out = shutil.copytree(start, quick / str(step) / "data")
         with killed_at_step(step, monkeypatch) as taken, pytest.raises(Killed):
             prepare_table(table_of(source), out, **options)
         assert taken == steps[:step]
+        before, left = left, state_of(out)
+        if left == before:  # the step before was a sync: the run that goes on from these files was compared already
+            shutil.rmtree(out.parent)
+            continue
         if (out / HEADER).exists():  # published videos are whole and listed once
             dataset = StoredDataset.open(out)
             assert len(dataset.by_key) == len(dataset.videos)

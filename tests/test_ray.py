@@ -26,7 +26,7 @@ from vclimb.training.run import train
 
 ray = pytest.importorskip("ray", reason="needs the extra: pip install 'vclimb[ray]'")
 N_NODES = 3
-SHARD_SIZE = 50_000
+SHARD_SIZE = 25_000
 STUDY: dict[str, Any] = {
     "name": "tiny",
     "base": {
@@ -36,7 +36,7 @@ STUDY: dict[str, Any] = {
         "training": {"epochs": 1, "batch_size": 8},
         "compute": {"device": "cpu", "decoder": "cpu", "workers": 0, "checkpoint_seconds": 0},
     },
-    "axes": {"seed": [0, 1, 2, 3, 4, 5]},
+    "axes": {"seed": [0, 1, 2, 3]},
 }
 
 
@@ -101,7 +101,7 @@ def nodes(cluster: Nodes) -> Nodes:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_source(tmp_path_factory.mktemp("raw") / "source", classes=4, videos_per_class=50)
+    folder = make_source(tmp_path_factory.mktemp("raw") / "source", classes=4, videos_per_class=25)
     (folder / "class0" / "bad.mp4").write_text("no video")
     return folder
 
@@ -151,7 +151,7 @@ def test_shards_of_a_cluster_are_those_of_one_machine_though_the_driver_and_a_no
     killer.join(timeout=30)
     assert len(made.catalog.shards) >= 10
     assert made.summary is not None
-    assert (made.summary.prepared, len(made.summary.failed_now)) == (200, 1)
+    assert (made.summary.prepared, len(made.summary.failed_now)) == (100, 1)
     assert digests(out) == digests(local.folder)
     after = shard_files(out)
     assert {name: after[name] for name in before} == before  # no shard is made twice
@@ -192,7 +192,7 @@ def test_a_study_on_a_cluster_has_the_metrics_of_one_machine_though_a_node_and_t
     killer.join(timeout=30)
     assert (result.is_complete, dict(result.failed)) == (True, {})
     assert metrics(out) == local_metrics
-    assert len(local_metrics) == 6
+    assert len(local_metrics) == 4
 
 
 def test_a_run_gets_its_share_of_the_cluster(nodes: Nodes) -> None:
