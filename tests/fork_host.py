@@ -79,7 +79,11 @@ def _plain(value: Any) -> Any:
 
 def serve() -> None:
     """The host's life: a job a line, until its standard input ends."""
-    import vclimb.training.run  # noqa: F401 # what every job needs
+    # What every job needs. Each fork would take seconds to load what a run loads when it begins.
+    import timm  # noqa: F401
+    import torch._dynamo  # noqa: F401
+
+    import vclimb.training.run  # noqa: F401
 
     for line in sys.stdin:
         job, arguments, environments = json.loads(line)

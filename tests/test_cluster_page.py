@@ -89,12 +89,12 @@ def test_two_hosts_train_as_one_with_two_processes(synth_shards: Path, tmp_path:
     for node in range(2):
         filled = [{"NODE": str(node), "HOST": "127.0.0.1", "4": "1", "29500": port}.get(word, word) for word in options]
         launch = [sys.executable, "-m", "torch.distributed.run", *filled, "-m", "vclimb.cli", "train"]
-        arguments = ["--config", write_config(config, tmp_path), "--out", tmp_path / "two"]
-        agents.append(
-            subprocess.Popen([*launch, *arguments], env=command_environment(), stderr=subprocess.PIPE, text=True)
-        )
-    ends = [(agent.communicate(timeout=200)[1], agent.returncode) for agent in agents]
-    assert [status for _, status in ends] == [0, 0], ends
+        arguments = ["--config", write_config(config, tmp_path), "--out", tmp_path / "two", "--json"]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        agents.append(subprocess.Popen([*launch, *arguments], env=command_environment(), **pipes))
+    ends = [(*agent.communicate(timeout=200), agent.returncode) for agent in agents]
+    assert [status for _, _, status in ends] == [0, 0], ends
+    assert sum(output.count('"complete": true') for output, _, _ in ends) == 1
     assert comparable(read_metrics(tmp_path / "two")) == comparable(one)
     assert final_network(tmp_path / "two").keys() == final_network(tmp_path / "one").keys()
     assert len(list(tmp_path.glob("two/**/memory.zarr"))) == 1

@@ -12,7 +12,6 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from training_cases import comparable, read_metrics, tiny_config
 
 import vclimb
 from vclimb.pipeline.clips.provider import InstanceProvider
@@ -150,6 +149,8 @@ def test_what_a_killed_process_left_is_removed_and_copied_anew(url: str, synth_i
 def test_training_by_groups_gives_the_metrics_of_the_disk_and_copies_each_shard_once(
     url: str, synth_in_shards: Path, tmp_path: Path
 ) -> None:
+    from training_cases import comparable, read_metrics, tiny_config  # loads torch, which a started process shouldn't
+
     sizes = list(map(bytes_of, StoredDataset.open(url).catalog.shards.values()))
     metrics = []
     for place, name in ((str(synth_in_shards), "disk"), (url, "bucket")):

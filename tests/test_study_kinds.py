@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_study_beginnings import InThisProcess
 from training_cases import TINY_TABLE
 
 import vclimb
@@ -38,9 +39,9 @@ def test_a_limit_of_runs_leaves_the_others_for_the_next_call(synth_shards: Path,
     means = estimate.cells[0]
     assert means.clips == 0  # nothing is trained
     assert means.seconds > 0  # and yet clips pass through the network
-    first = study.run(synth_shards, tmp_path / "study", limit=1)
+    first = study.run(synth_shards, tmp_path / "study", executor=InThisProcess(), limit=1)
     assert [len(first.complete), len(first.ran), first.is_complete] == [0, 1, True]
-    second = study.run(synth_shards, tmp_path / "study", limit=1)
+    second = study.run(synth_shards, tmp_path / "study", executor=InThisProcess(), limit=1)
     assert [len(second.complete), len(second.ran), second.n_runs] == [1, 1, 2]
     with pytest.raises(SettingsError, match="limit 0 is out of range"):
         study.run(synth_shards, tmp_path / "study", limit=0)

@@ -1,41 +1,15 @@
-"""`vclimb study run --only i/n`: processes that compute parts of a study in one folder."""
+"""`--only i/n` of `vclimb study run`: which runs a part has, and what is refused. test_study_run.py computes parts."""
 
 from __future__ import annotations
 
-import json
-import signal
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from dataset_cases import RunningCommand
-from test_study_run import STUDY, complete_runs, events, study, under_way
 
 from vclimb.pipeline.errors import SettingsError, TargetBusyError
 from vclimb.study.folder import StudyFolder
 from vclimb.study.parts import Part
-
-
-@pytest.mark.timeout(230)
-def test_two_parts_at_once_make_the_study_though_one_is_killed(synth_shards: Path, tmp_path: Path) -> None:
-    toml, out = tmp_path / "four.toml", tmp_path / "study"
-    toml.write_text(STUDY, "utf-8")
-    arguments = ["study", "run", toml, "--data", synth_shards, "--out", out, "--jobs", "1", "--json", "--only"]
-    killed = RunningCommand(*arguments, "1/2")
-    assert killed.wait_until(lambda: under_way(out), 150)
-    other = RunningCommand(*arguments, "2/2")
-    killed.process.send_signal(signal.SIGKILL)
-    killed.process.wait()
-    first = json.loads(study(*arguments, "1/2", fails=False))
-    output, _ = other.process.communicate(timeout=200)
-    second = json.loads(output)
-    assert other.process.returncode == 0
-    assert len({*first["complete_before"], *first["ran"]}) == len(second["ran"]) == 2
-    assert {*first["complete_before"], *first["ran"], *second["ran"]} == set(complete_runs(out))
-    for run in complete_runs(out):
-        kinds = [event["event"] for event in events(out / "runs" / run)]
-        assert (kinds.count("complete"), kinds.count("evaluated")) == (1, 2)
-    assert (out / "report.html").exists()  # by the part that ended last
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,8 @@ def test_repeated_run_counts_as_one_seed(tmp_path: Path) -> None:
 
 def test_command_prints_the_answer(study: Path, tmp_path: Path) -> None:
     runner = CliRunner(env={"COLUMNS": "300", "NO_COLOR": "1"})
-    done = runner.invoke(app, ["study", "report", str(study), "--out", str(tmp_path)])
+    small = made_study(tmp_path / "small", SMALL).path
+    done = runner.invoke(app, ["study", "report", str(small), "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "runs are complete" in done.output
     assert str(tmp_path / "report.html") in done.output
@@ -191,10 +192,11 @@ def test_folder_without_runs_is_refused_with_a_reason(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_reporting_loads_no_torch(study: Path, tmp_path: Path) -> None:
+def test_reporting_loads_no_torch(tmp_path: Path) -> None:
+    small = made_study(tmp_path / "small", SMALL).path
     code = f"""
 import sys
-sys.argv = ["vclimb", "study", "report", {str(study)!r}, "--out", {str(tmp_path)!r}]
+sys.argv = ["vclimb", "study", "report", {str(small)!r}, "--out", {str(tmp_path)!r}]
 from vclimb.cli.main import main
 try:
     main()

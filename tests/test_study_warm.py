@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_study_run import complete_runs, study
 from training_cases import TINY_TABLE, comparable, final_network, read_metrics
 
 import vclimb
@@ -21,7 +23,7 @@ from vclimb.training.run import train
 
 
 @pytest.mark.timeout(230)
-def test_runs_of_one_process_equal_runs_alone_also_after_a_failure(
+def test_runs_of_one_process_equal_runs_alone_and_one_that_fails_stops_no_other(
     synth_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
@@ -36,15 +38,20 @@ def test_runs_of_one_process_equal_runs_alone_also_after_a_failure(
     broken.write_bytes(b"\x02" + bytes(7) + b"{}")  # a sound file without tensors, which no check of settings reads
     cells = [{"method": "finetune"}, {"method": "finetune", "model.weights": str(broken)}, {"frames": 1}, {"frames": 2}]
     base = {**TINY_TABLE, "scenario": {"tasks": 2}, "memory": {"budget": "30kB"}, "method": "naive"}
-    out = tmp_path / "study"
+    toml, out = tmp_path / "study.toml", tmp_path / "study"
     definition = vclimb.Study({"base": base, "cells": cells})
-    result = definition.run(synth_shards, out, jobs=1, progress=False)
-    assert (len(result.ran), len(result.failed)) == (3, 1)
+    toml.write_text(definition.definition.to_toml(), "utf-8")
+    arguments = ["study", "run", toml, "--data", synth_shards, "--out", out, "--jobs", "1"]
+    output = study(*arguments, fails=True)
+    assert "3 of 4 runs are complete" in output
+    assert "has no tensor of backbone" in output
+    assert "Traceback" not in output
     assert len(started) == 2  # the run that failed took its process with it
+    (failed,) = (path.stem for path in (out / "failures").glob("*.json"))
     threads = torch.get_num_threads()
     torch.set_num_threads(available_cores())  # as many as the study gives a run: they change how sums are rounded
     for cell in definition.cells(synth_shards):
-        if cell.run_id in result.failed:
+        if cell.run_id == failed:
             assert "has no tensor" in (out / "logs" / f"{cell.run_id}.txt").read_text("utf-8")
             continue
         alone, run = tmp_path / cell.run_id, out / "runs" / cell.run_id
@@ -54,6 +61,23 @@ def test_runs_of_one_process_equal_runs_alone_also_after_a_failure(
         assert all(torch.equal(network[name], expected[name]) for name in network | expected)
         assert "has no tensor" not in (out / "logs" / f"{cell.run_id}.txt").read_text("utf-8")
     torch.set_num_threads(threads)
+
+    marks = {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*/*.*") if path.parent.name != failed}
+    again = json.loads(study(*arguments, "--json", fails=True))
+    assert (again["ran"], again["failed"], [*again["failed_before"]]) == ([], {}, [failed])
+    assert set(again["complete_before"]) == set(complete_runs(out))
+    assert len(started) == 2
+    retried = json.loads(study(*arguments, "--json", "--retry-failed", fails=True))
+    assert list(retried["failed"]) == [failed]
+    record = json.loads((out / "failures" / f"{failed}.json").read_text("utf-8"))
+    assert (record["attempts"], record["exit_status"]) == (2, 1)
+    assert "has no tensor of backbone" in record["tail"]
+    assert {path: path.stat().st_mtime_ns for path in marks} == marks
+
+    assert "1 failed" in study("study", "report", out, fails=False)
+    page = (out / "report.html").read_text("utf-8")
+    assert failed in page
+    assert "has no tensor of backbone" in page
 
 
 def test_state_of_the_process_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from dataset_cases import command_environment
 from fork_host import ForkHost
 from safetensors.torch import load_file
 from training_cases import (
@@ -32,7 +29,8 @@ from vclimb.training.run import train
 from vclimb.training.scenarios import find_scenario
 
 # Nothing in this network depends on which clips a process sees together. 9 exemplars and 8 clips don't come out even.
-SETTINGS = (f"model.backbone={STATELESS_BACKBONE}", "model.dropout=0.0", "training.epochs=2")
+SETTINGS = (f"model.backbone={STATELESS_BACKBONE}", "model.dropout=0.0")
+TWICE = "training.epochs=2"
 EXACT = 1e-5
 # Half of each class is held out, which fills batches of stage 2.
 RELEASED_STEPS = ("protocol=released", "method.hold_out=0.5", "training.batch_size=4")
@@ -66,12 +64,13 @@ def assert_agree(one: Path, two: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "more"),
     [
-        ("ewc", ()),
-        ("bic", ()),
+        ("ewc", (TWICE,)),
+        ("bic", (TWICE,)),
         ("bic", RELEASED_STEPS),
         ("joint", ()),
         ("gdumb", ()),
         ("der++", ("memory.share=0.5",)),
+        ("icarl", ()),
         ("icarl", ("protocol=released",)),
         ("analytic", ("method.head=discriminant",)),
         ("features", ("memory.budget=12v",)),
@@ -81,13 +80,15 @@ def test_two_processes_agree_with_one(
     method: str, more: tuple[str, ...], host: ForkHost, synth_shards: Path, tmp_path: Path
 ) -> None:
     config = config_of(synth_shards, method, *more)
-    train(config, tmp_path / "one")
+    one = train(config, tmp_path / "one")
+    if (method, more) == ("icarl", ()):  # the last of its batches of 8, 8 and 1 clips leaves a rank without a clip
+        assert one.tasks[2].train_instances + one.tasks[2].replay_exemplars == 17
     host.run_in_two_processes("train_run", write_config(config, tmp_path), tmp_path / "two", False)
     assert_agree(tmp_path / "one", tmp_path / "two")
 
 
 def test_ranks_write_checkpoints_at_the_same_step(host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
-    config = config_of(synth_shards, "finetune")
+    config = config_of(synth_shards, "finetune", TWICE)
     train(config, tmp_path / "one")
     settings = write_config(config, tmp_path)
     for fast_rank in range(2):
@@ -104,27 +105,6 @@ def test_both_processes_evaluate_one_network(host: ForkHost, synth_shards: Path,
         first, second = (load_file(tmp_path / f"{task}-{rank}.safetensors") for rank in range(2))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_torchrun_agrees_with_one_process(synth_shards: Path, tmp_path: Path) -> None:
-    """Run the real command as on several GPUs, with batches in which one rank has no clip."""
-    config = config_of(synth_shards, "icarl")
-    one = train(config, tmp_path / "one")
-    assert one.tasks[2].train_instances + one.tasks[2].replay_exemplars == 17  # in batches of 8: 8, 8, 1
-    options = ["--standalone", "--nproc-per-node", "2", "-m", "vclimb.cli"]
-    launch = [sys.executable, "-m", "torch.distributed.run", *options]
-    done = subprocess.run(
-        [*launch, "train", "--config", write_config(config, tmp_path), "--out", tmp_path / "two", "--json"],
-        cwd=Path(__file__).parent.parent,
-        env=command_environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('"complete": true') == 1
-    assert_agree(tmp_path / "one", tmp_path / "two")
 
 
 def test_batch_that_ranks_cannot_share_evenly_is_refused(synth_shards: Path) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from dataset_cases import RunningCommand, vclimb
+from dataset_cases import RunningCommand
 from fork_host import ForkHost
 from training_cases import comparable, events_of, final_network, read_metrics, tiny_config, write_config
+from typer.testing import CliRunner
 
+from vclimb.cli.main import app
 from vclimb.pipeline.errors import TargetBusyError, TargetError
 from vclimb.training.config import read_config
 from vclimb.training.run import train
@@ -91,6 +93,22 @@ def test_no_epoch_is_lost_to_the_selection(host: ForkHost, synth_shards: Path, t
         assert_same(run, tmp_path / "undisturbed")
 
 
+def test_a_killed_released_run_resumes_with_its_targets(host: ForkHost, synth_shards: Path, tmp_path: Path) -> None:
+    """Kill iCaRL in its second task: the old model is gone, and the checkpoint holds the targets and statistics."""
+    more = ("protocol=released", "scenario.tasks=2", "training.batch_size=5", "compute.checkpoint_seconds=0")
+    config = tiny_config(synth_shards, "icarl", *more)
+    settings, run = write_config(config, tmp_path), tmp_path / "run"
+    train(config, tmp_path / "undisturbed")
+    n_first = read_metrics(tmp_path / "undisturbed").tasks[0].steps
+    where = ("vclimb.training.learner", "Learner.step", n_first + 2, "before")
+    (status,) = host.run("train_killed", settings, run, *where)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert host.run("train_run", settings, run, True) == [0]
+    assert comparable(read_metrics(run)) == comparable(read_metrics(tmp_path / "undisturbed"))
+    network, expected = final_network(run), final_network(tmp_path / "undisturbed")
+    assert all(torch.equal(network[name], expected[name]) for name in expected)
+
+
 def test_ctrl_c_stops_the_command_between_two_steps_without_loss(
     settings: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -107,8 +125,8 @@ def test_ctrl_c_stops_the_command_between_two_steps_without_loss(
     assert f"vclimb train --resume --out {run}" in errors
     assert "Traceback" not in errors
     assert not started.wait_until_alone()
-    done = vclimb("train", "--resume", "--out", run, "--json", timeout=120)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["train", "--resume", "--out", str(run), "--json"])
+    assert done.exit_code == 0, done.output
     assert_same(run, undisturbed)
 
 
