@@ -47,15 +47,24 @@ CODECS = ("copy", "jpeg:75", "jpeg:75@128", "webp:75", "avif:60", "jxl:1", "h264
 
 
 def windows(dataset: StoredDataset, count: int, n_frames: int) -> InstanceProvider:
-    """Cut `count` windows of 2 * n_frames frames from the videos, evenly over all of them."""
+    """Cut `count` windows of 2 * n_frames frames, or somewhat more, from the videos, evenly over all of them."""
     per_video = -(-count // len(dataset.videos))
     runs = []
-    for number in range(per_video):
-        for video in dataset.videos:
-            start = number * max(1, (video.n_frames - 2 * n_frames) // per_video)
-            if start + 2 * n_frames <= video.n_frames:
-                runs.append(StoredInstance(video.key, video.labels[0], None, start, start + 2 * n_frames))
-    return InstanceProvider(dataset, sorted(runs[:count], key=lambda run: run.label))
+    for video in dataset.videos:
+        for start, end in spans(video.n_frames, 2 * n_frames, per_video):
+            runs.append(StoredInstance(video.key, video.labels[0], None, start, end))
+    chosen = [runs[place] for place in np.linspace(0, len(runs) - 1, min(count, len(runs))).astype(int).tolist()]
+    return InstanceProvider(dataset, sorted(chosen, key=lambda run: run.label))
+
+
+def spans(n_frames: int, length: int, count: int) -> list[tuple[int, int]]:
+    """Up to `count` different windows of a video: of a length, and of more frames where it has too few of these."""
+    n_starts = max(0, n_frames - length + 1)
+    if count <= n_starts:
+        starts = range(0, n_starts, n_starts // count)
+        return [(start, start + length) for start in starts[:count]]
+    longer = ((start, start + n) for n in range(length, n_frames + 1) for start in range(n_frames - n + 1))
+    return [*islice(longer, count)]
 
 
 def fill(path: Path, provider: InstanceProvider, codec: str, n_frames: int) -> MemoryStore:
@@ -69,19 +78,17 @@ def fill(path: Path, provider: InstanceProvider, codec: str, n_frames: int) -> M
 
 def store_rates(folder: Path, memory: MemoryStore) -> None:
     """Copy a memory, read it, drop half of its exemplars, and print the time of each step."""
-    classes = [
-        NewClass(n, stored.name, stored.encoding, [memory.exemplar(n, rank) for rank in range(stored.n_exemplars)])
-        for n, stored in memory.classes.items()
-    ]
-    count = len(memory)
+    count, seconds = len(memory), 0.0
     with MemoryWriter.open(folder / "copy.zarr") as writer:
-        start = time.perf_counter()
-        for new in classes:
-            writer.stage(new)
+        for n, stored in memory.classes.items():
+            exemplars = [memory.exemplar(n, rank) for rank in range(stored.n_exemplars)]
+            start = time.perf_counter()
+            writer.stage(NewClass(n, stored.name, stored.encoding, exemplars))
+            seconds += time.perf_counter() - start
         staged = time.perf_counter()
         copy = writer.commit()
         print(
-            f"write   {1e3 * (staged - start) / count:6.2f} ms an exemplar, and {time.perf_counter() - staged:.2f} s ",
+            f"write   {1e3 * seconds / count:6.2f} ms an exemplar, and {time.perf_counter() - staged:.2f} s ",
             end="",
         )
         print(f"to sync and commit {count} of them")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,9 +22,16 @@ def sync(path: Path | str) -> None:
 
 
 def sync_all(paths: Iterable[Path | str]) -> None:
-    with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
-        for _ in pool.map(sync, paths):
+    """Wait until all of some files and folders are on the disk."""
+    listed = [*paths]
+    with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:  # a task for each thread: one for each file would cost as much
+        for _ in pool.map(_sync_each, (listed[first::_SYNCS_AT_ONCE] for first in range(_SYNCS_AT_ONCE))):
             pass
+
+
+def _sync_each(paths: Sequence[Path | str]) -> None:
+    for path in paths:
+        sync(path)
 
 
 def draft_of(path: Path) -> Path:

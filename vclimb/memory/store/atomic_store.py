@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
@@ -16,6 +16,16 @@ from vclimb.pipeline.system.durable import replace_file, sync_all
 
 NODE_FILE = "zarr.json"
 """Name of the file that holds the metadata of a group or an array."""
+
+
+def folders_of(files: Iterable[str]) -> set[str]:
+    """The folders that some files lie in, and the folders of these, up to the top, which is empty."""
+    folders: set[str] = set()
+    for folder in {os.path.dirname(file) for file in files}:
+        while folder not in folders:
+            folders.add(folder)
+            folder = os.path.dirname(folder)  # up to the top
+    return folders
 
 
 class AtomicStore(Store):
@@ -44,6 +54,7 @@ class AtomicStore(Store):
         self.sizes = {file[len(str(self.root)) + 1 :]: os.lstat(file).st_size for file in files}
         self._metadata: dict[str, bytes] = {}  # set since the last publication
         self._chunks: set[str] = set()  # written since the last publication
+        self._folders: set[str] = set()  # that chunks were written to
         self._changed: set[str] = set()  # set or deleted since the last publication
         self._lock = threading.Lock()
         self._is_ended = False
@@ -91,8 +102,7 @@ class AtomicStore(Store):
             (self.root / key).write_bytes(new_nodes[key])
         files = self._chunks | (new_nodes.keys() - tops)
         sync_all(f"{self.root}/{key}" for key in sorted(files))
-        folders = {PurePosixPath(os.path.dirname(key)) for key in files | tops}
-        sync_all({self.root / parent for folder in folders for parent in (folder, *folder.parents)})
+        sync_all(f"{self.root}/{folder}" for folder in folders_of(files | tops))
         for key in sorted(tops):
             replace_file(self.root / key, new_nodes[key])
         replace_file(self.root / NODE_FILE, root)
@@ -150,15 +160,21 @@ class AtomicStore(Store):
             if os.path.basename(key) == NODE_FILE:
                 self._metadata[key] = data
             else:
-                path = self.root / key
-                if key not in self._chunks and path.exists():
-                    raise ValueError(f"chunk {key} of {self.root} is published; write another one and delete this")
-                self._chunks.add(key)
-                if not path.parent.is_dir():
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
+                self._write_chunk(key, data)
             self._changed.add(key)
             self.sizes[key] = len(data)
+
+    def _write_chunk(self, key: str, data: bytes) -> None:
+        folder = os.path.dirname(key)
+        if folder not in self._folders:
+            os.makedirs(f"{self.root}/{folder}", exist_ok=True)
+            self._folders.add(folder)
+        try:
+            with open(f"{self.root}/{key}", "wb" if key in self._chunks else "xb") as file:
+                self._chunks.add(key)
+                file.write(data)
+        except FileExistsError:
+            raise ValueError(f"chunk {key} of {self.root} is published; write another one and delete this") from None
 
     def drop_files(self, keys: Iterable[str]) -> None:
         """Remove the files of chunks that were written since the last publication. They still count in `sizes`.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from vclimb.memory.store.atomic_store import NODE_FILE
+from vclimb.memory.store.atomic_store import NODE_FILE, folders_of
 from vclimb.memory.store.class_nodes import CLASS_FOLDER
 from vclimb.memory.store.index_nodes import EXEMPLARS, GROUPS, Node
 from vclimb.memory.store.memory_index import files_of, node_bytes
@@ -80,11 +80,11 @@ def _outdated_metadata(path: Path, nodes: Mapping[str, Node]) -> dict[Path, byte
 
 def _remove_unnamed(path: Path, nodes: Mapping[str, Node]) -> None:
     files = {NODE_FILE, *(file for place, node in nodes.items() for file in files_of(place, node))}
-    folders = {str(folder) for file in files for folder in PurePosixPath(file).parents}
+    folders = folders_of(files)
     for folder in sorted(folders):
         # The metadata goes first: a reader that lists folders finds a group whole or not at all.
         for name in sorted(os.listdir(path / folder) if (path / folder).is_dir() else (), key=lambda n: n != NODE_FILE):
-            place = name if folder == "." else f"{folder}/{name}"
+            place = f"{folder}/{name}" if folder else name
             if place not in files and place not in folders:
                 _remove(path / place)
 
