@@ -30,6 +30,14 @@ from vclimb.pipeline.transcode.summary import PrepareSummary
 
 # Set in the environment of every process that a run of the tests starts, so that processes left behind are found.
 RUN = "VCLIMB_TEST_RUN"
+# Test files of 10 seconds and more, longest first.
+LONGEST = (
+    *("ray", "study_run", "train_resume", "train_processes", "study_warm", "prepare_stopped", "bad_videos"),
+    *("quickstart", "streams", "train_methods", "prepare_kill", "bad_processes", "study_report", "scaling", "advise"),
+    *("bench", "plugins", "stopped_streams", "study_page", "study_browser", "cluster_page", "bucket_target"),
+    *("memory_pack", "train_disk_full", "memory_kill", "train_rough", "memory_provider", "scenario_matching"),
+    *("prepare", "memory_pilot", "cli", "synth", "resume_misfit", "train_cli", "scripts", "fuzz", "bucket"),
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,6 +49,14 @@ def pytest_configure(config: pytest.Config) -> None:
     importlib.import_module("vclimb.cli.console")  # its consoles keep a width that COLUMNS has when they are made
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = f"{os.getpid()}-{time.time_ns()}"
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # xdist would begin with the files of most tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left with a long one at the end."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.hookimpl(trylast=True)

@@ -19,7 +19,7 @@ from vclimb.cli.main import app
 from vclimb.pipeline.errors import DatasetMissingError, TargetBusyError, TargetError
 from vclimb.pipeline.system.bucket import Bucket
 
-SETTINGS = {"short_side": 48, "shard_size": 60_000, "workers": 1}
+SETTINGS = {"short_side": 48, "shard_size": 30_000, "workers": 1, "limit": 12}
 KILLED_AT_AN_UPLOAD = """
 import os, signal, sys, vclimb
 from vclimb.pipeline.system.bucket import Bucket
@@ -31,13 +31,21 @@ def killed(bucket, path, name):
         os.kill(os.getpid(), signal.SIGKILL)
     upload(bucket, path, name)
 Bucket.upload = killed
-vclimb.prepare(sys.argv[1], sys.argv[2], short_side=48, shard_size=60_000, workers=1, progress=False)
+vclimb.prepare(sys.argv[1], sys.argv[2], short_side=48, shard_size=30_000, workers=1, limit=12, progress=False)
 """
 
 
 @pytest.fixture(scope="module")
 def videos(synth_shards: Path) -> Path:
     return synth_shards.parent / "videos"
+
+
+@pytest.fixture(scope="module")
+def expected(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of the files of a data set in a folder."""
+    data = vclimb.prepare(videos, tmp_path_factory.mktemp("local") / "synth", progress=False, **SETTINGS)  # type: ignore[arg-type]
+    assert len(data.catalog.shards) >= 3
+    return digests(data.folder)
 
 
 def fetched(url: str, out: Path) -> Path:
@@ -47,20 +55,21 @@ def fetched(url: str, out: Path) -> Path:
 
 
 def test_a_bucket_has_the_bytes_of_a_folder_and_nothing_is_made_twice(
-    videos: Path, synth_in_shards: Path, s3_bucket: str, tmp_path: Path
+    videos: Path, expected: dict[str, str], s3_bucket: str, tmp_path: Path
 ) -> None:
     url = f"{s3_bucket}/synth"
-    argv = ["prepare", str(videos), "--out", url, "--short-side", "48", "--shard-size", "60kB", "--workers", "2"]
+    argv = ["prepare", str(videos), "--out", url, "--short-side", "48", "--shard-size", "30kB", "--workers", "2"]
+    argv += ["--limit", "12"]
     first = CliRunner().invoke(app, [*argv, "--json"])
     assert first.exit_code == 0, first.output
     summary = json.loads(first.stdout)
-    assert (summary["out"], summary["prepared"]) == (url, 36)
-    assert digests(fetched(url, tmp_path / "got")) == digests(synth_in_shards)
+    assert (summary["out"], summary["prepared"]) == (url, 12)
+    assert digests(fetched(url, tmp_path / "got")) == expected
     assert vclimb.verify(url, decode=True, workers=1).problems == []
     again = vclimb.prepare(videos, url, progress=False, **SETTINGS)  # type: ignore[arg-type]
     assert again.summary is not None
-    assert (again.summary.prepared, again.summary.already_there) == (0, 36)
-    assert digests(fetched(url, tmp_path / "got")) == digests(synth_in_shards)
+    assert (again.summary.prepared, again.summary.already_there) == (0, 12)
+    assert digests(fetched(url, tmp_path / "got")) == expected
     with pytest.raises(vclimb.SettingsError, match=f"{url} was prepared with other settings"):
         vclimb.prepare(videos, url, short_side=32, progress=False)
 
@@ -70,7 +79,7 @@ def test_a_bucket_has_the_bytes_of_a_folder_and_nothing_is_made_twice(
 )
 def test_a_killed_run_goes_on_and_leaves_nothing_that_looks_whole(
     videos: Path,
-    synth_in_shards: Path,
+    expected: dict[str, str],
     s3_bucket: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -102,7 +111,7 @@ def test_a_killed_run_goes_on_and_leaves_nothing_that_looks_whole(
 
     monkeypatch.setattr(Bucket, "upload", noted)
     vclimb.prepare(videos, url, executor="local", progress=False, **SETTINGS)  # type: ignore[arg-type]
-    assert digests(fetched(url, tmp_path / "got")) == digests(synth_in_shards)
+    assert digests(fetched(url, tmp_path / "got")) == expected
     assert not {Path(name).name for name in whole} & {Path(name).name for name in uploaded}
 
 

@@ -217,27 +217,35 @@ import torch
 from vclimb.training import checkpoint
 
 real = os.replace
-def replace(path, target):
-    if sys.argv[2] == "before":
+def saves_and_is_killed(folder, when):
+    def replace(path, target):
+        if when == "before":
+            os.kill(os.getpid(), 9)
+        real(path, target)
         os.kill(os.getpid(), 9)
-    real(path, target)
-    os.kill(os.getpid(), 9)
-folder = Path(sys.argv[1])
-checkpoint.save_checkpoint(folder, 1, {"weights": torch.ones(10), "step": 1})
-os.replace = replace
-checkpoint.save_checkpoint(folder, 2, {"weights": torch.zeros(10), "step": 2})
+    checkpoint.save_checkpoint(folder, 1, {"weights": torch.ones(10), "step": 1})
+    os.replace = replace
+    checkpoint.save_checkpoint(folder, 2, {"weights": torch.zeros(10), "step": 2})
+
+for when in ("before", "after"):
+    if not (pid := os.fork()):
+        saves_and_is_killed(Path(sys.argv[1], when), when)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
-@pytest.mark.parametrize(("when", "step"), [("before", 1), ("after", 2)])
-def test_kill_leaves_the_old_or_the_new_checkpoint(tmp_path: Path, when: str, step: int) -> None:
-    done = subprocess.run([sys.executable, "-c", _KILLED, tmp_path, when], capture_output=True)
-    assert done.returncode == -9, done.stderr
-    newest = newest_checkpoint(tmp_path)
-    assert newest is not None
-    assert newest["step"] == step
-    save_checkpoint(tmp_path, 3, {"step": 3})
-    assert not list(tmp_path.glob("*.new"))
+def test_kill_leaves_the_old_or_the_new_checkpoint(tmp_path: Path) -> None:
+    for when in ("before", "after"):
+        (tmp_path / when).mkdir()
+    done = subprocess.run([sys.executable, "-c", _KILLED, tmp_path], capture_output=True, text=True)
+    assert done.stdout.split() == ["-9", "-9"], done.stderr
+    for when, step in (("before", 1), ("after", 2)):
+        folder = tmp_path / when
+        newest = newest_checkpoint(folder)
+        assert newest is not None
+        assert newest["step"] == step
+        save_checkpoint(folder, 3, {"step": 3})
+        assert not list(folder.glob("*.new"))
 
 
 def test_other_types_are_refused(tmp_path: Path) -> None:

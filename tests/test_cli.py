@@ -243,7 +243,7 @@ def test_a_closed_pipe_is_no_crash(prepared: Path) -> None:
         assert (done.returncode, done.stderr) == (1, "")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(
     st.text(st.sampled_from("ab[]/\\:#@= 😀é")),
     st.sampled_from(["{}", "({})", "[bold]{}[/]", "[bold]{}[/]: {}", "{}{}"]),

@@ -37,7 +37,7 @@ from vclimb.pipeline.sources.keys import is_key
 
 _VIDEOS, _INSTANCES = TypeAdapter(list[StoredVideo]), TypeAdapter(list[StoredInstance])
 DIGEST = hashlib.sha256(b"").hexdigest()
-FEW = settings(max_examples=150, deadline=None)
+FEW = settings(max_examples=60, deadline=None)
 
 
 def video_of(place: int) -> StoredVideo:

@@ -12,7 +12,7 @@ from vclimb.memory.choice.budget import MemoryBudget, fill, shares
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sizes import parse_size, size_text
 
-quickly = settings(deadline=None, max_examples=200)
+quickly = settings(deadline=None, max_examples=80)
 
 amounts = st.integers(0, 60) | st.integers(0, 3000)
 availables = st.lists(st.integers(0, 30), max_size=12)

@@ -86,7 +86,7 @@ def test_a_bad_name_is_explained(spec: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(
     st.one_of(
         st.text(max_size=20), st.from_regex(r"(copy|raw|jpeg|jxl|h264|x)(:[0-9.]{0,4})?(@[0-9]{0,5})?", fullmatch=True)

@@ -122,7 +122,8 @@ def test_two_runs_on_one_folder(source: Path, out: Path, prepare_folder: Any, tm
                 yield record
 
     prepare_folder(source, out, executor=Intruded(), shard_bytes=SHARD_BYTES)
-    undisturbed = prepare_folder(source, tmp_path / "undisturbed" / "data", shard_bytes=SHARD_BYTES)
+    target = tmp_path / "undisturbed" / "data"
+    undisturbed = prepare_folder(source, target, executor=InlineExecutor(), shard_bytes=SHARD_BYTES)
     assert digests(out) == digests(undisturbed.out)
 
 

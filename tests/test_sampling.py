@@ -25,7 +25,7 @@ from vclimb.pipeline.clips.sampling import (
 )
 from vclimb.pipeline.errors import SettingsError
 
-quickly = settings(deadline=None, max_examples=150)
+quickly = settings(deadline=None, max_examples=80)
 lengths = st.integers(1, 40) | st.integers(1, 100_000)
 counts = st.integers(1, 40)
 strides = st.integers(1, 12)

@@ -86,7 +86,7 @@ def scenarios(draw: st.DrawFn) -> TaskSequence:
     return TaskSequence(draw(names), tuple(tasks), draw(st.text(st.characters(codec="utf-8"), max_size=9)))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(scenarios())
 def test_json_gives_the_scenario_back(scenario: TaskSequence) -> None:
     text = scenario_text(scenario)

@@ -68,7 +68,7 @@ def test_plans_that_do_not_fit_are_explained() -> None:
             make()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.integers(1, 120), plans)
 def test_sizes_add_up(n_classes: int, plan: TaskPlan) -> None:
     try:
@@ -134,7 +134,7 @@ def grouped(draw: st.DrawFn) -> list[ScenarioInstance]:
     return [ScenarioInstance(f"v{n}", label, group=group) for n, (group, label) in enumerate(clips)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=80)
 @given(grouped(), st.sampled_from([0.1, 0.3, 0.5]), st.integers(0, 3), st.randoms())
 def test_a_group_split_is_disjoint_and_complete(
     clips: list[ScenarioInstance], share: float, seed: int, random: object
@@ -160,7 +160,7 @@ def test_a_group_split_is_disjoint_and_complete(
     assert {one.video for one in again[1]} == {one.video for one in test}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=8), st.sampled_from([0.1, 0.3, 0.5]), st.integers(0, 3))
 def test_the_share_of_a_class_is_the_nearest_that_its_groups_allow(sizes: list[int], share: float, seed: int) -> None:
     clips = [ScenarioInstance(f"v{g}_{n}", "a", group=f"g{g}") for g, size in enumerate(sizes) for n in range(size)]

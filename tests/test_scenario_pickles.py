@@ -267,7 +267,7 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (str, int, float, bool)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(st.one_of(st.binary(max_size=60), st.lists(st.sampled_from(list(module.pickletools.opcodes)), max_size=12)))
 @example(b"")
 @example(b".")
@@ -282,7 +282,7 @@ def test_any_bytes_give_plain_values_or_one_error(drawn: Any) -> None:
     assert is_plain(loaded)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_any_damage_to_a_task_file_gives_a_scenario_or_one_error(data: st.DataObject) -> None:
     whole = bytearray(pickle.dumps(TASK_FILE, data.draw(st.sampled_from([0, 2, 4]))))

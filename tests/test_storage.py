@@ -39,7 +39,7 @@ from vclimb.pipeline.dataset.storage import (
 from vclimb.pipeline.errors import DatasetError, SettingsError
 from vclimb.pipeline.stream.cpu import CpuClipStream
 
-quickly = settings(deadline=None, max_examples=150)
+quickly = settings(deadline=None, max_examples=60)
 CONTENT = np.random.default_rng(0).bytes(10_000)
 URL = "memory://bucket/tiny"
 

@@ -101,23 +101,23 @@ def test_page_of_a_large_study_says_what_it_leaves_out(tmp_path: Path, monkeypat
 
 
 def test_long_texts_are_cut_and_stay_different(tmp_path: Path) -> None:
-    folder = made_study(tmp_path, SMALL, [f"{'x' * 9_000}{n}" for n in range(N_TASKS * CLASSES_PER_TASK)])
+    folder = made_study(tmp_path, SMALL, [f"{'x' * 3_000}{n}" for n in range(N_TASKS * CLASSES_PER_TASK)])
     for number, config in enumerate(sorted(folder.path.glob("runs/*/config.toml"))):
         text, n_changed = re.subn(
-            'codec = ".*"', rf'codec = "{"y" * 9_000}{number % 3}\\t\\u007f"', config.read_text("utf-8")
+            'codec = ".*"', rf'codec = "{"y" * 3_000}{number % 3}\\t\\u007f"', config.read_text("utf-8")
         )
         assert n_changed == 1
         config.write_text(text, "utf-8")
     folder.log("0123456789ab").write_text("z" * 60_000 + "\nlast\x00", "utf-8")
-    folder.record_failure("0123456789ab", "z" * 60_000, 1, {"method.name": "z" * 9_000})
+    folder.record_failure("0123456789ab", "z" * 60_000, 1, {"method.name": "z" * 3_000})
     report = write_report(folder.path)
     page = Page(report.page.read_text("utf-8"))
     assert len({row["cell"] for row in page.tables["cells"]}) == len(report.layout.groups) > 3
     assert max(len(row["cell"]) for row in page.tables["cells"]) < 400
-    assert "9,000 characters" in page.text
+    assert "3,000 characters" in page.text
     assert "60,000 characters" in page.text
     assert not re.search(r"[yz]{30000}|x{400}|[\x00\x7f]", page.text)
-    assert {row["memory.codec"] for row in pq.read_table(report.tables[0]).to_pylist()} >= {f"{'y' * 9_000}0\t\x7f"}
+    assert {row["memory.codec"] for row in pq.read_table(report.tables[0]).to_pylist()} >= {f"{'y' * 3_000}0\t\x7f"}
 
 
 def test_charts_of_a_wide_study_show_the_best_and_say_what_is_left_out(

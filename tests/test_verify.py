@@ -130,7 +130,7 @@ def test_missing_or_damaged_header_is_explained(damaged: Path) -> None:
         check(damaged)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_every_flipped_bit_of_the_catalog_is_noticed(
     intact: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import video_cases_uneven  # noqa: F401 - registers its cases
-from dataset_cases import prepare_table
+from conftest import prepare_videos
+from dataset_cases import InlineExecutor, prepare_table
 from video_cases import CASES, count_to, frames_of, reasons
 from video_cases_timelines import VARIABLE, VARIABLE_TIMES
 
@@ -23,6 +25,12 @@ from vclimb.pipeline.transcode.probe import probe_video
 PrepareFolder = Callable[..., PrepareSummary]
 SHARED_CASES = Path(__file__).parents[1] / "../shared/cases"
 NTSC = Fraction(30000, 1001)
+
+
+@pytest.fixture(scope="module")
+def prepare_folder() -> PrepareFolder:
+    """Prepare in this process: none of these videos crashes a decoder."""
+    return functools.partial(prepare_videos, executor=InlineExecutor())
 
 
 def passthrough(path: Path, *select: str) -> list[tuple[float, str]]:
