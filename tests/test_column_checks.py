@@ -28,10 +28,11 @@ from vclimb.pipeline.dataset.rows import INSTANCE_SCHEMA, VIDEO_SCHEMA, StoredIn
 from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.tables import (
     check_videos,
-    instances_parquet,
+    instances_table,
+    parquet_of,
     read_instances,
     read_videos,
-    videos_parquet,
+    videos_table,
 )
 from vclimb.pipeline.sources.keys import is_key
 
@@ -113,7 +114,7 @@ def tables(parquet: bytes) -> st.SearchStrategy[pa.Table]:
 
 
 @FEW
-@given(tables(videos_parquet(VIDEO_ROWS)))
+@given(tables(parquet_of(videos_table(VIDEO_ROWS))))
 def test_videos_are_refused_where_a_row_is(table: pa.Table) -> None:
     """A refusal names a row, which `read_videos` and `check_videos` assert."""
     try:
@@ -128,7 +129,7 @@ def test_videos_are_refused_where_a_row_is(table: pa.Table) -> None:
 
 
 @FEW
-@given(tables(instances_parquet(INSTANCE_ROWS)), st.booleans())
+@given(tables(parquet_of(instances_table(INSTANCE_ROWS))), st.booleans())
 def test_instances_are_refused_where_a_row_is(table: pa.Table, known_only: bool) -> None:
     videos = StoredVideos.of(VIDEO_ROWS)
     try:

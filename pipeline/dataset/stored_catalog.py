@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -43,12 +44,13 @@ class StoredCatalog:
     def totals(self) -> dict[str, Any]:
         """Counts, bytes and seconds over the data set."""
         parts = [*self.videos.parts()]
+        seconds = ((part.numbers("n_frames") / part.rates()).tolist() for part in parts)
         return {
             "classes": len(self.classes),
             "videos": len(self.videos),
             "instances": len(self.instances),
             "frames": sum(exact_sum(part.numbers("n_frames")) for part in parts),
-            "seconds": round(math.fsum(s for part in parts for s in part.numbers("n_frames") / part.rates()), 3),
+            "seconds": round(math.fsum(chain.from_iterable(seconds)), 3),
             "bytes": sum(exact_sum(part.numbers("bytes")) for part in parts),
             "source_bytes": sum(exact_sum(part.numbers("source_bytes")) for part in parts),
             "errors": len(self.errors),

@@ -6,9 +6,11 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from io import BufferedIOBase
 from typing import Any, NoReturn, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +20,7 @@ from vclimb.pipeline.dataset.arrow_memory import release_memory
 from vclimb.pipeline.dataset.column_checks import are_sound_instances, are_sound_videos, fit_header, fit_videos
 from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
 from vclimb.pipeline.dataset.header import Header
+from vclimb.pipeline.dataset.packing import single_array
 from vclimb.pipeline.dataset.rows import (
     INSTANCE_SCHEMA,
     VIDEO_SCHEMA,
@@ -42,17 +45,22 @@ _ALWAYS_ALLOWED_BYTES = 2**24
 _ROWS_AT_ONCE, _BUFFER_BYTES, _BYTES_BETWEEN_RELEASES = 2**16, 2**20, 2**24
 
 
-def videos_parquet(videos: Sequence[StoredVideo]) -> bytes:
+def videos_table(videos: Sequence[StoredVideo]) -> pa.Table:
     """The table of videos."""
-    return _parquet(table_of(videos, VIDEO_SCHEMA, fps_fraction=rate_text))
+    place = VIDEO_SCHEMA.get_field_index("fps")
+    others = table_of(videos, VIDEO_SCHEMA.remove(place), fps_fraction=rate_text)
+    rates = single_array(others["fps_fraction"].chunks).dictionary_encode()
+    floats = np.array([float(Fraction(rate)) for rate in rates.dictionary.to_pylist()], np.float64)
+    return others.add_column(place, VIDEO_SCHEMA.field(place), pa.array(floats[rates.indices.to_numpy()]))
 
 
-def instances_parquet(instances: Sequence[StoredInstance]) -> bytes:
+def instances_table(instances: Sequence[StoredInstance]) -> pa.Table:
     """The table of instances."""
-    return _parquet(table_of(instances, INSTANCE_SCHEMA))
+    return table_of(instances, INSTANCE_SCHEMA)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet_of(table: pa.Table) -> bytes:
+    """The bytes of a table in a file."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()

@@ -12,6 +12,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from vclimb.pipeline.dataset.catalog import Catalog
 from vclimb.pipeline.dataset.header import HEADER
@@ -109,7 +110,7 @@ class PrepareRun:
             raise SourceError(f"no videos to prepare in {self.table.root}")
         missing = [FailedVideo(printable_path(gone.path), "find", gone.reason) for gone in self.table.missing]
         self.catalog.errors = [error for error in self.catalog.errors if error.stage != "find"] + missing
-        self._write_catalog()
+        totals = self._write_catalog()
         return PrepareSummary(
             out=self.out if self.bucket is None else str(self.bucket),
             prepared=len(stored - known),
@@ -119,7 +120,7 @@ class PrepareRun:
             missing=len(self.table.missing),
             changed=self.changed,
             gone=self.gone,
-            totals=self.catalog.totals(),
+            totals=totals,
             notes=self.progress.notes,
         )
 
@@ -257,10 +258,11 @@ class PrepareRun:
         tar = self.out / files.tar
         return tar.exists() and tar.stat().st_size == files.tar_bytes
 
-    def _write_catalog(self) -> None:
-        self.catalog.write(self.out)
+    def _write_catalog(self) -> dict[str, Any]:
+        totals = self.catalog.write(self.out)
         if self.bucket is not None:
             self.bucket.upload_catalog()
+        return totals
 
     def _finish(self, work: Path) -> None:
         if self.bucket is not None:
