@@ -9,8 +9,9 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "quickstart.ipynb"
-# Fewer epochs, and one process for both runs of the study: each start of torch takes seconds.
+# Fewer videos and epochs, and one process for both runs of the study: each start of torch takes seconds.
 SHORTER = {
+    "train=4, test=2": "train=2, test=1",
     '"training.epochs": 3': '"training.epochs": 1',
     '"training.epochs": 2': '"training.epochs": 1',
     "jobs=2": "jobs=1",
