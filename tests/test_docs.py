@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import pkgutil
 import re
 import shlex
@@ -33,15 +32,9 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(re.split(r" +#|&&| \|", line)[0])[1:] for line in lines]
 
 
-@functools.cache
-def whole_command() -> Any:
-    """The whole command line, which takes a while to build."""
-    return typer.main.get_command(app)
-
-
 def flags_of(words: list[str]) -> set[str] | None:
     """Flags that the command of these words knows; None where there is no such command."""
-    command = whole_command()
+    command: Any = typer.main.get_command(app)
     for word in words:
         inner = getattr(command, "commands", None)
         if inner is None:

@@ -11,9 +11,11 @@ from typing import Any, get_type_hints
 import fsspec
 import pytest
 from dataset_cases import digests, make_source, prepare_table
+from memory_store_cases import new_class, update
 from test_cli import commands, explains, run
 
 import vclimb
+from vclimb.memory.store.writer import MemoryWriter
 from vclimb.pipeline.errors import SettingsError
 from vclimb.pipeline.sources import read_source
 from vclimb.pipeline.system.paths import local_path
@@ -84,15 +86,24 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data"
 
 
+@pytest.fixture(scope="module")
+def folder(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a prepared data set, a source, a memory and a scenario. Tests add files at most."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "data").symlink_to(prepared)
+    (folder / "raw" / "class").mkdir(parents=True)
+    (folder / "raw" / "class" / "v.mp4").write_text("no video")
+    with MemoryWriter.open(folder / "memory.zarr") as writer:
+        update(writer, [new_class(label, 3) for label in range(3)])
+    vclimb.Scenario.from_dataset(prepared, tasks=2).save(folder / "scenario.json")
+    return folder
+
+
 @pytest.fixture
-def work(tmp_path: Path, prepared: Path, memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a prepared data set, a source, a memory and a scenario."""
-    (tmp_path / "data").symlink_to(prepared)
-    (tmp_path / "raw" / "class").mkdir(parents=True)
-    (tmp_path / "raw" / "class" / "v.mp4").write_text("no video")
-    vclimb.Scenario.from_dataset(prepared, tasks=2).save(tmp_path / "scenario.json")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder as the working folder."""
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def test_no_command_makes_paths_of_its_texts() -> None:
