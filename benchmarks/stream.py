@@ -5,10 +5,11 @@
 Every argument is a crop size and a data set to train on at that size. Several data sets may share a size, such as
 videos prepared at another --short-side, or as h264. A process for each argument measures, for one way of decoding after
 the other, in turn: training on one repeated batch, training fed by the stream, and the stream alone. On a GPU, with
-steps run as written (`eager`), and with steps replayed as a CUDA graph (`graph`). Prints clips a second (medians of the
-rounds), the medians of the rounds' ratios fed / repeated and fed / repeated as written, and the share of the repeated
-steps' time in which the training thread computes. Near 1, launching kernels limits training, and anything that takes
-that thread's time (or the interpreter's lock) slows training down. A way that fails or hangs is reported and skipped.
+steps run as written (`eager`), with steps replayed as a CUDA graph (`graph`), and with vclimb's kernels besides
+(`fused`), as `vclimb train` does by default. Prints clips a second (medians of the rounds), the medians of the rounds'
+ratios fed / repeated and fed / repeated as written, and the share of the repeated steps' time in which the training
+thread computes. Near 1, launching kernels limits training, and anything that takes that thread's time (or the
+interpreter's lock) slows training down. A way that fails or hangs is reported and skipped.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def open_way(way: str, provider: InstanceProvider, settings: StreamSettings, dev
 
 
 Figures = dict[str, dict[str, float]]
-"""Figures of each kind of step, `eager` or `graph`."""
+"""Figures of each kind of step: `eager`, `graph` or `fused`."""
 
 
 def measure(
@@ -120,8 +121,8 @@ def measure_all(args: argparse.Namespace) -> None:
     provider = InstanceProvider(dataset, [*dataset.instances] * copies)
     config = ModelConfig(backbone=args.model, weights="none")
     trainers = {
-        kind: BenchTrainer(make_network(config, len(dataset.classes)), device, graphs=kind == "graph")
-        for kind in (("eager", "graph") if device.type == "cuda" else ("eager",))
+        kind: BenchTrainer(make_network(config, len(dataset.classes)), device, kind != "eager", kind == "fused")
+        for kind in (("eager", "graph", "fused") if device.type == "cuda" else ("eager",))
     }
     for way in args.ways:
         if provider.codec != "jpeg" and way != "cpu":

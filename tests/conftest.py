@@ -48,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell does for background processes
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes share the cores; read when torch is loaded
+    if not Path("/dev/nvidiactl").exists():  # read when kernels are first imported
+        os.environ.setdefault("TRITON_INTERPRET", "1")
     os.environ.pop("COLUMNS", None)
     importlib.import_module("vclimb.cli.console")  # its consoles keep a width that COLUMNS has when they are made
     if not hasattr(config, "workerinput"):

@@ -18,6 +18,7 @@ import torch
 
 from vclimb.benchmark.report import BenchFigures, BenchReport, BenchRound
 from vclimb.benchmark.throughput import BenchTrainer, endless, synchronise, take, timed, train_on
+from vclimb.model.kernels.fuse import missing_for_kernels
 from vclimb.model.registry import make_network
 from vclimb.model.settings import TIMM_NETWORKS, ModelConfig
 from vclimb.pipeline.clips.augment import Augmentation
@@ -225,7 +226,8 @@ def _make_trainer(settings: BenchSettings, n_classes: int, batch: ClipBatch, dev
     )
     model = make_network(config, n_classes)
     try:
-        trainer = BenchTrainer(model, device, graphs=device.type == "cuda")
+        on_gpu = device.type == "cuda"
+        trainer = BenchTrainer(model, device, graphs=on_gpu, fused=on_gpu and missing_for_kernels() is None)
         train_on(trainer, repeat(batch), 1)
         synchronise(device)
     except (RuntimeError, ValueError, AssertionError) as error:  # errors of networks that don't take such frames

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vclimb.methods.method import Terms
+from vclimb.model.kernels.fuse import fuse
 from vclimb.pipeline.stream.clip_batch import ClipBatch
 from vclimb.pipeline.stream.clip_stream import ClipStream
 from vclimb.training.step_graph import WARM_UP_STEPS, StepGraph, StepInputs
@@ -28,20 +29,22 @@ class BenchTrainer:
 
     Args:
         graphs: Whether steps are replayed as a CUDA graph, as `compute.graphs` does. Batches have to be of one shape.
+        fused: Whether the network gets vclimb's kernels, as `compute.kernels` does.
 
     Raises:
         StepGraphError: The step can't be recorded. Raised by the first steps.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, graphs: bool = False) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, graphs: bool = False, fused: bool = False) -> None:
         self.device = device
+        if fused:
+            fuse(model)
         self.model = model.to(device).train()
         for weight in self.model.parameters():
             if weight.dim() == 4:  # 3-D networks have weights of five dimensions too, which have no such layout
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        fused = True if graphs else None
-        parameters = self.model.parameters()
-        self.optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=fused)
+        parameters, one_kernel = self.model.parameters(), True if graphs else None
+        self.optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=one_kernel)
         self._graph = None
         if graphs:
             self._graph = StepGraph(device, self._take, lambda *_: None, None, required=True, warm_up=WARM_UP_STEPS)

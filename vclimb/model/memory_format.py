@@ -3,9 +3,9 @@
 Convolutions are faster on pixels whose channels lie together ("channels last"), but cuDNN plans them anew for each size
 of a batch, and compiles some. A network with depthwise convolutions (EfficientNet-lite0, 112 pixels, bf16, an H100)
 took 11 s for the first training step of each size, and 0.3 s with separate channels. So whole batches, which are all of
-one size, have their channels together, and the last batch of an epoch has separate channels. In passes without
-training, the last batch is padded instead, so that the plans of the training batches serve it: J-HMDB's passes of two
-to nine batches spent most of their time on plans.
+one size, have their channels together, and the last batch of an epoch has separate channels where cuDNN plans such
+convolutions (`vclimb.model.kernels` doesn't). In passes without training, the last batch is padded instead, so that the
+plans of the training batches serve it: J-HMDB's passes of two to nine batches spent most of their time on plans.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 
-def layout_for(clips: Tensor, whole: bool) -> Tensor:
+def layout_for(clips: Tensor, whole: bool, planned: bool = True) -> Tensor:
     """Choose the memory layout of a training batch (B, T, 3, H, W) of a stream. The values are unchanged.
 
-    A batch is whole if it has as many clips as all batches but the last.
+    Args:
+        whole: Whether the batch has as many clips as all batches but the last.
+        planned: Whether cuDNN compiles convolutions of the network for each size of a batch.
     """
-    return clips if whole or not plans_each_size(clips.device) else clips.contiguous()
+    return clips if whole or not planned or not plans_each_size(clips.device) else clips.contiguous()
 
 
 def pad_batch(clips: Tensor, size: int) -> Tensor:

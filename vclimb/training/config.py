@@ -149,6 +149,8 @@ class ComputeConfig(Settings):
         device: Device of the network; `auto`: a GPU if there is one.
         precision: Precision of the network; `auto`: bf16 on a GPU, else fp32.
         compile: Whether torch compiles the backbone.
+        kernels: Kernels of batch normalisation and depthwise convolution: `auto` (`fused` on a GPU, where the network
+            isn't compiled and Triton is installed; the log says which), `fused` (vclimb's own), or `torch`.
         graphs: Whether steps of whole batches are replayed as a CUDA graph: `auto` (on a GPU, where the step can be
             recorded; the log says whether it is), `on` (a step that can't be recorded is an error), or `off`.
         decoder: Decoder of clips, as `vclimb bench` measures them.
@@ -165,6 +167,7 @@ class ComputeConfig(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False
+    kernels: Literal["auto", "fused", "torch"] = "auto"
     graphs: Literal["auto", "on", "off"] = "auto"
     decoder: Literal["auto", "dali", "cpu"] = "auto"
     workers: int | None = Field(default=None, ge=0, le=1024)

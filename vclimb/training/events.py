@@ -65,8 +65,14 @@ class DecoderChosen(_Values):
     reason: Sentences
 
 
+class KernelsChosen(_Values):
+    """`kernels`: on a GPU, which kernels compute batch normalisations and depthwise convolutions, as a sentence."""
+
+    text: Sentences
+
+
 class StepGraphDecided(_Values):
-    """`step_graph`: on a GPU, it is known whether a task's whole batches are replayed as a CUDA graph, and why."""
+    """`step_graph`: on a GPU, it is known whether a task's steps are replayed as a CUDA graph, and why."""
 
     task: Count
     replayed: bool
@@ -191,6 +197,7 @@ _KINDS: Mapping[str, type[Any]] = {
     "task": TaskBegins,
     "decoded_ahead": DecodedAhead,
     "decoder": DecoderChosen,
+    "kernels": KernelsChosen,
     "step_graph": StepGraphDecided,
     "beginning": BeginningUsed,
     "first_step": FirstStep,

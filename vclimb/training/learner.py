@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vclimb.methods.method import Method, StepBatch, StepOutputs, Terms
 from vclimb.model.clip_model import ClipModel
+from vclimb.model.kernels.fuse import fuse, is_planned, missing_for_kernels
 from vclimb.model.memory_format import layout_for
 from vclimb.model.registry import make_network
 from vclimb.model.settings import parse_frozen
@@ -29,7 +30,11 @@ from vclimb.training.step_graph import WARM_UP_STEPS, WARM_UP_STEPS_OF_SEVERAL, 
 
 
 class Learner:
-    """A network in training; `model` is the bare network, as methods and evaluation see it."""
+    """A network in training; `model` is the bare network, as methods and evaluation see it.
+
+    Attributes:
+        kernels: Which kernels compute batch normalisations and depthwise convolutions, as a sentence for the log.
+    """
 
     def __init__(self, config: RunConfig, processes: Processes, n_classes: int) -> None:
         self._config, self._training = config, config.training
@@ -37,7 +42,9 @@ class Learner:
         self.device = processes.device
         self.autocast = autocast_type(config, self.device)
         self._uses_graphs = uses_graphs(config, self.device)
+        self._torch_kernels = reason_for_torch_kernels(config, self.device)
         self.restart(n_classes)
+        self._planned = is_planned(self.model)
         self._optimizer: torch.optim.Optimizer | None = None
         self._network: nn.Module | None = None
         self._graph: StepGraph | None = None
@@ -53,6 +60,9 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._config.seed)
             model = make_network(self._config.model, n_classes)
+        self.kernels = f"kernels: torch's, since {self._torch_kernels}"
+        if self._torch_kernels is None:
+            self.kernels = f"kernels: {fuse(model.backbone)}"
         model.freeze(parse_frozen(self._training.frozen))
         return model.to(self.device)  # the weights take the memory layout of the clips, `layout_for`
 
@@ -129,11 +139,12 @@ class Learner:
             logits = None if logits is None else logits.new_full((1, logits.shape[1]), torch.nan)
             down_sampled = None if down_sampled is None else clips
         whole = len(labels) * self._processes.world_size == self._training.batch_size
-        down_sampled = None if down_sampled is None else layout_for(down_sampled, whole)
-        inputs = StepInputs(layout_for(clips, whole), labels, items, down_sampled, logits)
+        down_sampled = None if down_sampled is None else layout_for(down_sampled, whole, self._planned)
+        inputs = StepInputs(layout_for(clips, whole, self._planned), labels, items, down_sampled, logits)
         set_learning_rate(self._optimizer, self._training.rate(progress, self._n_epochs))
         with self._stream():
-            if self._graph is not None and n_clips == n_global == self._training.batch_size:
+            alike = self._processes.world_size == 1 or n_clips == n_global == self._training.batch_size  # on all ranks
+            if self._graph is not None and alike:
                 return self._graph(inputs)
             return self._take(method, inputs, n_clips / n_global)
 
@@ -180,6 +191,20 @@ def uses_graphs(config: RunConfig, device: torch.device) -> bool:
     if graphs == "on" and device.type != "cuda":
         raise SettingsError(f"compute.graphs on needs a GPU, and training is on {device.type}; take auto or off")
     return graphs != "off" and device.type == "cuda"
+
+
+def reason_for_torch_kernels(config: RunConfig, device: torch.device) -> str | None:
+    """Say why a network keeps torch's kernels; None: it gets vclimb's. Raises SettingsError where it can't get them."""
+    kernels, reason = config.compute.kernels, None
+    if device.type != "cuda":
+        reason = f"training is on {device.type}, and the others are for GPUs"
+    elif config.compute.compile:
+        reason = "compute.compile lets torch make its own"
+    else:
+        reason = missing_for_kernels()
+    if kernels == "fused" and reason is not None:
+        raise SettingsError(f"compute.kernels fused is not possible: {reason}; take auto or torch")
+    return "compute.kernels asks for them" if kernels == "torch" else reason
 
 
 def autocast_type(config: RunConfig, device: torch.device) -> torch.dtype | None:

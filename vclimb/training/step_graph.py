@@ -1,14 +1,15 @@
-"""The training step of whole batches as a CUDA graph: recorded once a task, then replayed by a single launch.
+"""The training step as a CUDA graph: recorded once a task for each size of a batch, then replayed by one launch.
 
 Python needs longer to launch the kernels of a step at 112 pixels than the GPU to run them (docs/performance.md). The
 first steps run as written, and are steps of the training like all others: they plan convolutions and make the state of
 the optimiser. The step after them is recorded and replayed. A step that can't be recorded keeps running as written, and
-the reason is reported.
+the reason is reported. The last batch of an epoch has another size; once it has come a few times, it is recorded too.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -23,12 +24,17 @@ from vclimb.pipeline.errors import VclimbError
 WARM_UP_STEPS = 2
 WARM_UP_STEPS_OF_SEVERAL = 12
 """Steps before the recording where processes exchange gradients: the exchange changes within its first eleven."""
+WARM_UP_STEPS_OF_OTHER_SIZES = 4
+"""Steps with a batch of another size before it is recorded: recording takes as long as about two steps save."""
 _MAX_REASON = 300  # characters
 _SYNCHRONISES = "called a synchronizing"  # of torch's warning
 
 
 class StepGraphError(VclimbError):
     """The step can't be recorded, and `compute.graphs` asks for it."""
+
+
+Shapes = tuple[tuple[torch.Size, tuple[int, ...]] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,9 @@ class StepInputs:
             if mine is not None and value is not None:
                 mine.copy_(value)
 
-    def shapes(self) -> list[object]:
+    def shapes(self) -> Shapes:
         """Describe what a recording fixes: the shapes and layouts of all tensors."""
-        return [None if value is None else (value.shape, value.stride()) for value in self._values()]
+        return tuple(None if value is None else (value.shape, value.stride()) for value in self._values())
 
     def _values(self) -> list[Tensor | None]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -73,8 +79,17 @@ Report = Callable[[bool, str], None]
 """Called once a task: whether the step is replayed as a graph, and the reason."""
 
 
+@dataclass(frozen=True)
+class _Recording:
+    """A step on inputs of one shape, and where its inputs and the terms of its loss lie."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: StepInputs
+    terms: Terms
+
+
 class StepGraph:
-    """Takes the steps of whole batches of a task: as written at first, then as a graph.
+    """Takes the steps of a task: as written at first, then as graphs.
 
     All steps of the task have to run within `stream`, whether by this object or not, since gradients are summed on the
     stream on which a parameter was used first.
@@ -93,9 +108,8 @@ class StepGraph:
         self._step, self._report, self._required = step, report, required
         self._device, self._left = device, warm_up
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: StepInputs | None = None
-        self._terms: Terms = {}
+        self._recordings: dict[Shapes, _Recording] = {}
+        self._others: Counter[Shapes] = Counter()  # steps with inputs of other shapes than the first recording's
         self._is_decided = False
         if obstacle is not None:
             self._give_up(obstacle)
@@ -110,16 +124,22 @@ class StepGraph:
         outer.wait_stream(self._stream)
 
     def __call__(self, inputs: StepInputs) -> Terms:
-        """Take a step with a whole batch. The terms are valid until the next step."""
-        if self._graph is None and not self._is_decided:
+        """Take a step. The terms are valid until the next step."""
+        shapes = inputs.shapes()
+        if not self._is_decided:
             if self._left:
                 return self._warm_up(inputs)
             self._record(inputs)
-        if self._graph is None or self._inputs is None or self._inputs.shapes() != inputs.shapes():
+        elif self._recordings and shapes not in self._recordings:
+            self._others[shapes] += 1
+            if self._others[shapes] == WARM_UP_STEPS_OF_OTHER_SIZES + 1:
+                self._record(inputs)
+        recording = self._recordings.get(shapes)
+        if recording is None:
             return self._step(inputs)
-        self._inputs.take(inputs)
-        self._graph.replay()
-        return self._terms
+        recording.inputs.take(inputs)
+        recording.graph.replay()
+        return recording.terms
 
     def _warm_up(self, inputs: StepInputs) -> Terms:
         """Take a step as written; the last one tells whether Python waits for the GPU, which no graph can."""
@@ -140,7 +160,8 @@ class StepGraph:
         return terms
 
     def _record(self, inputs: StepInputs) -> None:
-        """Record the step without taking it."""
+        """Record the step without taking it. Recordings share their memory, since one is replayed at a time."""
+        first = next(iter(self._recordings.values()), None)
         used, most = torch.cuda.max_memory_allocated(self._device), torch.cuda.mem_get_info(self._device)[1]
         if 2 * used > most:  # the recording has memory of its own beside that of the steps that run as written
             self._give_up(f"it needs {used / 2**30:.0f} GiB beside the same for other steps, of {most / 2**30:.0f} GiB")
@@ -148,17 +169,22 @@ class StepGraph:
         random_state = torch.cuda.get_rng_state(self._device)
         graph, own = torch.cuda.CUDAGraph(), inputs.copies()
         try:
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            pool = None if first is None else first.graph.pool()
+            with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
                 terms = self._step(own)
         except (RuntimeError, NotImplementedError) as error:  # whatever a method's or a network's code does
             torch.cuda.set_rng_state(random_state, self._device)
             self._give_up(" ".join(f"{type(error).__name__}: {error}".split())[:_MAX_REASON])
             return
-        self._graph, self._inputs, self._terms = graph, own, terms
-        self._is_decided = True
-        self._report(True, "whole batches are replayed, others run as written")
+        self._recordings[inputs.shapes()] = _Recording(graph, own, terms)
+        if first is None:
+            self._is_decided = True
+            self._report(True, "batches of a size that comes again and again are replayed, others run as written")
 
     def _give_up(self, reason: str) -> None:
+        """Run steps as written from now on; steps that are recorded already are still replayed."""
+        if self._recordings:
+            return
         self._is_decided = True
         if self._required:
             raise StepGraphError(f"compute.graphs on: the step can't be replayed as a graph: {reason}; take auto")
