@@ -11,10 +11,10 @@ from torch.autograd.function import once_differentiable
 
 from vclimb.model.kernels.blocks import Chunks, ceil_divide, is_for_kernels
 
-PIXELS, CHANNELS = 32, 32  # of a program's block, measured on an H100
+PIXELS, CHANNELS = 64, 64  # of a program's block, measured on an H100
 SUM_PIXELS, SUM_CHANNELS = 32, 32  # of a block of sums
-SUM_PROGRAMS, MOST_CHUNKS = 1056, 256  # for sums: eight for each processor of an H100; limit of parts to add up
-PARTS, PART_CHANNELS = 32, 32  # of a block, where parts are added up
+SUM_PROGRAMS, MOST_CHUNKS = 2112, 512  # for sums: sixteen for each processor of an H100; limit of parts to add up
+PARTS, PART_CHANNELS = 64, 8  # of a block, where parts are added up
 
 
 class Activation(enum.IntEnum):

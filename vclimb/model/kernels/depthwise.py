@@ -16,8 +16,8 @@ Padding = tuple[int, int]
 KERNELS = (3, 5)
 STRIDES = (1, 2)
 PIXELS, CHANNELS = 64, 32  # of a program's block, measured on an H100
-WEIGHT_PIXELS, WEIGHT_CHANNELS = 16, 64  # of a block, for the gradient of weights
-WEIGHT_PROGRAMS = 1056  # for the gradient of weights: eight for each processor of an H100
+WEIGHT_PIXELS, WEIGHT_CHANNELS = 16, 32  # of a block, for the gradient of weights
+WEIGHT_PROGRAMS = 2112  # for the gradient of weights: sixteen for each processor of an H100
 
 
 class _Depthwise(torch.autograd.Function):
@@ -28,15 +28,18 @@ class _Depthwise(torch.autograd.Function):
         from vclimb.model.kernels import depthwise_triton
 
         n, channels, rows, columns = frames.shape
+        by_place = weight.permute(
+            2, 3, 1, 0
+        ).contiguous()  # (K, K, 1, C): a program reads those of its channels at once
         out = empty_frames((n, channels, height, width), frames)
         pixels = n * height * width
         sizes = (rows, columns, height, width, channels // 8, *padding)
         grid = (ceil_divide(pixels, PIXELS), ceil_divide(channels, CHANNELS))
         depthwise_triton.convolve[grid](
-            frames, weight.contiguous(), out, pixels, *sizes, stride, weight.shape[-1], PIXELS, CHANNELS
+            frames, by_place, out, pixels, *sizes, stride, weight.shape[-1], PIXELS, CHANNELS
         )
-        ctx.save_for_backward(frames, weight)
-        ctx.sizes, ctx.stride = sizes, stride
+        ctx.save_for_backward(frames, by_place)
+        ctx.sizes, ctx.stride, ctx.weight = sizes, stride, (weight.shape, weight.dtype)
         return out
 
     @staticmethod
@@ -44,26 +47,27 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         from vclimb.model.kernels import depthwise_triton
 
-        frames, weight = ctx.saved_tensors
+        frames, by_place = ctx.saved_tensors
+        shape, dtype = ctx.weight
         slopes = gradients[0].contiguous(memory_format=torch.channels_last)
         n, channels, rows, columns = frames.shape
-        sizes, stride, size = ctx.sizes, ctx.stride, weight.shape[-1]
+        sizes, stride, size = ctx.sizes, ctx.stride, shape[-1]
         of_frames = of_weight = None
         if ctx.needs_input_grad[0]:
             of_frames = torch.empty_like(frames)
             pixels = n * ceil_divide(rows, stride) * ceil_divide(columns, stride)
             grid: tuple[int, ...] = (ceil_divide(pixels, PIXELS), ceil_divide(channels, CHANNELS), stride * stride)
             depthwise_triton.differentiate_input[grid](
-                slopes, weight.contiguous(), of_frames, n, *sizes, stride, size, PIXELS, CHANNELS
+                slopes, by_place, of_frames, n, *sizes, stride, size, PIXELS, CHANNELS
             )
         if ctx.needs_input_grad[1]:
             pixels, blocks = slopes.numel() // channels, ceil_divide(channels, WEIGHT_CHANNELS)
             chunks = Chunks.of(pixels, WEIGHT_PIXELS, WEIGHT_PROGRAMS // (blocks * size))
-            parts = torch.empty((chunks.count, *weight.shape), dtype=torch.float32, device=weight.device)
+            parts = torch.empty((chunks.count, *shape), dtype=torch.float32, device=frames.device)
             depthwise_triton.differentiate_weights[(chunks.count, blocks, size)](
                 frames, slopes, parts, pixels, *sizes, chunks.size, stride, size, WEIGHT_PIXELS, WEIGHT_CHANNELS
             )
-            of_weight = parts.sum(0).to(weight.dtype)
+            of_weight = parts.sum(0).to(dtype)
         return of_frames, of_weight, None, None, None, None
 
 

@@ -24,7 +24,7 @@ _SIZES = ["M", "N", "H", "W", "OH", "OW", "C8", "TOP", "LEFT", "CHUNK"]
 def convolve(
     x, w, y, M, H, W, OH, OW, C8, TOP, LEFT, S: tl.constexpr, K: tl.constexpr, P: tl.constexpr, B: tl.constexpr
 ):
-    """Compute y (N, OH, OW, C) from x (N, H, W, C) and weights w (C, K, K); a program for each block of y."""
+    """Compute y (N, OH, OW, C) from x (N, H, W, C) and weights w (K, K, C); a program for each block of y."""
     C = C8 * 8
     c = tl.program_id(1) * B + tl.arange(0, B)
     p = tl.program_id(0) * P + tl.arange(0, P)
@@ -38,7 +38,7 @@ def convolve(
             inside = in_pixels & (h >= 0) & (h < H) & (v >= 0) & (v < W)
             place = ((frame * H + h) * W + v).to(tl.int64) * C
             pixels = tl.load(x + place[:, None] + c[None, :], mask=inside[:, None] & in_channels[None, :], other=0.0)
-            weights = tl.load(w + c * (K * K) + i * K + j, mask=in_channels, other=0.0)
+            weights = tl.load(w + (i * K + j) * C + c, mask=in_channels, other=0.0)
             total += pixels.to(tl.float32) * weights.to(tl.float32)[None, :]
     place = p.to(tl.int64) * C
     mask = in_pixels[:, None] & in_channels[None, :]
@@ -49,7 +49,7 @@ def convolve(
 def differentiate_input(
     dy, w, dx, N, H, W, OH, OW, C8, TOP, LEFT, S: tl.constexpr, K: tl.constexpr, P: tl.constexpr, B: tl.constexpr
 ):
-    """Compute the gradient dx (N, H, W, C) from dy (N, OH, OW, C) and weights w (C, K, K).
+    """Compute the gradient dx (N, H, W, C) from dy (N, OH, OW, C) and weights w (K, K, C).
 
     With a stride, pixels of x meet different weights: those in rows and columns of the same remainder by the stride
     meet the same ones. The third axis of the grid has a program for each pair of remainders.
@@ -75,7 +75,7 @@ def differentiate_input(
             inside = in_rows & (j < K) & (v + LEFT >= j) & (column < OW)
             place = ((frame * OH + row) * OW + column).to(tl.int64) * C
             slopes = tl.load(dy + place[:, None] + c[None, :], mask=inside[:, None] & in_channels[None, :], other=0.0)
-            weights = tl.load(w + c * (K * K) + i * K + j, mask=in_channels & (i < K) & (j < K), other=0.0)
+            weights = tl.load(w + (i * K + j) * C + c, mask=in_channels & (i < K) & (j < K), other=0.0)
             total += slopes.to(tl.float32) * weights.to(tl.float32)[None, :]
     place = ((frame * H + h) * W + v).to(tl.int64) * C
     mask = in_pixels[:, None] & in_channels[None, :]
