@@ -149,14 +149,12 @@ class ComputeConfig(Settings):
         device: Device of the network; `auto`: a GPU if there is one.
         precision: Precision of the network; `auto`: bf16 on a GPU, else fp32.
         compile: Whether torch compiles the backbone.
-        kernels: Kernels of batch normalisation and depthwise convolution: `auto` (`fused` on a GPU, where the network
-            isn't compiled and Triton is installed; the log says which), `fused` (vclimb's own), or `torch`.
-        graphs: Whether steps of whole batches are replayed as a CUDA graph: `auto` (on a GPU, where the step can be
-            recorded; the log says whether it is), `on` (a step that can't be recorded is an error), or `off`.
+        kernels: Kernels of batch norm and depthwise convolution: `fused` (vclimb's own, on a GPU), `torch`, or `auto`.
+        graphs: Whether steps are replayed as CUDA graphs: `auto` (on a GPU, where the step can be recorded; the log
+            says whether it is), `on` (a step that can't be recorded is an error), or `off`.
         decoder: Decoder of clips, as `vclimb bench` measures them.
         workers: Number of decoding processes; None: one for each core.
-        cudnn_search: Number of kernels that cuDNN times for each shape of a convolution; 0: it takes the one that it
-            expects to be the fastest.
+        cudnn_search: Number of kernels that cuDNN times for each shape of a convolution; 0: it estimates them.
         cache: Folder for copies of the shards of a data set in a bucket; None: vclimb/shards among the user's caches.
         cache_bytes: Limit of the bytes of that folder.
         eval_batch_size: Number of clips in a batch of evaluation; None: as many as in a training step.

@@ -66,8 +66,9 @@ class DecoderChosen(_Values):
 
 
 class KernelsChosen(_Values):
-    """`kernels`: on a GPU, which kernels compute batch normalisations and depthwise convolutions, as a sentence."""
+    """`kernels`: on a GPU, which kernels compute a task's batch normalisations and depthwise convolutions."""
 
+    task: Count
     text: Sentences
 
 

@@ -51,7 +51,7 @@ class TrainProgress(RunLog):
             _print_line(f"{begin} {values['method']}: {counts}, on {values['device']}{processes}")
         elif kind == "decoder" and values["task"] == 0:
             _print_line(f"decoder {values['decoder']}: {values['reason']}", "dim")
-        elif kind == "kernels":
+        elif kind == "kernels" and values["task"] == 0:
             _print_line(values["text"], "dim")
         elif kind == "started":
             _print_line(start_line(values["seconds"]), "dim")

@@ -60,6 +60,8 @@ class TaskTraining:
         settings = replace(settings, mixing=self._mixing, across_epochs=True)
         stream, choice = run.open_stream(self._provider, settings)
         run.log.event("decoder", task=state.info.number, decoder=choice.decoder, reason=choice.reason)
+        if run.processes.device.type == "cuda":
+            run.log.event("kernels", task=state.info.number, text=run.learner.kernels)
         with stream:
             run.learner.begin_task(run.method, checkpoint, self._n_epochs, self._report_graph)
             if state.stream is not None:

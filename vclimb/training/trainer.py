@@ -215,8 +215,6 @@ class Trainer:
             processes=run.processes.world_size,
             device=str(run.processes.device),
         )
-        if run.processes.device.type == "cuda":
-            run.log.event("kernels", text=run.learner.kernels)
         if tree is None:
             return self._from_beginning() or TaskState(TaskInfo(0, classes_per_task))
         with restoring(self._folder.checkpoints):

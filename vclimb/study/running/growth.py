@@ -26,7 +26,7 @@ class Pace:
         settle: Time before the GPU is read, since a reading covers the last second.
     """
 
-    measure: float = 60.0
+    measure: float = 30.0
     least: float = 10.0
     settle: float = 1.5
 
@@ -57,7 +57,7 @@ class _Level:
 
 
 class Growth:
-    """Number of runs at a time of one GPU: 1 at first, and twice as many while that pays.
+    """Number of runs at a time of one GPU: 1 at first, and two to four times as many while that pays.
 
     Args:
         gpu: Name of the GPU in lines for the user.

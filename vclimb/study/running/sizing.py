@@ -8,6 +8,8 @@ MEMORY_MARGIN = 1.2
 """Memory that is planned for a run, as a multiple of the largest that a run took so far: later tasks may take more."""
 LEAST_IDLE = 0.15
 """Share of the time that a GPU must be idle before it gets more runs, which take turns on it."""
+MOST_FACTOR = 4
+"""Largest factor of one decision, so that it rests on runs that were measured together."""
 LEAST_GAIN = 1.1
 """Ratio by which more runs must raise the total rate before still more are tried."""
 
@@ -66,9 +68,10 @@ class Decision:
 
 
 def decide(measured: Measured) -> Decision:
-    """Double the runs if memory, cores, the GPU's idle time and the gain of the last ones allow it.
+    """Raise the number of runs if memory, cores, the GPU's idle time and the gain of the last ones allow it.
 
-    Never more than the memory allows; as many as before where the last ones have lowered the total rate.
+    It is raised to what would keep the GPU busy by its idle time, and at least doubled. Never more than memory allows;
+    as many as before where the last ones have lowered the total rate.
     """
     runs, before = measured.runs, measured.rate_before
     if before is not None and measured.rate < LEAST_GAIN * before:
@@ -77,7 +80,8 @@ def decide(measured: Measured) -> Decision:
         return Decision(measured.runs_before if measured.rate < before else runs, True, f"{change}, {gain}")
     if runs >= measured.limit:
         return Decision(runs, True, f"{measured}; the cores and the runs of the study allow no more")
-    more = min(2 * runs, measured.limit, int(measured.most_in_memory))
+    factor = min(MOST_FACTOR, max(2.0, 1 / max(1 - measured.idle, 1e-9)))
+    more = min(int(runs * factor), measured.limit, int(measured.most_in_memory))
     if more <= runs:
         return Decision(runs, True, f"{measured}; its memory may not hold another")
     if measured.idle < LEAST_IDLE and not measured.side_by_side:
