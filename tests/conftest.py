@@ -78,6 +78,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Leave out syncs in this process: they change nothing that a test can see, and each waits for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_command_line() -> Iterator[None]:
     """Build the command line once: each call of a `CliRunner` builds all commands anew, in a tenth of a second."""
     once = functools.cache(typer.main.get_command)

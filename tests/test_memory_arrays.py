@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,11 +41,6 @@ any_array = st.sampled_from(DTYPES).flatmap(
         else hnp.arrays(dtype, hnp.array_shapes(max_dims=3, max_side=5))
     )
 )
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 def arrays_of(store: MemoryStore) -> dict[str, tuple[Any, ...]]:

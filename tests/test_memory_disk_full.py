@@ -21,12 +21,6 @@ from vclimb.pipeline.errors import TargetError
 HERE = str(Path(__file__).parent)
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out syncs in this process, in which they change nothing that a test can see."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
 @pytest.fixture(scope="module")
 def old_and_new(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return undisturbed_update(tmp_path_factory.mktemp("undisturbed"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Callable
@@ -30,11 +29,6 @@ from vclimb.pipeline.errors import SettingsError
 
 FRAMES, TABLE = "exemplars/c0001g1/frames", "exemplars/c0001g1/table"
 GROUP = "exemplars/c0001g1"
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 def set_in(place: str, *names: Any, to: Any) -> Callable[[dict[str, Any]], None]:

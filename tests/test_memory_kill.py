@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
@@ -18,12 +17,6 @@ from vclimb.memory.store.reader import MemoryStore
 
 N_KILLS = 30
 HERE = str(Path(__file__).parent)
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out syncs in this process, in which they change nothing that a test can see."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture(scope="module")
