@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from vclimb.model.kernels import fuse as fusing
 from vclimb.model.kernels.batch_norm import Activation, FusedBatchNorm, batch_norm
 from vclimb.model.kernels.blocks import Chunks
 from vclimb.model.kernels.depthwise import DepthwiseConv, depthwise
-from vclimb.model.kernels.fuse import fuse, is_planned
+from vclimb.model.kernels.fuse import fuse, is_planned, missing_for_kernels
 from vclimb.model.registry import make_network
 from vclimb.model.settings import ModelConfig
 from vclimb.pipeline.errors import SettingsError
+from vclimb.training import learner as learner_module
 from vclimb.training.config import make_config
 from vclimb.training.learner import Learner, reason_for_torch_kernels
 from vclimb.training.processes import Processes
@@ -159,12 +161,22 @@ def config(**compute: Any) -> Any:
     return make_config({"data": "none", "model": model, "training": {"batch_size": 4}, "compute": compute})
 
 
+@pytest.fixture
+def try_anew() -> Iterator[None]:
+    missing_for_kernels.cache_clear()
+    yield
+    missing_for_kernels.cache_clear()
+
+
+@pytest.mark.usefixtures("try_anew")
 def test_why_torchs_kernels_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda", 0)
-    assert reason_for_torch_kernels(config(), gpu) is None
-    assert reason_for_torch_kernels(config(kernels="fused"), gpu) is None
-    assert reason_for_torch_kernels(config(kernels="torch"), gpu) == "compute.kernels asks for them"
-    assert "compute.compile" in (reason_for_torch_kernels(config(compile=True), gpu) or "")
+    with monkeypatch.context() as patch:
+        patch.setattr(learner_module, "missing_for_kernels", lambda device: None)
+        assert reason_for_torch_kernels(config(), gpu) is None
+        assert reason_for_torch_kernels(config(kernels="fused"), gpu) is None
+        assert reason_for_torch_kernels(config(kernels="torch"), gpu) == "compute.kernels asks for them"
+        assert "compute.compile" in (reason_for_torch_kernels(config(compile=True), gpu) or "")
     assert "training is on cpu" in (reason_for_torch_kernels(config(), torch.device("cpu")) or "")
     with pytest.raises(
         SettingsError, match=r"compute\.kernels fused is not possible: training is on cpu.*auto or torch"
@@ -172,6 +184,21 @@ def test_why_torchs_kernels_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         reason_for_torch_kernels(config(kernels="fused"), torch.device("cpu"))
     monkeypatch.setattr(fusing, "find_spec", lambda name: None)
     assert reason_for_torch_kernels(config(), gpu) == "the package triton isn't installed"
+
+
+@pytest.mark.usefixtures("try_anew")
+def test_a_kernel_is_tried_before_a_network_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert missing_for_kernels(DEVICE) is None
+    missing_for_kernels.cache_clear()
+
+    def without_compiler(*_: object) -> Tensor:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
+
+    monkeypatch.setattr(fusing.batch_norm, "batch_norm", without_compiler)
+    assert missing_for_kernels(DEVICE) == (
+        "Triton can't compile them on this machine (RuntimeError: Failed to find C compiler. Please specify via CC "
+        "environment variable.)"
+    )
 
 
 def test_a_learner_says_which_kernels_it_has() -> None:

@@ -227,7 +227,7 @@ def _make_trainer(settings: BenchSettings, n_classes: int, batch: ClipBatch, dev
     model = make_network(config, n_classes)
     try:
         on_gpu = device.type == "cuda"
-        trainer = BenchTrainer(model, device, graphs=on_gpu, fused=on_gpu and missing_for_kernels() is None)
+        trainer = BenchTrainer(model, device, graphs=on_gpu, fused=on_gpu and missing_for_kernels(device) is None)
         train_on(trainer, repeat(batch), 1)
         synchronise(device)
     except (RuntimeError, ValueError, AssertionError) as error:  # errors of networks that don't take such frames

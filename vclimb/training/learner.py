@@ -201,7 +201,7 @@ def reason_for_torch_kernels(config: RunConfig, device: torch.device) -> str | N
     elif config.compute.compile:
         reason = "compute.compile lets torch make its own"
     else:
-        reason = missing_for_kernels()
+        reason = missing_for_kernels(device)
     if kernels == "fused" and reason is not None:
         raise SettingsError(f"compute.kernels fused is not possible: {reason}; take auto or torch")
     return "compute.kernels asks for them" if kernels == "torch" else reason

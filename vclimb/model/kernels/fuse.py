@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+import torch
 from torch import nn
 
 from vclimb.model.kernels import batch_norm, depthwise
 from vclimb.model.kernels.batch_norm import ACTIVATIONS, Activation, FusedBatchNorm
 from vclimb.model.kernels.depthwise import DepthwiseConv
+
+_MAX_REASON = 300  # characters
 
 # Normalisations whose activation is another child of timm's block, and what lies between the two.
 _PAIRS: dict[str, tuple[tuple[str, str, str | None], ...]] = {
@@ -40,9 +44,23 @@ class Fused:
         )
 
 
-def missing_for_kernels() -> str | None:
-    """Say what this machine lacks for the kernels, besides a GPU; None: nothing."""
-    return None if find_spec("triton") else "the package triton isn't installed"
+@functools.cache
+def missing_for_kernels(device: torch.device) -> str | None:
+    """Say what a machine with a GPU lacks for the kernels; None: nothing.
+
+    One of them is tried: Triton needs a C compiler, Python's headers, a folder for what it compiles, and a GPU that it
+    knows.
+    """
+    if find_spec("triton") is None:
+        return "the package triton isn't installed"
+    layer = FusedBatchNorm(nn.BatchNorm2d(8).to(device), Activation.NONE, nn.Identity())
+    try:
+        if not bool(batch_norm.batch_norm(torch.ones(2, 8, 2, 2, device=device), layer).isfinite().all()):
+            return "the result of one of them is wrong"
+    except Exception as error:  # of compilers, drivers and file systems
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_REASON]
+        return f"Triton can't compile them on this machine ({reason})"
+    return None
 
 
 def fuse(network: nn.Module) -> Fused:
