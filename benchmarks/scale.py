@@ -3,9 +3,10 @@
     python benchmarks/scale.py FOLDER [--videos 10000 100000 1000000] [--steps open match ...] [--times 1]
 
 FOLDER receives the catalogs and scenarios of made-up data sets, which later runs use again; no video exists. Each step
-runs in a process of its own, after what it needs. Its memory is the greatest resident size of that process while it
-runs. A slope is the exponent by which seconds grow from one size to the next: 1 is linear. The last row is what ten
-times the largest size would take by the last slope.
+runs in a process of its own, after what it needs. Its seconds are those of the step alone; those of the process count
+the imports and what the step needs too. Its memory is the greatest resident size of that process while it runs. A
+slope is the exponent by which the step's seconds grow from one size to the next: 1 is linear. The last row is what
+ten times the largest size would take by the last slope.
 
 A further step is one function in `STEPS`: given the folder of a data set, it prepares, and returns what is measured.
 """
@@ -146,7 +147,7 @@ def run_step(name: str, folder: Path) -> None:
     start, wall = cpu_seconds(), time.perf_counter()
     result = measured()
     seconds, wall = cpu_seconds() - start, time.perf_counter() - wall
-    figures = {"seconds": seconds, "wall": wall, "mb": peak_bytes() / 1e6}
+    figures = {"seconds": seconds, "process": cpu_seconds(), "wall": wall, "mb": peak_bytes() / 1e6}
     print(json.dumps(figures | ({"result_mb": result / 1e6} if isinstance(result, int) else {})))
 
 
@@ -166,11 +167,12 @@ def print_step(name: str, figures: dict[int, dict[str, float]]) -> None:
             slope = math.log(growth) / math.log(n_videos / before)
         shown = "" if math.isnan(slope) else f"{slope:.2f}"
         result = f"{at_size['result_mb']:,.1f} MB" if "result_mb" in at_size else ""
-        print(f"{name:<28}{n_videos:>12,}{at_size['seconds']:>10.2f}{at_size['mb']:>9,.0f}{shown:>8}  {result}")
+        spent = f"{at_size['seconds']:>10.2f}{at_size['process']:>10.2f}"
+        print(f"{name:<28}{n_videos:>12,}{spent}{at_size['mb']:>9,.0f}{shown:>8}  {result}", flush=True)
         before = n_videos
     if before is not None and not math.isnan(slope):
         seconds, mb = figures[before]["seconds"] * 10**slope, figures[before]["mb"] * 10
-        print(f"{name:<28}{10 * before:>12,}{seconds:>10.1f}{mb:>9,.0f}{'':>8}  on paper", flush=True)
+        print(f"{name:<28}{10 * before:>12,}{seconds:>10.1f}{'':>10}{mb:>9,.0f}{'':>8}  on paper", flush=True)
 
 
 def main() -> None:
@@ -188,7 +190,7 @@ def main() -> None:
         if not (args.folder / str(n_videos)).is_dir():
             make_metadata(args.folder / str(n_videos), n_videos)
     print(f"{VIDEOS_PER_SHARD} videos a shard; CPU seconds, greatest resident size in MB")
-    print(f"{'step':<28}{'videos':>12}{'seconds':>10}{'MB':>9}{'slope':>8}")
+    print(f"{'step':<28}{'videos':>12}{'seconds':>10}{'process':>10}{'MB':>9}{'slope':>8}")
     for name in STEPS:
         if any(name.startswith(wanted) for wanted in args.steps):
             sizes = sorted(args.videos)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedIOBase
 from itertools import chain
 from typing import Any, Self
 
@@ -23,6 +24,9 @@ from vclimb.pipeline.dataset.shard import ShardFiles
 from vclimb.pipeline.dataset.storage import Storage
 from vclimb.pipeline.dataset.tables import check_videos, read_errors, read_instances, read_videos
 from vclimb.pipeline.errors import DatasetFileError, VclimbError
+
+Files = dict[str, tuple[BufferedIOBase, Header]]
+"""Open tables by name, each with the header that holds its SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -85,26 +89,31 @@ class StoredCatalog:
 
     @classmethod
     def _read(cls, storage: Storage, header: Header, with_errors: bool) -> Self:
-        shards = {shard.number: shard.files() for shard in header.shards}
         names = (VIDEOS, INSTANCES, ERRORS) if with_errors else (VIDEOS, INSTANCES)
-        files = {name: open_digested(storage, header, name) for name in names}
+        files: Files = {}
+        with ExitStack() as opened:
+            for name in names:
+                files[name] = open_digested(storage, header, name)
+                opened.enter_context(files[name][0])
+            return cls._of_files(storage, header, files)
+
+    @classmethod
+    def _of_files(cls, storage: Storage, header: Header, files: Files) -> Self:
+        shards = {shard.number: shard.files() for shard in header.shards}
         with _damage(storage, VIDEOS):
-            file, source = files.pop(VIDEOS)
-            with file:
-                videos = read_videos(file, source.totals.videos)
+            file, source = files[VIDEOS]
+            videos = read_videos(file, source.totals.videos)
             if source is not header:
                 videos = videos.take(np.flatnonzero(np.isin(videos.numbers("shard"), [*shards])))
             check_videos(videos, header)
         with _damage(storage, INSTANCES):
-            file, source = files.pop(INSTANCES)
-            with file:
-                instances = read_instances(file, source.totals.instances, videos, known_only=source is not header)
+            file, source = files[INSTANCES]
+            instances = read_instances(file, source.totals.instances, videos, known_only=source is not header)
         errors = []
-        if with_errors:
+        if ERRORS in files:
             with _damage(storage, ERRORS):
-                file, source = files.pop(ERRORS)
-                with file:
-                    errors = read_errors(file.read(), source.totals.errors)
+                file, source = files[ERRORS]
+                errors = read_errors(file.read(), source.totals.errors)
         catalog = cls(header.name, header.settings, header.ffmpeg, shards, videos, instances, errors)
         totals = {**catalog.totals(), "errors": header.totals.errors}
         if header.totals.model_dump() != totals or header.classes != catalog.classes:
