@@ -38,8 +38,8 @@ LONGEST = (
     *("ray", "study_run", "train_resume", "train_processes", "study_warm", "prepare_stopped", "bad_videos"),
     *("quickstart", "streams", "train_methods", "prepare_kill", "bad_processes", "study_report", "scaling", "advise"),
     *("bench", "plugins", "stopped_streams", "study_page", "study_browser", "cluster_page", "bucket_target"),
-    *("memory_pack", "train_disk_full", "memory_kill", "train_rough", "memory_provider", "scenario_matching"),
-    *("prepare", "memory_pilot", "cli", "synth", "resume_misfit", "train_cli", "scripts", "fuzz", "bucket"),
+    *("train_disk_full", "memory_kill", "train_rough", "memory_provider", "scenario_matching", "prepare"),
+    *("memory_pilot", "synth", "resume_misfit", "train_cli", "scripts", "fuzz", "bucket"),
 )
 
 

@@ -79,14 +79,14 @@ def unopenable(path: Path) -> Iterator[None]:
 def test_a_probe_that_hangs_is_ended(
     tmp_path: Path, prepare_folder: PrepareFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vclimb.pipeline.transcode.executors.local, "PROBE_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(vclimb.pipeline.transcode.executors.local, "PROBE_TIMEOUT_SECONDS", 1.0)
     (tmp_path / "in").mkdir()
     for name in ("a.mp4", "hanging.mp4", "z.mp4"):
         (tmp_path / "in" / name).write_bytes(sound_video())
     with unopenable(tmp_path / "in" / "hanging.mp4"):
         summary = prepare_folder(tmp_path / "in", tmp_path / "out")
     assert summary.prepared == 2
-    assert reasons(tmp_path / "out") == {"hanging.mp4": "probe: took over 2 s"}
+    assert reasons(tmp_path / "out") == {"hanging.mp4": "probe: took over 1 s"}
 
 
 class SlyExecutor(LocalExecutor):

@@ -40,11 +40,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Digests of the files of an undisturbed run."""
+def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set of an undisturbed run; no test may change it."""
     out = tmp_path_factory.mktemp("undisturbed") / "data"
     prepare_table(read_source(source), out, shard_bytes=20_000)
-    return digests(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished: Path) -> dict[str, str]:
+    """Digests of the files of an undisturbed run."""
+    return digests(finished)
 
 
 def prepare_arguments(source: Path, out: Path) -> list[str | Path]:
@@ -61,21 +67,20 @@ def explained(done: subprocess.CompletedProcess[str], *words: str) -> bool:
     return True
 
 
-def test_read_only_target(source: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
+def test_read_only_target(source: Path, finished: Path, undisturbed: dict[str, str], tmp_path: Path) -> None:
     require_permissions_to_count()
     rights: dict[str, Any] = {"run_by": OBEYING_PERMISSIONS}
-    new, finished = tmp_path / "new", tmp_path / "data"
+    new, there = tmp_path / "new", shutil.copytree(finished, tmp_path / "data")
     new.mkdir(mode=0o555)
     assert explained(
         vclimb(*prepare_arguments(source, new), **rights), f"can't write to {new}: Permission denied; choose another"
     )
     assert list(new.iterdir()) == []
 
-    prepare_table(read_source(source), finished, shard_bytes=20_000)
-    finished.chmod(0o555)
-    assert explained(vclimb(*prepare_arguments(source, finished), **rights), f"can't write to {finished}")
-    assert digests(finished) == undisturbed
-    assert vclimb("verify", finished, **rights).returncode == 0
+    there.chmod(0o555)
+    assert explained(vclimb(*prepare_arguments(source, there), **rights), f"can't write to {there}")
+    assert digests(there) == undisturbed
+    assert vclimb("verify", there, **rights).returncode == 0
 
 
 def in_own_mounts(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -255,9 +260,8 @@ def run_is_writing(out: Path) -> list[Path]:
     return [path for path in map(Path, glob.glob(f"{out}/{WORK}/drafts-*/*.mp4")) if path.stat().st_size]
 
 
-def test_verify_ends_at_once_too(source: Path, tmp_path: Path) -> None:
-    prepare_table(read_source(source), tmp_path / "data", shard_bytes=20_000)
-    run = RunningCommand("verify", tmp_path / "data", "--workers", "2")
+def test_verify_ends_at_once_too(finished: Path) -> None:
+    run = RunningCommand("verify", finished, "--workers", "2")
     assert run.wait_until(lambda: len(run.family()) > 1)
     os.killpg(run.process.pid, signal.SIGINT)
     _, stderr = run.process.communicate(timeout=120)
@@ -265,9 +269,8 @@ def test_verify_ends_at_once_too(source: Path, tmp_path: Path) -> None:
     assert run.wait_until_alone() == []
 
 
-def test_killed_verify_leaves_no_process(source: Path, tmp_path: Path) -> None:
-    prepare_table(read_source(source), tmp_path / "data", shard_bytes=20_000)
-    run = RunningCommand("verify", tmp_path / "data", "--workers", "2")
+def test_killed_verify_leaves_no_process(finished: Path) -> None:
+    run = RunningCommand("verify", finished, "--workers", "2")
     assert run.wait_until(lambda: len(run.family()) > 2)
     run.process.kill()
     run.process.communicate(timeout=120)

@@ -177,8 +177,8 @@ def test_activitynet_trimmed_and_untrimmed_are_found_over_the_same_videos() -> N
     assert matched.counts() == {"empty": 12}
     assert sum(len(task.train) + len(task.val) for task in matched.tasks) == 15_410 + 7_654 - 12
     assert match(untrimmed, dataset).left_out == ()
-    short = locate(trimmed, dataset_of([(f"{stem}.mp4", "any", None, None) for stem in stems], n_frames=10))
-    assert short.counts()["outside"] > 1000  # segments of videos that were cut after a second
+    short = locate(trimmed, dataset_of([(f"{stem}.mp4", "any", None, None) for stem in stems[::4]], n_frames=10))
+    assert short.counts()["outside"] > 250  # segments of videos that were cut after a second
 
 
 @pytest.fixture(scope="module")
