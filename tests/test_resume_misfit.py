@@ -16,6 +16,7 @@ from vclimb.training.checkpoint import CheckpointError, checkpoints, load_checkp
 from vclimb.training.config import RunConfig
 from vclimb.training.learner import Learner
 from vclimb.training.run import train
+from vclimb.training.run_metrics import RunMetrics
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -44,6 +45,12 @@ def stopped(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert (tree["task"], tree["phase"]) == (1, "train")
     assert tree["stream"] is not None
     return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunMetrics:
+    """The metrics of a run that nothing stopped."""
+    return train(config, tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 @pytest.fixture
@@ -114,13 +121,13 @@ def test_place_outside_of_an_epoch_is_named(config: RunConfig, run: Path) -> Non
         train(config, run, resume=True)
 
 
-def test_advice_to_delete_the_newest_checkpoint_works(config: RunConfig, run: Path, tmp_path: Path) -> None:
+def test_advice_to_delete_the_newest_checkpoint_works(config: RunConfig, run: Path, undisturbed: RunMetrics) -> None:
     rewrite(run, lambda tree: tree["model"].clear()).unlink()
-    assert comparable(train(config, run, resume=True)) == comparable(train(config, tmp_path / "undisturbed"))
+    assert comparable(train(config, run, resume=True)) == comparable(undisturbed)
 
 
 def test_flipped_bit_in_a_checkpoint_falls_back_to_the_one_before(
-    config: RunConfig, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    config: RunConfig, run: Path, undisturbed: RunMetrics, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = checkpoints(run / "checkpoints")[-1]
     data = bytearray(path.read_bytes())
@@ -129,7 +136,7 @@ def test_flipped_bit_in_a_checkpoint_falls_back_to_the_one_before(
     with caplog.at_level("WARNING", "vclimb"):
         metrics = train(config, run, resume=True)
     assert "its content has changed since it was written; trying the one before" in caplog.text
-    assert comparable(metrics) == comparable(train(config, tmp_path / "undisturbed"))
+    assert comparable(metrics) == comparable(undisturbed)
 
 
 def test_damaged_metrics_of_an_unfinished_run_are_replaced(config: RunConfig, run: Path) -> None:
