@@ -26,6 +26,8 @@ WARM_UP_STEPS_OF_SEVERAL = 12
 """Steps before the recording where processes exchange gradients: the exchange changes within its first eleven."""
 WARM_UP_STEPS_OF_OTHER_SIZES = 4
 """Steps with a batch of another size before it is recorded: recording takes as long as about two steps save."""
+MOST_RECORDINGS = 4
+"""Sizes of a batch that are recorded: clips that can't be read make batches of many sizes."""
 _MAX_REASON = 300  # characters
 _SYNCHRONISES = "called a synchronizing"  # of torch's warning
 
@@ -132,7 +134,8 @@ class StepGraph:
             self._record(inputs)
         elif self._recordings and shapes not in self._recordings:
             self._others[shapes] += 1
-            if self._others[shapes] == WARM_UP_STEPS_OF_OTHER_SIZES + 1:
+            is_frequent = self._others[shapes] == WARM_UP_STEPS_OF_OTHER_SIZES + 1
+            if is_frequent and len(self._recordings) < MOST_RECORDINGS:
                 self._record(inputs)
         recording = self._recordings.get(shapes)
         if recording is None:
