@@ -9,7 +9,7 @@ all exemplars, reading them in random order with and without decoding, dropping 
 beside the same clip from frames, read and decoded, in turn, and the median of the rounds' ratios. Then, for every
 codec, the CPU stream of clips from the memory beside the same stream of the same clips from the shards, in turn: clips
 a second and the median of the rounds' ratios. `benchmarks/exemplar_codecs.py` has bytes, quality and speed of the
-codecs.
+codecs. Where --codecs names none, the streams are left out, and where --rounds is 0, the features too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import shutil
 import statistics
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -48,18 +50,22 @@ CODECS = ("copy", "jpeg:75", "jpeg:75@128", "webp:75", "avif:60", "jxl:1", "h264
 
 def windows(dataset: StoredDataset, count: int, n_frames: int) -> InstanceProvider:
     """Cut `count` windows of 2 * n_frames frames, or somewhat more, from the videos, evenly over all of them."""
-    per_video = -(-count // len(dataset.videos))
-    runs = []
-    for video in dataset.videos:
-        for start, end in spans(video.n_frames, 2 * n_frames, per_video):
-            runs.append(StoredInstance(video.key, video.labels[0], None, start, end))
+    videos = [video for video in dataset.videos if video.n_frames >= 2 * n_frames]
+    per_video, runs = -(-count // len(videos)), list[StoredInstance]()
+    while len(runs) < count and per_video <= count:  # short videos have few windows
+        runs = [
+            StoredInstance(video.key, video.labels[0], None, start, end)
+            for video in videos
+            for start, end in spans(video.n_frames, 2 * n_frames, per_video)
+        ]
+        per_video *= 2
     chosen = [runs[place] for place in np.linspace(0, len(runs) - 1, min(count, len(runs))).astype(int).tolist()]
     return InstanceProvider(dataset, sorted(chosen, key=lambda run: run.label))
 
 
 def spans(n_frames: int, length: int, count: int) -> list[tuple[int, int]]:
     """Up to `count` different windows of a video: of a length, and of more frames where it has too few of these."""
-    n_starts = max(0, n_frames - length + 1)
+    n_starts = n_frames - length + 1
     if count <= n_starts:
         starts = range(0, n_starts, n_starts // count)
         return [(start, start + length) for start in starts[:count]]
@@ -76,36 +82,52 @@ def fill(path: Path, provider: InstanceProvider, codec: str, n_frames: int) -> M
     return memory.open()
 
 
+@dataclass
+class Clock:
+    """Seconds of a step that may be interrupted: by the clock, and of the cores."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+    def each(self, count: int) -> str:
+        """Milliseconds of each of some exemplars, in words."""
+        return f"{1e3 * self.wall / count:6.3f} ms an exemplar ({1e3 * self.cpu / count:.3f} of the cores)"
+
+
 def store_rates(folder: Path, memory: MemoryStore) -> None:
     """Copy a memory, read it, drop half of its exemplars, and print the time of each step."""
-    count, seconds = len(memory), 0.0
+    count, clocks = len(memory), {name: Clock() for name in ("write", "commit", "read", "decode", "drop")}
     with MemoryWriter.open(folder / "copy.zarr") as writer:
         for n, stored in memory.classes.items():
             exemplars = [memory.exemplar(n, rank) for rank in range(stored.n_exemplars)]
-            start = time.perf_counter()
-            writer.stage(NewClass(n, stored.name, stored.encoding, exemplars))
-            seconds += time.perf_counter() - start
-        staged = time.perf_counter()
-        copy = writer.commit()
-        print(
-            f"write   {1e3 * seconds / count:6.2f} ms an exemplar, and {time.perf_counter() - staged:.2f} s ",
-            end="",
-        )
-        print(f"to sync and commit {count} of them")
+            with clocks["write"].running():
+                writer.stage(NewClass(n, stored.name, stored.encoding, exemplars))
+        with clocks["commit"].running():
+            copy = writer.commit()
         order = [(n, rank) for n, stored in copy.classes.items() for rank in range(stored.n_exemplars)]
         random.Random(0).shuffle(order)
-        start = time.perf_counter()
-        for n, rank in order:
-            copy.exemplar(n, rank)
-        print(f"read    {count / (time.perf_counter() - start):6,.0f} exemplars/s on one core, checked")
-        start, frames = time.perf_counter(), 0
-        for n, rank in order:
-            exemplar = copy.exemplar(n, rank)
-            frames += len(decode_clip(exemplar.clip, exemplar.width, exemplar.height, str))
-        print(f"read and decode {frames / (time.perf_counter() - start):6,.0f} frames/s on one core")
-        start = time.perf_counter()
-        writer.commit({n: stored.n_exemplars // 2 for n, stored in copy.classes.items()})
-        print(f"drop    {1e3 * (time.perf_counter() - start) / (count // 2):6.2f} ms an exemplar, half of them")
+        with clocks["read"].running():
+            for n, rank in order:
+                copy.exemplar(n, rank)
+        frames = 0
+        with clocks["decode"].running():
+            for n, rank in order:
+                exemplar = copy.exemplar(n, rank)
+                frames += len(decode_clip(exemplar.clip, exemplar.width, exemplar.height, str))
+        with clocks["drop"].running():
+            writer.commit({n: stored.n_exemplars // 2 for n, stored in copy.classes.items()})
+    print(f"write   {clocks['write'].each(count)}")
+    print(f"commit  {clocks['commit'].each(count)}, synced")
+    print(f"read    {clocks['read'].each(count)}, checked")
+    print(f"read and decode {frames / clocks['decode'].wall:6,.0f} frames/s on one core")
+    print(f"drop    {clocks['drop'].each(count // 2)}, half of them", flush=True)
 
 
 def feature_ratios(folder: Path, memory: MemoryStore, n_features: int, rounds: int) -> None:
@@ -169,7 +191,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--codecs", nargs="+", default=CODECS)
+    parser.add_argument("--codecs", nargs="*", default=CODECS)
     parser.add_argument("--features", type=int, default=1280, help="numbers of a feature")
     parser.add_argument("--folder", type=Path, help="where memories are put, and removed again")
     args = parser.parse_args()
@@ -180,8 +202,11 @@ def main() -> None:
         memory = fill(folder / "m.zarr", provider, "copy", args.frames)
         print(f"{len(memory)} exemplars of {args.frames} frames, the shards' own JPEG files")
         store_rates(folder, memory)
-        feature_ratios(folder, memory, args.features, args.rounds)
+        if args.rounds:
+            feature_ratios(folder, memory, args.features, args.rounds)
 
+        if not args.codecs:
+            return
         few = windows(StoredDataset.open(args.shards), 192, args.frames)
         settings = StreamSettings(
             16,
