@@ -11,6 +11,7 @@ from itertools import islice, pairwise
 import numpy as np
 import pyarrow as pa
 
+from vclimb.pipeline.dataset.arrow_memory import system_memory
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.sources.splits import SPLITS
 from vclimb.pipeline.system.garbage import collection_paused
@@ -120,6 +121,7 @@ def _dealt(instances: ScenarioInstances, classes: Sequence[tuple[str, ...]]) -> 
 
 
 @collection_paused()
+@system_memory()
 def tasks_of_dataset(
     dataset: StoredDataset, plan: TaskPlan, split: str = "own", test_share: float = TEST_SHARE, name: str | None = None
 ) -> TaskSequence:

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
+from vclimb.pipeline.dataset.arrow_memory import system_memory
 from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.packing import values_of
@@ -155,6 +156,7 @@ def match(
 
 
 @collection_paused()
+@system_memory()
 def locate(scenario: TaskSequence, dataset: StoredDataset, least_frames: int = 1) -> MatchedScenario:
     """Find a scenario's instances in a data set, and list those that it lacks.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vclimb.pipeline.dataset.arrow_memory import system_memory
 from vclimb.pipeline.dataset.dataset import StoredDataset
 from vclimb.pipeline.dataset.text_hashes import count_distinct
 from vclimb.pipeline.sources.splits import SPLITS
@@ -49,6 +50,7 @@ class ScenarioReport:
     matched: MatchedScenario | None = None
 
     @classmethod
+    @system_memory()
     def of(cls, scenario: TaskSequence, dataset: StoredDataset | None = None) -> ScenarioReport:
         """Count a scenario, and find its instances in a data set.
 
@@ -61,6 +63,7 @@ class ScenarioReport:
         leakage = {split: measure_leakage(scenario, split) for split in SPLITS[1:] if counts[split].instances}
         return cls(scenario, counts, leakage, None if dataset is None else dataset.name, matched)
 
+    @system_memory()
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values, with all classes and all instances that the data set lacks."""
         scenario = self.scenario
