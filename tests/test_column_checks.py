@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from vclimb.pipeline.dataset import row_checks
+from vclimb.pipeline.dataset.arrow_memory import system_memory
 from vclimb.pipeline.dataset.by_key import VideosByKey
 from vclimb.pipeline.dataset.column_checks import are_keys
 from vclimb.pipeline.dataset.columns import StoredInstances, StoredVideos
@@ -184,3 +185,15 @@ def test_videos_are_found_by_key() -> None:
 def test_schemas_hold_what_the_tests_change() -> None:
     fields = [*VIDEO_SCHEMA, *INSTANCE_SCHEMA]
     assert {str(field.type).replace("item", "element") for field in fields} == VALUES.keys()
+
+
+def test_the_allocator_of_arrow_is_the_one_before_whichever_block_ends_last() -> None:
+    before = pa.default_memory_pool().backend_name
+    blocks = system_memory(), system_memory()
+    for block in blocks:
+        block.__enter__()
+        assert pa.default_memory_pool().backend_name == "system"
+    blocks[0].__exit__(None, None, None)  # as of another thread
+    assert pa.default_memory_pool().backend_name == "system"
+    assert not blocks[1].__exit__(*(KeyError, KeyError("x"), None))
+    assert pa.default_memory_pool().backend_name == before
