@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -43,12 +44,20 @@ _RATE = re.compile(r"[+-]?(\d{1,9}/\d{1,9}|(\d{1,9}\.?\d{0,30}|\.\d{1,30})(e[+-]
 
 def exact_rate(rate: object) -> Fraction:
     """Frames a second as an exact fraction. Raises a ValueError unless given a fraction, or a number as text."""
+    if isinstance(rate, Fraction):
+        return rate
+    fraction = _fraction_of(rate) if isinstance(rate, str) else None
+    if fraction is None:
+        raise ValueError(f"{ascii(rate)[:40]} is not a number of frames a second, such as '25' or '30000/1001'")
+    return fraction
+
+
+@lru_cache(maxsize=1024)  # a million videos have a few rates
+def _fraction_of(rate: str) -> Fraction | None:
     try:
-        if isinstance(rate, Fraction) or (isinstance(rate, str) and _RATE.fullmatch(rate)):
-            return Fraction(rate)
+        return Fraction(rate) if _RATE.fullmatch(rate) else None
     except ZeroDivisionError:
-        pass
-    raise ValueError(f"{ascii(rate)[:40]} is not a number of frames a second, such as '25' or '30000/1001'")
+        return None
 
 
 Rate = Annotated[Fraction, BeforeValidator(exact_rate)]

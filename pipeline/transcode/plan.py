@@ -28,6 +28,7 @@ from vclimb.pipeline.dataset.settings import EncodeSettings
 from vclimb.pipeline.sources.keys import is_key
 from vclimb.pipeline.sources.table import SPLITS, SourceVideo
 from vclimb.pipeline.system.durable import replace_file
+from vclimb.pipeline.system.garbage import collection_paused
 from vclimb.pipeline.system.plain_name import PlainName
 from vclimb.pipeline.system.sealed_json import SEAL
 from vclimb.pipeline.system.small_files import lines_of
@@ -194,6 +195,7 @@ def _lines(head: _Head, shards: Iterable[ShardLine], index: _Index) -> Iterator[
     yield _last_line(digest.hexdigest())
 
 
+@collection_paused()
 def _checked(path: Path) -> tuple[_Head, _Index]:
     """Read all of a plan, which somebody else may have written.
 

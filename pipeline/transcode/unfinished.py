@@ -9,10 +9,12 @@ from pathlib import Path
 from vclimb.pipeline.dataset.catalog import ShardRecord
 from vclimb.pipeline.errors import DatasetError, TargetError
 from vclimb.pipeline.sources.table import SourceTable, printable_path
+from vclimb.pipeline.system.garbage import collection_paused
 from vclimb.pipeline.transcode.assembly import read_published, record_path
 from vclimb.pipeline.transcode.plan import PLAN, Plan
 
 
+@collection_paused()
 def refuse_other_source(plan: Plan, table: SourceTable, out: Path, work: Path) -> None:
     """Raise unless an unfinished plan is of this source. A source that was moved is fine.
 
