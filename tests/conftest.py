@@ -97,11 +97,14 @@ def _one_command_line() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _commands_end_with_their_test() -> Iterator[None]:
-    """End the processes of commands, and take back what a command that ran in this process set for its process."""
+    """End the processes of commands, and take back what a command that ran in this process set for its process.
+
+    Fixtures of several tests run commands too, before this one begins.
+    """
     logger = logging.getLogger("vclimb")
-    handlers, propagate = [*logger.handlers], logger.propagate
+    logger.handlers, logger.propagate = [], True
     yield
-    logger.handlers, logger.propagate = handlers, propagate
+    logger.handlers, logger.propagate = [], True
     RunningCommand.end_all()
 
 
