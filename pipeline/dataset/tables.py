@@ -42,7 +42,7 @@ Row = TypeVar("Row")
 _MOST_ROWS_PER_BYTE = 8
 _MOST_BYTES_PER_BYTE = 200
 _ALWAYS_ALLOWED_BYTES = 2**24
-_ROWS_AT_ONCE, _BUFFER_BYTES, _BYTES_BETWEEN_RELEASES = 2**16, 2**20, 2**24
+_ROWS_AT_ONCE, _BUFFER_BYTES, _BYTES_BETWEEN_RELEASES = 2**14, 2**16, 2**26
 
 
 def videos_table(videos: Sequence[StoredVideo]) -> pa.Table:
