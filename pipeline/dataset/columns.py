@@ -277,10 +277,14 @@ class StoredInstances(Rows[StoredInstance]):
         codes, splits = self.codes("split")
         return {[*splits, None][code] for code in np.unique(codes).tolist()}
 
+    def rows_in_split(self, split: str) -> Indices:
+        """The row numbers of the instances of one split."""
+        codes, splits = self.codes("split")
+        return np.flatnonzero(codes == (splits.index(split) if split in splits else -2))
+
     def in_split(self, split: str) -> Self:
         """The instances of one split."""
-        codes, splits = self.codes("split")
-        return self.take(np.flatnonzero(codes == (splits.index(split) if split in splits else -2)))
+        return self.take(self.rows_in_split(split))
 
 
 def _unified(parts: Sequence[StoredInstances]) -> pa.Table:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from vclimb.pipeline.arrays import Indices
 from vclimb.pipeline.dataset.packing import Pieces
-from vclimb.pipeline.dataset.text_hashes import hashes_of
+from vclimb.pipeline.dataset.text_hashes import hashes_of, places_among
 
 
 class KeyIndex:
@@ -34,11 +34,7 @@ class KeyIndex:
             return first
         if not len(self._keys):
             return np.full(len(keys), -1)
-        hashes = hashes_of(keys)
-        order = np.argsort(hashes)  # since a search for rising numbers stays in the cache
-        places = np.empty(len(keys), np.int64)
-        places[order] = np.searchsorted(self._hashes, hashes[order])
-        rows = self._order[np.minimum(places, len(self._order) - 1)].astype(np.int64)
+        rows = self._order[places_among(self._hashes, hashes_of(keys))].astype(np.int64)
         same = pc.equal(self._keys.take(pa.array(rows)), keys)
         return np.where(pc.fill_null(same, False).to_numpy(zero_copy_only=False), rows, -1)
 

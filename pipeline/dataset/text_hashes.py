@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 
 from vclimb.pipeline.arrays import Flags, Indices
 
+Hashes = npt.NDArray[np.uint64]
+
 _AT_ONCE = 2**14
 _WORD = 8
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -33,10 +35,7 @@ def are_among(texts: pa.StringArray, others: pa.StringArray) -> Flags:
     of_others = hashes_of(others)
     rows = np.argsort(of_others)
     of_others, hashes = of_others[rows], hashes_of(texts)
-    order = np.argsort(hashes)  # since a search for rising numbers stays in the cache
-    places = np.empty(len(texts), np.int64)
-    places[order] = np.searchsorted(of_others, hashes[order])
-    places = np.minimum(places, len(others) - 1)
+    places = places_among(of_others, hashes)
     known: Flags = of_others[places] == hashes
     found = texts.filter(pa.array(known))
     if not others.take(pa.array(rows[places[known]])).equals(found):
@@ -44,7 +43,15 @@ def are_among(texts: pa.StringArray, others: pa.StringArray) -> Flags:
     return known
 
 
-def hashes_of(texts: pa.StringArray) -> npt.NDArray[np.uint64]:
+def places_among(rising: Hashes, hashes: Hashes) -> Indices:
+    """The first place of each hash among some in rising order, or of the next larger one, or the last place."""
+    order = np.argsort(hashes)  # since a search for rising numbers stays in the cache
+    places = np.empty(len(hashes), np.int64)
+    places[order] = np.searchsorted(rising, hashes[order])
+    return np.minimum(places, len(rising) - 1)
+
+
+def hashes_of(texts: pa.StringArray) -> Hashes:
     """A hash of each text: its length and its bytes, eight at a time."""
     hashes = np.empty(len(texts), np.uint64)
     for start in range(0, len(texts), _AT_ONCE):
@@ -54,12 +61,12 @@ def hashes_of(texts: pa.StringArray) -> npt.NDArray[np.uint64]:
         bytes_ = np.zeros(ends[-1] - ends[0] + _WORD, np.uint8)
         if data is not None:
             bytes_[:-_WORD] = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
-        words: npt.NDArray[np.uint64] = np.ndarray(len(bytes_) - _WORD + 1, np.uint64, bytes_.data, strides=(1,))
+        words: Hashes = np.ndarray(len(bytes_) - _WORD + 1, np.uint64, bytes_.data, strides=(1,))
         hashes[start : start + len(part)] = _hashes_of_words(words, ends[:-1] - ends[0], np.diff(ends))
     return hashes
 
 
-def _hashes_of_words(words: npt.NDArray[np.uint64], places: Indices, lengths: Indices) -> npt.NDArray[np.uint64]:
+def _hashes_of_words(words: Hashes, places: Indices, lengths: Indices) -> Hashes:
     """The hashes of texts that begin at some bytes. `words` holds the eight bytes that begin at each byte."""
     hashes = lengths.astype(np.uint64)
     for done in range(0, int(lengths.max(initial=0)), _WORD):

@@ -145,11 +145,7 @@ def stored_splits(dataset: StoredDataset) -> dict[str, ScenarioInstances]:
         ScenarioError: There are no training instances, or neither test nor validation instances.
     """
     instances = _labelled(dataset)
-    codes, names = dataset.instances.codes("split")
-    splits = {
-        split: instances.take(np.flatnonzero(codes == (names.index(split) if split in names else -2)))
-        for split in SPLITS
-    }
+    splits = {split: instances.take(dataset.instances.rows_in_split(split)) for split in SPLITS}
     if not splits["train"] or not (splits["test"] or splits["val"]):
         counts = [f"{len(instances):,} {split}" for split, instances in splits.items() if instances]
         raise ScenarioError(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 from vclimb.pipeline.dataset.packing import values_of
-from vclimb.scenario.instances import IN_SECONDS, ScenarioInstances
+from vclimb.scenario.instances import END_IS_INT, IN_SECONDS, START_IS_INT, ScenarioInstances
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -22,7 +22,7 @@ def instance_lines(instances: ScenarioInstances) -> Iterator[str]:
             span = ""
             if kind:
                 name = "seconds" if kind == IN_SECONDS else "frames"
-                span = f', "{name}": [{_number(start, ints & 1)}, {_number(end, ints & 2)}]'
+                span = f', "{name}": [{_number(start, ints & START_IS_INT)}, {_number(end, ints & END_IS_INT)}]'
             yield f'    {{"video": {_encode(video)}, "class": {labels[label]}{group_text}{span}}}'
 
 

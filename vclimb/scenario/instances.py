@@ -28,7 +28,7 @@ from vclimb.scenario.instance import (
 
 Span = Seconds | Frames | None
 WHOLE_VIDEO, IN_SECONDS, IN_FRAMES = 0, 1, 2
-_START_IS_INT, _END_IS_INT = 1, 2
+START_IS_INT, END_IS_INT = 1, 2
 _VISIBLE = "[!-~]"
 
 
@@ -95,7 +95,7 @@ class ScenarioInstances(Rows[ScenarioInstance]):
             starts[given] = [math.nan if span.start is None else span.start for span in cut]
             ends[given] = [math.nan if span.end is None else span.end for span in cut]
             ints[given] = [
-                _START_IS_INT * isinstance(span.start, int) | _END_IS_INT * isinstance(span.end, int) for span in cut
+                START_IS_INT * isinstance(span.start, int) | END_IS_INT * isinstance(span.end, int) for span in cut
             ]
         return cls.of_columns(videos, labels, groups, kinds, starts, ends, ints)
 
@@ -133,8 +133,8 @@ class ScenarioInstances(Rows[ScenarioInstance]):
             if kind == IN_FRAMES:
                 span = Frames(int(start), int(end))
             elif kind == IN_SECONDS:
-                first = int(start) if ints & _START_IS_INT else None if math.isnan(start) else start
-                span = Seconds(first, int(end) if ints & _END_IS_INT else None if math.isnan(end) else end)
+                first = int(start) if ints & START_IS_INT else None if math.isnan(start) else start
+                span = Seconds(first, int(end) if ints & END_IS_INT else None if math.isnan(end) else end)
             yield ScenarioInstance(video, label, span, group)
 
     def __eq__(self, other: object) -> bool:
